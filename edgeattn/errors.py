@@ -1,0 +1,42 @@
+"""Every error that edgeattn raises on purpose.
+
+    EdgeAttnError            exit code 2
+    ├── BadInputError        what the user gave cannot be used (also a ValueError)
+    │   ├── LoweringError    the module cannot be rewritten
+    │   ├── ConversionError  a vendor's converter refused the module
+    │   └── ArtifactError    a file is no readable artifact or bundle
+    └── MissingError         a package or a device is not there; exit code 3
+"""
+
+
+class EdgeAttnError(Exception):
+    """The root; its text is one sentence that says what is wrong and what to do."""
+
+    exit_code = 2
+
+
+class BadInputError(EdgeAttnError, ValueError):
+    """What the user gave cannot be used."""
+
+
+class LoweringError(BadInputError):
+    """A module cannot be rewritten as it is."""
+
+
+class ConversionError(BadInputError):
+    """A vendor's converter refused a module; the vendor's own error is the cause."""
+
+
+class ArtifactError(BadInputError):
+    """A file or folder is not a readable artifact or bundle."""
+
+
+class MissingError(EdgeAttnError):
+    """Something that is needed is not installed, or does not exist on this machine."""
+
+    exit_code = 3
+
+    @classmethod
+    def package(cls, name: str, *, extra: str) -> "MissingError":
+        """The sentence for a missing package, with the command that installs it."""
+        return cls(f"{name} is not installed; install it with: pip install 'edgeattn[{extra}]'")

@@ -1,0 +1,104 @@
+"""Separable attention as it is deployed, in both layouts.
+
+Two identities, neither an approximation, take the reference (arXiv 2206.02680, section 3.2) here:
+
+* *Key folding.* The key weights do not depend on n and the scores sum to 1 over n, so
+  ``sum_n a_n (Wk x_n + bk) = Wk (sum_n a_n x_n) + bk``: the key runs on one column instead of N.
+* *No query bias.* A softmax does not change when a constant is added to all its inputs.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgeattn.attention import LinearSelfAttention
+
+
+class _Weights:
+    """The reference's weights, cut into query, key, value and output; biases may be None."""
+
+    def __init__(self, layer: LinearSelfAttention) -> None:
+        d = layer.embed_dim
+        self.query, self.key, self.value = layer.qkv_proj.weight.detach().split([1, d, d])
+        self.out = layer.out_proj.weight.detach()
+        qkv_bias, out_bias = layer.qkv_proj.bias, layer.out_proj.bias
+        self.key_bias = None if qkv_bias is None else qkv_bias.detach()[1 : 1 + d]
+        self.value_bias = None if qkv_bias is None else qkv_bias.detach()[1 + d :]
+        self.out_bias = None if out_bias is None else out_bias.detach()
+
+
+def _frozen(projection: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor | None) -> None:
+    """Give ``projection`` these weights, in their own type, as constants."""
+    projection.weight = nn.Parameter(weight.reshape(projection.weight.shape).clone(), requires_grad=False)
+    if bias is not None:
+        projection.bias = nn.Parameter(bias.clone(), requires_grad=False)
+
+
+class ChannelsFirstAttention(nn.Module):
+    """[B, C, P, N] in and out, for ONNX and Core ML: no transpose, expand or split.
+
+    The score is a matrix product and not a convolution: with one output channel a convolution
+    falls out of onnxruntime's blocked kernels (benchmarks/layer_speed.py).
+    """
+
+    def __init__(self, layer: LinearSelfAttention) -> None:
+        super().__init__()
+        weights, d, bias = _Weights(layer), layer.embed_dim, layer.qkv_proj.bias is not None
+        self.query = nn.Parameter(weights.query.reshape(1, d).clone(), requires_grad=False)
+        self.key = nn.Conv2d(d, d, 1, bias=bias)
+        self.value = nn.Conv2d(d, d, 1, bias=bias)
+        self.out = nn.Conv2d(d, d, 1, bias=weights.out_bias is not None)
+        _frozen(self.key, weights.key, weights.key_bias)
+        _frozen(self.value, weights.value, weights.value_bias)
+        _frozen(self.out, weights.out, weights.out_bias)
+
+    def forward(self, x: Tensor, x_prev: Tensor | None = None) -> Tensor:
+        source = x if x_prev is None else x_prev
+        batch, channels, pixels, patches = source.shape
+        flat = source.reshape(batch, channels, pixels * patches)
+        scores = torch.matmul(self.query, flat).reshape(batch, 1, pixels, patches).softmax(dim=-1)
+        mean = (source * scores).sum(dim=-1, keepdim=True)
+        out: Tensor = self.out(F.relu(self.value(x)) * self.key(mean))
+        return out
+
+
+class ChannelsLastAttention(nn.Module):
+    """[B, P, N, C] in and out, for TFLite: the softmax axis is the last one, projections are linear layers."""
+
+    def __init__(self, layer: LinearSelfAttention) -> None:
+        super().__init__()
+        weights, d, bias = _Weights(layer), layer.embed_dim, layer.qkv_proj.bias is not None
+        self.query = nn.Linear(d, 1, bias=False)
+        self.key = nn.Linear(d, d, bias=bias)
+        self.value = nn.Linear(d, d, bias=bias)
+        self.out = nn.Linear(d, d, bias=weights.out_bias is not None)
+        _frozen(self.query, weights.query, None)
+        _frozen(self.key, weights.key, weights.key_bias)
+        _frozen(self.value, weights.value, weights.value_bias)
+        _frozen(self.out, weights.out, weights.out_bias)
+
+    def forward(self, x: Tensor, x_prev: Tensor | None = None) -> Tensor:
+        source = x if x_prev is None else x_prev
+        batch, pixels, patches, channels = source.shape
+        # Rank 3 and less: a linear layer on rank 4 costs a reshape on either side in TFLite.
+        columns = source.reshape(batch * pixels, patches, channels)
+        scores = self.query(source.reshape(batch * pixels * patches, channels))
+        scores = scores.reshape(batch * pixels, 1, patches).softmax(dim=-1)
+        key = self.key(torch.matmul(scores, columns).reshape(batch * pixels, channels))
+        rows = x.reshape(batch * pixels * x.shape[2], channels)
+        value = F.relu(self.value(rows)).reshape(batch * pixels, x.shape[2], channels)
+        mixed = value * key.reshape(batch * pixels, 1, channels)
+        out: Tensor = self.out(mixed.reshape(batch * pixels * x.shape[2], channels))
+        return out.reshape(batch, pixels, x.shape[2], channels)
+
+
+class ChannelsFirstEdges(nn.Module):
+    """A channels-last layer inside a channels-first network: one transpose at each edge."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        out: Tensor = self.inner(*(x.permute(0, 2, 3, 1) for x in inputs))
+        return out.permute(0, 3, 1, 2)
