@@ -80,16 +80,14 @@ class ChannelsLastAttention(nn.Module):
     def forward(self, x: Tensor, x_prev: Tensor | None = None) -> Tensor:
         source = x if x_prev is None else x_prev
         batch, pixels, patches, channels = source.shape
-        # Rank 3 and less: a linear layer on rank 4 costs a reshape on either side in TFLite.
         columns = source.reshape(batch * pixels, patches, channels)
-        scores = self.query(source.reshape(batch * pixels * patches, channels))
-        scores = scores.reshape(batch * pixels, 1, patches).softmax(dim=-1)
-        key = self.key(torch.matmul(scores, columns).reshape(batch * pixels, channels))
-        rows = x.reshape(batch * pixels * x.shape[2], channels)
-        value = F.relu(self.value(rows)).reshape(batch * pixels, x.shape[2], channels)
-        mixed = value * key.reshape(batch * pixels, 1, channels)
-        out: Tensor = self.out(mixed.reshape(batch * pixels * x.shape[2], channels))
-        return out.reshape(batch, pixels, x.shape[2], channels)
+        # Query times transposed columns: the converter folds that transpose into the product's own flag, and
+        # the scores come out with the softmax axis last, without the reshapes that a linear layer would cost.
+        query = self.query.weight.expand(batch * pixels, 1, channels)
+        scores = torch.matmul(query, columns.transpose(1, 2)).softmax(dim=-1)
+        key = self.key(torch.matmul(scores, columns)).reshape(batch, pixels, 1, channels)
+        out: Tensor = self.out(F.relu(self.value(x)) * key)
+        return out
 
 
 class ChannelsFirstEdges(nn.Module):

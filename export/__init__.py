@@ -1,0 +1,1 @@
+"""From PyTorch to three formats, and the places where they run."""

@@ -1,0 +1,30 @@
+"""Formats, runtimes and targets are found by their file names: one new file is one new entry."""
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+from edgeattn.errors import BadInputError, MissingError
+
+
+@cache
+def names(kind: str) -> tuple[str, ...]:
+    """The plugins of a kind (``formats``, ``runtimes``), sorted."""
+    package = import_module(f"export.{kind}")
+    return tuple(sorted(info.name for info in pkgutil.iter_modules(package.__path__)))
+
+
+def get(kind: str, name: str) -> ModuleType:
+    """One plugin's module; it imports its heavy packages only when it is used."""
+    if name not in names(kind):
+        raise BadInputError(f"there is no {kind[:-1]} {name!r}; choose from {', '.join(names(kind))}")
+    return import_module(f"export.{kind}.{name}")
+
+
+def require(*packages: str, extra: str) -> None:
+    """Answer with the command that installs them, if one of these packages is missing."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingError.package(package, extra=extra)

@@ -1,0 +1,248 @@
+"""What is exported: a sample model, or a factory in the user's own file, with arguments and weights."""
+
+import contextlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+import sample_models
+from edgeattn.errors import BadInputError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module in evaluation mode with named example inputs and named outputs."""
+
+    name: str
+    arguments: dict[str, Any]
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+
+
+def load(
+    model: str,
+    arguments: Sequence[str] = (),
+    *,
+    weights: Path | None = None,
+    input_shapes: Sequence[str] = (),
+    seed: int = 0,
+) -> Source:
+    """Build the model that ``model`` names; random weights and inputs come from ``seed``.
+
+    Raises:
+        BadInputError: in one sentence, whatever is wrong with what was given.
+    """
+    name, build = _factory(model)
+    parsed = parse_arguments(build, arguments, model=name)
+    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(sys.stderr):
+        torch.manual_seed(seed)
+        built = _call(build, parsed, name)
+        module, inputs = _unpack(built, name)
+        if input_shapes:
+            inputs = tuple(torch.randn(_shape(text)) for text in input_shapes)
+        if inputs is None:
+            raise BadInputError(
+                f"{name} gave a module without example inputs; return (module, inputs) or give --input-shape 1,3,256,256"
+            )
+        if weights is not None:
+            load_weights(module, weights)
+        module = module.eval()
+        named = _name_inputs(module, inputs)
+        outputs = _name_outputs(module, named)
+    return Source(name, parsed, module, named, outputs)
+
+
+def parse_arguments(build: Callable[..., Any], arguments: Sequence[str], *, model: str) -> dict[str, Any]:
+    """``K=V`` texts as the keyword arguments of ``build``, each in the type that its annotation or default says."""
+    parameters = inspect.signature(build).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    result: dict[str, Any] = {}
+    for text in arguments:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise BadInputError(f"--arg takes K=V, not {text!r}")
+        if key not in parameters and not open_ended:
+            known = ", ".join(parameters) or "none"
+            raise BadInputError(f"{model} has no argument {key!r}; it takes: {known}")
+        result[key] = _value(key, value, parameters.get(key))
+    return result
+
+
+def _value(key: str, text: str, parameter: inspect.Parameter | None) -> Any:
+    kinds: tuple[Any, ...] = ()
+    if parameter is not None and parameter.annotation is not parameter.empty:
+        kind = parameter.annotation
+        if isinstance(kind, str):
+            kind = {"int": int, "float": float, "bool": bool, "str": str}.get(kind, str)
+        kinds = get_args(kind) or (kind,)
+    elif parameter is not None and parameter.default not in (parameter.empty, None):
+        kinds = (type(parameter.default),)
+    else:
+        kinds = (int, float, bool, str)
+    for kind in kinds:
+        if kind is bool and text.lower() in ("true", "false", "1", "0"):
+            return text.lower() in ("true", "1")
+        if kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+        if kind is str:
+            return text
+    wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+    raise BadInputError(f"argument {key} must be {wanted}, not {text!r}")
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load a state dict strictly, from .safetensors, or from a torch file without running any pickled code."""
+    state = read_weights(path)
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or extra:
+        said = [f"{what} {', '.join(keys[:3])}" for what, keys in (("missing", missing), ("extra", extra)) if keys]
+        raise BadInputError(f"the weights in {path} are not of this model: {'; '.join(said)}")
+    for key, value in state.items():
+        if own[key].shape != value.shape:
+            raise BadInputError(
+                f"{key} in {path} has shape {list(value.shape)}, but the model needs {list(own[key].shape)}"
+            )
+    module.load_state_dict(state)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file, by name."""
+    if not path.is_file():
+        raise BadInputError(f"there is no weights file {path}")
+    import pickle
+
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        if path.suffix in (".pt", ".pth", ".bin"):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            raise BadInputError(f"{path} is no weights file; give a .safetensors, .pt, .pth or .bin file")
+    except pickle.UnpicklingError as error:
+        raise BadInputError(
+            f"{path} holds pickled code or is damaged and was not loaded; save a plain state_dict"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        if isinstance(error, BadInputError):
+            raise
+        raise BadInputError(f"{path} cannot be read as weights: {first_line(error)}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BadInputError(f"{path} holds no state_dict (tensors by name)")
+    return state
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def _factory(model: str) -> tuple[str, Callable[..., Any]]:
+    if ".py:" not in model:
+        return model, sample_models.factory(model)
+    file, _, function = model.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise BadInputError(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(f"_edgeattn_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise BadInputError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    # As when a script is run: its folder is importable, and dataclasses find their module.
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except Exception as error:
+        raise BadInputError(f"{path} failed on import: {type(error).__name__}: {first_line(error)}") from error
+    finally:
+        sys.path.pop(0)
+    build = getattr(module, function, None)
+    if not callable(build):
+        raise BadInputError(f"{path} has no function {function!r}")
+    return function, build
+
+
+def _call(build: Callable[..., Any], arguments: dict[str, Any], name: str) -> Any:
+    try:
+        return build(**arguments)
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise BadInputError(f"{name} failed: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _unpack(built: Any, name: str) -> tuple[nn.Module, Any]:
+    module, inputs = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
+    if not isinstance(module, nn.Module):
+        raise BadInputError(f"{name} returned {type(module).__name__}, not a torch.nn.Module")
+    if isinstance(inputs, Tensor):
+        inputs = (inputs,)
+    tensors = list(inputs.values()) if isinstance(inputs, dict) else inputs
+    if tensors is not None and not (tensors and all(isinstance(t, Tensor) for t in tensors)):
+        raise BadInputError(f"{name} must give its example inputs as a tensor, or a tuple or dict of tensors")
+    return module, inputs
+
+
+def _shape(text: str) -> list[int]:
+    try:
+        shape = [int(part) for part in text.split(",")]
+    except ValueError:
+        shape = []
+    if not shape or min(shape) < 1:
+        raise BadInputError(f"--input-shape takes positive numbers such as 1,3,256,256, not {text!r}")
+    return shape
+
+
+def _name_inputs(module: nn.Module, inputs: Any) -> dict[str, Tensor]:
+    """Inputs by the names of the forward's own parameters."""
+    if isinstance(inputs, dict):
+        return dict(inputs)
+    names = [
+        p.name
+        for p in inspect.signature(module.forward).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(names) < len(inputs):
+        names = [f"x_{i}" for i in range(len(inputs))]
+    return dict(zip(names, inputs, strict=False))
+
+
+def run(module: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """The module's outputs, flat, in order."""
+    with torch.no_grad():
+        result = module(*inputs.values())
+    if isinstance(result, Tensor):
+        return (result,)
+    if hasattr(result, "to_tuple"):
+        result = result.to_tuple()
+    values = tuple(result.values()) if isinstance(result, dict) else tuple(result)
+    if not all(isinstance(value, Tensor) for value in values):
+        raise BadInputError("the module must return a tensor, or a tuple or dict of tensors")
+    return values
+
+
+def _name_outputs(module: nn.Module, inputs: dict[str, Tensor]) -> tuple[str, ...]:
+    try:
+        values = run(module, inputs)
+    except BadInputError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in inputs.items())
+        raise BadInputError(
+            f"the module fails on its example inputs ({shapes}): {type(error).__name__}: {first_line(error)}"
+        ) from error
+    return ("y",) if len(values) == 1 else tuple(f"y_{i}" for i in range(len(values)))

@@ -1,0 +1,23 @@
+"""Models that come with edgeattn: every module of this package with a ``build`` function is one, by its file name."""
+
+import pkgutil
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from edgeattn.errors import BadInputError
+
+
+def names() -> list[str]:
+    """The sample models, sorted."""
+    return sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_"))
+
+
+def factory(name: str) -> Callable[..., Any]:
+    """The ``build`` function of the sample model ``name``: arguments -> (module, example inputs)."""
+    if name not in names():
+        raise BadInputError(
+            f"there is no sample model {name!r}; choose from {', '.join(names())}, or give FILE.py:FACTORY"
+        )
+    build: Callable[..., Any] = import_module(f"sample_models.{name}").build
+    return build
