@@ -3,7 +3,6 @@
 Mehta and Rastegari, "Separable Self-attention for Mobile Vision Transformers", arXiv 2206.02680, section 3.2.
 """
 
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -111,5 +110,3 @@ def context_score_map(
     query = F.conv2d(x, layer.qkv_proj.weight[:1], None if bias is None else bias[:1])
     scores = query.softmax(dim=-1).reshape(batch, height, width, rows, columns)
     return scores.permute(0, 3, 1, 4, 2).reshape(batch, rows * height, columns * width)
-
-

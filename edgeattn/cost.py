@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+import numpy.typing as npt
+
 LAYOUT_OPS = frozenset(
     "transpose spacetodepth depthtospace pixelshuffle pixelunshuffle im2col col2im spacetobatch batchtospace "
     "spacetobatchnd batchtospacend".split()
@@ -95,6 +98,12 @@ def count(ops: Iterable[Op]) -> dict[str, int]:
 
 def in_category(ops: Iterable[Op], category: str) -> tuple[Op, ...]:
     return tuple(op for op in ops if op.category == category)
+
+
+def is_one_hot(kernel: npt.NDArray[np.generic], *, output_axis: int = 0) -> bool:
+    """Whether every output channel of a convolution only copies one of its inputs."""
+    rows = np.moveaxis(kernel, output_axis, 0).reshape(kernel.shape[output_axis], -1)
+    return bool(rows.size) and bool((np.count_nonzero(rows, axis=1) == 1).all() and (rows[rows != 0] == 1).all())
 
 
 def conv_macs(output_shape: tuple[int | None, ...], filter_shape: tuple[int, ...]) -> int:

@@ -32,6 +32,22 @@ class Comparison:
     sqnr_db: float
     cosine: float
 
+    @classmethod
+    def failure(cls, reason: str) -> "Comparison":
+        """A candidate that cannot be compared at all."""
+        return cls(False, reason, inf, inf, inf, -inf, 0.0)
+
+
+# Two exact forms in float64 differ by rounding alone: 2^-52 times the square root of the longest sum, with room.
+EXACT_LIMIT = 1e-10
+
+
+def relative_error(*, reference: Array, candidate: Array) -> float:
+    """Largest difference over the reference's largest value, for two float64 arrays of one shape."""
+    scale = float(np.abs(reference).max(initial=0.0)) or 1.0
+    error = float(np.abs(np.asarray(candidate, np.float64) - np.asarray(reference, np.float64)).max(initial=0.0))
+    return error / scale if np.isfinite(error) else inf
+
 
 def noise_floor(*, oracle: Array, reference: Array, precision: str) -> tuple[float, float]:
     """(max, RMS) error of the reference at ``precision``; never below half a unit in the last place of the
@@ -55,12 +71,12 @@ def compare(*, oracle: Array, reference: Array, candidate: Array, precision: str
         precision: a key of :data:`LIMITS`.
     """
     if candidate.shape != oracle.shape:
-        return _failed(f"shape {list(candidate.shape)} instead of {list(oracle.shape)}")
+        return Comparison.failure(f"shape {list(candidate.shape)} instead of {list(oracle.shape)}")
     if candidate.dtype != reference.dtype:
-        return _failed(f"type {candidate.dtype} instead of {reference.dtype}")
+        return Comparison.failure(f"type {candidate.dtype} instead of {reference.dtype}")
     values, truth = np.asarray(candidate, np.float64), np.asarray(oracle, np.float64)
     if not np.isfinite(values).all():
-        return _failed("output has NaN or infinite values")
+        return Comparison.failure("output has NaN or infinite values")
 
     error = values - truth
     floor_max, floor_rms = noise_floor(oracle=oracle, reference=reference, precision=precision)
@@ -72,10 +88,6 @@ def compare(*, oracle: Array, reference: Array, candidate: Array, precision: str
     return Comparison(
         passed, reason, max_abs, max_units, rms_units, _sqnr_db(truth, error), _cosine(truth, values)
     )
-
-
-def _failed(reason: str) -> Comparison:
-    return Comparison(False, reason, inf, inf, inf, -inf, 0.0)
 
 
 def _rms(values: npt.NDArray[np.float64]) -> float:

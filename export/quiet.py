@@ -1,19 +1,27 @@
 """Converters write progress to stdout and stderr, some of it from C++: keep it away from the user's own."""
 
+import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Send both streams, down to their file descriptors, to a scratch file while the block runs."""
+    """Send both streams, down to their file descriptors, to a scratch file while the block runs.
+
+    Warnings and log lines of the block are dropped too: they speak of the vendor's own code.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]
-    with tempfile.TemporaryFile() as scratch:
+    logged = logging.root.manager.disable
+    with tempfile.TemporaryFile() as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
         try:
             os.dup2(scratch.fileno(), 1)
             os.dup2(scratch.fileno(), 2)
@@ -21,6 +29,7 @@ def quiet() -> Iterator[None]:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+            logging.disable(logged)
             for target, copy in zip((1, 2), saved, strict=True):
                 os.dup2(copy, target)
                 os.close(copy)

@@ -1,5 +1,6 @@
 """Exact inference-time rewrites: a module goes in, the module that is deployed comes out."""
 
-from edgeattn.lowering.rewrite import Change, Lowering, lower
+from edgeattn.lowering.edges import to_channels_first, to_channels_last
+from edgeattn.lowering.rewrite import Change, Layout, Lowering, lower
 
-__all__ = ["Change", "Lowering", "lower"]
+__all__ = ["Change", "Layout", "Lowering", "lower", "to_channels_first", "to_channels_last"]

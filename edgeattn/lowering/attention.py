@@ -88,15 +88,3 @@ class ChannelsLastAttention(nn.Module):
         key = self.key(torch.matmul(scores, columns)).reshape(batch, pixels, 1, channels)
         out: Tensor = self.out(F.relu(self.value(x)) * key)
         return out
-
-
-class ChannelsFirstEdges(nn.Module):
-    """A channels-last layer inside a channels-first network: one transpose at each edge."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        out: Tensor = self.inner(*(x.permute(0, 2, 3, 1) for x in inputs))
-        return out.permute(0, 3, 1, 2)

@@ -8,7 +8,8 @@ from torch import nn
 
 from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import LoweringError
-from edgeattn.lowering.attention import ChannelsFirstAttention, ChannelsFirstEdges, ChannelsLastAttention
+from edgeattn.lowering.attention import ChannelsFirstAttention, ChannelsLastAttention
+from edgeattn.lowering.edges import ChannelsFirstEdges, ChannelsLastEdges
 
 Layout = Literal["channels_first", "channels_last"]
 
@@ -34,6 +35,13 @@ class Lowering:
     @property
     def changed(self) -> bool:
         return bool(self.changes)
+
+    def with_edges(self, layout: Layout) -> nn.Module:
+        """The module with inputs and outputs in ``layout``; where that is not its own, transposes are added."""
+        if layout == self.edge_layout:
+            return self.module
+        wrap = ChannelsFirstEdges if layout == "channels_first" else ChannelsLastEdges
+        return wrap(self.module).eval()
 
 
 _REASON = "key folded onto the context vector (2/3 of the multiply-adds), query bias dropped, no expand or split"

@@ -1,0 +1,201 @@
+"""A bundle: one folder with a manifest, artifacts, golden inputs and reference outputs. Written whole or not at all."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgeattn.errors import ArtifactError, BadInputError
+
+# History: 1, the first.
+SCHEMA = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output as a file declares it; a free axis is None. ``layout`` is set for rank 4."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    layout: str | None = None
+
+
+@dataclass(frozen=True)
+class File:
+    """A file (or the folder of an .mlpackage) of the bundle: a relative path, its hash and its size."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One deployable file; ``lowering`` is the layout of the lowered form that it was made from."""
+
+    format: str
+    precision: str
+    file: File
+    lowering: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One rewrite that the lowering did."""
+
+    path: str
+    before: str
+    after: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is known of a bundle. There is no time in it: the same export gives the same bytes."""
+
+    schema_version: int
+    model: str
+    arguments: dict[str, Any]
+    weights_sha256: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    lowering: dict[str, tuple[Change, ...]]
+    golden: dict[str, File]
+    artifacts: tuple[Artifact, ...]
+    tools: dict[str, str]
+    parity: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, file: File) -> Path:
+        return self.folder / file.path
+
+
+def dump(manifest: Manifest) -> bytes:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Manifest).dump_json(manifest, indent=2) + b"\n"
+
+
+def load(folder: Path) -> Bundle:
+    """Read a bundle and check it: its schema, that every path stays inside, and that no file has changed.
+
+    Raises:
+        ArtifactError: in one sentence, what is wrong with it.
+    """
+    import json
+
+    from pydantic import TypeAdapter, ValidationError
+
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtifactError(f"{folder} is no bundle: it has no {MANIFEST}; make one with `edgeattn export`")
+    try:
+        content = json.loads(path.read_bytes())
+        version = content["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is not a manifest of edgeattn; export the bundle again") from error
+    if version != SCHEMA:
+        raise ArtifactError(f"{path} has schema {version!r}, and this edgeattn reads {SCHEMA}; update edgeattn")
+    try:
+        manifest = TypeAdapter(Manifest).validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{path} is damaged at {place}: {first['msg']}") from error
+    bundle = Bundle(folder, manifest)
+    for file in (*manifest.golden.values(), *(artifact.file for artifact in manifest.artifacts)):
+        _check(bundle, file)
+    return bundle
+
+
+def _check(bundle: Bundle, file: File) -> None:
+    inside = PurePosixPath(file.path)
+    if inside.is_absolute() or ".." in inside.parts or not bundle.path(file).resolve().is_relative_to(
+        bundle.folder.resolve()
+    ):
+        raise ArtifactError(f"{bundle.folder} names a path outside itself: {file.path}")
+    if not bundle.path(file).exists():
+        raise ArtifactError(f"{file.path} is missing from {bundle.folder}; export the bundle again")
+    if describe(bundle.folder, bundle.path(file)).sha256 != file.sha256:
+        raise ArtifactError(f"{file.path} in {bundle.folder} is not the file that was exported (its hash differs)")
+
+
+def describe(folder: Path, path: Path) -> File:
+    """Hash and size of a file, or of a folder: then over the sorted relative paths and their hashes."""
+    relative = path.relative_to(folder).as_posix()
+    if path.is_file():
+        return File(relative, _sha256(path), path.stat().st_size)
+    digest, size = hashlib.sha256(), 0
+    for part in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{part.relative_to(path).as_posix()}\0{_sha256(part)}\n".encode())
+        size += part.stat().st_size
+    return File(relative, digest.hexdigest(), size)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_destination(out: Path, *, force: bool) -> None:
+    """Refuse early, before any work, what could not be written at the end.
+
+    Raises:
+        BadInputError: ``out`` exists and is no bundle, or is one and ``force`` was not given, or cannot be written.
+    """
+    if out.exists() or out.is_symlink():
+        if not (out / MANIFEST).is_file():
+            raise BadInputError(f"{out} exists and is no bundle; choose another --out")
+        if not force:
+            raise BadInputError(f"{out} exists; give --force to replace that bundle, or another --out")
+    parent = out.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise BadInputError(f"{out} cannot be written: {parent} is not a folder that you may write to")
+
+
+@contextmanager
+def writing(out: Path, *, force: bool) -> Iterator[Path]:
+    """A scratch folder beside ``out`` that becomes ``out`` when the block ends well, and is gone when it does not."""
+    check_destination(out, force=force)
+    out = out.absolute()
+    made = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.", dir=out.parent))
+    except OSError as error:
+        raise BadInputError(f"{out} cannot be written: {error.strerror}") from error
+    try:
+        scratch.chmod(0o755)
+        yield scratch
+        if out.exists():
+            # Two renames: at any moment either the old or the new bundle stands whole under one of two names.
+            old = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.old.", dir=out.parent))
+            out.rename(old / "bundle")
+            scratch.rename(out)
+            shutil.rmtree(old)
+        else:
+            scratch.rename(out)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in made:
+            folder.rmdir()
+        raise

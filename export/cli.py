@@ -1,0 +1,246 @@
+"""The ``edgeattn`` command: the only place that prints or exits. Heavy packages are imported inside the commands."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgeattn.errors import EdgeAttnError, MissingError
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    help="Separable self-attention from PyTorch to ONNX, TFLite and Core ML, checked against its reference.",
+    pretty_exceptions_enable=False,
+)
+# What typer raises for bad usage; its home moves between versions of typer, its place above BadParameter does not.
+_UsageError: Any = typer.BadParameter.__mro__[2]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout, and nothing else there.")]
+_json_wanted = False
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A sample model's name, or FILE.py:FACTORY. The file is run.")],
+    arg: Annotated[list[str] | None, typer.Option(metavar="K=V", help="An argument of the model.")] = None,
+    format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; all by default.")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors, .pt, .pth or .bin state dict.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The bundle's folder; MODEL-bundle by default.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+    input_shape: Annotated[
+        list[str] | None, typer.Option(metavar="1,3,256,256", help="Shape of a random example input.")
+    ] = None,
+    input: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE.safetensors", help="More inputs to check parity on.")
+    ] = None,
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help="Leave the batch size free (ONNX, Core ML).")
+    ] = False,
+    edge_layout: Annotated[
+        str | None, typer.Option(help="Layout of TFLite's edges: channels_last (default) or channels_first.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Export MODEL to a bundle and check that it is still the same model.
+
+    Example: edgeattn export attention --arg embed_dim=192 --out b
+    """
+    _wants(json)
+    from export import pipeline, render, source
+
+    options = pipeline.Options(
+        formats=tuple(dict.fromkeys(format or ())),
+        precisions=tuple(dict.fromkeys(precision or ("fp32",))),
+        edge_layout=edge_layout,
+        dynamic_batch=dynamic_batch,
+        inputs=tuple(input or ()),
+        force=force,
+    )
+    name = model.rpartition(":")[2]
+    out = out or Path(f"{name}-bundle")
+    pipeline.check(options, out)
+    with _progress() as say:
+        say(f"building {name}")
+        loaded = source.load(model, arg or (), weights=weights, input_shapes=input_shape or ())
+        result = pipeline.export(loaded, options, out, say)
+    passed = result.report.passed and not result.refused
+    document = {"bundle": str(out), "passed": passed, "manifest": asdict(result.bundle.manifest)}
+    _print(
+        document,
+        lambda: [
+            render.files(result.bundle),
+            render.lowering(result.bundle),
+            *render.parity(result.report),
+            *(f"{kind} was not made: {reason}" for kind, reason in result.refused.items()),
+        ],
+    )
+    return 0 if passed else 1
+
+
+@app.command()
+def inspect(
+    artifact: Annotated[Path, typer.Argument(help="An .onnx, .tflite or .mlpackage, made by anyone.")],
+    max_layout_ops: Annotated[
+        int | None, typer.Option(min=0, help="Exit 1 if there are more layout ops, in the file or as optimised.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Count operators, layout ops, bytes moved and multiply-adds of a saved file.
+
+    Example: edgeattn inspect b/attention-fp32.onnx --max-layout-ops 0
+    """
+    _wants(json)
+    from export import inspection, render
+
+    with _progress() as say:
+        say(f"reading {artifact}")
+        found = inspection.inspect(artifact)
+    passed = max_layout_ops is None or found.worst_layout_ops <= max_layout_ops
+    verdict = f"{found.worst_layout_ops} layout ops, {max_layout_ops} allowed"
+    _print(
+        {**asdict(found), "passed": passed},
+        lambda: [*render.inspection(found), *([] if max_layout_ops is None else [verdict])],
+    )
+    return 0 if passed else 1
+
+
+@app.command()
+def parity(
+    bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")], json: Json = False
+) -> int:
+    """Check every artifact of BUNDLE against the reference, in every runtime that is here.
+
+    Example: edgeattn parity b
+    """
+    _wants(json)
+    from export import bundle as bundles
+    from export import render, verify
+
+    loaded = bundles.load(bundle)
+    with _progress() as say:
+        report = verify.verify(loaded, say)
+    verify.require_a_check(loaded, report)
+    _print({"passed": report.passed, **asdict(report)}, lambda: list(render.parity(report)))
+    return 0 if report.passed else 1
+
+
+@app.command()
+def models(json: Json = False) -> int:
+    """List the sample models and their arguments.
+
+    Example: edgeattn models
+    """
+    _wants(json)
+    import inspect as python_inspect
+
+    import sample_models
+
+    found = {}
+    for name in sample_models.names():
+        build = sample_models.factory(name)
+        arguments = {p.name: p.default for p in python_inspect.signature(build).parameters.values()}
+        found[name] = {"about": (python_inspect.getdoc(build) or "").split("\n\n")[0], "arguments": arguments}
+    _print(
+        found,
+        lambda: [
+            f"[bold]{name}[/]  {entry['about']}\n  " + "  ".join(f"{k}={v}" for k, v in entry["arguments"].items())
+            for name, entry in found.items()
+        ],
+    )
+    return 0
+
+
+@app.command()
+def doctor(json: Json = False) -> int:
+    """Say for every format and runtime whether it works here, and what would mend it.
+
+    Example: edgeattn doctor
+    """
+    _wants(json)
+    from export import plugins, runtimes
+    from export.pipeline import versions
+
+    found: dict[str, dict[str, str]] = {"formats": {}, "runtimes": {}}
+    for name in plugins.names("formats"):
+        format_ = plugins.get("formats", name)
+        try:
+            plugins.require(*format_.PACKAGES, extra=format_.EXTRA)
+            found["formats"][name] = "ready"
+        except MissingError as error:
+            found["formats"][name] = str(error)
+    for name in plugins.names("runtimes"):
+        found["runtimes"][name] = runtimes.missing(plugins.get("runtimes", name)) or "ready"
+    tools = versions()
+    _print(
+        {**found, "versions": tools},
+        lambda: [
+            *(f"{kind[:-1]} [bold]{name}[/]: {state}" for kind in found for name, state in found[kind].items()),
+            "versions: " + ", ".join(f"{k} {v}" for k, v in tools.items()),
+        ],
+    )
+    return 0
+
+
+def _wants(json: bool) -> None:
+    global _json_wanted
+    _json_wanted = json
+
+
+def _print(document: Any, lines: Callable[[], list[Any]]) -> None:
+    """One JSON document, or what ``lines`` makes, to stdout."""
+    if _json_wanted:
+        from pydantic_core import to_json
+
+        sys.stdout.write(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n")
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200, soft_wrap=True)
+    for line in lines():
+        console.print(line)
+        console.print()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """What is being done, on stderr, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    # A line a step and no spinner: the converters write through the same file descriptor, which is silenced then.
+    console = Console(stderr=True, highlight=False)
+    yield lambda text: console.print(f"[dim]{text} …[/]")
+
+
+def main() -> None:
+    """Run the command; every expected error is one sentence on stderr and its exit code."""
+    global _json_wanted
+    _json_wanted = "--json" in sys.argv
+    try:
+        code = app(standalone_mode=False)
+    except EdgeAttnError as error:
+        code = _fail(str(error), error.exit_code)
+    except _UsageError as error:
+        code = _fail(error.format_message() or "say what to do; see edgeattn --help", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted; nothing was written", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"edgeattn: {' '.join(sentence.split())}\n")
+    if _json_wanted:
+        _print({"error": sentence, "exit_code": code}, list)
+    return code
+
+
+if __name__ == "__main__":
+    main()

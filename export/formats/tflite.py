@@ -1,0 +1,196 @@
+"""TFLite, through Google's litert-torch, channels-last."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, is_one_hot, matmul_macs
+from edgeattn.errors import ArtifactError, ConversionError
+from export.formats import Job
+from export.quiet import quiet
+from export.source import first_line
+
+SUFFIX = ".tflite"
+EXTRA = "tflite"
+PACKAGES = ("litert_torch",)
+READ_PACKAGES = ("ai_edge_litert",)
+LAYOUT = "channels_last"
+DYNAMIC_BATCH = False
+PRECISIONS = ("fp32",)
+
+_ITEM_SIZES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT64": 8, "FLOAT64": 8, "UINT32": 4}
+
+
+class _Named(nn.Module):
+    """The converter takes the names of a signature from keyword arguments and from the keys of a dict."""
+
+    def __init__(self, module: nn.Module, outputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.module, self.outputs = module, outputs
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        result = self.module(*inputs.values())
+        values = (result,) if isinstance(result, Tensor) else tuple(result)
+        return dict(zip(self.outputs, values, strict=True))
+
+
+def convert(job: Job, path: Path) -> dict[str, Any]:
+    """Write ``path``.
+
+    Raises:
+        ConversionError: litert-torch refuses the module; its own message is the end of the sentence.
+    """
+    try:
+        with quiet():
+            import litert_torch
+
+            wrapped = _Named(job.module, job.outputs).eval()
+            litert_torch.convert(wrapped, (), dict(job.inputs)).export(str(path))
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        raise ConversionError(f"litert-torch refuses the module: {_reason(error)}") from error
+    return {"signature": "serving_default"}
+
+
+def _reason(error: BaseException) -> str:
+    """The line of a long compiler dump that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
+    return lines[0][-300:] if lines else first_line(error)
+
+
+def read(path: Path) -> Graph:
+    """The operators of any .tflite file, all subgraphs.
+
+    Raises:
+        ArtifactError: the file is cut, empty or no TFLite model.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    try:
+        content = path.read_bytes()
+        if content[4:8] != b"TFL3":
+            raise ValueError("it does not start as a TFLite file does")
+        with quiet():
+            # The interpreter verifies every offset of the file; the generated reader below does not.
+            Interpreter(
+                model_content=content,
+                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            )
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        reader = _Reader(model, content)
+        ops = tuple(reader.op(graph, op) for graph in model.subgraphs for op in graph.operators or [])
+        main = model.subgraphs[0]
+        return Graph(
+            format="tflite",
+            ops=ops,
+            inputs=reader.edge(main, main.inputs, "inputs"),
+            outputs=reader.edge(main, main.outputs, "outputs"),
+            parameters=reader.parameters(),
+            details={"schema_version": model.version, "description": _text(model.description)},
+        )
+    except Exception as error:
+        raise ArtifactError(f"{path} is not a readable TFLite model: {first_line(error)}") from error
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+@cache
+def _enum_names(enum: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enum).items() if isinstance(value, int)}
+
+
+class _Reader:
+    """Looks tensors, types and constants of one model up."""
+
+    def __init__(self, model: Any, content: bytes) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        self.model, self.content = model, content
+        self.kinds = _enum_names(schema.BuiltinOperator)
+        self.types = _enum_names(schema.TensorType)
+
+    def info(self, tensor: Any) -> TensorInfo:
+        kind = self.types[tensor.type]
+        signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
+        shape = tuple(None if n < 0 else int(n) for n in signature) if signature is not None else ()
+        return TensorInfo(_text(tensor.name), shape, kind.lower(), _ITEM_SIZES.get(kind, 1))
+
+    def edge(self, graph: Any, indices: Any, side: str) -> tuple[TensorInfo, ...]:
+        """Inputs or outputs, by the names of the signature where the file has one, in its order."""
+        for signature in self.model.signatureDefs or []:
+            entries = getattr(signature, side)
+            return tuple(replace(self.info(graph.tensors[e.tensorIndex]), name=_text(e.name)) for e in entries)
+        return tuple(self.info(graph.tensors[i]) for i in indices)
+
+    def constant(self, tensor: Any) -> bytes | None:
+        buffer = self.model.buffers[tensor.buffer]
+        if buffer.data is not None and len(buffer.data):
+            return bytes(bytearray(buffer.data))
+        if buffer.offset > 1 and buffer.size:  # large models keep their weights behind the flatbuffer
+            return self.content[buffer.offset : buffer.offset + buffer.size]
+        return None
+
+    def parameters(self) -> int:
+        """Elements of all constant tensors that are no shapes or indices."""
+        total = 0
+        for graph in self.model.subgraphs:
+            for tensor in graph.tensors:
+                info = self.info(tensor)
+                index_like = info.dtype in ("int32", "int64") and not (
+                    tensor.quantization is not None and tensor.quantization.scale is not None
+                )
+                if not index_like and self.constant(tensor) is not None:
+                    total += int(np.prod(info.shape, dtype=np.int64))
+        return total
+
+    def op(self, graph: Any, op: Any) -> Op:
+        code = self.model.operatorCodes[op.opcodeIndex]
+        builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
+        kind = _text(code.customCode) if self.kinds[builtin] == "CUSTOM" else self.kinds[builtin]
+        tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
+        inputs = tuple(self.info(t) for t in tensors)
+        outputs = tuple(self.info(graph.tensors[i]) for i in op.outputs)
+        return Op(
+            kind=kind,
+            name=outputs[0].name if outputs else "",
+            inputs=inputs,
+            outputs=outputs,
+            macs=_macs(kind, op, inputs, outputs),
+            constant_indices=len(tensors) > 1 and self.constant(tensors[1]) is not None,
+            one_hot_kernel=self._one_hot(kind, tensors),
+        )
+
+    def _one_hot(self, kind: str, tensors: list[Any]) -> bool:
+        if kind not in ("CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D") or len(tensors) < 2:
+            return False
+        data, info = self.constant(tensors[1]), self.info(tensors[1])
+        if data is None or info.dtype not in ("float32", "float16"):
+            return False
+        kernel: npt.NDArray[np.generic] = np.frombuffer(data, info.dtype).reshape([n or 1 for n in info.shape])
+        return is_one_hot(kernel, output_axis=3 if kind == "DEPTHWISE_CONV_2D" else 0)
+
+
+def _macs(kind: str, op: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> int:
+    if len(inputs) < 2 or not outputs:
+        return 0
+    shape, first, second = outputs[0].shape, inputs[0].shape, inputs[1].shape
+    if kind == "CONV_2D":
+        return conv_macs(shape, tuple(n or 1 for n in second[1:]))
+    if kind == "DEPTHWISE_CONV_2D":
+        return conv_macs(shape, tuple(n or 1 for n in second[1:3]))
+    if kind == "FULLY_CONNECTED":
+        return matmul_macs(shape, second[-1])
+    if kind == "BATCH_MATMUL":
+        flipped = bool(op.builtinOptions.adjX)
+        return matmul_macs(shape, first[-2 if flipped else -1])
+    if kind == "TRANSPOSE_CONV":  # (output shape, kernel [O, H, W, I], input)
+        return conv_macs(inputs[2].shape, tuple(n or 1 for n in (second[0], *second[1:3])))
+    return 0

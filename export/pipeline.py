@@ -1,0 +1,193 @@
+"""The whole way through: source -> lowered forms -> golden cases -> artifacts -> parity -> bundle."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from edgeattn import __version__
+from edgeattn.errors import BadInputError, ConversionError
+from edgeattn.lowering import Layout, Lowering, lower, to_channels_last
+from export import bundle, golden, plugins
+from export.formats import Job
+from export.source import Source, run
+from export.verify import Report, verify
+
+TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-litert", "coremltools", "numpy")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to export. No formats means all, and then a converter's refusal is noted and not fatal."""
+
+    formats: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)
+    edge_layout: str | None = None
+    dynamic_batch: bool = False
+    inputs: tuple[Path, ...] = ()
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Export:
+    """What came out: the bundle on disk, its parity, and the formats whose converter refused, with the reason."""
+
+    bundle: bundle.Bundle
+    report: Report
+    refused: dict[str, str]
+
+
+def check(options: Options, out: Path) -> None:
+    """Refuse bad options before anything heavy is imported or run."""
+    for name in options.formats or plugins.names("formats"):
+        format_ = plugins.get("formats", name)
+        for precision in options.precisions:
+            if precision not in format_.PRECISIONS:
+                known = ", ".join(format_.PRECISIONS)
+                raise BadInputError(f"{name} cannot be exported in {precision!r}; choose from {known}")
+        plugins.require(*format_.PACKAGES, extra=format_.EXTRA)
+    if options.edge_layout not in (None, *get_args(Layout)):
+        raise BadInputError(
+            f"--edge-layout must be {' or '.join(get_args(Layout))}, not {options.edge_layout!r}"
+        )
+    bundle.check_destination(out, force=options.force)
+
+
+def export(source: Source, options: Options, out: Path, say: Callable[[str], None] = lambda _: None) -> Export:
+    """Export ``source`` to the bundle ``out``, and check it.
+
+    Raises:
+        BadInputError: the options, or the place, cannot be used.
+        ConversionError: a converter that was asked for by name refuses the module, or all of them do.
+    """
+    names = options.formats or plugins.names("formats")
+    lowerings: dict[str, Lowering] = {}
+    for name in names:
+        layout = plugins.get("formats", name).LAYOUT
+        if layout not in lowerings:
+            say(f"lowering to {layout}")
+            lowerings[layout] = lower(source.module, layout=layout)
+
+    with bundle.writing(out, force=options.force) as folder:
+        say("reference outputs in float64 and float32")
+        files = _write_golden(source, lowerings, options, folder)
+        artifacts, refused = [], {}
+        for name in names:
+            for precision in options.precisions:
+                say(f"converting to {name} {precision}")
+                try:
+                    artifacts.append(_convert(source, lowerings, name, precision, options, folder))
+                except ConversionError as error:
+                    refused[name] = str(error)
+                    if options.formats:
+                        raise
+        if not artifacts:
+            raise ConversionError("; ".join(refused.values()))
+        manifest = bundle.Manifest(
+            schema_version=bundle.SCHEMA,
+            model=source.name,
+            arguments=source.arguments,
+            weights_sha256=_hash_weights(source.module),
+            inputs=_tensors(source.inputs, options.dynamic_batch),
+            outputs=_reference_outputs(source, options.dynamic_batch),
+            lowering={
+                layout: tuple(bundle.Change(**asdict(change)) for change in lowering.changes)
+                for layout, lowering in lowerings.items()
+            },
+            golden=files,
+            artifacts=tuple(artifacts),
+            tools=versions(),
+            parity={},
+        )
+        report = verify(bundle.Bundle(folder, manifest), say)
+        parity = {"passed": report.passed, **asdict(report), "refused": refused}
+        manifest = replace(manifest, parity=parity)
+        (folder / bundle.MANIFEST).write_bytes(bundle.dump(manifest))
+    return Export(bundle.Bundle(out, manifest), report, refused)
+
+
+def _write_golden(
+    source: Source, lowerings: dict[str, Lowering], options: Options, folder: Path
+) -> dict[str, bundle.File]:
+    from safetensors.numpy import save_file
+
+    (folder / "golden").mkdir()
+    files = {}
+    cases = golden.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
+    for name, given in cases.items():
+        path = folder / "golden" / f"{name}.safetensors"
+        save_file(golden.case(source, lowerings, given), path)
+        files[name] = bundle.describe(folder, path)
+    return files
+
+
+def _convert(
+    source: Source, lowerings: dict[str, Lowering], name: str, precision: str, options: Options, folder: Path
+) -> bundle.Artifact:
+    format_ = plugins.get("formats", name)
+    lowering = lowerings[format_.LAYOUT]
+    edge: Layout = "channels_first"
+    if format_.LAYOUT == "channels_last" and options.edge_layout != "channels_first":
+        edge = "channels_last"
+    inputs = source.inputs
+    if edge == "channels_last":
+        inputs = {n: to_channels_last(x).contiguous() for n, x in inputs.items()}
+    job = Job(
+        lowering.with_edges(edge), inputs, source.outputs, options.dynamic_batch and format_.DYNAMIC_BATCH
+    )
+    path = folder / f"{source.name}-{precision}{format_.SUFFIX}"
+    details = format_.convert(job, path)
+    graph = format_.read(path)
+    return bundle.Artifact(
+        format=name,
+        precision=precision,
+        file=bundle.describe(folder, path),
+        lowering=format_.LAYOUT,
+        inputs=_as_declared(graph.inputs, edge),
+        outputs=_as_declared(graph.outputs, edge),
+        details=details,
+    )
+
+
+def _as_declared(tensors: Any, edge: Layout) -> tuple[bundle.Tensor, ...]:
+    return tuple(bundle.Tensor(t.name, t.shape, t.dtype, edge if len(t.shape) == 4 else None) for t in tensors)
+
+
+def _tensors(values: dict[str, torch.Tensor], dynamic_batch: bool) -> tuple[bundle.Tensor, ...]:
+    return tuple(
+        bundle.Tensor(
+            name,
+            (None, *x.shape[1:]) if dynamic_batch else tuple(x.shape),
+            str(x.dtype).removeprefix("torch."),
+            "channels_first" if x.dim() == 4 else None,
+        )
+        for name, x in values.items()
+    )
+
+
+def _reference_outputs(source: Source, dynamic_batch: bool) -> tuple[bundle.Tensor, ...]:
+    values = run(source.module, source.inputs)
+    return _tensors(dict(zip(source.outputs, values, strict=True)), dynamic_batch)
+
+
+def _hash_weights(module: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of edgeattn and of the tools that are installed."""
+    found = {"edgeattn": __version__}
+    for tool in TOOLS:
+        try:
+            found[tool] = metadata.version(tool)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

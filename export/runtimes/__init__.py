@@ -1,0 +1,48 @@
+"""One file a runtime: it opens an artifact and runs it.
+
+A runtime is a module with ``FORMAT``, ``EXTRA``, ``PACKAGES``, ``unavailable() -> reason or None``, ``version()`` and
+``open(path, threads=1)``, a context manager whose value has ``signature`` and ``run(inputs) -> outputs`` over arrays by name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Names and shapes that an opened artifact itself declares; a free axis is None."""
+
+    inputs: dict[str, tuple[int | None, ...]]
+    outputs: tuple[str, ...]
+
+    def accepts(self, inputs: Mapping[str, npt.NDArray[np.generic]]) -> bool:
+        """Whether these arrays fit: the same names, and every fixed axis alike."""
+        return inputs.keys() == self.inputs.keys() and all(
+            len(shape) == inputs[name].ndim
+            and all(n is None or n == m for n, m in zip(shape, inputs[name].shape, strict=True))
+            for name, shape in self.inputs.items()
+        )
+
+
+class Session(Protocol):
+    """An artifact that is loaded."""
+
+    signature: Signature
+
+    def run(self, inputs: Arrays) -> Arrays: ...
+
+
+def missing(runtime: ModuleType) -> str | None:
+    """Why this runtime cannot be used here, with the command that mends it; None if it can."""
+    if not any(find_spec(package) for package in runtime.PACKAGES):
+        return f"{runtime.PACKAGES[0]} is not installed; install it with: pip install 'edgeattn[{runtime.EXTRA}]'"
+    reason: str | None = runtime.unavailable()
+    return reason

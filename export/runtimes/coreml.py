@@ -1,0 +1,63 @@
+"""Core ML itself, on macOS (not run on hardware by this project's own tests)."""
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import ArtifactError
+from export.quiet import quiet
+from export.runtimes import Arrays, Signature
+from export.source import first_line
+
+FORMAT = "coreml"
+EXTRA = "coreml"
+PACKAGES = ("coremltools",)
+
+
+def unavailable() -> str | None:
+    return None if platform.system() == "Darwin" else f"Core ML runs on macOS only, and this is {platform.system()}"
+
+
+def version() -> str:
+    return f"macOS {platform.mac_ver()[0]}"
+
+
+class _Session:
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        description = model.get_spec().description
+        self.signature = Signature(
+            {i.name: _shape(i.type.multiArrayType) for i in description.input},
+            tuple(o.name for o in description.output),
+        )
+
+    def run(self, inputs: Arrays) -> Arrays:
+        return {name: np.asarray(value) for name, value in self.model.predict(inputs).items()}
+
+
+def _shape(array: Any) -> tuple[int | None, ...]:
+    ranges = array.shapeRange.sizeRanges
+    if not ranges:
+        return tuple(array.shape)
+    return tuple(r.lowerBound if r.lowerBound == r.upperBound else None for r in ranges)
+
+
+@contextmanager
+def open(path: Path, threads: int = 1) -> Iterator[_Session]:
+    """Load the package on all compute units; Core ML chooses its own threads.
+
+    Raises:
+        ArtifactError: Core ML refuses the package.
+    """
+    try:
+        with quiet():
+            import coremltools as ct
+
+            model = ct.models.MLModel(str(path))
+    except Exception as error:
+        raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
+    yield _Session(model)

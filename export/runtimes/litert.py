@@ -1,0 +1,88 @@
+"""LiteRT: ai-edge-litert, or tflite-runtime where a board still has that. The Interpreter is the same."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from edgeattn.errors import ArtifactError
+from export.quiet import quiet
+from export.runtimes import Arrays, Signature
+from export.source import first_line
+
+FORMAT = "tflite"
+EXTRA = "tflite"
+PACKAGES = ("ai_edge_litert", "tflite_runtime")
+
+
+def unavailable() -> str | None:
+    return None
+
+
+def _module() -> Any:
+    if find_spec("ai_edge_litert"):
+        from ai_edge_litert import interpreter
+    else:
+        from tflite_runtime import interpreter
+    return interpreter
+
+
+def version() -> str:
+    from importlib.metadata import version as installed
+
+    return installed("ai-edge-litert" if find_spec("ai_edge_litert") else "tflite-runtime")
+
+
+class _Session:
+    def __init__(self, interpreter: Any) -> None:
+        self.interpreter = interpreter
+        signatures = interpreter.get_signature_list()
+        details = interpreter.get_input_details()
+        if signatures:
+            key = next(iter(signatures))
+            self.runner = interpreter.get_signature_runner(key)
+            inputs = {n: self.runner.get_input_details()[n] for n in signatures[key]["inputs"]}
+            outputs = tuple(signatures[key]["outputs"])
+        else:
+            self.runner = None
+            inputs = {d["name"]: d for d in details}
+            outputs = tuple(d["name"] for d in interpreter.get_output_details())
+        self.signature = Signature(
+            {n: tuple(None if k < 0 else int(k) for k in d["shape_signature"]) for n, d in inputs.items()}, outputs
+        )
+        self.inputs = inputs
+
+    def run(self, inputs: Arrays) -> Arrays:
+        if self.runner is not None:
+            return dict(self.runner(**inputs))
+        for name, value in inputs.items():
+            self.interpreter.set_tensor(self.inputs[name]["index"], value)
+        self.interpreter.invoke()
+        return {d["name"]: self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()}
+
+
+@contextmanager
+def open(path: Path, threads: int = 1) -> Iterator[_Session]:
+    """Load ``path`` with XNNPACK, the default delegate.
+
+    Raises:
+        ArtifactError: LiteRT refuses the file.
+    """
+    yield _Session(_load(path, threads))
+
+
+def partitions(path: Path) -> int:
+    """How many delegate partitions XNNPACK makes of the model: one means that nothing is left outside."""
+    # Not a public call; both packages have it, and no public one tells.
+    return sum(op["op_name"] == "DELEGATE" for op in _load(path, 1)._get_ops_details())
+
+
+def _load(path: Path, threads: int) -> Any:
+    try:
+        with quiet():
+            interpreter = _module().Interpreter(str(path), num_threads=threads)
+            interpreter.allocate_tensors()
+    except Exception as error:
+        raise ArtifactError(f"LiteRT refuses {path}: {first_line(error)}") from error
+    return interpreter

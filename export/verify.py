@@ -1,0 +1,169 @@
+"""Parity of a bundle, in two hops: reference to lowered form, lowered form to artifact in its runtime."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+
+from edgeattn.errors import ArtifactError, MissingError
+from edgeattn.parity import EXACT_LIMIT, Array, Comparison, compare, relative_error
+from export import plugins
+from export.bundle import Artifact, Bundle, Tensor
+from export.runtimes import Arrays, Session, Signature, missing
+
+
+@dataclass(frozen=True)
+class Row:
+    """One output of one case, judged. Numbers are None where there is none (no error at all, or no such output)."""
+
+    hop: str
+    candidate: str
+    runtime: str
+    case: str
+    output: str
+    passed: bool
+    reason: str
+    max_abs: float | None
+    max_noise_units: float | None
+    rms_noise_units: float | None
+    sqnr_db: float | None
+    cosine: float | None
+    exact_relative_error: float | None = None
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """An artifact, or a case of it, that was not checked in a runtime, and why."""
+
+    candidate: str
+    runtime: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    rows: tuple[Row, ...]
+    not_run: tuple[NotRun, ...]
+    runtimes: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        return all(row.passed for row in self.rows)
+
+    @property
+    def artifacts_checked(self) -> set[str]:
+        return {row.candidate for row in self.rows if row.hop == "conversion"}
+
+
+def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Report:
+    """Check every artifact of ``bundle`` in every runtime that is here.
+
+    Raises:
+        ArtifactError: a file of the bundle cannot be read, or has another signature than the manifest says.
+    """
+    cases = {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
+    rows, not_run, versions = _hop_one(bundle, cases), [], {}
+    for artifact in bundle.manifest.artifacts:
+        for name in plugins.names("runtimes"):
+            runtime = plugins.get("runtimes", name)
+            if artifact.format != runtime.FORMAT:
+                continue
+            if reason := missing(runtime):
+                not_run.append(NotRun(artifact.file.path, name, reason))
+                continue
+            say(f"{artifact.file.path} in {name}")
+            versions[name] = runtime.version()
+            with runtime.open(bundle.path(artifact.file)) as session:
+                _check_signature(artifact, session.signature)
+                for case, golden in cases.items():
+                    given = {t.name: _as_layout(golden[f"input/{t.name}"], t) for t in artifact.inputs}
+                    if not session.signature.accepts(given):
+                        not_run.append(NotRun(artifact.file.path, name, f"case {case} is of another shape"))
+                        continue
+                    rows += _hop_two(artifact, name, case, golden, session, given)
+    return Report(tuple(rows), tuple(not_run), versions)
+
+
+def require_a_check(bundle: Bundle, report: Report) -> None:
+    """Answer with what is missing if not one artifact could be run."""
+    if bundle.manifest.artifacts and not report.artifacts_checked:
+        raise MissingError(f"no artifact could be run here: {report.not_run[0].reason}")
+
+
+def _golden(path: Path) -> Arrays:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
+
+
+def _hop_one(bundle: Bundle, cases: dict[str, Arrays]) -> list[Row]:
+    rows = []
+    for layout in bundle.manifest.lowering:
+        for case, golden in cases.items():
+            for output in bundle.manifest.outputs:
+                oracle = golden[f"reference.fp64/{output.name}"]
+                exact = golden[f"lowered.{layout}.fp64/{output.name}"]
+                verdict = compare(
+                    oracle=oracle,
+                    reference=golden[f"reference.fp32/{output.name}"],
+                    candidate=golden[f"lowered.{layout}.fp32/{output.name}"],
+                    precision="fp32",
+                )
+                error = relative_error(reference=oracle, candidate=exact) if oracle.shape == exact.shape else None
+                row = _row("lowering", layout, "pytorch", case, output.name, verdict, error)
+                rows.append(row)
+    return rows
+
+
+def _hop_two(
+    artifact: Artifact, runtime: str, case: str, golden: Arrays, session: Session, given: Arrays
+) -> list[Row]:
+    results = session.run(given)
+    rows = []
+    for output in artifact.outputs:
+        # The lowered form in float64 is the oracle, so that this hop answers for the converter and runtime alone;
+        # the noise floor is the reference's, so that both hops speak in the same units.
+        oracle = _as_layout(golden[f"lowered.{artifact.lowering}.fp64/{output.name}"], output)
+        reference = _as_layout(golden[f"reference.fp32/{output.name}"], output)
+        candidate = results.get(output.name)
+        if candidate is None:
+            verdict = Comparison.failure("the output is missing")
+        else:
+            verdict = compare(
+                oracle=oracle, reference=reference, candidate=candidate, precision=artifact.precision
+            )
+        rows.append(_row("conversion", artifact.file.path, runtime, case, output.name, verdict))
+    return rows
+
+
+def _as_layout(value: Array, tensor: Tensor) -> Array:
+    """A channels-first golden tensor as the artifact wants it."""
+    return np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if tensor.layout == "channels_last" else value
+
+
+def _check_signature(artifact: Artifact, found: Signature) -> None:
+    declared = {tensor.name for tensor in artifact.inputs}
+    if declared != found.inputs.keys():
+        raise ArtifactError(
+            f"{artifact.file.path} takes {', '.join(found.inputs)}, but its manifest says {', '.join(sorted(declared))}"
+        )
+
+
+def _row(
+    hop: str, candidate: str, runtime: str, case: str, output: str, verdict: Comparison, exact: float | None = None
+) -> Row:
+    passed, reason = verdict.passed, verdict.reason
+    if exact is not None and not exact <= EXACT_LIMIT:
+        passed, reason = False, f"the lowered form is another function: {exact:.3g} relative error in float64"
+    numbers = (
+        verdict.max_abs, verdict.max_noise_units, verdict.rms_noise_units, verdict.sqnr_db, verdict.cosine
+    )  # fmt: skip
+    return Row(
+        hop, candidate, runtime, case, output, passed, reason, *(n if isfinite(n) else None for n in numbers), exact
+    )
