@@ -3,6 +3,7 @@
 Mehta and Rastegari, "Separable Self-attention for Mobile Vision Transformers", arXiv 2206.02680, section 3.2.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,9 +27,7 @@ class LinearSelfAttention(nn.Module):
         bias: whether both projections have a bias.
     """
 
-    def __init__(
-        self, embed_dim: int, attn_drop: float = 0.0, proj_drop: float = 0.0, bias: bool = True
-    ) -> None:
+    def __init__(self, embed_dim: int, attn_drop: float = 0.0, proj_drop: float = 0.0, bias: bool = True) -> None:
         super().__init__()
         if embed_dim < 1:
             raise ValueError(f"embed_dim must be at least 1, not {embed_dim}")
@@ -53,18 +52,16 @@ class LinearSelfAttention(nn.Module):
         """
         self._check("x", x)
         if x_prev is None:
-            query, key, value = self.qkv_proj(x).split([1, self.embed_dim, self.embed_dim], dim=1)
+            query, key, value = torch.split(self.qkv_proj(x), [1, self.embed_dim, self.embed_dim], dim=1)
         else:
             self._check("x_prev", x_prev)
             for axis, what in ((0, "batch size"), (2, "P, the pixels of a patch,")):
                 if x.shape[axis] != x_prev.shape[axis]:
-                    raise ValueError(
-                        f"{what} of x and x_prev must agree, not {x.shape[axis]} and {x_prev.shape[axis]}"
-                    )
+                    raise ValueError(f"{what} of x and x_prev must agree, not {x.shape[axis]} and {x_prev.shape[axis]}")
             weight, bias = self.qkv_proj.weight, self.qkv_proj.bias
             cut = 1 + self.embed_dim
             query_key = F.conv2d(x_prev, weight[:cut], None if bias is None else bias[:cut])
-            query, key = query_key.split([1, self.embed_dim], dim=1)
+            query, key = torch.split(query_key, [1, self.embed_dim], dim=1)
             value = F.conv2d(x, weight[cut:], None if bias is None else bias[cut:])
 
         scores = self.attn_drop(query.softmax(dim=-1))
@@ -103,9 +100,7 @@ def context_score_map(
     (height, width), (rows, columns) = patch_size, grid
     batch, _, pixels, patches = x.shape
     if height * width != pixels or rows * columns != patches:
-        raise ValueError(
-            f"patch_size {patch_size} and grid {grid} must multiply to P = {pixels} and N = {patches}"
-        )
+        raise ValueError(f"patch_size {patch_size} and grid {grid} must multiply to P = {pixels} and N = {patches}")
     bias = layer.qkv_proj.bias
     query = F.conv2d(x, layer.qkv_proj.weight[:1], None if bias is None else bias[:1])
     scores = query.softmax(dim=-1).reshape(batch, height, width, rows, columns)

@@ -13,16 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 LAYOUT_OPS = frozenset(
-    "transpose spacetodepth depthtospace pixelshuffle pixelunshuffle im2col col2im spacetobatch batchtospace "
-    "spacetobatchnd batchtospacend".split()
+    {"transpose", "spacetodepth", "depthtospace", "pixelshuffle", "pixelunshuffle", "im2col", "col2im"}
+    | {"spacetobatch", "batchtospace", "spacetobatchnd", "batchtospacend"}
 )
 # These move data only when their indices are constants; with computed indices they are part of the model.
 INDEXED_OPS = frozenset(
-    "gather gathernd gatherelements gatheralongaxis scatter scatternd scatterelements scatteralongaxis".split()
+    {"gather", "gathernd", "gatherelements", "gatheralongaxis"}
+    | {"scatter", "scatternd", "scatterelements", "scatteralongaxis"}
 )
 COPY_OPS = frozenset(
-    "split splitv slice stridedslice slicebyindex slicebysize concat concatenation tile expand broadcastto pad "
-    "padv2 mirrorpad pack unpack stack unstack".split()
+    {"split", "splitv", "slice", "stridedslice", "slicebyindex", "slicebysize", "concat", "concatenation"}
+    | {"tile", "expand", "broadcastto", "pad", "padv2", "mirrorpad", "pack", "unpack", "stack", "unstack"}
 )
 # onnxruntime's own way into and out of its blocked layout on x86: not in the saved file, shown apart.
 REORDER_OPS = frozenset(["reorderinput", "reorderoutput"])
@@ -102,8 +103,10 @@ def in_category(ops: Iterable[Op], category: str) -> tuple[Op, ...]:
 
 def is_one_hot(kernel: npt.NDArray[np.generic], *, output_axis: int = 0) -> bool:
     """Whether every output channel of a convolution only copies one of its inputs."""
+    if not kernel.size:
+        return False
     rows = np.moveaxis(kernel, output_axis, 0).reshape(kernel.shape[output_axis], -1)
-    return bool(rows.size) and bool((np.count_nonzero(rows, axis=1) == 1).all() and (rows[rows != 0] == 1).all())
+    return bool((np.count_nonzero(rows, axis=1) == 1).all() and (rows[rows != 0] == 1).all())
 
 
 def conv_macs(output_shape: tuple[int | None, ...], filter_shape: tuple[int, ...]) -> int:

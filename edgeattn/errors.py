@@ -1,11 +1,11 @@
 """Every error that edgeattn raises on purpose.
 
-    EdgeAttnError            exit code 2
-    ├── BadInputError        what the user gave cannot be used (also a ValueError)
-    │   ├── LoweringError    the module cannot be rewritten
-    │   ├── ConversionError  a vendor's converter refused the module
-    │   └── ArtifactError    a file is no readable artifact or bundle
-    └── MissingError         a package or a device is not there; exit code 3
+EdgeAttnError            exit code 2
+├── BadInputError        what the user gave cannot be used (also a ValueError)
+│   ├── LoweringError    the module cannot be rewritten
+│   ├── ConversionError  a vendor's converter refused the module
+│   └── ArtifactError    a file is no readable artifact or bundle
+└── MissingError         a package or a device is not there; exit code 3
 """
 
 

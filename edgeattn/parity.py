@@ -15,7 +15,10 @@ Array = npt.NDArray[np.generic]
 
 # A candidate sums in another order than PyTorch, and by other kernels: its error is of the floor's kind, not its size.
 LIMITS: dict[str, dict[str, float]] = {
-    "fp32": {"max": 16.0, "rms": 8.0},  # measured up to 4 on sound artifacts; a weight off by 1 % gives over 1,000
+    "fp32": {
+        "max": 16.0,
+        "rms": 8.0,
+    },  # measured up to 4 on sound artifacts; a weight off by 1 % gives over 1,000
 }
 EPSILON: dict[str, float] = {"fp32": float(np.finfo(np.float32).eps)}
 
@@ -85,9 +88,7 @@ def compare(*, oracle: Array, reference: Array, candidate: Array, precision: str
     limits = LIMITS[precision]
     passed = max_units <= limits["max"] and rms_units <= limits["rms"]
     reason = "" if passed else f"error is {max_units:.3g} (max), {rms_units:.3g} (RMS) times the noise floor"
-    return Comparison(
-        passed, reason, max_abs, max_units, rms_units, _sqnr_db(truth, error), _cosine(truth, values)
-    )
+    return Comparison(passed, reason, max_abs, max_units, rms_units, _sqnr_db(truth, error), _cosine(truth, values))
 
 
 def _rms(values: npt.NDArray[np.float64]) -> float:

@@ -127,8 +127,10 @@ def load(folder: Path) -> Bundle:
 
 def _check(bundle: Bundle, file: File) -> None:
     inside = PurePosixPath(file.path)
-    if inside.is_absolute() or ".." in inside.parts or not bundle.path(file).resolve().is_relative_to(
-        bundle.folder.resolve()
+    if (
+        inside.is_absolute()
+        or ".." in inside.parts
+        or not bundle.path(file).resolve().is_relative_to(bundle.folder.resolve())
     ):
         raise ArtifactError(f"{bundle.folder} names a path outside itself: {file.path}")
     if not bundle.path(file).exists():

@@ -87,7 +87,8 @@ def export(
 def inspect(
     artifact: Annotated[Path, typer.Argument(help="An .onnx, .tflite or .mlpackage, made by anyone.")],
     max_layout_ops: Annotated[
-        int | None, typer.Option(min=0, help="Exit 1 if there are more layout ops, in the file or as optimised.")
+        int | None,
+        typer.Option(min=0, help="Exit 1 if there are more layout ops, in the file or as optimised."),
     ] = None,
     json: Json = False,
 ) -> int:
@@ -141,7 +142,7 @@ def models(json: Json = False) -> int:
 
     import sample_models
 
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in sample_models.names():
         build = sample_models.factory(name)
         arguments = {p.name: p.default for p in python_inspect.signature(build).parameters.values()}

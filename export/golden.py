@@ -37,7 +37,7 @@ def _read(file: Path, source: Source) -> dict[str, Tensor]:
     for name, example in source.inputs.items():
         if tensors[name].shape != example.shape:
             raise BadInputError(
-                f"{name} in {file} has shape {list(tensors[name].shape)}, not {list(example.shape)} as the model's input"
+                f"{name} in {file} has shape {list(tensors[name].shape)}, not the model's {list(example.shape)}"
             )
         if example.is_floating_point() and not bool(torch.isfinite(tensors[name]).all()):
             raise BadInputError(f"{name} in {file} has NaN or infinite values")
@@ -61,9 +61,7 @@ def case(source: Source, lowerings: Mapping[str, Lowering], given: dict[str, Ten
     return result
 
 
-def _run(
-    module: nn.Module, given: dict[str, Tensor], dtype: torch.dtype, *, channels_last: bool
-) -> tuple[Tensor, ...]:
+def _run(module: nn.Module, given: dict[str, Tensor], dtype: torch.dtype, *, channels_last: bool) -> tuple[Tensor, ...]:
     module = module if dtype == torch.float32 else copy.deepcopy(module).to(dtype)
     cast = {name: x.to(dtype) if x.is_floating_point() else x for name, x in given.items()}
     if not channels_last:

@@ -1,4 +1,4 @@
-"""What is in an artifact, as one plain mapping: operators, layout and copy ops, multiply-adds, and the runtime's view."""
+"""What is in an artifact: operators, layout and copy ops, multiply-adds, and what its runtime makes of it."""
 
 import tempfile
 from collections.abc import Iterable
@@ -34,7 +34,8 @@ class Inspection:
     @property
     def worst_layout_ops(self) -> int:
         """Layout ops of the saved file or of the graph that its runtime makes of it, whichever has more."""
-        return max(sum(self.layout_ops.values()), sum(self.runtime.get("layout_ops", {}).values()))
+        as_optimised: dict[str, int] = self.runtime.get("layout_ops", {})
+        return max(sum(self.layout_ops.values()), sum(as_optimised.values()))
 
 
 def format_of(path: Path) -> ModuleType:

@@ -17,7 +17,16 @@ from export.formats import Job
 from export.source import Source, run
 from export.verify import Report, verify
 
-TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "litert-torch", "ai-edge-litert", "coremltools", "numpy")
+TOOLS = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "litert-torch",
+    "ai-edge-litert",
+    "coremltools",
+    "numpy",
+)
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,7 @@ def check(options: Options, out: Path) -> None:
                 raise BadInputError(f"{name} cannot be exported in {precision!r}; choose from {known}")
         plugins.require(*format_.PACKAGES, extra=format_.EXTRA)
     if options.edge_layout not in (None, *get_args(Layout)):
-        raise BadInputError(
-            f"--edge-layout must be {' or '.join(get_args(Layout))}, not {options.edge_layout!r}"
-        )
+        raise BadInputError(f"--edge-layout must be {' or '.join(get_args(Layout))}, not {options.edge_layout!r}")
     bundle.check_destination(out, force=options.force)
 
 
@@ -136,9 +143,7 @@ def _convert(
     inputs = source.inputs
     if edge == "channels_last":
         inputs = {n: to_channels_last(x).contiguous() for n, x in inputs.items()}
-    job = Job(
-        lowering.with_edges(edge), inputs, source.outputs, options.dynamic_batch and format_.DYNAMIC_BATCH
-    )
+    job = Job(lowering.with_edges(edge), inputs, source.outputs, options.dynamic_batch and format_.DYNAMIC_BATCH)
     path = folder / f"{source.name}-{precision}{format_.SUFFIX}"
     details = format_.convert(job, path)
     graph = format_.read(path)

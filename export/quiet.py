@@ -1,12 +1,13 @@
 """Converters write progress to stdout and stderr, some of it from C++: keep it away from the user's own."""
 
+import io
 import logging
 import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 
 @contextmanager
@@ -25,7 +26,9 @@ def quiet() -> Iterator[None]:
         try:
             os.dup2(scratch.fileno(), 1)
             os.dup2(scratch.fileno(), 2)
-            yield
+            # Python's own streams too: they need not write to descriptors 1 and 2 (a notebook's do not).
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                yield
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

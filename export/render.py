@@ -26,9 +26,7 @@ def files(bundle: Bundle) -> Table:
     for artifact in bundle.manifest.artifacts:
         stated = ", ".join(f"{key} {value}" for key, value in artifact.details.items())
         edges = artifact.inputs[0].layout or "-"
-        table.add_row(
-            artifact.file.path, artifact.format, f"{artifact.file.size_bytes / 1024:.0f}", stated, edges
-        )
+        table.add_row(artifact.file.path, artifact.format, f"{artifact.file.size_bytes / 1024:.0f}", stated, edges)
     return table
 
 

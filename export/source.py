@@ -50,7 +50,7 @@ def load(
             inputs = tuple(torch.randn(_shape(text)) for text in input_shapes)
         if inputs is None:
             raise BadInputError(
-                f"{name} gave a module without example inputs; return (module, inputs) or give --input-shape 1,3,256,256"
+                f"{name} gave a module without example inputs; return (module, inputs) or give --input-shape 1,3,64,64"
             )
         if weights is not None:
             load_weights(module, weights)
@@ -107,7 +107,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     if missing or extra:
         said = [f"{what} {', '.join(keys[:3])}" for what, keys in (("missing", missing), ("extra", extra)) if keys]
         raise BadInputError(f"the weights in {path} are not of this model: {'; '.join(said)}")
-    for key, value in state.items():
+    for key, value in sorted(state.items()):
         if own[key].shape != value.shape:
             raise BadInputError(
                 f"{key} in {path} has shape {list(value.shape)}, but the model needs {list(own[key].shape)}"

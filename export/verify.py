@@ -121,9 +121,7 @@ def _hop_one(bundle: Bundle, cases: dict[str, Arrays]) -> list[Row]:
     return rows
 
 
-def _hop_two(
-    artifact: Artifact, runtime: str, case: str, golden: Arrays, session: Session, given: Arrays
-) -> list[Row]:
+def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, session: Session, given: Arrays) -> list[Row]:
     results = session.run(given)
     rows = []
     for output in artifact.outputs:
@@ -135,9 +133,7 @@ def _hop_two(
         if candidate is None:
             verdict = Comparison.failure("the output is missing")
         else:
-            verdict = compare(
-                oracle=oracle, reference=reference, candidate=candidate, precision=artifact.precision
-            )
+            verdict = compare(oracle=oracle, reference=reference, candidate=candidate, precision=artifact.precision)
         rows.append(_row("conversion", artifact.file.path, runtime, case, output.name, verdict))
     return rows
 
@@ -156,14 +152,33 @@ def _check_signature(artifact: Artifact, found: Signature) -> None:
 
 
 def _row(
-    hop: str, candidate: str, runtime: str, case: str, output: str, verdict: Comparison, exact: float | None = None
+    hop: str,
+    candidate: str,
+    runtime: str,
+    case: str,
+    output: str,
+    verdict: Comparison,
+    exact: float | None = None,
 ) -> Row:
     passed, reason = verdict.passed, verdict.reason
     if exact is not None and not exact <= EXACT_LIMIT:
         passed, reason = False, f"the lowered form is another function: {exact:.3g} relative error in float64"
-    numbers = (
-        verdict.max_abs, verdict.max_noise_units, verdict.rms_noise_units, verdict.sqnr_db, verdict.cosine
-    )  # fmt: skip
+
+    def finite(value: float) -> float | None:
+        return value if isfinite(value) else None
+
     return Row(
-        hop, candidate, runtime, case, output, passed, reason, *(n if isfinite(n) else None for n in numbers), exact
+        hop=hop,
+        candidate=candidate,
+        runtime=runtime,
+        case=case,
+        output=output,
+        passed=passed,
+        reason=reason,
+        max_abs=finite(verdict.max_abs),
+        max_noise_units=finite(verdict.max_noise_units),
+        rms_noise_units=finite(verdict.rms_noise_units),
+        sqnr_db=finite(verdict.sqnr_db),
+        cosine=finite(verdict.cosine),
+        exact_relative_error=exact,
     )

@@ -19,7 +19,7 @@ class _Weights:
 
     def __init__(self, layer: LinearSelfAttention) -> None:
         d = layer.embed_dim
-        self.query, self.key, self.value = layer.qkv_proj.weight.detach().split([1, d, d])
+        self.query, self.key, self.value = torch.split(layer.qkv_proj.weight.detach(), [1, d, d])
         self.out = layer.out_proj.weight.detach()
         qkv_bias, out_bias = layer.qkv_proj.bias, layer.out_proj.bias
         self.key_bias = None if qkv_bias is None else qkv_bias.detach()[1 : 1 + d]

@@ -54,7 +54,8 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
                 convert_to="mlprogram",
                 inputs=[
                     ct.TensorType(
-                        name=name, shape=(ct.RangeDim(1, MAX_BATCH), *x.shape[1:]) if job.dynamic_batch else x.shape
+                        name=name,
+                        shape=(ct.RangeDim(1, MAX_BATCH), *x.shape[1:]) if job.dynamic_batch else x.shape,
                     )
                     for name, x in inputs.items()
                 ],
@@ -151,9 +152,7 @@ def _tensor(value: Any) -> TensorInfo:
     kind = value.type.tensorType
     if value.type.WhichOneof("type") != "tensorType":
         return TensorInfo(value.name, (), "other", 1)
-    shape = tuple(
-        d.constant.size if d.WhichOneof("dimension") == "constant" else None for d in kind.dimensions
-    )
+    shape = tuple(d.constant.size if d.WhichOneof("dimension") == "constant" else None for d in kind.dimensions)
     name = MIL_pb2.DataType.Name(kind.dataType)
     return TensorInfo(value.name, shape, name.lower(), _ITEM_SIZES.get(name, 1))
 

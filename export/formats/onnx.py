@@ -173,6 +173,8 @@ def _macs(node: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, 
         return 0
     shape, second = outputs[0].shape, inputs[1].shape
     first = inputs[0].shape
+    if not shape or not first:  # not told by the file
+        return 0
     attributes = {a.name: a for a in node.attribute}
     if node.op_type in ("Conv", "FusedConv", "QLinearConv", "ConvInteger"):
         kernel = inputs[3].shape if node.op_type == "QLinearConv" else second
@@ -182,7 +184,7 @@ def _macs(node: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, 
     if node.op_type == "Gemm":
         flipped = "transA" in attributes and attributes["transA"].i
         return matmul_macs(shape, first[0 if flipped else -1])
-    if node.op_type in ("MatMul", "FusedMatMul", "QLinearMatMul", "MatMulInteger") and first:
+    if node.op_type in ("MatMul", "FusedMatMul", "QLinearMatMul", "MatMulInteger"):
         flipped = "transA" in attributes and attributes["transA"].i
         return matmul_macs(shape, first[-2 if flipped else -1])
     if node.op_type == "Einsum":

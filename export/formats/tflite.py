@@ -148,7 +148,7 @@ class _Reader:
                     tensor.quantization is not None and tensor.quantization.scale is not None
                 )
                 if not index_like and self.constant(tensor) is not None:
-                    total += int(np.prod(info.shape, dtype=np.int64))
+                    total += info.size_bytes // info.itemsize
         return total
 
     def op(self, graph: Any, op: Any) -> Op:

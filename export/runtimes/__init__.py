@@ -1,7 +1,7 @@
 """One file a runtime: it opens an artifact and runs it.
 
 A runtime is a module with ``FORMAT``, ``EXTRA``, ``PACKAGES``, ``unavailable() -> reason or None``, ``version()`` and
-``open(path, threads=1)``, a context manager whose value has ``signature`` and ``run(inputs) -> outputs`` over arrays by name.
+``open(path, threads=1)``, a context manager whose value has ``signature`` and ``run(inputs) -> outputs`` (arrays).
 """
 
 from collections.abc import Mapping

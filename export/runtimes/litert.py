@@ -49,7 +49,8 @@ class _Session:
             inputs = {d["name"]: d for d in details}
             outputs = tuple(d["name"] for d in interpreter.get_output_details())
         self.signature = Signature(
-            {n: tuple(None if k < 0 else int(k) for k in d["shape_signature"]) for n, d in inputs.items()}, outputs
+            {n: tuple(None if k < 0 else int(k) for k in d["shape_signature"]) for n, d in inputs.items()},
+            outputs,
         )
         self.inputs = inputs
 

@@ -1,0 +1,55 @@
+"""`make demo`: the layer on a real photograph, exported to three formats, checked, counted and timed."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from forms import measure, print_table
+from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
+
+from edgeattn.attention import LinearSelfAttention
+from export import plugins
+
+BUNDLE = Path("demo-bundle")
+SIDE, PATCH = 256, 8
+
+
+def photograph() -> torch.Tensor:
+    """scikit-learn's china.jpg as [1, 192, 4, 256]: 8x8 RGB patches are 192 channels of a 32x32 map, cut 2x2."""
+    image = torch.from_numpy(load_sample_image("china.jpg").copy())
+    top, left = (image.shape[0] - SIDE) // 2, (image.shape[1] - SIDE) // 2
+    pixels = image[top : top + SIDE, left : left + SIDE].permute(2, 0, 1).float()[None] / 127.5 - 1
+    patches = torch.nn.functional.pixel_unshuffle(pixels, PATCH)
+    batch, channels, height, width = patches.shape
+    cells = patches.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
+    return cells.reshape(batch, channels, 4, height * width // 4).contiguous()
+
+
+def edgeattn(*arguments: str) -> None:
+    print(f"$ edgeattn {' '.join(arguments)}", flush=True)
+    code = subprocess.run([sys.executable, "-m", "export.cli", *arguments], check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def main() -> None:
+    x = photograph()
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder) / "china.safetensors"
+        save_file({"x": x}, photo)
+        shape = ("--arg", "embed_dim=192", "--arg", "pixels=4", "--arg", "patches=256")
+        edgeattn("export", "attention", *shape, "--input", str(photo), "--out", str(BUNDLE), "--force")
+
+    print("Layout ops, and reference against lowered form (one thread, interleaved)\n")
+    torch.manual_seed(0)
+    layer = LinearSelfAttention(192).eval()
+    rows = [measure(layer, x, name, runs=200) for name in plugins.names("formats")]
+    print_table(rows, ["china.jpg"] * len(rows))
+    print(f"\nThe bundle is {BUNDLE.resolve()}; look into it:  .venv/bin/edgeattn inspect {BUNDLE}/attention-fp32.onnx")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The reference form against the lowered form of the layer, in every format and in every runtime that takes both."""
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from edgeattn.attention import LinearSelfAttention
+from edgeattn.errors import ConversionError
+from edgeattn.latency import interleave, ratio
+from edgeattn.lowering import lower, to_channels_last
+from export import inspection, plugins
+from export.formats import Job
+from export.runtimes import missing
+
+RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "coreml"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One format: layout and copy ops of both forms, and the speed of the lowered one as a multiple of the other's."""
+
+    format: str
+    lowered: inspection.Inspection
+    reference: inspection.Inspection | None
+    refusal: str
+    speed_ratio: float | None
+    why_no_ratio: str
+
+
+def measure(layer: LinearSelfAttention, x: torch.Tensor, format_name: str, *, runs: int) -> Measured:
+    """Convert both forms of ``layer`` for ``x`` [B, C, P, N], read them back, and time them in turn, one thread."""
+    format_ = plugins.get("formats", format_name)
+    lowering = lower(layer, layout=format_.LAYOUT)
+    last = lowering.edge_layout == "channels_last"
+    given = to_channels_last(x).contiguous() if last else x
+    with tempfile.TemporaryDirectory() as folder:
+        lowered = Path(folder) / f"lowered{format_.SUFFIX}"
+        format_.convert(Job(lowering.module, {"x": given}, ("y",)), lowered)
+        reference, refusal = Path(folder) / f"reference{format_.SUFFIX}", ""
+        try:
+            format_.convert(Job(layer, {"x": x}, ("y",)), reference)
+        except ConversionError as error:
+            refusal = str(error)
+        speed, why = None, refusal
+        runtime = plugins.get("runtimes", RUNTIMES[format_name])
+        if not refusal:
+            why = missing(runtime) or ""
+        if not why:
+            with ExitStack() as stack:
+                old, new = (stack.enter_context(runtime.open(path)) for path in (reference, lowered))
+                calls = {
+                    "reference": lambda: old.run({"x": x.numpy()}),
+                    "lowered": lambda: new.run({"x": given.numpy()}),
+                }
+                samples = interleave(calls, runs=runs, warmup=runs // 5)
+            speed = ratio(baseline_ns=samples["reference"], candidate_ns=samples["lowered"])
+        return Measured(
+            format_name,
+            inspection.inspect(lowered),
+            None if refusal else inspection.inspect(reference),
+            refusal,
+            speed,
+            why,
+        )
+
+
+def ops(found: inspection.Inspection | None) -> str:
+    """``operators / layout ops / copy ops`` of one file."""
+    if found is None:
+        return "does not convert"
+    counts = (found.operators, found.layout_ops, found.copy_ops)
+    return " / ".join(str(sum(c.values())) for c in counts)
+
+
+def print_table(rows: list[Measured], titles: list[str]) -> None:
+    """A Markdown table, one row for each measurement."""
+    print("| what | format | reference: ops / layout / copy | lowered | in the runtime | lowered is faster by |")
+    print("|---|---|---|---|---|---|")
+    for title, row in zip(titles, rows, strict=True):
+        view = row.lowered.runtime
+        layout = f"{sum(view['layout_ops'].values())} layout ops" if "layout_ops" in view else ""
+        partitions = f"{view['xnnpack_partitions']} partition" if "xnnpack_partitions" in view else ""
+        speed = f"{row.speed_ratio:.2f} x" if row.speed_ratio else "-"
+        cells = (title, row.format, ops(row.reference), ops(row.lowered), layout or partitions or "-", speed)
+        print(f"| {' | '.join(cells)} |")
+    for reason in dict.fromkeys(f"{row.format}: {row.why_no_ratio}" for row in rows if row.why_no_ratio):
+        print(f"\nNo ratio for {reason}")
