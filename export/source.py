@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import inspect
+import pickle
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -119,25 +120,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file, by name."""
     if not path.is_file():
         raise BadInputError(f"there is no weights file {path}")
-    import pickle
-
-    from safetensors import SafetensorError
+    if path.suffix not in (".safetensors", ".pt", ".pth", ".bin"):
+        raise BadInputError(f"{path} is no weights file; give a .safetensors, .pt, .pth or .bin file")
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        if path.suffix in (".pt", ".pth", ".bin"):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            raise BadInputError(f"{path} is no weights file; give a .safetensors, .pt, .pth or .bin file")
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BadInputError(
             f"{path} holds pickled code or is damaged and was not loaded; save a plain state_dict"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, BadInputError):
-            raise
+    except Exception as error:  # on a damaged file, torch's unpickler fails with whatever it stumbles over
         raise BadInputError(f"{path} cannot be read as weights: {first_line(error)}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BadInputError(f"{path} holds no state_dict (tensors by name)")

@@ -132,7 +132,7 @@ def make_weights(path: Path, kind: str) -> None:
         ("module", "w.pth", "pickled code or is damaged"),
         ("cut", "w.pt", "cannot be read as weights"),
         ("text", "w.safetensors", "cannot be read as weights"),
-        ("text", "w.pt", "pickled code or is damaged"),
+        ("text", "w.pt", "cannot be read as weights"),
         ("text", "w.txt", "is no weights file; give a .safetensors, .pt, .pth or .bin file"),
     ],
 )
