@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint format types tests bench clean
+.PHONY: demo test lint format types tests bench bench-models clean
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py
@@ -27,6 +27,9 @@ tests: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/layer_speed.py
+
+bench-models: $(READY)
+	$(BIN)/python benchmarks/model_speed.py
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

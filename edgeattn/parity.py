@@ -14,11 +14,11 @@ import numpy.typing as npt
 Array = npt.NDArray[np.generic]
 
 # A candidate sums in another order than PyTorch, and by other kernels: its error is of the floor's kind, not its size.
+# A weight off by 1 % gives over 1,000, weights rounded to fp16 some hundreds and more.
 LIMITS: dict[str, dict[str, float]] = {
-    "fp32": {
-        "max": 16.0,
-        "rms": 8.0,
-    },  # measured up to 4 on sound artifacts; a weight off by 1 % gives over 1,000
+    # Sound layers were seen at up to 4; whole models at up to 22, where onnxruntime sums a norm's 131,072 squares in
+    # one chain (the reference form has the same error there).
+    "fp32": {"max": 64.0, "rms": 48.0},
 }
 EPSILON: dict[str, float] = {"fp32": float(np.finfo(np.float32).eps)}
 

@@ -5,7 +5,7 @@ FORM ``reference`` or ``lowered.LAYOUT``. All are channels-first, whatever the l
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
-from edgeattn.lowering import Lowering, to_channels_first, to_channels_last
+from edgeattn.lowering import Layout, Lowering, lower, to_channels_first, to_channels_last
 from export.runtimes import Arrays
 from export.source import Source, first_line, read_weights, run
 
@@ -44,20 +44,38 @@ def _read(file: Path, source: Source) -> dict[str, Tensor]:
     return {name: tensors[name].to(example.dtype) for name, example in source.inputs.items()}
 
 
-def case(source: Source, lowerings: Mapping[str, Lowering], given: dict[str, Tensor]) -> Arrays:
-    """One case, computed."""
+def exact(source: Source, layouts: Iterable[Layout]) -> dict[Layout, Lowering]:
+    """The lowered forms of the module in float64: weights are folded in float64 too, so that the identity is seen."""
+    module = copy.deepcopy(source.module).double()
+    inputs = tuple(x.double() if x.is_floating_point() else x for x in source.inputs.values())
+    try:
+        return {layout: lower(module, layout=layout, inputs=inputs) for layout in layouts}
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise BadInputError(f"the module fails in float64: {first_line(error)}") from error
+
+
+def case(
+    source: Source,
+    lowerings: Mapping[Layout, Lowering],
+    exact: Mapping[Layout, Lowering],
+    given: dict[str, Tensor],
+) -> Arrays:
+    """One case, computed; ``exact`` are the lowered forms in float64."""
     result: Arrays = {f"input/{name}": value.detach().numpy() for name, value in given.items()}
-    forms: dict[str, tuple[nn.Module, bool]] = {"reference": (source.module, False)}
-    for layout, lowering in lowerings.items():
-        forms[f"lowered.{layout}"] = (lowering.module, lowering.edge_layout == "channels_last")
-    for form, (module, last) in forms.items():
-        for precision, dtype in PRECISIONS.items():
-            try:
-                values = _run(module, given, dtype, channels_last=last)
-            except Exception as error:
-                raise BadInputError(f"the {form} module fails in {precision}: {first_line(error)}") from error
-            for name, value in zip(source.outputs, values, strict=True):
-                result[f"{form}.{precision}/{name}"] = np.ascontiguousarray(value.detach().numpy())
+    reference = Lowering(source.module, (), "channels_first")
+    forms = [("reference", "fp32", reference), ("reference", "fp64", reference)]
+    forms += [(f"lowered.{layout}", "fp32", form) for layout, form in lowerings.items()]
+    forms += [(f"lowered.{layout}", "fp64", form) for layout, form in exact.items()]
+    for form, precision, lowering in forms:
+        last = lowering.edge_layout == "channels_last"
+        try:
+            values = _run(lowering.module, given, PRECISIONS[precision], channels_last=last)
+        except Exception as error:
+            raise BadInputError(f"the {form} module fails in {precision}: {first_line(error)}") from error
+        for name, value in zip(source.outputs, values, strict=True):
+            result[f"{form}.{precision}/{name}"] = np.ascontiguousarray(value.detach().numpy())
     return result
 
 

@@ -72,12 +72,12 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
         ConversionError: a converter that was asked for by name refuses the module, or all of them do.
     """
     names = options.formats or plugins.names("formats")
-    lowerings: dict[str, Lowering] = {}
+    lowerings: dict[Layout, Lowering] = {}
     for name in names:
         layout = plugins.get("formats", name).LAYOUT
         if layout not in lowerings:
             say(f"lowering to {layout}")
-            lowerings[layout] = lower(source.module, layout=layout)
+            lowerings[layout] = lower(source.module, layout=layout, inputs=tuple(source.inputs.values()))
 
     with bundle.writing(out, force=options.force) as folder:
         say("reference outputs in float64 and float32")
@@ -118,22 +118,23 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
 
 
 def _write_golden(
-    source: Source, lowerings: dict[str, Lowering], options: Options, folder: Path
+    source: Source, lowerings: dict[Layout, Lowering], options: Options, folder: Path
 ) -> dict[str, bundle.File]:
     from safetensors.numpy import save_file
 
     (folder / "golden").mkdir()
     files = {}
     cases = golden.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
+    exact = golden.exact(source, lowerings)
     for name, given in cases.items():
         path = folder / "golden" / f"{name}.safetensors"
-        save_file(golden.case(source, lowerings, given), path)
+        save_file(golden.case(source, lowerings, exact, given), path)
         files[name] = bundle.describe(folder, path)
     return files
 
 
 def _convert(
-    source: Source, lowerings: dict[str, Lowering], name: str, precision: str, options: Options, folder: Path
+    source: Source, lowerings: dict[Layout, Lowering], name: str, precision: str, options: Options, folder: Path
 ) -> bundle.Artifact:
     format_ = plugins.get("formats", name)
     lowering = lowerings[format_.LAYOUT]

@@ -1,5 +1,6 @@
 """Results as tables for people; nothing is decided here."""
 
+from collections import Counter
 from typing import Any
 
 from rich.table import Table
@@ -33,8 +34,9 @@ def files(bundle: Bundle) -> Table:
 def lowering(bundle: Bundle) -> Table:
     table = _table("Lowering", "layout", "module", "became", "why")
     for layout, changes in bundle.manifest.lowering.items():
-        for change in changes:
-            table.add_row(layout, f"{change.path or '(root)'} {change.before}", change.after, change.reason)
+        alike = Counter((change.before, change.after, change.reason) for change in changes)
+        for (before, after, reason), number in alike.items():
+            table.add_row(layout, f"{number} x {before}", after, reason)
         if not changes:
             table.add_row(layout, "-", "-", "nothing to lower: exported as it is")
     return table

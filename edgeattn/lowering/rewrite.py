@@ -1,15 +1,19 @@
 """Find the layers that have a deployable form, and put that form in their place."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import LoweringError
+from edgeattn.lowering import recognise
 from edgeattn.lowering.attention import ChannelsFirstAttention, ChannelsLastAttention
+from edgeattn.lowering.batchnorm import fold_batchnorm
 from edgeattn.lowering.edges import ChannelsFirstEdges, ChannelsLastEdges
+from edgeattn.lowering.observe import observe
+from edgeattn.lowering.patches import ChannelsFirstLayers, ChannelsLastLayers, PatchFreeBlock, fold_affine
 
 Layout = Literal["channels_first", "channels_last"]
 
@@ -44,17 +48,23 @@ class Lowering:
         return wrap(self.module).eval()
 
 
-_REASON = "key folded onto the context vector (2/3 of the multiply-adds), query bias dropped, no expand or split"
+_ATTENTION = "key folded onto the context vector (2/3 of the multiply-adds), query bias dropped, no expand or split"
+_BLOCK = "patches without unfolding: constant mask and one-hot matrix; GroupNorm's affine part in the convolutions"
+_BATCHNORM = "BatchNorm in the convolution before it"
 
 
-def lower(module: nn.Module, *, layout: Layout) -> Lowering:
-    """Rewrite every :class:`LinearSelfAttention` in ``module`` to its deployable form, exactly.
+def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor] = ()) -> Lowering:
+    """Rewrite ``module`` to its deployable form, exactly.
+
+    Separable self-attention is found in our form, timm's, transformers' and CVNets' (:mod:`recognise`). With example
+    inputs, whole MobileViTv2 blocks and BatchNorms are rewritten too; their constants then hold for that image size.
 
     Args:
         module: any module in evaluation mode; it is left untouched.
-        layout: ``channels_first`` for ONNX and Core ML; ``channels_last`` for TFLite. If ``module`` is itself
-            the layer, its edges become channels-last as well: [B, P, N, C]; inside a network it keeps the
-            network's edges, with a transpose on either side.
+        layout: ``channels_first`` for ONNX and Core ML; ``channels_last`` for TFLite. If ``module`` is itself the
+            attention, its edges become channels-last as well: [B, P, N, C]; inside a network the network keeps its
+            edges, with a transpose on either side of what is channels-last.
+        inputs: positional example inputs; without them only the attention is rewritten.
 
     Returns:
         A new module and its changes; a module with nothing to lower comes back as an equal copy, no changes.
@@ -68,29 +78,81 @@ def lower(module: nn.Module, *, layout: Layout) -> Lowering:
     if any(part.training for part in module.modules()):
         raise LoweringError("the module is in training mode; call module.eval() before it is lowered")
 
-    if isinstance(module, LinearSelfAttention):
+    layer = recognise.attention(module)
+    if layer is not None:
         form = ChannelsFirstAttention if layout == "channels_first" else ChannelsLastAttention
-        lowered = form(module).eval()
-        return Lowering(lowered, (Change("", _name(module), _name(lowered), _REASON),), layout)
+        lowered = form(layer).eval()
+        return Lowering(lowered, (Change("", _name(module), _name(lowered), _ATTENTION),), layout)
 
-    # The memo hands shared layers on as shared: one module used twice is lowered once.
-    result = copy.deepcopy(module)
-    forms: dict[nn.Module, nn.Module] = {}
+    result = _Root(copy.deepcopy(module))
+    changes: list[Change] = []
+    if inputs:
+        seen = observe(module, inputs)
+        for conv, norm in seen.pairs:
+            if fold_batchnorm(result.root, conv, norm):
+                changes.append(Change(norm, "BatchNorm2d", "Identity", _BATCHNORM))
+        changes += _blocks(result, layout, seen.sizes)
+    changes += _attentions(result, layout)
+    return Lowering(result.root.eval(), tuple(changes), "channels_first")
+
+
+class _Root(nn.Module):
+    """Holds the module, so that the root can be replaced as any other part."""
+
+    def __init__(self, root: nn.Module) -> None:
+        super().__init__()
+        self.root = root
+
+    def parts(self) -> list[tuple[nn.Module, str, str, nn.Module]]:
+        """(parent, name in it, path, part) of every module, each place of a shared one included."""
+        found = []
+        for parent_path, parent in list(self.named_modules()):
+            for name, child in list(parent.named_children()):
+                path = f"{parent_path}.{name}" if parent_path else name
+                found.append((parent, name, path.removeprefix("root").removeprefix("."), child))
+        return found
+
+
+def _blocks(result: _Root, layout: Layout, sizes: dict[str, tuple[int, int]]) -> list[Change]:
     changes = []
-    for parent_path, parent in list(result.named_modules()):
-        for name, child in list(parent.named_children()):
-            if not isinstance(child, LinearSelfAttention):
-                continue
-            if child not in forms:
-                forms[child] = (
-                    ChannelsFirstAttention(child)
-                    if layout == "channels_first"
-                    else ChannelsFirstEdges(ChannelsLastAttention(child))
-                ).eval()
-            setattr(parent, name, forms[child])
-            path = f"{parent_path}.{name}" if parent_path else name
-            changes.append(Change(path, _name(child), _name(forms[child]), _REASON))
-    return Lowering(result, tuple(changes), "channels_first")
+    for parent, name, path, part in result.parts():
+        found = recognise.block(part)
+        if found is None:
+            continue
+        size = sizes.get(f"{path}.{found.before[-1]}" if path else found.before[-1])
+        if size is None or size[0] % found.patch_size[0] or size[1] % found.patch_size[1]:
+            continue  # called with several sizes, or with one that the block itself would refuse
+        form = ChannelsFirstLayers if layout == "channels_first" else ChannelsLastLayers
+        layers: nn.Module = form(list(found.layers), found.norm.eps, size, found.patch_size)
+        if layout == "channels_last":
+            layers = ChannelsFirstEdges(layers)
+        block = PatchFreeBlock(
+            nn.Sequential(*(getattr(part, before) for before in found.before)),
+            layers,
+            nn.Sequential(fold_affine(found.project, found.norm), *found.after),
+            found.patch_size if found.resizes else None,
+        ).eval()
+        setattr(parent, name, block)
+        changes.append(Change(path, _name(part), f"{_name(block)}, {layout}", _BLOCK))
+    return changes
+
+
+def _attentions(result: _Root, layout: Layout) -> list[Change]:
+    forms: dict[nn.Module, nn.Module] = {}  # one module used twice is lowered once
+    changes = []
+    for parent, name, path, part in result.parts():
+        layer = recognise.attention(part)
+        if layer is None:
+            continue
+        if part not in forms:
+            forms[part] = (
+                ChannelsFirstAttention(layer)
+                if layout == "channels_first"
+                else ChannelsFirstEdges(ChannelsLastAttention(layer))
+            ).eval()
+        setattr(parent, name, forms[part])
+        changes.append(Change(path, _name(part), _name(forms[part]), _ATTENTION))
+    return changes
 
 
 def _name(module: nn.Module) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, is_one_hot, matmul_macs
 from edgeattn.errors import ArtifactError, ConversionError
@@ -26,6 +28,19 @@ PRECISIONS = ("fp32",)
 _ITEM_SIZES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT64": 8, "FLOAT64": 8, "UINT32": 4}
 
 
+class _SpatialMeans(TorchFunctionMode):
+    """Writes the mean over a map as one that keeps its axes: the converter puts a transpose before any other."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.mean, Tensor.mean) and isinstance(args[0], Tensor) and args[0].dim() == 4:
+            dims = args[1] if len(args) > 1 else kwargs.get("dim")
+            extra = len(args) > 2 or set(kwargs) - {"dim", "keepdim"} or kwargs.get("keepdim")
+            if isinstance(dims, tuple | list) and sorted(d % 4 for d in dims) == [2, 3] and not extra:
+                return args[0].mean(dim=(2, 3), keepdim=True).flatten(1)
+        return func(*args, **kwargs)
+
+
 class _Named(nn.Module):
     """The converter takes the names of a signature from keyword arguments and from the keys of a dict."""
 
@@ -34,7 +49,8 @@ class _Named(nn.Module):
         self.module, self.outputs = module, outputs
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
-        result = self.module(*inputs.values())
+        with _SpatialMeans():
+            result = self.module(*inputs.values())
         values = (result,) if isinstance(result, Tensor) else tuple(result)
         return dict(zip(self.outputs, values, strict=True))
 
