@@ -67,6 +67,7 @@ class Manifest:
     model: str
     arguments: dict[str, Any]
     weights_sha256: str
+    preprocessing: dict[str, Any]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     lowering: dict[str, tuple[Change, ...]]

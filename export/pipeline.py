@@ -99,6 +99,7 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
             model=source.name,
             arguments=source.arguments,
             weights_sha256=_hash_weights(source.module),
+            preprocessing=source.preprocessing,
             inputs=_tensors(source.inputs, options.dynamic_batch),
             outputs=_reference_outputs(source, options.dynamic_batch),
             lowering={

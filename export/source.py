@@ -6,7 +6,7 @@ import inspect
 import pickle
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +26,7 @@ class Source:
     module: nn.Module
     inputs: dict[str, Tensor]
     outputs: tuple[str, ...]
+    preprocessing: dict[str, Any] = field(default_factory=dict)
 
 
 def load(
@@ -43,6 +44,14 @@ def load(
     """
     name, build = _factory(model)
     parsed = parse_arguments(build, arguments, model=name)
+    state, preprocessing = None, {}
+    if weights is not None:
+        state = read_weights(weights)
+        checkpoint = sample_models.recognise(model, state)
+        if checkpoint is not None:
+            state = checkpoint.state
+            preprocessing = {"source": checkpoint.source, **checkpoint.preprocessing}
+            parsed = {**checkpoint.arguments, **parsed}
     with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(sys.stderr):
         torch.manual_seed(seed)
         built = _call(build, parsed, name)
@@ -53,12 +62,12 @@ def load(
             raise BadInputError(
                 f"{name} gave a module without example inputs; return (module, inputs) or give --input-shape 1,3,64,64"
             )
-        if weights is not None:
-            load_weights(module, weights)
+        if state is not None:
+            load_weights(module, state, weights)
         module = module.eval()
         named = _name_inputs(module, inputs)
         outputs = _name_outputs(module, named)
-    return Source(name, parsed, module, named, outputs)
+    return Source(name, parsed, module, named, outputs, preprocessing)
 
 
 def parse_arguments(build: Callable[..., Any], arguments: Sequence[str], *, model: str) -> dict[str, Any]:
@@ -100,11 +109,11 @@ def _value(key: str, text: str, parameter: inspect.Parameter | None) -> Any:
     raise BadInputError(f"argument {key} must be {wanted}, not {text!r}")
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load a state dict strictly, from .safetensors, or from a torch file without running any pickled code."""
-    state = read_weights(path)
+def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path | None) -> None:
+    """Load ``state``, which came from ``path``, strictly; only BatchNorm's counters may be missing."""
     own = module.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    missing = [key for key in missing if not key.endswith(".num_batches_tracked")]
     if missing or extra:
         said = [f"{what} {', '.join(keys[:3])}" for what, keys in (("missing", missing), ("extra", extra)) if keys]
         raise BadInputError(f"the weights in {path} are not of this model: {'; '.join(said)}")
@@ -113,11 +122,17 @@ def load_weights(module: nn.Module, path: Path) -> None:
             raise BadInputError(
                 f"{key} in {path} has shape {list(value.shape)}, but the model needs {list(own[key].shape)}"
             )
-    module.load_state_dict(state)
+    module.load_state_dict({**own, **state})
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file, by name."""
+    """The tensors of a weights file, by name: .safetensors, a torch file without running any pickled code, or a
+    folder as transformers saves it."""
+    if path.is_dir():
+        found = [path / name for name in ("model.safetensors", "pytorch_model.bin") if (path / name).is_file()]
+        if not found:
+            raise BadInputError(f"{path} holds neither model.safetensors nor pytorch_model.bin")
+        path = found[0]
     if not path.is_file():
         raise BadInputError(f"there is no weights file {path}")
     if path.suffix not in (".safetensors", ".pt", ".pth", ".bin"):

@@ -21,3 +21,11 @@ def factory(name: str) -> Callable[..., Any]:
         )
     build: Callable[..., Any] = import_module(f"sample_models.{name}").build
     return build
+
+
+def recognise(name: str, state: dict[str, Any]) -> Any:
+    """A checkpoint of somebody else's for the sample model ``name`` (a ``Checkpoint``), or None."""
+    if name not in names():
+        return None
+    module = import_module(f"sample_models.{name}")
+    return module.recognise_checkpoint(state) if hasattr(module, "recognise_checkpoint") else None

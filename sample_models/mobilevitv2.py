@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import BadInputError
+from sample_models import _checkpoints
 
 PATCH = 2
 
@@ -133,6 +134,10 @@ class MobileViTv2(nn.Module):
             return tuple(maps)
         logits: Tensor = self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return logits
+
+
+# What `--weights` recognises for this model, beside its own state dict.
+recognise_checkpoint = _checkpoints.recognise
 
 
 def build(

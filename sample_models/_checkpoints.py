@@ -1,0 +1,155 @@
+"""MobileViTv2 checkpoints of CVNets, timm and transformers, by their keys: which it is, its size, our names for it.
+
+Each source is a list of (pattern, replacement) on whole keys; the first pattern that matches counts, and a key that
+none matches keeps its name, so that strict loading names it as extra.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from edgeattn.errors import BadInputError
+
+_CONV_BN = {"convolution": "0", "normalization": "1", "conv": "0", "norm": "1", "bn": "1"}
+_RESIDUAL = {
+    "expand_1x1": "expand", "conv_3x3": "depthwise", "reduce_1x1": "reduce",
+    "exp_1x1": "expand", "red_1x1": "reduce",
+    "conv1_1x1": "expand", "conv2_kxk": "depthwise", "conv3_1x1": "reduce",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was recognised: arguments for ``mobilevitv2``, its tensors under our names, preprocessing."""
+
+    source: str
+    arguments: dict[str, Any]
+    state: dict[str, Tensor]
+    preprocessing: dict[str, Any]
+
+
+def _preprocessing(channels: str, interpolation: str, size: int = 256) -> dict[str, Any]:
+    """All three scale pixels to 0..1 and subtract nothing."""
+    return {
+        "image_size": size, "resize_shortest_edge": round(size * 288 / 256), "interpolation": interpolation,
+        "crop": "center", "channels": channels, "scale": 1 / 255, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0],
+    }  # fmt: skip
+
+
+_PART = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+_TRANSFORMERS = [
+    (rf"mobilevitv2\.conv_stem\.(convolution|normalization)\.{_PART}", "stem.{0c}.{1}"),
+    (r"mobilevitv2\.encoder\.layer\.0\.layer\.0\.(\w+)\.(\w+)\.(\w+)", "stages.0.{0r}.{1c}.{2}"),
+    (r"mobilevitv2\.encoder\.layer\.1\.layer\.(\d)\.(\w+)\.(\w+)\.(\w+)", "stages.1.{0}.{1r}.{2c}.{3}"),
+    (
+        r"mobilevitv2\.encoder\.layer\.(\d)\.downsampling_layer\.(\w+)\.(\w+)\.(\w+)",
+        "stages.{0}.0.{1r}.{2c}.{3}",
+    ),
+    (r"mobilevitv2\.encoder\.layer\.(\d)\.conv_kxk\.(\w+)\.(\w+)", "stages.{0}.1.local.0.{1c}.{2}"),
+    (r"mobilevitv2\.encoder\.layer\.(\d)\.conv_1x1\.convolution\.(\w+)", "stages.{0}.1.local.1.{1}"),
+    (
+        r"mobilevitv2\.encoder\.layer\.(\d)\.transformer\.layer\.(\d)\.attention\.(\w+)\.convolution\.(\w+)",
+        "stages.{0}.1.layers.{1}.attention.{2}.{3}",
+    ),
+    (
+        r"mobilevitv2\.encoder\.layer\.(\d)\.transformer\.layer\.(\d)\.layernorm_before\.(\w+)",
+        "stages.{0}.1.layers.{1}.norm_attention.{2}",
+    ),
+    (
+        r"mobilevitv2\.encoder\.layer\.(\d)\.transformer\.layer\.(\d)\.layernorm_after\.(\w+)",
+        "stages.{0}.1.layers.{1}.norm_feed_forward.{2}",
+    ),
+    (
+        r"mobilevitv2\.encoder\.layer\.(\d)\.transformer\.layer\.(\d)\.ffn\.conv1\.convolution\.(\w+)",
+        "stages.{0}.1.layers.{1}.expand.{2}",
+    ),
+    (
+        r"mobilevitv2\.encoder\.layer\.(\d)\.transformer\.layer\.(\d)\.ffn\.conv2\.convolution\.(\w+)",
+        "stages.{0}.1.layers.{1}.reduce.{2}",
+    ),
+    (r"mobilevitv2\.encoder\.layer\.(\d)\.layernorm\.(\w+)", "stages.{0}.1.norm.{1}"),
+    (r"mobilevitv2\.encoder\.layer\.(\d)\.conv_projection\.(\w+)\.(\w+)", "stages.{0}.1.project.{1c}.{2}"),
+]
+_TIMM = [
+    (r"stem\.(conv|bn)\.(\w+)", "stem.{0c}.{1}"),
+    (r"stages\.0\.0\.(\w+)\.(conv|bn)\.(\w+)", "stages.0.{0r}.{1c}.{2}"),
+    (r"stages\.(\d)\.(\d)\.(conv\d_\w+)\.(conv|bn)\.(\w+)", "stages.{0}.{1}.{2r}.{3c}.{4}"),
+    (r"stages\.(\d)\.1\.conv_kxk\.(conv|bn)\.(\w+)", "stages.{0}.1.local.0.{1c}.{2}"),
+    (r"stages\.(\d)\.1\.conv_1x1\.(\w+)", "stages.{0}.1.local.1.{1}"),
+    (r"stages\.(\d)\.1\.transformer\.(\d)\.attn\.(\w+)\.(\w+)", "stages.{0}.1.layers.{1}.attention.{2}.{3}"),
+    (r"stages\.(\d)\.1\.transformer\.(\d)\.norm1\.(\w+)", "stages.{0}.1.layers.{1}.norm_attention.{2}"),
+    (r"stages\.(\d)\.1\.transformer\.(\d)\.norm2\.(\w+)", "stages.{0}.1.layers.{1}.norm_feed_forward.{2}"),
+    (r"stages\.(\d)\.1\.transformer\.(\d)\.mlp\.fc1\.(\w+)", "stages.{0}.1.layers.{1}.expand.{2}"),
+    (r"stages\.(\d)\.1\.transformer\.(\d)\.mlp\.fc2\.(\w+)", "stages.{0}.1.layers.{1}.reduce.{2}"),
+    (r"stages\.(\d)\.1\.norm\.(\w+)", "stages.{0}.1.norm.{1}"),
+    (r"stages\.(\d)\.1\.conv_proj\.(conv|bn)\.(\w+)", "stages.{0}.1.project.{1c}.{2}"),
+    (r"head\.fc\.(\w+)", "classifier.{0}"),
+]
+_CVNETS = [
+    (r"conv_1\.block\.(conv|norm)\.(\w+)", "stem.{0c}.{1}"),
+    (r"layer_1\.0\.block\.(\w+)\.block\.(conv|norm)\.(\w+)", "stages.0.{0r}.{1c}.{2}"),
+    (r"layer_(\d)\.(\d)\.block\.(\w+)\.block\.(conv|norm)\.(\w+)", "stages.{0-}.{1}.{2r}.{3c}.{4}"),
+    (r"layer_(\d)\.1\.local_rep\.0\.block\.(conv|norm)\.(\w+)", "stages.{0-}.1.local.0.{1c}.{2}"),
+    (r"layer_(\d)\.1\.local_rep\.1\.block\.conv\.(\w+)", "stages.{0-}.1.local.1.{1}"),
+    (
+        r"layer_(\d)\.1\.global_rep\.(\d)\.pre_norm_attn\.1\.(\w+)\.block\.conv\.(\w+)",
+        "stages.{0-}.1.layers.{1}.attention.{2}.{3}",
+    ),
+    (
+        r"layer_(\d)\.1\.global_rep\.(\d)\.pre_norm_attn\.0\.(\w+)",
+        "stages.{0-}.1.layers.{1}.norm_attention.{2}",
+    ),
+    (
+        r"layer_(\d)\.1\.global_rep\.(\d)\.pre_norm_ffn\.0\.(\w+)",
+        "stages.{0-}.1.layers.{1}.norm_feed_forward.{2}",
+    ),
+    (r"layer_(\d)\.1\.global_rep\.(\d)\.pre_norm_ffn\.1\.block\.conv\.(\w+)", "stages.{0-}.1.layers.{1}.expand.{2}"),
+    (r"layer_(\d)\.1\.global_rep\.(\d)\.pre_norm_ffn\.3\.block\.conv\.(\w+)", "stages.{0-}.1.layers.{1}.reduce.{2}"),
+    (r"layer_(\d)\.1\.global_rep\.\d\.(weight|bias)", "stages.{0-}.1.norm.{1}"),
+    (r"layer_(\d)\.1\.conv_proj\.block\.(conv|norm)\.(\w+)", "stages.{0-}.1.project.{1c}.{2}"),
+    (r"classifier\.1\.(\w+)", "classifier.{0}"),
+]
+# Source -> (a key that only it has, its patterns, its preprocessing).
+_SOURCES: dict[str, tuple[str, list[tuple[str, str]], dict[str, Any]]] = {
+    # Published transformers checkpoints flip the channels (do_flip_channel_order).
+    "transformers": (
+        "mobilevitv2.conv_stem.convolution.weight", _TRANSFORMERS, _preprocessing("BGR", "bilinear"),
+    ),
+    "timm": ("stages.0.0.conv1_1x1.conv.weight", _TIMM, _preprocessing("RGB", "bicubic")),
+    "cvnets": ("conv_1.block.conv.weight", _CVNETS, _preprocessing("RGB", "bilinear")),
+}  # fmt: skip
+
+
+def recognise(state: Mapping[str, Tensor]) -> Checkpoint | None:
+    """The checkpoint under our names, or None if it is of no known source (ours included).
+
+    Raises:
+        BadInputError: the source is known, but there is no classifier to tell width and classes from.
+    """
+    for source, (telltale, patterns, preprocessing) in _SOURCES.items():
+        if telltale not in state:
+            continue
+        renamed = {_rename(key, patterns): value for key, value in state.items()}
+        if "classifier.weight" not in renamed or renamed["classifier.weight"].dim() != 2:
+            raise BadInputError(f"this {source} checkpoint has no classifier; give one of a classification model")
+        classes, channels = renamed["classifier.weight"].shape
+        arguments = {"width": channels / 512, "num_classes": classes}
+        return Checkpoint(source, arguments, renamed, preprocessing)
+    return None
+
+
+def _rename(key: str, patterns: list[tuple[str, str]]) -> str:
+    for pattern, replacement in patterns:
+        if match := re.fullmatch(pattern, key):
+            return re.sub(r"\{(\d)([cr-]?)\}", lambda m: _word(match[int(m[1]) + 1], m[2]), replacement)
+    return key
+
+
+def _word(text: str, how: str) -> str:
+    """A group of the match: as it is, as our name of a (c)onvolution's or (r)esidual's part, or one less (-)."""
+    if how == "-":
+        return str(int(text) - 1)
+    return {"c": _CONV_BN, "r": _RESIDUAL}.get(how, {}).get(text, text)
