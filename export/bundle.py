@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from edgeattn.change import Change
 from edgeattn.errors import ArtifactError, BadInputError
 
 # History: 1, the first.
@@ -47,16 +48,6 @@ class Artifact:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     details: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One rewrite that the lowering did."""
-
-    path: str
-    before: str
-    after: str
-    reason: str
 
 
 @dataclass(frozen=True)

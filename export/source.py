@@ -19,13 +19,13 @@ from edgeattn.errors import BadInputError
 
 @dataclass(frozen=True)
 class Source:
-    """A module in evaluation mode with named example inputs and named outputs."""
+    """A module in evaluation mode with named example inputs, and what it makes of them, by name."""
 
     name: str
     arguments: dict[str, Any]
     module: nn.Module
     inputs: dict[str, Tensor]
-    outputs: tuple[str, ...]
+    outputs: dict[str, Tensor]
     preprocessing: dict[str, Any] = field(default_factory=dict)
 
 
@@ -245,7 +245,7 @@ def run(module: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
     return values
 
 
-def _name_outputs(module: nn.Module, inputs: dict[str, Tensor]) -> tuple[str, ...]:
+def _name_outputs(module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     try:
         values = run(module, inputs)
     except BadInputError:
@@ -255,4 +255,4 @@ def _name_outputs(module: nn.Module, inputs: dict[str, Tensor]) -> tuple[str, ..
         raise BadInputError(
             f"the module fails on its example inputs ({shapes}): {type(error).__name__}: {first_line(error)}"
         ) from error
-    return ("y",) if len(values) == 1 else tuple(f"y_{i}" for i in range(len(values)))
+    return {"y": values[0]} if len(values) == 1 else {f"y_{i}": value for i, value in enumerate(values)}

@@ -1,6 +1,7 @@
 """Exact inference-time rewrites: a module goes in, the module that is deployed comes out."""
 
+from edgeattn.change import Change
 from edgeattn.lowering.edges import to_channels_first, to_channels_last
-from edgeattn.lowering.rewrite import Change, Layout, Lowering, lower
+from edgeattn.lowering.rewrite import Layout, Lowering, lower
 
 __all__ = ["Change", "Layout", "Lowering", "lower", "to_channels_first", "to_channels_last"]

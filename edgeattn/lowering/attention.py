@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeattn.attention import LinearSelfAttention
+from edgeattn.lowering.projections import constant, conv, linear
 
 
 class _Weights:
@@ -19,19 +20,13 @@ class _Weights:
 
     def __init__(self, layer: LinearSelfAttention) -> None:
         d = layer.embed_dim
-        self.query, self.key, self.value = torch.split(layer.qkv_proj.weight.detach(), [1, d, d])
-        self.out = layer.out_proj.weight.detach()
+        matrix = layer.qkv_proj.weight.detach()[:, :, 0, 0]
+        self.query, self.key, self.value = torch.split(matrix, [1, d, d])
+        self.out = layer.out_proj.weight.detach()[:, :, 0, 0]
         qkv_bias, out_bias = layer.qkv_proj.bias, layer.out_proj.bias
         self.key_bias = None if qkv_bias is None else qkv_bias.detach()[1 : 1 + d]
         self.value_bias = None if qkv_bias is None else qkv_bias.detach()[1 + d :]
         self.out_bias = None if out_bias is None else out_bias.detach()
-
-
-def _frozen(projection: nn.Conv2d | nn.Linear, weight: Tensor, bias: Tensor | None) -> None:
-    """Give ``projection`` these weights, in their own type, as constants."""
-    projection.weight = nn.Parameter(weight.reshape(projection.weight.shape).clone(), requires_grad=False)
-    if bias is not None:
-        projection.bias = nn.Parameter(bias.clone(), requires_grad=False)
 
 
 class ChannelsFirstAttention(nn.Module):
@@ -43,14 +38,11 @@ class ChannelsFirstAttention(nn.Module):
 
     def __init__(self, layer: LinearSelfAttention) -> None:
         super().__init__()
-        weights, d, bias = _Weights(layer), layer.embed_dim, layer.qkv_proj.bias is not None
-        self.query = nn.Parameter(weights.query.reshape(1, d).clone(), requires_grad=False)
-        self.key = nn.Conv2d(d, d, 1, bias=bias)
-        self.value = nn.Conv2d(d, d, 1, bias=bias)
-        self.out = nn.Conv2d(d, d, 1, bias=weights.out_bias is not None)
-        _frozen(self.key, weights.key, weights.key_bias)
-        _frozen(self.value, weights.value, weights.value_bias)
-        _frozen(self.out, weights.out, weights.out_bias)
+        weights = _Weights(layer)
+        self.query = constant(weights.query)
+        self.key = conv(weights.key, weights.key_bias)
+        self.value = conv(weights.value, weights.value_bias)
+        self.out = conv(weights.out, weights.out_bias)
 
     def forward(self, x: Tensor, x_prev: Tensor | None = None) -> Tensor:
         source = x if x_prev is None else x_prev
@@ -67,15 +59,11 @@ class ChannelsLastAttention(nn.Module):
 
     def __init__(self, layer: LinearSelfAttention) -> None:
         super().__init__()
-        weights, d, bias = _Weights(layer), layer.embed_dim, layer.qkv_proj.bias is not None
-        self.query = nn.Linear(d, 1, bias=False)
-        self.key = nn.Linear(d, d, bias=bias)
-        self.value = nn.Linear(d, d, bias=bias)
-        self.out = nn.Linear(d, d, bias=weights.out_bias is not None)
-        _frozen(self.query, weights.query, None)
-        _frozen(self.key, weights.key, weights.key_bias)
-        _frozen(self.value, weights.value, weights.value_bias)
-        _frozen(self.out, weights.out, weights.out_bias)
+        weights = _Weights(layer)
+        self.query = linear(weights.query, None)
+        self.key = linear(weights.key, weights.key_bias)
+        self.value = linear(weights.value, weights.value_bias)
+        self.out = linear(weights.out, weights.out_bias)
 
     def forward(self, x: Tensor, x_prev: Tensor | None = None) -> Tensor:
         source = x if x_prev is None else x_prev

@@ -8,11 +8,14 @@ the map, and a constant one-hot matrix [P, H * W] brings the context of an offse
 The affine part of each GroupNorm goes into the 1x1 convolutions that read it: W (g * z + b) = (W g) z + W b.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from edgeattn.lowering.projections import constant, conv, linear
 
 # Added to the score of a pixel of another offset: its exponential is exactly 0 in every floating type.
 _FAR = -1e4
@@ -31,42 +34,19 @@ class LayerParts:
     reduce: nn.Conv2d
 
 
-def _matrix(conv: nn.Conv2d, norm: nn.GroupNorm | None = None) -> tuple[Tensor, Tensor]:
+def _matrix(projection: nn.Conv2d, norm: nn.GroupNorm | None = None) -> tuple[Tensor, Tensor]:
     """Weight [out, in] and bias [out] of a 1x1 convolution, behind the affine part of ``norm``."""
-    weight = conv.weight.detach()[:, :, 0, 0]
-    bias = torch.zeros_like(weight[:, 0]) if conv.bias is None else conv.bias.detach()
+    weight = projection.weight.detach()[:, :, 0, 0]
+    bias = torch.zeros_like(weight[:, 0]) if projection.bias is None else projection.bias.detach()
     if norm is not None and norm.affine:
         bias = bias + weight @ norm.bias.detach()
         weight = weight * norm.weight.detach()
     return weight, bias
 
 
-def fold_affine(conv: nn.Conv2d, norm: nn.GroupNorm) -> nn.Conv2d:
+def fold_affine(projection: nn.Conv2d, norm: nn.GroupNorm) -> nn.Conv2d:
     """A 1x1 convolution that reads ``norm`` as one that reads it without its affine part."""
-    weight, bias = _matrix(conv, norm)
-    folded = nn.Conv2d(conv.in_channels, conv.out_channels, 1)
-    folded.weight = nn.Parameter(weight[:, :, None, None].clone(), requires_grad=False)
-    folded.bias = nn.Parameter(bias.clone(), requires_grad=False)
-    return folded
-
-
-class _Layers(nn.Module):
-    """What both layouts share: the layers, and the constants of one map size."""
-
-    def __init__(self, layers: nn.ModuleList, size: tuple[int, int], patch: tuple[int, int], like: Tensor) -> None:
-        super().__init__()
-        self.layers = layers
-        rows, columns = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
-        offset = (rows % patch[0] * patch[1] + columns % patch[1]).flatten()
-        one_hot = F.one_hot(offset, patch[0] * patch[1]).to(like.dtype)  # [H * W, P]
-        self.register_buffer("mask", self._oriented((1 - one_hot) * _FAR))
-        self.register_buffer("one_hot", self._spread(one_hot))
-
-    def _oriented(self, mask: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def _spread(self, one_hot: Tensor) -> Tensor:
-        raise NotImplementedError
+    return conv(*_matrix(projection, norm))
 
 
 class ChannelsFirstLayer(nn.Module):
@@ -76,14 +56,14 @@ class ChannelsFirstLayer(nn.Module):
         super().__init__()
         d = parts.out.in_channels
         weight, bias = _matrix(parts.qkv, parts.norm_attention)
-        self.query = nn.Parameter(weight[:1].clone(), requires_grad=False)
-        self.key = nn.Parameter(weight[1 : 1 + d].clone(), requires_grad=False)
-        self.key_bias = nn.Parameter(bias[1 : 1 + d, None].clone(), requires_grad=False)
-        self.value = _conv(weight[1 + d :], bias[1 + d :])
-        self.out = _conv(*_matrix(parts.out))
-        self.expand = _conv(*_matrix(parts.expand, parts.norm_feed_forward))
+        self.query = constant(weight[:1])
+        self.key = constant(weight[1 : 1 + d])
+        self.key_bias = constant(bias[1 : 1 + d, None])
+        self.value = conv(weight[1 + d :], bias[1 + d :])
+        self.out = conv(*_matrix(parts.out))
+        self.expand = conv(*_matrix(parts.expand, parts.norm_feed_forward))
         self.activation = parts.activation
-        self.reduce = _conv(*_matrix(parts.reduce))
+        self.reduce = conv(*_matrix(parts.reduce))
         self.epsilons = (parts.norm_attention.eps, parts.norm_feed_forward.eps)
 
     def forward(self, x: Tensor, mask: Tensor, one_hot: Tensor) -> Tensor:
@@ -98,25 +78,6 @@ class ChannelsFirstLayer(nn.Module):
         return y
 
 
-class ChannelsFirstLayers(_Layers):
-    """The layers and the last norm, without its affine part: [B, C, H, W] -> the same."""
-
-    def __init__(self, parts: list[LayerParts], epsilon: float, size: tuple[int, int], patch: tuple[int, int]) -> None:
-        super().__init__(nn.ModuleList(ChannelsFirstLayer(part) for part in parts), size, patch, parts[0].qkv.weight)
-        self.epsilon = epsilon
-
-    def _oriented(self, mask: Tensor) -> Tensor:
-        return mask.clone()
-
-    def _spread(self, one_hot: Tensor) -> Tensor:
-        return one_hot.t().contiguous()
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x, self.mask, self.one_hot)
-        return _normalise_first(x, self.epsilon)
-
-
 class ChannelsLastLayer(nn.Module):
     """[B, H, W, C] -> the same."""
 
@@ -124,13 +85,13 @@ class ChannelsLastLayer(nn.Module):
         super().__init__()
         d = parts.out.in_channels
         weight, bias = _matrix(parts.qkv, parts.norm_attention)
-        self.query = nn.Parameter(weight[:1].clone(), requires_grad=False)
-        self.key = _linear(weight[1 : 1 + d], bias[1 : 1 + d])
-        self.value = _linear(weight[1 + d :], bias[1 + d :])
-        self.out = _linear(*_matrix(parts.out))
-        self.expand = _linear(*_matrix(parts.expand, parts.norm_feed_forward))
+        self.query = constant(weight[:1])
+        self.key = linear(weight[1 : 1 + d], bias[1 : 1 + d])
+        self.value = linear(weight[1 + d :], bias[1 + d :])
+        self.out = linear(*_matrix(parts.out))
+        self.expand = linear(*_matrix(parts.expand, parts.norm_feed_forward))
         self.activation = parts.activation
-        self.reduce = _linear(*_matrix(parts.reduce))
+        self.reduce = linear(*_matrix(parts.reduce))
         self.epsilons = (parts.norm_attention.eps, parts.norm_feed_forward.eps)
 
     def forward(self, x: Tensor, mask: Tensor, one_hot: Tensor) -> Tensor:
@@ -146,37 +107,43 @@ class ChannelsLastLayer(nn.Module):
         return y
 
 
-class ChannelsLastLayers(_Layers):
-    """The layers and the last norm, without its affine part: [B, H, W, C] -> the same."""
+class PatchFreeLayers(nn.Module):
+    """The layers and the last norm, without its affine part: [B, C, H, W] or [B, H, W, C] -> the same.
 
-    def __init__(self, parts: list[LayerParts], epsilon: float, size: tuple[int, int], patch: tuple[int, int]) -> None:
-        super().__init__(nn.ModuleList(ChannelsLastLayer(part) for part in parts), size, patch, parts[0].qkv.weight)
+    Args:
+        parts: the layers as found.
+        epsilon: of the last norm.
+        size: (H, W) of the map, that the constants are made for; whole patches.
+        patch: (height, width) of a patch.
+        channels_last: the layout.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[LayerParts],
+        epsilon: float,
+        size: tuple[int, int],
+        patch: tuple[int, int],
+        *,
+        channels_last: bool,
+    ) -> None:
+        super().__init__()
+        form = ChannelsLastLayer if channels_last else ChannelsFirstLayer
+        self.layers = nn.ModuleList(form(part) for part in parts)
         self.epsilon = epsilon
-
-    def _oriented(self, mask: Tensor) -> Tensor:
-        return mask.t().contiguous()
-
-    def _spread(self, one_hot: Tensor) -> Tensor:
-        return one_hot.clone()
+        self.normalise = _normalise_last if channels_last else _normalise_first
+        rows, columns = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+        offset = (rows % patch[0] * patch[1] + columns % patch[1]).flatten()
+        one_hot = F.one_hot(offset, patch[0] * patch[1]).to(parts[0].qkv.weight.dtype)  # [H * W, P]
+        mask = (1 - one_hot) * _FAR
+        # Each in the orientation in which its layout needs no transpose.
+        self.register_buffer("mask", mask.t().contiguous() if channels_last else mask)
+        self.register_buffer("one_hot", one_hot if channels_last else one_hot.t().contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             x = layer(x, self.mask, self.one_hot)
-        return _normalise_last(x, self.epsilon)
-
-
-def _conv(weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
-    conv.weight = nn.Parameter(weight[:, :, None, None].clone(), requires_grad=False)
-    conv.bias = nn.Parameter(bias.clone(), requires_grad=False)
-    return conv
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0])
-    linear.weight = nn.Parameter(weight.clone(), requires_grad=False)
-    linear.bias = nn.Parameter(bias.clone(), requires_grad=False)
-    return linear
+        return self.normalise(x, self.epsilon)
 
 
 def _normalise_first(x: Tensor, epsilon: float) -> Tensor:

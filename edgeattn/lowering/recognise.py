@@ -118,9 +118,7 @@ def _parts(
     conv = _plain_conv(leaves[0]) if leaves else None
     if conv is None:
         return None
-    after = tuple(project.children())
-    tail = tuple(leaves[1:]) if len(after) > 1 or len(leaves) > 1 else ()
-    return BlockParts(before, found, norm, conv, tail, patch, resizes)
+    return BlockParts(before, found, norm, conv, tuple(leaves[1:]), patch, resizes)
 
 
 def _has(module: Any, *names: str) -> bool:

@@ -7,25 +7,16 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from edgeattn.change import Change
 from edgeattn.errors import LoweringError
 from edgeattn.lowering import recognise
 from edgeattn.lowering.attention import ChannelsFirstAttention, ChannelsLastAttention
 from edgeattn.lowering.batchnorm import fold_batchnorm
 from edgeattn.lowering.edges import ChannelsFirstEdges, ChannelsLastEdges
 from edgeattn.lowering.observe import observe
-from edgeattn.lowering.patches import ChannelsFirstLayers, ChannelsLastLayers, PatchFreeBlock, fold_affine
+from edgeattn.lowering.patches import PatchFreeBlock, PatchFreeLayers, fold_affine
 
 Layout = Literal["channels_first", "channels_last"]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One rewrite: the path of the module in its parent (empty for the root), what it was, what it became."""
-
-    path: str
-    before: str
-    after: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -122,9 +113,9 @@ def _blocks(result: _Root, layout: Layout, sizes: dict[str, tuple[int, int]]) ->
         size = sizes.get(f"{path}.{found.before[-1]}" if path else found.before[-1])
         if size is None or size[0] % found.patch_size[0] or size[1] % found.patch_size[1]:
             continue  # called with several sizes, or with one that the block itself would refuse
-        form = ChannelsFirstLayers if layout == "channels_first" else ChannelsLastLayers
-        layers: nn.Module = form(list(found.layers), found.norm.eps, size, found.patch_size)
-        if layout == "channels_last":
+        last = layout == "channels_last"
+        layers: nn.Module = PatchFreeLayers(found.layers, found.norm.eps, size, found.patch_size, channels_last=last)
+        if last:
             layers = ChannelsFirstEdges(layers)
         block = PatchFreeBlock(
             nn.Sequential(*(getattr(part, before) for before in found.before)),

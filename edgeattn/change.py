@@ -1,0 +1,13 @@
+"""What a rewrite did to one module; apart from the rewrites, so that a manifest is read without torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Change:
+    """One rewrite: the path of the module in its parent (empty for the root), what it was, what it became."""
+
+    path: str
+    before: str
+    after: str
+    reason: str
