@@ -23,7 +23,7 @@ def by_hand(layer: LinearSelfAttention, x: Tensor, x_prev: Tensor | None = None)
     return y
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.integers(1, 3), st.integers(1, 9), st.integers(1, 5), st.integers(1, 7), st.integers(1, 7),
     st.booleans(), st.booleans(), st.integers(0, 2**31),

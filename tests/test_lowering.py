@@ -34,7 +34,7 @@ def run(module: nn.Module, inputs: list[Tensor], layout: str) -> Tensor:
         return to_channels_first(module(*map(to_channels_last, inputs)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(LAYOUTS), st.integers(1, 3), st.integers(1, 24), st.integers(1, 5), st.integers(1, 40),
     st.integers(1, 40), st.booleans(), st.booleans(), st.floats(0.1, 30), st.integers(0, 2**31),
@@ -58,8 +58,9 @@ def test_exact_in_float64(
     assert lowering.changed
     assert lowering.edge_layout == layout
     expected = layer(*inputs).detach()
-    error = (run(lowering.module, inputs, layout) - expected).abs().max() / expected.abs().max()
-    assert error <= 1e-12
+    found = run(lowering.module, inputs, layout)
+    # Not divided by the largest output: one channel without a bias may be all zeros behind the relu.
+    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
