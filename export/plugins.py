@@ -11,9 +11,10 @@ from edgeattn.errors import BadInputError, MissingError
 
 @cache
 def names(kind: str) -> tuple[str, ...]:
-    """The plugins of a kind (``formats``, ``runtimes``), sorted."""
+    """The plugins of a kind (``formats``, ``runtimes``, ``targets``), sorted; ``_name.py`` is a helper of theirs."""
     package = import_module(f"export.{kind}")
-    return tuple(sorted(info.name for info in pkgutil.iter_modules(package.__path__)))
+    found = (info.name for info in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
 def get(kind: str, name: str) -> ModuleType:
