@@ -4,7 +4,6 @@ FILE is any .onnx or .tflite; its inputs are random. `--hot N` says which functi
 """
 
 import argparse
-import statistics
 import tempfile
 from pathlib import Path
 

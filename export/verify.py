@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeattn.errors import ArtifactError, MissingError
+from edgeattn.errors import ArtifactError, MissingError, TargetError
 from edgeattn.parity import EXACT_LIMIT, Array, Comparison, compare, relative_error
 from export import plugins
 from export.bundle import Artifact, Bundle, Tensor
-from export.runtimes import Arrays, Session, Signature, missing
+from export.runtimes import Arrays, Signature, missing
+from export.targets import Connection, Job
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,19 @@ class Report:
         return {row.candidate for row in self.rows if row.hop == "conversion"}
 
 
-def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Report:
-    """Check every artifact of ``bundle`` in every runtime that is here.
+def verify(
+    bundle: Bundle, say: Callable[[str], None] = lambda _: None, *, connection: Connection | None = None
+) -> Report:
+    """Check every artifact of ``bundle`` in every runtime that is here, or on the target of ``connection``.
 
     Raises:
         ArtifactError: a file of the bundle cannot be read, or has another signature than the manifest says.
+        TargetError: a run on the target came to nothing.
     """
-    cases = {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
+    cases = golden_cases(bundle)
     rows, not_run, versions = _hop_one(bundle, cases), [], {}
+    if connection:
+        return _on_target(bundle, cases, rows, connection, say)
     for artifact in bundle.manifest.artifacts:
         for name in plugins.names("runtimes"):
             runtime = plugins.get("runtimes", name)
@@ -78,12 +84,49 @@ def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Repor
             with runtime.open(bundle.path(artifact.file)) as session:
                 _check_signature(artifact, session.signature)
                 for case, golden in cases.items():
-                    given = {t.name: _as_layout(golden[f"input/{t.name}"], t) for t in artifact.inputs}
+                    given = inputs(artifact, golden)
                     if not session.signature.accepts(given):
                         not_run.append(NotRun(artifact.file.path, name, f"case {case} is of another shape"))
                         continue
-                    rows += _hop_two(artifact, name, case, golden, session, given)
+                    rows += _hop_two(artifact, name, case, golden, session.run(given))
     return Report(tuple(rows), tuple(not_run), versions)
+
+
+def _on_target(
+    bundle: Bundle, cases: dict[str, Arrays], rows: list[Row], connection: Connection, say: Callable[[str], None]
+) -> Report:
+    """The second hop on a target. First and last run are judged both: some drivers are right the first time only."""
+    not_run, versions = [], {}
+    for artifact in bundle.manifest.artifacts:
+        path, place = artifact.file.path, connection.place
+        if artifact.format not in connection.formats:
+            not_run.append(NotRun(path, place, f"{place} does not run {artifact.format}"))
+            continue
+        declared = Signature({tensor.name: tensor.shape for tensor in artifact.inputs}, ())
+        for case, golden in cases.items():
+            given = inputs(artifact, golden)
+            if not declared.accepts(given):
+                not_run.append(NotRun(path, place, f"case {case} is of another shape"))
+                continue
+            say(f"{path}, case {case}, on {place}")
+            seen = connection.run(Job(bundle.path(artifact.file), given, warmup=0, runs=1))
+            if seen.stopped:
+                raise TargetError(f"{path} stopped on {place}: {seen.stopped}")
+            runtime = f"{seen.runtime} on {place}"
+            versions[runtime] = seen.runtime_version
+            first, last = (_hop_two(artifact, runtime, case, golden, results) for results in (seen.first, seen.last))
+            rows += [row if not row.passed else again for row, again in zip(first, last, strict=True)]
+    return Report(tuple(rows), tuple(not_run), versions)
+
+
+def golden_cases(bundle: Bundle) -> dict[str, Arrays]:
+    """The golden tensors of each case."""
+    return {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
+
+
+def inputs(artifact: Artifact, golden: Arrays) -> Arrays:
+    """The inputs of a case, in the artifact's own layout."""
+    return {tensor.name: _as_layout(golden[f"input/{tensor.name}"], tensor) for tensor in artifact.inputs}
 
 
 def require_a_check(bundle: Bundle, report: Report) -> None:
@@ -121,8 +164,7 @@ def _hop_one(bundle: Bundle, cases: dict[str, Arrays]) -> list[Row]:
     return rows
 
 
-def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, session: Session, given: Arrays) -> list[Row]:
-    results = session.run(given)
+def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, results: Arrays) -> list[Row]:
     rows = []
     for output in artifact.outputs:
         # The lowered form in float64 is the oracle, so that this hop answers for the converter and runtime alone;

@@ -16,8 +16,9 @@ FLOORS = ("edgeattn", "sample_models", "export")
 STOREYS = (
     ("export.plugins", "export.quiet", "export.bundle", "export.source"),
     ("export.formats", "export.runtimes"),
+    ("export.targets",),
     ("export.inspection", "export.verify", "export.golden"),
-    ("export.pipeline", "export.render"),
+    ("export.pipeline", "export.profile", "export.render"),
     ("export.cli",),
 )
 HEAVY = {

@@ -61,10 +61,13 @@ class Measurement:
 
 
 class Connection(Protocol):
-    """A target that is reached: ``place`` names it in a report, ``formats`` is what it runs."""
+    """A target that is reached: ``place`` names it in a report, ``formats`` is what it runs; ``warmup`` and ``runs``
+    are what suits it."""
 
     place: str
     formats: tuple[str, ...]
+    warmup: int
+    runs: int
 
     def run(self, job: Job) -> Measurement:
         """Run one job.
@@ -85,7 +88,7 @@ def connect(target: str, settings: Mapping[str, str]) -> AbstractContextManager[
         MissingError: it cannot be used here.
     """
     name, _, address = target.partition(":")
-    module = plugins.get("targets", name.replace("-", "_"))
+    module = plugins.get("targets", name)
     for setting in settings:
         if setting not in module.SETTINGS:
             raise BadInputError(f"--{setting.replace('_', '-')} means nothing to --target {name}; leave it out")

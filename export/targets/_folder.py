@@ -73,8 +73,12 @@ def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str
     """
     result = _result(folder)
     if "error" in result:
-        raise _KINDS.get(str(result.get("kind")), TargetError)(f"{job.artifact.name} on {device.name}: {result['error']}")
+        raise _KINDS.get(str(result.get("kind")), TargetError)(
+            f"{job.artifact.name} on {device.name}: {result['error']}"
+        )
     if "runtime" not in result:
+        if stopped == INTERRUPTED:
+            raise KeyboardInterrupt
         raise TargetError(f"{job.artifact.name} did not run on {device.name}: {stopped or 'the runner left no result'}")
     try:
         samples = tuple(int(line) for line in _lines(folder / "samples.txt"))

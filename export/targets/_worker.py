@@ -2,8 +2,8 @@
 
 Sent to boards as it is: one file, Python 3.8 or later, numpy, and one of ai-edge-litert, tflite-runtime, onnxruntime.
 
-FOLDER holds ``job.txt``, a line for each of ``artifact FILE``, ``warmup N``, ``runs N``, ``threads N``, ``count 0|1``, and
-``input FILE.npy NAME`` for each input. What comes out, in the same folder:
+FOLDER holds ``job.txt``, a line for each of ``artifact FILE``, ``warmup N``, ``runs N``, ``threads N``, ``count 0|1``,
+and ``input FILE.npy NAME`` for each input. What comes out, in the same folder:
 
     result.json     one JSON object; written after loading and again at the end, when ``complete`` becomes true
     samples.txt     a line for each timed run, in ns, as it goes: what is there after a kill is still good
@@ -20,7 +20,8 @@ import os
 import platform
 import sys
 import time
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ CLOCK_STEPS = 20
 REGION_BEGIN, REGION_END = 0x51510001, 0x51510002
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """Why the job cannot be run; ``kind`` says whose fault it is."""
 
     def __init__(self, kind: str, sentence: str) -> None:
@@ -60,7 +61,7 @@ class OnnxRuntime:
         try:
             import onnxruntime
         except ImportError as error:
-            raise Refusal("missing", "onnxruntime is not installed here: pip install onnxruntime") from error
+            raise RefusedError("missing", "onnxruntime is not installed here: pip install onnxruntime") from error
         self.version = onnxruntime.__version__
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -68,7 +69,7 @@ class OnnxRuntime:
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise Refusal("artifact", "onnxruntime refuses the file: " + first_line(error)) from error
+            raise RefusedError("artifact", f"onnxruntime refuses the file: {first_line(error)}") from error
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.values: list[Any] = []
 
@@ -97,13 +98,13 @@ class LiteRt:
                 from tflite_runtime import __version__
                 from tflite_runtime.interpreter import Interpreter
             except ImportError as error:
-                raise Refusal("missing", "no LiteRT is installed here: pip install ai-edge-litert") from error
+                raise RefusedError("missing", "no LiteRT is installed here: pip install ai-edge-litert") from error
         self.version = __version__
         try:
             self.interpreter = Interpreter(path, num_threads=threads)
             self.interpreter.allocate_tensors()
         except Exception as error:
-            raise Refusal("artifact", "LiteRT refuses the file: " + first_line(error)) from error
+            raise RefusedError("artifact", f"LiteRT refuses the file: {first_line(error)}") from error
         signatures = self.interpreter.get_signature_list()
         if signatures:
             runner = self.interpreter.get_signature_runner(next(iter(signatures)))
@@ -130,7 +131,7 @@ RUNTIMES: dict[str, Any] = {".onnx": OnnxRuntime, ".tflite": LiteRt}
 
 def check_names(wanted: list[str], given: dict[str, Any]) -> None:
     if set(wanted) != set(given):
-        raise Refusal("input", "the artifact takes %s, not %s" % (", ".join(wanted), ", ".join(given)))
+        raise RefusedError("input", f"the artifact takes {', '.join(wanted)}, not {', '.join(given)}")
 
 
 def first_line(error: BaseException) -> str:
@@ -179,14 +180,14 @@ def write_result(folder: str, result: dict[str, Any]) -> None:
 
 def save(folder: str, which: str, values: list[Any]) -> None:
     for index, value in enumerate(values):
-        np.save(os.path.join(folder, "%s-%d.npy" % (which, index)), np.asarray(value))
+        np.save(os.path.join(folder, f"{which}-{index}.npy"), np.asarray(value))
 
 
 def work(folder: str) -> None:
     job = read_job(folder)
     suffix = os.path.splitext(job["artifact"])[1]
     if suffix not in RUNTIMES:
-        raise Refusal("artifact", "the worker runs .onnx and .tflite files, not %s" % (suffix or "this one"))
+        raise RefusedError("artifact", f"the worker runs .onnx and .tflite files, not {suffix or 'this one'}")
     start = time.perf_counter_ns()
     session = RUNTIMES[suffix](job["artifact"], job["threads"])
     result: dict[str, Any] = {
@@ -204,10 +205,10 @@ def work(folder: str) -> None:
     try:
         session.feed(job["inputs"])
         result["first_run_ns"] = elapsed_ns(session.run)
-    except Refusal:
+    except RefusedError:
         raise
     except Exception as error:
-        raise Refusal("input", "%s fails on these inputs: %s" % (session.name, first_line(error))) from error
+        raise RefusedError("input", f"{session.name} fails on these inputs: {first_line(error)}") from error
     save(folder, "first", session.results())
     warm_ns = [elapsed_ns(session.run) for _ in range(job["warmup"])] or [result["first_run_ns"]]
     step = clock_step()
@@ -224,7 +225,7 @@ def work(folder: str) -> None:
                 session.run()
             elapsed = time.perf_counter_ns() - start
             mark(REGION_END)
-            samples.write("%d\n" % (elapsed // calls))
+            samples.write(f"{elapsed // calls}\n")
             samples.flush()
     save(folder, "last", session.results())
     result.update(complete=True, peak_memory_bytes=peak_memory_bytes())
@@ -234,7 +235,7 @@ def work(folder: str) -> None:
 def main(folder: str) -> int:
     try:
         work(folder)
-    except Refusal as refusal:
+    except RefusedError as refusal:
         write_result(folder, {"error": str(refusal), "kind": refusal.kind})
         return 1
     return 0

@@ -24,7 +24,9 @@ def setup(say: Callable[[str], None]) -> str:
 
 
 class _Emulated:
-    formats = ("onnx", "tflite")
+    formats: tuple[str, ...] = ("onnx", "tflite")
+    # Counts repeat from the second run on.
+    warmup, runs = 2, 3
 
     def __init__(self, emulator: _arm_setup.Emulator, cpu: str) -> None:
         self.emulator, self.cpu = emulator, cpu
@@ -46,10 +48,18 @@ class _Emulated:
             seen = _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
             counts = _counts(folder / "counts.txt")
         if not seen.stopped and len(counts) != job.runs:
-            raise TargetError(f"the counting plugin saw {len(counts)} of {job.runs} runs; run edgeattn setup emulated-arm")
+            raise TargetError(
+                f"the counting plugin saw {len(counts)} of {job.runs} runs; run edgeattn setup emulated-arm"
+            )
         # Times and memory are QEMU's own, and say nothing of the core.
         return replace(
-            seen, counts=counts, samples_ns=(), clock_step_ns=None, load_ns=None, first_run_ns=None, peak_memory_bytes=None
+            seen,
+            counts=counts,
+            samples_ns=(),
+            clock_step_ns=None,
+            load_ns=None,
+            first_run_ns=None,
+            peak_memory_bytes=None,
         )
 
 

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,11 +21,14 @@ def unavailable() -> str | None:
 
 
 class _Host:
-    place = "host"
-    formats = ("onnx", "tflite")
+    place: str = "host"
+    formats: tuple[str, ...] = ("onnx", "tflite")
+    warmup, runs = 5, 50
 
     def __init__(self) -> None:
-        self.device = Device(platform.node() or "this machine", {"machine": platform.machine(), "system": platform.platform()})
+        self.device = Device(
+            platform.node() or "this machine", {"machine": platform.machine(), "system": platform.platform()}
+        )
 
     def run(self, job: Job) -> Measurement:
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
