@@ -37,6 +37,9 @@ ARM_PACKAGES = ("python3.11-minimal", "libpython3.11-stdlib", "libstdc++6")
 PYTHON = "usr/bin/python3.11"
 DIST_PACKAGES = "usr/local/lib/python3.11/dist-packages"
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64")
+# What the native runner needs beside it where there is no GNU libc, as on Android.
+NATIVE_LIBRARIES = ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6")
+_LIBRARY_FOLDERS = ("lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu")
 # The plugin's interface is version 1 from QEMU 6.0 to 8.2.
 QEMU_VERSIONS = range(6, 9)
 
@@ -67,8 +70,9 @@ class Emulator:
         return self.folder / "counter.so"
 
     @property
-    def runner(self) -> Path:
-        return self.folder / "runner"
+    def native(self) -> Path:
+        """The native runner and every library that it needs, in one folder that can be pushed to a phone."""
+        return self.folder / "native"
 
     @property
     def versions(self) -> dict[str, str]:
@@ -83,6 +87,11 @@ class Emulator:
     def python(self, cpu: str, *, plugin: str | None = None) -> list[str]:
         """The same, and the ARM Python."""
         return [*self.command(cpu, plugin=plugin), str(self.root(cpu) / PYTHON)]
+
+    def runner(self, cpu: str, *, plugin: str | None = None) -> list[str]:
+        """The same, and the native runner as it is started on a phone: by the loader that lies beside it."""
+        loader = [str(self.native / NATIVE_LIBRARIES[0]), "--library-path", str(self.native)]
+        return [*self.command(cpu, plugin=plugin), *loader, str(self.native / "runner")]
 
 
 def missing() -> str | None:
@@ -138,10 +147,9 @@ def _missing_packages() -> str | None:
 
 def _place() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    made_from = hashlib.sha256(repr((SOURCES, ARM_PACKAGES, PLATFORMS, CPUS)).encode())
-    for name in ("requirements.txt", "counter.c", "runner.c"):
-        made_from.update(_data(name).read_bytes())
-    made_from.update(Path(__file__).read_bytes())
+    made_from = hashlib.sha256()
+    for file in (*sorted(_data(".").iterdir()), Path(__file__)):
+        made_from.update(file.read_bytes())
     return cache / "edgeattn" / "emulated-arm" / made_from.hexdigest()[:16]
 
 
@@ -164,13 +172,12 @@ def _build(folder: Path, say: Callable[[str], None]) -> None:
     qemu = _run("asking qemu for its version", "qemu-aarch64", "--version").split()[2]
     if int(qemu.split(".")[0]) not in QEMU_VERSIONS:
         raise MissingError(f"counting needs QEMU 6.0 to 8.2 (Debian 12's qemu-user is 7.2), and this is {qemu}")
-    say("compiling the counting plugin and the native runner")
-    warnings = ("-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
-    _run("compiling the plugin", "gcc", *warnings, "-shared", "-fPIC", "-o", emulator.plugin, _data("counter.c"))
     say("fetching Debian's ARM packages")
     versions = {"qemu-user": qemu, **_fetch_debian(folder)}
     say("fetching the ARM wheels of numpy, onnxruntime and LiteRT")
     versions |= _fetch_wheels(folder)
+    say("compiling the counting plugin and the native runner")
+    _compile(emulator)
     for cpu in CPUS:
         _make_root(folder, cpu)
     say("first start")
@@ -237,6 +244,27 @@ def _fetch_wheels(folder: Path) -> dict[str, str]:
             name, version, *_ = wheel.stem.split("-")
             versions[name.replace("_", "-")] = version
     return versions
+
+
+def _compile(emulator: Emulator) -> None:
+    warnings = ("-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
+    _run("compiling the plugin", "gcc", *warnings, "-shared", "-fPIC", "-o", emulator.plugin, _data("counter.c"))
+    root, native = emulator.folder / "root", emulator.native
+    native.mkdir()
+    shutil.copy2(root / DIST_PACKAGES / "ai_edge_litert" / "libLiteRt.so", native)
+    for name in NATIVE_LIBRARIES:
+        place = next(root / folder / name for folder in _LIBRARY_FOLDERS if (root / folder / name).exists())
+        shutil.copy2(place, native / name)
+    runner = (
+        "-s",
+        "-o",
+        native / "runner",
+        _data("runner.c"),
+        f"-L{native}",
+        "-lLiteRt",
+        "-Wl,--allow-shlib-undefined",
+    )
+    _run("compiling the native runner", "aarch64-linux-gnu-gcc", *warnings, *runner)
 
 
 def _make_root(folder: Path, cpu: str) -> None:
