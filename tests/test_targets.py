@@ -37,7 +37,8 @@ def job_of(bundle: Path, suffix: str, **changes: int) -> Job:
 def run_worker(folder: Path, job: Job, *, prelude: str = "") -> targets.Measurement:
     """The worker as it is on a board, after ``prelude``."""
     _folder.write(folder, job)
-    code = f"{prelude}\nimport runpy, sys; sys.argv[1:] = [{str(folder)!r}]; runpy.run_path({str(_folder.WORKER)!r}, run_name='__main__')"
+    arguments = f"import runpy, sys; sys.argv[1:] = [{str(folder)!r}]"
+    code = f"{prelude}\n{arguments}\nrunpy.run_path({str(_folder.WORKER)!r}, run_name='__main__')"
     stopped = _folder.start([sys.executable, "-c", code], environment=os.environ)
     return _folder.read(folder, job, origin="host", device=HERE, stopped=stopped)
 

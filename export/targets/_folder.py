@@ -54,7 +54,7 @@ def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> s
         _, said = process.communicate()
     except KeyboardInterrupt:
         process.kill()
-        process.wait()
+        process.communicate()
         return INTERRUPTED
     if process.returncode == 0:
         return ""

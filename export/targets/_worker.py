@@ -165,10 +165,19 @@ def marker() -> Callable[[int], object]:
     return lambda mark: getpriority(0, mark)
 
 
-def elapsed_ns(run: Callable[[], None]) -> int:
+def elapsed_ns(run: Callable[[], None], calls: int = 1) -> int:
     start = time.perf_counter_ns()
-    run()
+    for _ in range(calls):
+        run()
     return time.perf_counter_ns() - start
+
+
+def calls_per_sample(run: Callable[[], None], step_ns: int) -> int:
+    """As many calls, doubled from one, as take CLOCK_STEPS steps together."""
+    calls = 1
+    while elapsed_ns(run, calls) < CLOCK_STEPS * step_ns:
+        calls *= 2
+    return calls
 
 
 def write_result(folder: str, result: dict[str, Any]) -> None:
@@ -210,9 +219,10 @@ def work(folder: str) -> None:
     except Exception as error:
         raise RefusedError("input", f"{session.name} fails on these inputs: {first_line(error)}") from error
     save(folder, "first", session.results())
-    warm_ns = [elapsed_ns(session.run) for _ in range(job["warmup"])] or [result["first_run_ns"]]
+    for _ in range(job["warmup"]):
+        session.run()
     step = clock_step()
-    calls = 1 if job["count"] else max(1, -(-CLOCK_STEPS * step // max(1, min(warm_ns))))
+    calls = 1 if job["count"] else calls_per_sample(session.run, step)
     result.update(clock_step_ns=step, calls_per_sample=calls)
     write_result(folder, result)
 
@@ -220,10 +230,7 @@ def work(folder: str) -> None:
     with open(os.path.join(folder, "samples.txt"), "w", encoding="ascii") as samples:
         for _ in range(job["runs"]):
             mark(REGION_BEGIN)
-            start = time.perf_counter_ns()
-            for _ in range(calls):
-                session.run()
-            elapsed = time.perf_counter_ns() - start
+            elapsed = elapsed_ns(session.run, calls)
             mark(REGION_END)
             samples.write(f"{elapsed // calls}\n")
             samples.flush()

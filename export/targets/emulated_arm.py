@@ -34,17 +34,24 @@ class _Emulated:
         self.device = Device(f"emulated {cpu}", {"cpu": cpu, "qemu": emulator.versions["qemu-user"]})
 
     def run(self, job: Job, *, blocks: Path | None = None) -> Measurement:
-        """Run one job; ``blocks`` is where the plugin writes what each block of code ran."""
+        """Run one job: LiteRT by the native runner, whose counts repeat to the last digit, onnxruntime by the worker.
+
+        ``blocks`` is where the plugin writes what each block of code ran. LiteRT then runs by the worker too: the
+        library of its Python package has the names of its kernels.
+        """
         if job.threads != 1:
             raise BadInputError(f"emulated-arm counts one thread only, not {job.threads}; leave --threads at 1")
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
             folder = Path(scratch)
             _folder.write(folder, job, count=True)
             plugin = f"out={folder / 'counts.txt'}" + (f",blocks={blocks}" if blocks else "")
-            command = [*self.emulator.python(self.cpu, plugin=plugin), str(_folder.WORKER), str(folder)]
+            if job.artifact.suffix == ".tflite" and not blocks:
+                runner = self.emulator.runner(self.cpu, plugin=plugin)
+            else:
+                runner = [*self.emulator.python(self.cpu, plugin=plugin), str(_folder.WORKER)]
             # A bare environment: what stands in it moves addresses, and so counts. numpy's own threads are not needed.
             environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
-            stopped = _folder.start(command, environment=environment)
+            stopped = _folder.start([*runner, folder], environment=environment)
             seen = _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
             counts = _counts(folder / "counts.txt")
         if not seen.stopped and len(counts) != job.runs:
