@@ -5,6 +5,7 @@ FILE is any .onnx or .tflite; its inputs are random. `--hot N` says which functi
 
 import argparse
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,35 @@ def print_hot(blocks: Path, counts: Counts, runs: int, hot: int) -> None:
     print(f"{sum(f.counts.total for f in found[hot:]) // runs:>12,} in {len(found[hot:])} other functions\n")
 
 
+def make_forms(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The layer and the model, in their reference form and lowered, as files; their titles."""
+    import torch
+
+    from edgeattn.attention import LinearSelfAttention
+    from edgeattn.lowering import lower, to_channels_last
+    from export import formats
+    from sample_models.mobilevitv2 import build
+
+    torch.manual_seed(0)
+    model, inputs = build()
+    subjects = {
+        "attention (512, 1, 256)": (LinearSelfAttention(512).eval(), torch.randn(1, 512, 1, 256)),
+        "MobileViTv2-1.0 at 256": (model, inputs["image"]),
+    }
+    onnx, tflite = plugins.get("formats", "onnx"), plugins.get("formats", "tflite")
+    for number, (title, (module, x)) in enumerate(subjects.items()):
+        first = lower(module, layout="channels_first", inputs=(x,)).module
+        last = lower(module, layout="channels_last", inputs=(x,)).with_edges("channels_last")
+        for name, format_, form, given in (
+            ("reference, onnxruntime", onnx, module, x),
+            ("lowered, onnxruntime", onnx, first, x),
+            ("lowered, LiteRT", tflite, last, to_channels_last(x).contiguous()),
+        ):
+            path = folder / f"{number}-{name[:3]}{format_.SUFFIX}"
+            format_.convert(formats.Job(form, {"x": given}, ("y",)), path)
+            yield f"{title}, {name}", path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
@@ -59,11 +89,13 @@ def main() -> None:
     parser.add_argument("--hot", type=int, default=0, metavar="N")
     options = parser.parse_args()
     _arm_setup.build(print)
-    print(f"instructions of one run, median of {options.runs}, emulated {options.cpu}, one thread")
-    print(f"{'total':>13} {'SIMD':>13} {'memory':>13}  file")
-    for file in options.files:
-        found = count(file, cpu=options.cpu, runs=options.runs, hot=options.hot)
-        print(f"{found.total:>13,} {found.simd:>13,} {found.memory:>13,}  {file}")
+    print(f"instructions of one run, median of {options.runs}, emulated {options.cpu}, one thread, fp32\n")
+    print("| | all | SIMD | memory |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        named = [(str(file), file) for file in options.files]
+        for title, file in named or make_forms(Path(folder)):
+            found = count(file, cpu=options.cpu, runs=options.runs, hot=options.hot)
+            print(f"| {title} | {found.total:,} | {found.simd:,} | {found.memory:,} |", flush=True)
 
 
 if __name__ == "__main__":
