@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, is_one_hot, matmul_macs
 from edgeattn.errors import ArtifactError, ConversionError
+from edgeattn.lowering import is_spatial_mean
 from export.formats import Job
 from export.quiet import quiet
 from export.source import first_line
@@ -29,16 +29,14 @@ _ITEM_SIZES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT64": 8, "
 
 
 class _SpatialMeans(TorchFunctionMode):
-    """Writes the mean over a map as one that keeps its axes: the converter puts a transpose before any other."""
+    """Writes the mean over a map channels-last, keeping its axes: the converter puts a transpose before any other."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.mean, Tensor.mean) and isinstance(args[0], Tensor) and args[0].dim() == 4:
-            dims = args[1] if len(args) > 1 else kwargs.get("dim")
-            extra = len(args) > 2 or set(kwargs) - {"dim", "keepdim"} or kwargs.get("keepdim")
-            if isinstance(dims, tuple | list) and sorted(d % 4 for d in dims) == [2, 3] and not extra:
-                return args[0].mean(dim=(2, 3), keepdim=True).flatten(1)
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if is_spatial_mean(func, args, kwargs):
+            return args[0].permute(0, 2, 3, 1).mean(dim=(1, 2), keepdim=True).reshape(result.shape)
+        return result
 
 
 class _Named(nn.Module):
