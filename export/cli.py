@@ -30,7 +30,9 @@ def export(
     arg: Annotated[list[str] | None, typer.Option(metavar="K=V", help="An argument of the model.")] = None,
     format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; all by default.")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors, .pt, .pth or .bin state dict.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A .safetensors, .pt, .pth or .bin state dict, a folder, or a hub name.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The bundle's folder; MODEL-bundle by default.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     input_shape: Annotated[

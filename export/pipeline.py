@@ -1,6 +1,7 @@
 """The whole way through: source -> lowered forms -> golden cases -> artifacts -> parity -> bundle."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -27,6 +28,8 @@ TOOLS = (
     "coremltools",
     "numpy",
 )
+# The name under which all formats carry what the model expects of an image, as JSON.
+PREPROCESSING = "edgeattn.preprocessing"
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,13 @@ def _convert(
     inputs = source.inputs
     if edge == "channels_last":
         inputs = {n: to_channels_last(x).contiguous() for n, x in inputs.items()}
-    job = Job(lowering.with_edges(edge), inputs, tuple(source.outputs), options.dynamic_batch and format_.DYNAMIC_BATCH)
+    job = Job(
+        lowering.with_edges(edge),
+        inputs,
+        tuple(source.outputs),
+        options.dynamic_batch and format_.DYNAMIC_BATCH,
+        {PREPROCESSING: json.dumps(source.preprocessing, sort_keys=True)} if source.preprocessing else {},
+    )
     path = folder / f"{source.name}-{precision}{format_.SUFFIX}"
     details = format_.convert(job, path)
     graph = format_.read(path)

@@ -96,5 +96,5 @@ def _kinds(ops: dict[str, int], size: int) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
+        return ", ".join(f"{k} {v}" for k, v in value.items()).replace("[", "\\[") or "none"
     return str(value)

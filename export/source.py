@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import sample_models
 from edgeattn.errors import BadInputError
+from export import hub
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def load(
     parsed = parse_arguments(build, arguments, model=name)
     state, preprocessing = None, {}
     if weights is not None:
+        if hub.is_name(str(weights)):
+            weights = hub.fetch(str(weights))
         state = read_weights(weights)
         checkpoint = sample_models.recognise(model, state)
         if checkpoint is not None:

@@ -64,15 +64,18 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
                 compute_precision=ct.precision.FLOAT32,
             )
             model.save(str(path))
-        _normalise(path)
+        _normalise(path, job.metadata)
     except Exception as error:
         shutil.rmtree(path, ignore_errors=True)
         raise ConversionError(f"coremltools refuses the module: {first_line(error)}") from error
     return {"deployment_target": DEPLOYMENT_TARGET}
 
 
-def _normalise(path: Path) -> None:
-    """Take out what differs between two conversions of one module: random identifiers, the date, debug files."""
+def _normalise(path: Path, metadata: dict[str, str]) -> None:
+    """Take out what differs between two conversions of one module: random identifiers, the date, debug files.
+
+    ``metadata`` is added to what the tools say of themselves.
+    """
     from coremltools.proto import Model_pb2
 
     for extra in path.iterdir():
@@ -90,6 +93,7 @@ def _normalise(path: Path) -> None:
     file = _model_file(path)
     spec = Model_pb2.Model.FromString(file.read_bytes())
     spec.description.metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
+    spec.description.metadata.userDefined.update(metadata)
     file.write_bytes(spec.SerializeToString(deterministic=True))
     file.chmod(0o644)
 
@@ -132,7 +136,7 @@ def read(path: Path) -> Graph:
             details={
                 "opset": function.opset,
                 "specification_version": spec.specificationVersion,
-                "tools": dict(sorted(spec.description.metadata.userDefined.items())),
+                "metadata": dict(sorted(spec.description.metadata.userDefined.items())),
             },
         )
     except Exception as error:

@@ -65,10 +65,36 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
 
             wrapped = _Named(job.module, job.outputs).eval()
             litert_torch.convert(wrapped, (), dict(job.inputs)).export(str(path))
+        if job.metadata:
+            path.write_bytes(_with_metadata(path.read_bytes(), job.metadata))
     except Exception as error:
         path.unlink(missing_ok=True)
         raise ConversionError(f"litert-torch refuses the module: {_reason(error)}") from error
     return {"signature": "serving_default"}
+
+
+def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
+    """The same model with more entries in its metadata table, each in a buffer of its own."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    class Builder(flatbuffers.Builder):  # type: ignore[misc]  # the package is not typed
+        """Keeps buffers at multiples of 16 bytes, as the schema asks; the generated Python code forgets it."""
+
+        def StartVector(self, size: int, number: int, alignment: int) -> int:  # noqa: N802  # flatbuffers' name
+            return int(super().StartVector(size, number, max(alignment, 16 if size == 1 else 1)))
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model.metadata = list(model.metadata or [])
+    for name, text in sorted(metadata.items()):
+        entry, buffer = schema.MetadataT(), schema.BufferT()
+        entry.name, entry.buffer = name, len(model.buffers)
+        buffer.data = np.frombuffer(text.encode(), np.uint8)
+        model.metadata.append(entry)
+        model.buffers.append(buffer)
+    builder = Builder(len(content) + 4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def _reason(error: BaseException) -> str:
@@ -106,7 +132,11 @@ def read(path: Path) -> Graph:
             inputs=reader.edge(main, main.inputs, "inputs"),
             outputs=reader.edge(main, main.outputs, "outputs"),
             parameters=reader.parameters(),
-            details={"schema_version": model.version, "description": _text(model.description)},
+            details={
+                "schema_version": model.version,
+                "description": _text(model.description),
+                "metadata": {_text(m.name): reader.text(m.buffer) for m in model.metadata or []},
+            },
         )
     except Exception as error:
         raise ArtifactError(f"{path} is not a readable TFLite model: {first_line(error)}") from error
@@ -151,6 +181,13 @@ class _Reader:
         if buffer.offset > 1 and buffer.size:  # large models keep their weights behind the flatbuffer
             return self.content[buffer.offset : buffer.offset + buffer.size]
         return None
+
+    def text(self, buffer: int) -> str:
+        """A metadata entry, if it is text; else its size."""
+        data = self.model.buffers[buffer].data
+        content = b"" if data is None else bytes(bytearray(data))
+        printable = content.rstrip(b"\0").decode(errors="replace")
+        return printable if printable.isprintable() else f"{len(content)} bytes"
 
     def parameters(self) -> int:
         """Elements of all constant tensors that are no shapes or indices."""
