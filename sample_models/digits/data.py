@@ -6,8 +6,9 @@ The 1,797 pictures of 8x8 pixels, grey values 0 to 16, are inside the package sc
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor, from_numpy
+from torch import Tensor
 
 from edgeattn.errors import MissingError
 
@@ -44,9 +45,9 @@ def load(part: Literal["training", "held_out"]) -> Part:
     except ImportError as error:
         raise MissingError.package("scikit-learn", extra="demo") from error
     pixels, labels = load_digits(return_X_y=True)
-    halves = train_test_split(range(len(labels)), test_size=HELD_OUT, stratify=labels, random_state=SEED)
-    indices = sorted(halves[part == "held_out"])
-    return Part(enlarge(from_numpy(pixels[indices])), from_numpy(labels[indices]), Tensor(indices).long())
+    training, held_out = train_test_split(range(len(labels)), test_size=HELD_OUT, stratify=labels, random_state=SEED)
+    indices = sorted(training if part == "training" else held_out)
+    return Part(enlarge(torch.from_numpy(pixels[indices])), torch.from_numpy(labels[indices]), torch.tensor(indices))
 
 
 def enlarge(pixels: Tensor) -> Tensor:
