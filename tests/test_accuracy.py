@@ -116,7 +116,7 @@ def test_the_manifest_names_data_and_preprocessing(edgeattn: Command, made_digit
 def test_another_weight_is_seen(edgeattn: Command, bundle: Path) -> None:
     """A weight whose output channels stand in reverse: only the answers tell how bad that is."""
     model = onnx.load(bundle / "digits-fp32.onnx")
-    weight = next(t for t in model.graph.initializer if t.dims[:2] == [10, 128] or t.dims[:2] == [128, 10])
+    weight = next(t for t in model.graph.initializer if len(t.dims) > 1 and 10 in t.dims)
     values = onnx.numpy_helper.to_array(weight)
     turned = np.flip(values, axis=list(values.shape).index(10)).copy()
     weight.CopyFrom(onnx.numpy_helper.from_array(turned, weight.name))
