@@ -52,7 +52,10 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is known of a bundle. There is no time in it: the same export gives the same bytes."""
+    """All that is known of a bundle. There is no time in it: the same export gives the same bytes.
+
+    ``evaluation`` holds labelled inputs and the reference's logits, if the source had any.
+    """
 
     schema_version: int
     model: str
@@ -66,6 +69,7 @@ class Manifest:
     artifacts: tuple[Artifact, ...]
     tools: dict[str, str]
     parity: dict[str, Any]
+    evaluation: File | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,8 @@ def load(folder: Path) -> Bundle:
         place = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(f"{path} is damaged at {place}: {first['msg']}") from error
     bundle = Bundle(folder, manifest)
-    for file in (*manifest.golden.values(), *(artifact.file for artifact in manifest.artifacts)):
+    held_out = () if manifest.evaluation is None else (manifest.evaluation,)
+    for file in (*manifest.golden.values(), *held_out, *(artifact.file for artifact in manifest.artifacts)):
         _check(bundle, file)
     return bundle
 

@@ -15,7 +15,7 @@ from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower, to_channels_last
 from export import bundle, golden, plugins
 from export.formats import Job
-from export.source import Source
+from export.source import Source, run
 from export.verify import Report, verify
 
 TOOLS = (
@@ -85,6 +85,7 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
     with bundle.writing(out, force=options.force) as folder:
         say("reference outputs in float64 and float32")
         files = _write_golden(source, lowerings, options, folder)
+        evaluation = _write_evaluation(source, folder)
         artifacts, refused = [], {}
         for name in names:
             for precision in options.precisions:
@@ -110,6 +111,7 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
             artifacts=tuple(artifacts),
             tools=versions(),
             parity={},
+            evaluation=evaluation,
         )
         report = verify(bundle.Bundle(folder, manifest), say)
         parity = {"passed": report.passed, **asdict(report), "refused": refused}
@@ -132,6 +134,20 @@ def _write_golden(
         save_file(golden.case(source, lowerings, exact, given), path)
         files[name] = bundle.describe(folder, path)
     return files
+
+
+def _write_evaluation(source: Source, folder: Path) -> bundle.File | None:
+    from safetensors.torch import save_file
+
+    if source.evaluation is None:
+        return None
+    # One by one, as the artifacts will be run.
+    logits = [run(source.module, {"": one[None]})[0] for one in source.evaluation.inputs]
+    path = folder / "evaluation" / "held_out.safetensors"
+    path.parent.mkdir()
+    held_out = {"inputs": source.evaluation.inputs, "labels": source.evaluation.labels}
+    save_file({name: x.contiguous() for name, x in held_out.items()} | {"reference.fp32": torch.cat(logits)}, path)
+    return bundle.describe(folder, path)
 
 
 def _convert(

@@ -5,9 +5,11 @@ from typing import Any
 
 from rich.table import Table
 
+from edgeattn.accuracy import wilson
 from export.bundle import Bundle
+from export.evaluate import Accuracy
 from export.inspection import Inspection
-from export.verify import Report
+from export.verify import Report, Row
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -43,18 +45,17 @@ def lowering(bundle: Bundle) -> Table:
 
 
 def parity(report: Report) -> list[Table]:
-    """The two hops, and what was not run."""
+    """The two hops, the accuracy if there are labelled inputs, and what was not run."""
     columns = ("case", "output", "max noise>r", "RMS noise>r", "max abs>r", "SQNR dB>r", "verdict")
     one = _table("Hop 1: reference to lowered form, PyTorch", "layout", *columns[:2], "fp64 error>r", *columns[2:])
     two = _table("Hop 2: lowered form to artifact", "artifact", "runtime", *columns)
     for row in report.rows:
-        verdict = "[green]same[/]" if row.passed else f"[red]DIFFERENT[/] {row.reason}"
         numbers = (
             _number(row.max_noise_units, ".2f"),
             _number(row.rms_noise_units, ".2f"),
             _number(row.max_abs, ".1e"),
             _number(row.sqnr_db, ".1f"),
-            verdict,
+            _verdict(row),
         )
         if row.hop == "lowering":
             error = _number(row.exact_relative_error, ".0e")
@@ -62,12 +63,35 @@ def parity(report: Report) -> list[Table]:
         else:
             two.add_row(row.candidate, row.runtime, row.case, row.output, *numbers)
     tables = [one, two]
+    if report.accuracy:
+        tables.append(_accuracy(report))
     if report.not_run:
         left = _table("Not run", "artifact", "runtime", "reason")
         for entry in report.not_run:
             left.add_row(entry.candidate, entry.runtime, entry.reason)
         tables.append(left)
     return tables
+
+
+def _accuracy(report: Report) -> Table:
+    columns = ("artifact", "runtime", "top-1>r", "95 % interval>r", "reference>r", "agreeing>r", "verdict")
+    table = _table("Accuracy on the held-out inputs", *columns)
+    for row in report.accuracy:
+        low, high = wilson(row.correct, row.n)
+        table.add_row(
+            row.candidate,
+            row.runtime,
+            f"{row.correct} of {row.n}, {row.correct / row.n:.1%}",
+            f"{low:.1%} to {high:.1%}",
+            f"{row.reference_correct} of {row.n}",
+            f"{row.agreeing} of {row.n}",
+            _verdict(row),
+        )
+    return table
+
+
+def _verdict(row: Row | Accuracy) -> str:
+    return "[green]same[/]" if row.passed else f"[red]DIFFERENT[/] {row.reason}"
 
 
 def inspection(found: Inspection) -> list[Table]:

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-import numpy as np
-
 from edgeattn.errors import ArtifactError, MissingError
-from edgeattn.parity import EXACT_LIMIT, Array, Comparison, compare, relative_error
+from edgeattn.parity import EXACT_LIMIT, Comparison, compare, relative_error
 from export import plugins
-from export.bundle import Artifact, Bundle, Tensor
-from export.runtimes import Arrays, Session, Signature, missing
+from export.bundle import Artifact, Bundle
+from export.evaluate import Accuracy, evaluate
+from export.runtimes import Arrays, Session, Signature, as_layout, missing
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,11 @@ class Report:
     rows: tuple[Row, ...]
     not_run: tuple[NotRun, ...]
     runtimes: dict[str, str]
+    accuracy: tuple[Accuracy, ...] = ()
 
     @property
     def passed(self) -> bool:
-        return all(row.passed for row in self.rows)
+        return all(row.passed for row in self.rows) and all(row.passed for row in self.accuracy)
 
     @property
     def artifacts_checked(self) -> set[str]:
@@ -64,7 +64,8 @@ def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Repor
         ArtifactError: a file of the bundle cannot be read, or has another signature than the manifest says.
     """
     cases = {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
-    rows, not_run, versions = _hop_one(bundle, cases), [], {}
+    held_out = _golden(bundle.path(bundle.manifest.evaluation)) if bundle.manifest.evaluation else None
+    rows, not_run, versions, accuracy = _hop_one(bundle, cases), [], {}, []
     for artifact in bundle.manifest.artifacts:
         for name in plugins.names("runtimes"):
             runtime = plugins.get("runtimes", name)
@@ -78,12 +79,14 @@ def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Repor
             with runtime.open(bundle.path(artifact.file)) as session:
                 _check_signature(artifact, session.signature)
                 for case, golden in cases.items():
-                    given = {t.name: _as_layout(golden[f"input/{t.name}"], t) for t in artifact.inputs}
+                    given = {t.name: as_layout(golden[f"input/{t.name}"], t) for t in artifact.inputs}
                     if not session.signature.accepts(given):
                         not_run.append(NotRun(artifact.file.path, name, f"case {case} is of another shape"))
                         continue
                     rows += _hop_two(artifact, name, case, golden, session, given)
-    return Report(tuple(rows), tuple(not_run), versions)
+                if held_out:
+                    accuracy.append(evaluate(artifact, name, session, held_out))
+    return Report(tuple(rows), tuple(not_run), versions, tuple(accuracy))
 
 
 def require_a_check(bundle: Bundle, report: Report) -> None:
@@ -127,8 +130,8 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, sessio
     for output in artifact.outputs:
         # The lowered form in float64 is the oracle, so that this hop answers for the converter and runtime alone;
         # the noise floor is the reference's, so that both hops speak in the same units.
-        oracle = _as_layout(golden[f"lowered.{artifact.lowering}.fp64/{output.name}"], output)
-        reference = _as_layout(golden[f"reference.fp32/{output.name}"], output)
+        oracle = as_layout(golden[f"lowered.{artifact.lowering}.fp64/{output.name}"], output)
+        reference = as_layout(golden[f"reference.fp32/{output.name}"], output)
         candidate = results.get(output.name)
         if candidate is None:
             verdict = Comparison.failure("the output is missing")
@@ -136,11 +139,6 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, sessio
             verdict = compare(oracle=oracle, reference=reference, candidate=candidate, precision=artifact.precision)
         rows.append(_row("conversion", artifact.file.path, runtime, case, output.name, verdict))
     return rows
-
-
-def _as_layout(value: Array, tensor: Tensor) -> Array:
-    """A channels-first golden tensor as the artifact wants it."""
-    return np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if tensor.layout == "channels_last" else value
 
 
 def _check_signature(artifact: Artifact, found: Signature) -> None:

@@ -16,7 +16,7 @@ FLOORS = ("edgeattn", "sample_models", "export")
 STOREYS = (
     ("export.plugins", "export.quiet", "export.hub", "export.bundle", "export.source"),
     ("export.formats", "export.runtimes"),
-    ("export.inspection", "export.verify", "export.golden"),
+    ("export.inspection", "export.verify", "export.evaluate", "export.golden"),
     ("export.pipeline", "export.render"),
     ("export.cli",),
 )

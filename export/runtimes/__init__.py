@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from export.bundle import Tensor
+
 Arrays = dict[str, npt.NDArray[np.generic]]
 
 
@@ -38,6 +40,11 @@ class Session(Protocol):
     signature: Signature
 
     def run(self, inputs: Arrays) -> Arrays: ...
+
+
+def as_layout(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.generic]:
+    """A channels-first array as an artifact's input or output wants it."""
+    return np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if tensor.layout == "channels_last" else value
 
 
 def missing(runtime: ModuleType) -> str | None:
