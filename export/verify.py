@@ -1,6 +1,7 @@
 """Parity of a bundle, in two hops: reference to lowered form, lowered form to artifact in its runtime."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -11,7 +12,7 @@ from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.parity import EXACT_LIMIT, Array, Comparison, compare, relative_error
 from export import plugins
 from export.bundle import Artifact, Bundle, Tensor
-from export.runtimes import Arrays, Session, Signature, missing
+from export.runtimes import Arrays, Session, Signature, missing, variants
 
 
 @dataclass(frozen=True)
@@ -73,17 +74,37 @@ def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Repor
             if reason := missing(runtime):
                 not_run.append(NotRun(artifact.file.path, name, reason))
                 continue
-            say(f"{artifact.file.path} in {name}")
-            versions[name] = runtime.version()
-            with runtime.open(bundle.path(artifact.file)) as session:
-                _check_signature(artifact, session.signature)
-                for case, golden in cases.items():
-                    given = {t.name: _as_layout(golden[f"input/{t.name}"], t) for t in artifact.inputs}
-                    if not session.signature.accepts(given):
-                        not_run.append(NotRun(artifact.file.path, name, f"case {case} is of another shape"))
-                        continue
-                    rows += _hop_two(artifact, name, case, golden, session, given)
+            for label, opened in variants(name, runtime).items():
+                say(f"{artifact.file.path} in {label}")
+                found, left_out = _in_runtime(bundle, artifact, cases, label, opened)
+                rows += found
+                not_run += left_out
+                if found:
+                    versions[label] = runtime.version()
     return Report(tuple(rows), tuple(not_run), versions)
+
+
+def _in_runtime(
+    bundle: Bundle,
+    artifact: Artifact,
+    cases: dict[str, Arrays],
+    label: str,
+    opened: Callable[[Path], AbstractContextManager[Session]],
+) -> tuple[list[Row], list[NotRun]]:
+    rows, not_run = [], []
+    with ExitStack() as stack:
+        try:
+            session = stack.enter_context(opened(bundle.path(artifact.file)))
+        except MissingError as error:
+            return [], [NotRun(artifact.file.path, label, str(error))]
+        _check_signature(artifact, session.signature)
+        for case, golden in cases.items():
+            given = {t.name: _as_layout(golden[f"input/{t.name}"], t) for t in artifact.inputs}
+            if session.signature.accepts(given):
+                rows += _hop_two(artifact, label, case, golden, session, given)
+            else:
+                not_run.append(NotRun(artifact.file.path, label, f"case {case} is of another shape"))
+    return rows, not_run
 
 
 def require_a_check(bundle: Bundle, report: Report) -> None:

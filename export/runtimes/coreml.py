@@ -1,4 +1,4 @@
-"""Core ML itself, on macOS (not run on hardware by this project's own tests)."""
+"""Core ML itself, on macOS, once for each compute unit (not run on hardware by this project's own tests)."""
 
 import platform
 from collections.abc import Iterator
@@ -16,6 +16,8 @@ from export.source import first_line
 FORMAT = "coreml"
 EXTRA = "coreml"
 PACKAGES = ("coremltools",)
+# What an artifact is run on, as coremltools.ComputeUnit names it.
+VARIANTS = {"cpu": "CPU_ONLY", "cpu_gpu": "CPU_AND_GPU", "cpu_ne": "CPU_AND_NE", "all": "ALL"}
 
 
 def unavailable() -> str | None:
@@ -47,8 +49,8 @@ def _shape(array: Any) -> tuple[int | None, ...]:
 
 
 @contextmanager
-def open(path: Path, threads: int = 1) -> Iterator[_Session]:
-    """Load the package on all compute units; Core ML chooses its own threads.
+def open(path: Path, threads: int = 1, variant: str = "all") -> Iterator[_Session]:
+    """Load the package for the compute units ``variant``, a key of :data:`VARIANTS`; Core ML chooses its own threads.
 
     Raises:
         ArtifactError: Core ML refuses the package.
@@ -57,7 +59,7 @@ def open(path: Path, threads: int = 1) -> Iterator[_Session]:
         with quiet():
             import coremltools as ct
 
-            model = ct.models.MLModel(str(path))
+            model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[VARIANTS[variant]])
     except Exception as error:
         raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
     yield _Session(model)
