@@ -45,15 +45,18 @@ def _unary(function: Callable[[Any], Any], name: str = "x") -> Case:
 
 
 def _binary(function: Callable[[Any, Any], Any], left: str = "x", right: str = "y") -> Case:
-    return (lambda v: {"x": getattr(v, left), "y": getattr(v, right)}, lambda a: function(a.__dict__[left], a.__dict__[right]))
+    return (
+        lambda v: {"x": getattr(v, left), "y": getattr(v, right)},
+        lambda a: function(a.__dict__[left], a.__dict__[right]),
+    )
 
 
-def _with(function: Callable[[torch.Tensor], Any], **arguments: Any) -> Case:
+def on_x(function: Callable[[torch.Tensor], Any], **arguments: Any) -> Case:
     """An op on ``x`` with constant arguments."""
     return (lambda v: {"x": v.x, **arguments}, lambda a: function(t(a.x)))
 
 
-def _pool(name: str, function: Callable[[torch.Tensor], Any], **arguments: Any) -> Case:
+def on(name: str, function: Callable[[torch.Tensor], Any], **arguments: Any) -> Case:
     return (lambda v: {"x": getattr(v, name), **arguments}, lambda a: function(t(getattr(a, name))))
 
 
@@ -73,10 +76,10 @@ _ELEMENTWISE: dict[str, Case] = {
     "log/default": _unary(np.log, "p"),
     "rsqrt": (lambda v: {"x": v.p, "epsilon": 0.25}, lambda a: 1 / np.sqrt(a.p + 0.25)),
     "rsqrt/default": (lambda v: {"x": v.p}, lambda a: 1 / np.sqrt(a.p)),
-    "clip": _with(lambda x: x.clamp(-0.5, 0.7), alpha=-0.5, beta=0.7),
-    "threshold": _with(lambda x: x.clamp(min=0.2), alpha=0.2),
-    "cast": _with(lambda x: x.numpy().astype(np.int32), dtype="int32"),
-    "cast/half": _with(lambda x: x.numpy().astype(np.float16), dtype="fp16"),
+    "clip": on_x(lambda x: x.clamp(-0.5, 0.7), alpha=-0.5, beta=0.7),
+    "threshold": on_x(lambda x: x.clamp(min=0.2), alpha=0.2),
+    "cast": on_x(lambda x: x.numpy().astype(np.int32), dtype="int32"),
+    "cast/half": on_x(lambda x: x.numpy().astype(np.float16), dtype="fp16"),
     "cast/truth": (lambda v: {"x": v.n, "dtype": "bool"}, lambda a: a.n != 0),
     "cast/uint16": (lambda v: {"x": v.m, "dtype": "uint16"}, lambda a: a.m.astype(np.uint16)),
     "cast/int8": (lambda v: {"x": v.n, "dtype": "int8"}, lambda a: a.n.astype(np.int8)),
@@ -94,77 +97,77 @@ _ELEMENTWISE: dict[str, Case] = {
 }  # fmt: skip
 
 _ACTIVATIONS: dict[str, Case] = {
-    "relu": _with(torch.relu),
-    "relu6": _pool("x", F.relu6),
-    "clamped_relu": _with(lambda x: torch.minimum(F.leaky_relu(x, 0.1), torch.tensor(0.4)), alpha=0.1, beta=0.4),
-    "leaky_relu": _with(lambda x: F.leaky_relu(x, 0.1), alpha=0.1),
-    "prelu": _with(lambda x: F.prelu(x, t(C)), alpha=C),
-    "elu": _with(lambda x: F.elu(x, 0.7), alpha=0.7),
-    "thresholded_relu": _with(lambda x: F.threshold(x, 0.3, 0.0), alpha=0.3),
-    "linear_activation": _with(lambda x: x * 0.3 + 0.2, alpha=0.3, beta=0.2),
-    "sigmoid": _with(torch.sigmoid),
-    "sigmoid_hard": _with(lambda x: (x * 0.3 + 0.4).clamp(0, 1), alpha=0.3, beta=0.4),
-    "silu": _with(lambda x: x / (1 + torch.exp(-x))),
-    "scaled_tanh": _with(lambda x: 0.3 * torch.tanh(2 * x), alpha=0.3, beta=2.0),
-    "softplus": _with(F.softplus),
-    "softplus_parametric": _with(
+    "relu": on_x(torch.relu),
+    "relu6": on("x", F.relu6),
+    "clamped_relu": on_x(lambda x: torch.minimum(F.leaky_relu(x, 0.1), torch.tensor(0.4)), alpha=0.1, beta=0.4),
+    "leaky_relu": on_x(lambda x: F.leaky_relu(x, 0.1), alpha=0.1),
+    "prelu": on_x(lambda x: F.prelu(x, t(C)), alpha=C),
+    "elu": on_x(lambda x: F.elu(x, 0.7), alpha=0.7),
+    "thresholded_relu": on_x(lambda x: F.threshold(x, 0.3, 0.0), alpha=0.3),
+    "linear_activation": on_x(lambda x: x * 0.3 + 0.2, alpha=0.3, beta=0.2),
+    "sigmoid": on_x(torch.sigmoid),
+    "sigmoid_hard": on_x(lambda x: (x * 0.3 + 0.4).clamp(0, 1), alpha=0.3, beta=0.4),
+    "silu": on_x(lambda x: x / (1 + torch.exp(-x))),
+    "scaled_tanh": on_x(lambda x: 0.3 * torch.tanh(2 * x), alpha=0.3, beta=2.0),
+    "softplus": on_x(F.softplus),
+    "softplus_parametric": on_x(
         lambda x: t(C).reshape(4, 1, 1) * F.softplus(t(C).reshape(4, 1, 1) * x), alpha=C, beta=C
     ),
-    "softsign": _with(F.softsign),
-    "gelu": _with(F.gelu, mode="EXACT"),
-    "gelu/tanh": _with(lambda x: F.gelu(x, approximate="tanh"), mode="TANH_APPROXIMATION"),
-    "gelu/sigmoid": _with(lambda x: x * torch.sigmoid(1.702 * x), mode="SIGMOID_APPROXIMATION"),
-    "softmax": _with(lambda x: x.softmax(1), axis=1),
+    "softsign": on_x(F.softsign),
+    "gelu": on_x(F.gelu, mode="EXACT"),
+    "gelu/tanh": on_x(lambda x: F.gelu(x, approximate="tanh"), mode="TANH_APPROXIMATION"),
+    "gelu/sigmoid": on_x(lambda x: x * torch.sigmoid(1.702 * x), mode="SIGMOID_APPROXIMATION"),
+    "softmax": on_x(lambda x: x.softmax(1), axis=1),
 }
 
 _REDUCTIONS: dict[str, Case] = {
-    "reduce_argmax": _with(lambda x: x.argmax(1), axis=1),
-    "reduce_argmin": _with(lambda x: x.argmin(2, keepdim=True), axis=2, keep_dims=True),
-    "reduce_l1_norm": _with(lambda x: x.abs().sum((1, 3)), axes=[1, -1]),
-    "reduce_l2_norm": _with(lambda x: x.norm(dim=(1, 3), keepdim=True), axes=[1, -1], keep_dims=True),
+    "reduce_argmax": on_x(lambda x: x.argmax(1), axis=1),
+    "reduce_argmin": on_x(lambda x: x.argmin(2, keepdim=True), axis=2, keep_dims=True),
+    "reduce_l1_norm": on_x(lambda x: x.abs().sum((1, 3)), axes=[1, -1]),
+    "reduce_l2_norm": on_x(lambda x: x.norm(dim=(1, 3), keepdim=True), axes=[1, -1], keep_dims=True),
     "reduce_log_sum": (lambda v: {"x": v.p, "axes": [1]}, lambda a: np.log(a.p.sum(1))),
-    "reduce_log_sum_exp": _with(lambda x: x.logsumexp((2, 3)), axes=[2, 3]),
-    "reduce_max": _with(lambda x: x.amax((1, 2)), axes=[1, 2]),
-    "reduce_max/all": _with(torch.amax),
-    "reduce_mean": _with(lambda x: x.mean((2, 3), True), axes=[2, 3], keep_dims=True),
+    "reduce_log_sum_exp": on_x(lambda x: x.logsumexp((2, 3)), axes=[2, 3]),
+    "reduce_max": on_x(lambda x: x.amax((1, 2)), axes=[1, 2]),
+    "reduce_max/all": on_x(torch.amax),
+    "reduce_mean": on_x(lambda x: x.mean((2, 3), True), axes=[2, 3], keep_dims=True),
     "reduce_mean/integers": (lambda v: {"x": v.n, "axes": [1]}, lambda a: np.mean(a.n, 1).astype(np.int32)),
-    "reduce_min": _with(lambda x: x.amin(0), axes=[0]),
-    "reduce_prod": _with(lambda x: x.prod(3).prod(1), axes=[1, 3]),
-    "reduce_sum": _with(lambda x: x.sum((0, 2)), axes=[0, 2]),
+    "reduce_min": on_x(lambda x: x.amin(0), axes=[0]),
+    "reduce_prod": on_x(lambda x: x.prod(3).prod(1), axes=[1, 3]),
+    "reduce_sum": on_x(lambda x: x.sum((0, 2)), axes=[0, 2]),
     "reduce_sum/integers": (lambda v: {"x": v.n, "axes": [0]}, lambda a: a.n.sum(0).astype(np.int32)),
-    "reduce_sum_square": _with(lambda x: (x * x).sum(1), axes=[1]),
-    "cumsum": _with(lambda x: x.cumsum(1), axis=1),
-    "cumsum/exclusive": _with(lambda x: x.cumsum(2) - x, axis=2, exclusive=True),
-    "cumsum/reverse": _with(lambda x: x.flip(3).cumsum(3).flip(3), axis=3, reverse=True),
+    "reduce_sum_square": on_x(lambda x: (x * x).sum(1), axes=[1]),
+    "cumsum": on_x(lambda x: x.cumsum(1), axis=1),
+    "cumsum/exclusive": on_x(lambda x: x.cumsum(2) - x, axis=2, exclusive=True),
+    "cumsum/reverse": on_x(lambda x: x.flip(3).cumsum(3).flip(3), axis=3, reverse=True),
 }
 
 _NEURAL: dict[str, Case] = {
-    "conv": _with(
+    "conv": on_x(
         lambda x: F.conv2d(F.pad(x, (2, 1, 1, 0)), t(KERNEL), t(WEIGHT[0]), stride=(2, 1), groups=2, dilation=(1, 2)),
         weight=KERNEL, bias=WEIGHT[0], strides=[2, 1], pad_type="custom", pad=[1, 0, 2, 1], dilations=[1, 2], groups=2,
     ),
-    "conv/same": _with(
+    "conv/same": on_x(
         lambda x: F.conv2d(F.pad(x, (0, 1, 1, 1)), t(KERNEL), groups=2), weight=KERNEL, pad_type="same", groups=2
     ),
-    "conv/same_lower": _with(
+    "conv/same_lower": on_x(
         lambda x: F.conv2d(F.pad(x, (1, 0, 1, 1)), t(KERNEL), groups=2), weight=KERNEL, pad_type="same_lower", groups=2
     ),
-    "conv/line": _pool("line", lambda x: F.conv1d(x, t(KERNEL_1D), stride=2), weight=KERNEL_1D, strides=[2],
+    "conv/line": on("line", lambda x: F.conv1d(x, t(KERNEL_1D), stride=2), weight=KERNEL_1D, strides=[2],
                        pad_type="valid"),
-    "conv/cube": _pool("cube", lambda x: F.conv3d(x, t(KERNEL_3D)), weight=KERNEL_3D, pad_type="valid"),
-    "conv_transpose": _with(
+    "conv/cube": on("cube", lambda x: F.conv3d(x, t(KERNEL_3D)), weight=KERNEL_3D, pad_type="valid"),
+    "conv_transpose": on_x(
         lambda x: F.conv_transpose2d(x, t(KERNEL_UP), t(BIAS), stride=2, padding=1),
         weight=KERNEL_UP, bias=BIAS, strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1],
     ),
-    "conv_transpose/uneven": _with(
+    "conv_transpose/uneven": on_x(
         lambda x: F.conv_transpose2d(x, t(KERNEL_UP), stride=(1, 2))[:, :, 1:, :-1],
         weight=KERNEL_UP, strides=[1, 2], pad_type="custom", pad=[1, 0, 0, 1],
     ),
-    "conv_transpose/same": _with(
+    "conv_transpose/same": on_x(
         lambda x: F.conv_transpose2d(x, t(KERNEL_UP), stride=2)[:, :, :12, :12],
         weight=KERNEL_UP, strides=[2, 2], pad_type="same",
     ),
-    "conv_transpose/shape": _with(
+    "conv_transpose/shape": on_x(
         lambda x: F.conv_transpose2d(x, t(KERNEL_UP), stride=2, padding=1, output_padding=1),
         weight=KERNEL_UP, strides=[2, 2], pad_type="custom", pad=[1, 0, 1, 0], output_shape=[2, 3, 12, 11],
     ),
@@ -179,66 +182,67 @@ _NEURAL: dict[str, Case] = {
         lambda v: {"values": (v.x, np.ones((2, 6, 6, 5), np.float32)), "equation": "nchw,nwhu->nchu"},
         lambda a: np.repeat(a.x.sum(3, keepdims=True), 5, 3),
     ),
-    "batch_norm": _with(
+    "batch_norm": on_x(
         lambda x: F.batch_norm(x, t(C), t(C * C), t(C), t(C), eps=0.1),
         mean=C, variance=C * C, gamma=C, beta=C, epsilon=0.1,
     ),
-    "batch_norm/plain": _with(lambda x: F.batch_norm(x, t(C), t(C * C)), mean=C, variance=C * C),
-    "instance_norm": _with(
+    "batch_norm/plain": on_x(lambda x: F.batch_norm(x, t(C), t(C * C)), mean=C, variance=C * C),
+    "instance_norm": on_x(
         lambda x: F.instance_norm(x, weight=t(C), bias=t(C), eps=0.1), gamma=C, beta=C, epsilon=0.1
     ),
-    "layer_norm": _with(
+    "layer_norm": on_x(
         lambda x: F.layer_norm(x, (6,), t(WEIGHT[0]), t(WEIGHT[1]), 0.1),
         axes=[-1], gamma=WEIGHT[0], beta=WEIGHT[1], epsilon=0.1,
     ),
-    "layer_norm/channels": _with(
+    "layer_norm/channels": on_x(
         lambda x: F.layer_norm(x.movedim(1, -1), (4,), t(C), t(C)).movedim(-1, 1), axes=[1], gamma=C, beta=C
     ),
-    "layer_norm/all": _with(lambda x: F.layer_norm(x, x.shape), axes=[0, 1, 2, 3]),
-    "l2_norm": _with(lambda x: x / (x.square().sum((1, 2, 3), True) + 0.1).sqrt(), epsilon=0.1),
-    "local_response_norm": _with(
+    "layer_norm/all": on_x(lambda x: F.layer_norm(x, x.shape), axes=[0, 1, 2, 3]),
+    "l2_norm": on_x(lambda x: x / (x.square().sum((1, 2, 3), True) + 0.1).sqrt(), epsilon=0.1),
+    "local_response_norm": on_x(
         lambda x: F.local_response_norm(x, 3, 0.1, 0.5, 2.0), size=3, alpha=0.1, beta=0.5, k=2.0
     ),
-    "max_pool": _with(lambda x: F.max_pool2d(x, (3, 2), (2, 1), (1, 1)), kernel_sizes=[3, 2], strides=[2, 1],
+    "max_pool": on_x(lambda x: F.max_pool2d(x, (3, 2), (2, 1), (1, 1)), kernel_sizes=[3, 2], strides=[2, 1],
                       pad_type="custom", pad=[1, 1, 1, 1]),
-    "max_pool/ceil": _with(lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True), kernel_sizes=[3, 3], strides=[2, 2],
+    "max_pool/ceil": on_x(lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True), kernel_sizes=[3, 3], strides=[2, 2],
                            pad_type="custom", pad=[1, 1, 1, 1], ceil_mode=True),
-    "max_pool/line": _pool("line", lambda x: F.max_pool1d(x, 2), kernel_sizes=[2], strides=[2], pad_type="valid"),
-    "max_pool/cube": _pool("cube", lambda x: F.max_pool3d(x, 2), kernel_sizes=[2, 2, 2], strides=[2, 2, 2],
+    "max_pool/line": on("line", lambda x: F.max_pool1d(x, 2), kernel_sizes=[2], strides=[2], pad_type="valid"),
+    "max_pool/cube": on("cube", lambda x: F.max_pool3d(x, 2), kernel_sizes=[2, 2, 2], strides=[2, 2, 2],
                            pad_type="valid"),
-    "avg_pool": _with(lambda x: F.avg_pool2d(x, 3, 2, 1), kernel_sizes=[3, 3], strides=[2, 2], pad_type="custom",
+    "avg_pool": on_x(lambda x: F.avg_pool2d(x, 3, 2, 1), kernel_sizes=[3, 3], strides=[2, 2], pad_type="custom",
                       pad=[1, 1, 1, 1]),
-    "avg_pool/excluded": _with(
+    "avg_pool/excluded": on_x(
         lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False), kernel_sizes=[3, 3],
         strides=[2, 2], pad_type="custom", pad=[1, 1, 1, 1], ceil_mode=True, exclude_padding_from_average=True,
     ),
-    "avg_pool/same": _with(lambda x: F.avg_pool2d(F.pad(x, (0, 1, 0, 1)), 2, 1), kernel_sizes=[2, 2], pad_type="same"),
-    "avg_pool/same_lower": _with(lambda x: F.avg_pool2d(F.pad(x, (1, 0, 1, 0)), 2, 1), kernel_sizes=[2, 2],
+    "avg_pool/same": on_x(lambda x: F.avg_pool2d(F.pad(x, (0, 1, 0, 1)), 2, 1), kernel_sizes=[2, 2], pad_type="same"),
+    "avg_pool/same_lower": on_x(lambda x: F.avg_pool2d(F.pad(x, (1, 0, 1, 0)), 2, 1), kernel_sizes=[2, 2],
                                  pad_type="same_lower"),
-    "l2_pool": _with(lambda x: F.lp_pool2d(x, 2.0, 2), kernel_sizes=[2, 2], strides=[2, 2], pad_type="valid"),
-    "upsample_bilinear": _with(
+    "l2_pool": on_x(lambda x: F.lp_pool2d(x, 2.0, 2), kernel_sizes=[2, 2], strides=[2, 2], pad_type="valid"),
+    "upsample_bilinear": on_x(
         lambda x: F.interpolate(x, (12, 9), mode="bilinear", align_corners=True),
         scale_factor_height=2.0, scale_factor_width=1.5, align_corners=True,
     ),
-    "upsample_bilinear/halves": _with(
+    "upsample_bilinear/halves": on_x(
         lambda x: F.interpolate(x, (12, 18), mode="bilinear"), scale_factor_height=2, scale_factor_width=3,
         align_corners=False,
     ),
-    "upsample_nearest_neighbor": _with(lambda x: F.interpolate(x, scale_factor=(2, 3)), scale_factor_height=2,
+    "upsample_nearest_neighbor": on_x(lambda x: F.interpolate(x, scale_factor=(2, 3)), scale_factor_height=2,
                                        scale_factor_width=3),
-    "resize_nearest_neighbor": _with(lambda x: F.interpolate(x, (4, 9)), target_size_height=4, target_size_width=9),
-    "resize_bilinear": _with(
+    "resize_nearest_neighbor": on_x(lambda x: F.interpolate(x, (4, 9)), target_size_height=4, target_size_width=9),
+    "resize_bilinear": on_x(
         lambda x: F.interpolate(x, (4, 9), mode="bilinear"), target_size_height=4, target_size_width=9,
         sampling_mode="UNALIGN_CORNERS",
     ),
-    "resize": _with(
-        lambda x: F.interpolate(x, (6, 11), mode="bilinear", align_corners=True), shape=[7, 0, 11], resized_dims=np.uint32(2),
-        sampling_mode="STRICT_ALIGN_CORNERS",
+    "resize": on_x(
+        lambda x: F.interpolate(x, (6, 11), mode="bilinear", align_corners=True),
+        shape=[7, 0, 11], resized_dims=np.uint32(2), sampling_mode="STRICT_ALIGN_CORNERS",
     ),
-    "resize/nearest": _with(
-        lambda x: F.interpolate(x, (4, 9)), shape=[4, 9], resized_dims=np.uint32(2), interpolation_mode="NEAREST_NEIGHBOR"
+    "resize/nearest": on_x(
+        lambda x: F.interpolate(x, (4, 9)),
+        shape=[4, 9], resized_dims=np.uint32(2), interpolation_mode="NEAREST_NEIGHBOR",
     ),
-    "crop": _with(lambda x: x[..., 1:-2, 2:], crop_height=[1, 2], crop_width=[2, 0]),
+    "crop": on_x(lambda x: x[..., 1:-2, 2:], crop_height=[1, 2], crop_width=[2, 0]),
     "quantize": (
         lambda v: {"input": v.x, "scale": np.float32(0.02), "zero_point": np.int8(3), "output_dtype": "int8"},
         lambda a: np.clip(np.round(a.x / np.float32(0.02)) + 3, -128, 127).astype(np.int8),

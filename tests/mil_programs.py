@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from export.quiet import quiet
@@ -15,20 +14,20 @@ Array = npt.NDArray[Any]
 
 
 def save(
-    path: Path, inputs: Mapping[str, Array], build: Callable[[SimpleNamespace], Any], target: str = "iOS17"
+    path: Path, inputs: Mapping[str, Array], build: Callable[[Any, SimpleNamespace], Any], target: str = "iOS17"
 ) -> Path:
-    """Write a program as it is, without any pass of the converter; ``build`` gets its inputs as attributes."""
+    """Write a program as it is, without any pass of the converter; ``build`` gets the builder and its inputs."""
     with quiet():
         import coremltools as ct
-        from coremltools.converters.mil.mil import Builder as mb
-        from coremltools.converters.mil.mil import Function, Program, types
+        from coremltools.converters.mil.mil import Builder, Function, Program, types
 
         opset, program = getattr(ct.target, target), Program()
         given = {
-            name: mb.placeholder(a.shape, types.numpy_type_to_builtin_type(a.dtype.type)) for name, a in inputs.items()
+            name: Builder.placeholder(a.shape, types.numpy_type_to_builtin_type(a.dtype.type))
+            for name, a in inputs.items()
         }
         with Function(given, opset_version=opset) as function:
-            made = build(SimpleNamespace(**function.inputs))
+            made = build(Builder, SimpleNamespace(**function.inputs))
             function.set_outputs(list(made) if isinstance(made, tuple | list) else [made])
         program.add_function("main", function)
         model = ct.convert(

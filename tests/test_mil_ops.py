@@ -1,6 +1,5 @@
 """Every op of mil_reference from a saved file, against NumPy and PyTorch."""
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,9 +16,7 @@ from export.mil.registry import OPS
 CASES = {**mil_cases.CASES, **mil_cases_moves.CASES}
 
 
-def build(v: SimpleNamespace) -> Any:
-    from coremltools.converters.mil.mil import Builder as mb
-
+def build(mb: Any, v: SimpleNamespace) -> Any:
     v.truth = mb.greater(x=v.x, y=np.float32(0), name="truth")
     v.other = mb.less(x=v.y, y=np.float32(0), name="other")
     v.steps = mb.quantize(input=v.x, scale=np.float32(0.02), output_dtype="int8", name="steps")
