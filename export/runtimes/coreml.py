@@ -1,6 +1,8 @@
 """Core ML itself, on macOS, once for each compute unit (not run on hardware by this project's own tests)."""
 
 import platform
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,11 +57,14 @@ def open(path: Path, threads: int = 1, variant: str = "all") -> Iterator[_Sessio
     Raises:
         ArtifactError: Core ML refuses the package.
     """
-    try:
-        with quiet():
-            import coremltools as ct
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            # A copy: coremltools rewrites the manifest of a package that it loads, and a bundle's files are hashed.
+            copy = shutil.copytree(path, Path(scratch) / path.name)
+            with quiet():
+                import coremltools as ct
 
-            model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[VARIANTS[variant]])
-    except Exception as error:
-        raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
-    yield _Session(model)
+                model = ct.models.MLModel(str(copy), compute_units=ct.ComputeUnit[VARIANTS[variant]])
+        except Exception as error:
+            raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
+        yield _Session(model)
