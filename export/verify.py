@@ -1,7 +1,7 @@
 """Parity of a bundle, in two hops: reference to lowered form, lowered form to artifact in its runtime."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from edgeattn.parity import EXACT_LIMIT, Comparison, compare, relative_error
 from export import plugins
 from export.bundle import Artifact, Bundle
 from export.evaluate import Accuracy, evaluate
-from export.runtimes import Arrays, Session, Signature, as_layout, missing
+from export.runtimes import Arrays, Session, Signature, as_layout, missing, variants
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,19 @@ class Report:
         return {row.candidate for row in self.rows if row.hop == "conversion"}
 
 
+@dataclass
+class _Found:
+    """What is known so far."""
+
+    rows: list[Row] = field(default_factory=list)
+    not_run: list[NotRun] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    accuracy: list[Accuracy] = field(default_factory=list)
+
+    def report(self) -> Report:
+        return Report(tuple(self.rows), tuple(self.not_run), self.versions, tuple(self.accuracy))
+
+
 def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Report:
     """Check every artifact of ``bundle`` in every runtime that is here.
 
@@ -65,28 +78,41 @@ def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Repor
     """
     cases = {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
     held_out = _golden(bundle.path(bundle.manifest.evaluation)) if bundle.manifest.evaluation else None
-    rows, not_run, versions, accuracy = _hop_one(bundle, cases), [], {}, []
+    found = _Found(rows=_hop_one(bundle, cases))
     for artifact in bundle.manifest.artifacts:
+        path = bundle.path(artifact.file)
         for name in plugins.names("runtimes"):
             runtime = plugins.get("runtimes", name)
             if artifact.format != runtime.FORMAT:
                 continue
             if reason := missing(runtime):
-                not_run.append(NotRun(artifact.file.path, name, reason))
+                found.not_run.append(NotRun(artifact.file.path, name, reason))
                 continue
-            say(f"{artifact.file.path} in {name}")
-            versions[name] = runtime.version()
-            with runtime.open(bundle.path(artifact.file)) as session:
-                _check_signature(artifact, session.signature)
-                for case, golden in cases.items():
-                    given = {t.name: as_layout(golden[f"input/{t.name}"], t) for t in artifact.inputs}
-                    if not session.signature.accepts(given):
-                        not_run.append(NotRun(artifact.file.path, name, f"case {case} is of another shape"))
-                        continue
-                    rows += _hop_two(artifact, name, case, golden, session, given)
-                if held_out:
-                    accuracy.append(evaluate(artifact, name, session, held_out))
-    return Report(tuple(rows), tuple(not_run), versions, tuple(accuracy))
+            for label, opened in variants(name, runtime).items():
+                say(f"{artifact.file.path} in {label}")
+                try:
+                    with opened(path) as session:
+                        _check(artifact, label, session, cases, held_out, found)
+                except MissingError as error:  # the runtime is here, but not all that this artifact needs of it
+                    found.not_run.append(NotRun(artifact.file.path, label, str(error)))
+                else:
+                    found.versions[label] = runtime.version()
+    return found.report()
+
+
+def _check(
+    artifact: Artifact, label: str, session: Session, cases: dict[str, Arrays], held_out: Arrays | None, found: _Found
+) -> None:
+    """The second hop of one artifact in one runtime."""
+    _check_signature(artifact, session.signature)
+    for case, golden in cases.items():
+        given = {t.name: as_layout(golden[f"input/{t.name}"], t) for t in artifact.inputs}
+        if session.signature.accepts(given):
+            found.rows += _hop_two(artifact, label, case, golden, session, given)
+        else:
+            found.not_run.append(NotRun(artifact.file.path, label, f"case {case} is of another shape"))
+    if held_out:
+        found.accuracy.append(evaluate(artifact, label, session, held_out))
 
 
 def require_a_check(bundle: Bundle, report: Report) -> None:

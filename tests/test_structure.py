@@ -15,6 +15,7 @@ FLOORS = ("edgeattn", "sample_models", "export")
 # Inside export, from the ground up; a module may import from its own storey only where that is a package's own face.
 STOREYS = (
     ("export.plugins", "export.quiet", "export.hub", "export.bundle", "export.source"),
+    ("export.mil",),
     ("export.formats", "export.runtimes"),
     ("export.inspection", "export.verify", "export.evaluate", "export.golden"),
     ("export.pipeline", "export.render"),

@@ -2,18 +2,15 @@
 
 import json
 import shutil
-import struct
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
 from edgeattn.errors import ArtifactError, ConversionError
 from export.formats import Job
+from export.mil.package import Weights, is_constant, main_function, model_file, read_spec, walk
 from export.quiet import quiet
 from export.source import first_line
 
@@ -28,7 +25,6 @@ PRECISIONS = ("fp32",)
 DEPLOYMENT_TARGET = "iOS16"
 MAX_BATCH = 64
 
-_BLOB_SENTINEL = 0xDEADBEEF
 # milspec.DataType -> (name, bytes); the rest is read as one byte.
 _ITEM_SIZES = {"FLOAT16": 2, "FLOAT32": 4, "FLOAT64": 8, "BFLOAT16": 2, "INT16": 2, "INT32": 4, "INT64": 8}
 
@@ -90,7 +86,7 @@ def _normalise(path: Path, metadata: dict[str, str]) -> None:
     manifest["rootModelIdentifier"] = renamed[manifest["rootModelIdentifier"]]
     (path / "Manifest.json").write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")
 
-    file = _model_file(path)
+    file = model_file(path)
     spec = Model_pb2.Model.FromString(file.read_bytes())
     spec.description.metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
     spec.description.metadata.userDefined.update(metadata)
@@ -98,35 +94,18 @@ def _normalise(path: Path, metadata: dict[str, str]) -> None:
     file.chmod(0o644)
 
 
-def _model_file(path: Path) -> Path:
-    manifest = json.loads((path / "Manifest.json").read_text())
-    entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
-    file = path / "Data" / str(entry)
-    if not file.resolve().is_relative_to(path.resolve()):
-        raise ValueError("its manifest names a file outside the package")
-    return file
-
-
 def read(path: Path) -> Graph:
     """The operators of any .mlpackage that holds an ML program, with every weight's place in the file checked.
-
-    The files are read as they are: coremltools' own loader rewrites the package's manifest.
 
     Raises:
         ArtifactError: a file is missing or cut, or the model is no ML program.
     """
     try:
-        with quiet():
-            from coremltools.proto import Model_pb2
-        spec = Model_pb2.Model.FromString(_model_file(path).read_bytes())
-        kind = spec.WhichOneof("Type")
-        if kind != "mlProgram":
-            raise ValueError(f"it holds a {kind or 'empty model'}; only ML programs can be read")
-        function = spec.mlProgram.functions["main"]
-        block = function.block_specializations[function.opset]
-        reader = _Reader(path)
+        spec = read_spec(path)
+        function, block = main_function(spec)
+        reader = _Reader(Weights(path))
         ops = tuple(reader.ops(block))
-        values = {output.name: _tensor(output) for op in _walk(block) for output in op.outputs}
+        values = {output.name: _tensor(output) for op in walk(block) for output in op.outputs}
         return Graph(
             format="coreml",
             ops=ops,
@@ -143,13 +122,6 @@ def read(path: Path) -> Graph:
         raise ArtifactError(f"{path} is not a readable Core ML package: {first_line(error)}") from error
 
 
-def _walk(block: Any) -> Iterable[Any]:
-    for op in block.operations:
-        yield op
-        for inner in op.blocks:
-            yield from _walk(inner)
-
-
 def _tensor(value: Any) -> TensorInfo:
     from coremltools.proto import MIL_pb2
 
@@ -164,18 +136,17 @@ def _tensor(value: Any) -> TensorInfo:
 class _Reader:
     """Walks one program; knows its constants and checks the weight file that they point into."""
 
-    def __init__(self, package: Path) -> None:
-        self.package = package
-        self.blobs: dict[str, npt.NDArray[np.uint8]] = {}
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
         self.known: dict[str, TensorInfo] = {}
         self.constants: dict[str, Any] = {}
         self.parameters = 0
 
     def ops(self, block: Any) -> Iterable[Op]:
-        for op in _walk(block):
+        for op in walk(block):
             outputs = tuple(_tensor(value) for value in op.outputs)
             self.known.update({info.name: info for info in outputs})
-            if op.type == "const" or op.type.startswith("constexpr"):
+            if is_constant(op):
                 self._constant(op, outputs[0])
                 continue
             yield self._op(op, outputs)
@@ -185,30 +156,9 @@ class _Reader:
         self.constants[info.name] = value
         for literal in (*op.attributes.values(), *(a.value for i in op.inputs.values() for a in i.arguments)):
             if literal.WhichOneof("value") == "blobFileValue":
-                self.blob(literal)
+                self.weights.blob(literal)
         if "float" in info.dtype:
             self.parameters += info.size_bytes // info.itemsize
-
-    def blob(self, value: Any) -> npt.NDArray[np.uint8]:
-        """The bytes of a constant in the weight file: a 64-byte record of (sentinel, type, size, offset), then data."""
-        name = value.blobFileValue.fileName
-        if name not in self.blobs:
-            file = self.package / "Data/com.apple.CoreML" / name.removeprefix("@model_path/")
-            if not file.resolve().is_relative_to(self.package.resolve()):
-                raise ValueError(f"it names the weight file {name!r}, outside the package")
-            if not file.is_file():
-                raise ValueError(f"its weight file {name.removeprefix('@model_path/')} is missing")
-            self.blobs[name] = np.memmap(file, np.uint8, "r")
-        data, start = self.blobs[name], value.blobFileValue.offset
-        record = data[start : start + 64].tobytes()
-        if len(record) < 64:
-            raise ValueError("its weight file is cut")
-        sentinel, _, size, offset = struct.unpack_from("<IIQQ", record)
-        if sentinel != _BLOB_SENTINEL:
-            raise ValueError("its weight file is damaged")
-        if offset + size > len(data):
-            raise ValueError("its weight file is cut")
-        return data[offset : offset + size]
 
     def _op(self, op: Any, outputs: tuple[TensorInfo, ...]) -> Op:
         names = {key: [a.name for a in value.arguments if a.name] for key, value in op.inputs.items()}
@@ -251,5 +201,5 @@ class _Reader:
         value, info = self.constants.get(name), self.known[name]
         if value is None or value.WhichOneof("value") != "blobFileValue" or info.dtype not in ("float16", "float32"):
             return False
-        kernel = self.blob(value).view(info.dtype.replace("float", "f")[0] + str(info.itemsize))
+        kernel = self.weights.blob(value).view(info.dtype.replace("float", "f")[0] + str(info.itemsize))
         return is_one_hot(kernel.reshape([n or 1 for n in info.shape]), output_axis=int(kind == "conv_transpose"))
