@@ -76,11 +76,11 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "CVNets": (lambda: small(CvnetsBlock), (1, 3, 8, 8)),
     "attention": (lambda: LinearSelfAttention(32), (1, 32, 4, 16)),
 }
-LOWERED = ("ours", "attention")
+SINGLE = (*MODELS, "ours, lowered", "attention, lowered")
+HALF = ("transformers", "timm, resized", "ours, lowered", "attention, lowered")
 
 
-@pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("name", [*MODELS, *(f"{name}, lowered" for name in LOWERED)])
+@pytest.mark.parametrize(("name", "half"), [*((n, False) for n in SINGLE), *((n, True) for n in HALF)])
 def test_whole_models(name: str, half: bool, tmp_path: Path) -> None:
     make, shape = MODELS[name.removesuffix(", lowered")]
     module, x = lively(make()), torch.randn(*shape, generator=torch.Generator().manual_seed(1))
@@ -89,8 +89,8 @@ def test_whole_models(name: str, half: bool, tmp_path: Path) -> None:
     module = lowered(module, x.double()) if name.endswith(", lowered") else module
     found = run(convert(module.float(), x, tmp_path / "m.mlpackage", half=half), x)
     assert found.dtype == (np.float16 if half else np.float32)
-    # fp16 has 11 bits of fraction, fp32 has 24: a rounding error of about 70 and 150 dB an op, and there are hundreds.
-    assert sqnr_db(expected, found) > (38 if half else 85)
+    # Rounding alone gives some 70 dB an op in fp16 and 150 in fp32; 49 and 100 were seen after hundreds of ops.
+    assert sqnr_db(expected, found) > (40 if half else 90)
 
 
 def test_a_traced_module(tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
 from edgeattn.errors import ArtifactError, ConversionError
 from export.formats import Job
 from export.mil.package import Weights, is_constant, main_function, model_file, read_spec, walk
+from export.mil.values import tensor_type
 from export.quiet import quiet
 from export.source import first_line
 
@@ -24,9 +27,6 @@ PRECISIONS = ("fp32",)
 # iOS 16 is the oldest target with every op that is used here; the phones of the paper's table run it.
 DEPLOYMENT_TARGET = "iOS16"
 MAX_BATCH = 64
-
-# milspec.DataType -> (name, bytes); the rest is read as one byte.
-_ITEM_SIZES = {"FLOAT16": 2, "FLOAT32": 4, "FLOAT64": 8, "BFLOAT16": 2, "INT16": 2, "INT32": 4, "INT64": 8}
 
 
 def convert(job: Job, path: Path) -> dict[str, Any]:
@@ -123,14 +123,11 @@ def read(path: Path) -> Graph:
 
 
 def _tensor(value: Any) -> TensorInfo:
-    from coremltools.proto import MIL_pb2
-
-    kind = value.type.tensorType
-    if value.type.WhichOneof("type") != "tensorType":
+    kind = tensor_type(value.type)
+    if kind is None:
         return TensorInfo(value.name, (), "other", 1)
-    shape = tuple(d.constant.size if d.WhichOneof("dimension") == "constant" else None for d in kind.dimensions)
-    name = MIL_pb2.DataType.Name(kind.dataType)
-    return TensorInfo(value.name, shape, name.lower(), _ITEM_SIZES.get(name, 1))
+    dtype = np.dtype(kind.dtype.numpy)
+    return TensorInfo(value.name, kind.shape, dtype.name, dtype.itemsize)
 
 
 class _Reader:

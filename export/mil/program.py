@@ -45,6 +45,7 @@ class Step:
 class Program:
     """What a package computes. Constants are held as they are used, compressed weights decompressed."""
 
+    path: Path
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     types: dict[str, TensorType]
@@ -66,10 +67,14 @@ class Program:
         values: dict[str, Value] = {**self.constants, **inputs}
         with torch.inference_mode():
             for step in self.steps:
-                for name, value in _computed(step, values).items():
-                    values[name] = value
-                    if see is not None and isinstance(value, Tensor):
-                        see(step, name, value)
+                try:
+                    results = _computed(step, values)
+                except ValueError as error:
+                    raise ArtifactError(f"{self.path} cannot be run: {error}") from error
+                values.update(results)
+                if see is not None:
+                    for name, result in results.items():
+                        see(step, name, result)
                 for name in step.frees:
                     del values[name]
         return {name: value for name in self.outputs if isinstance(value := values[name], Tensor)}
@@ -85,7 +90,7 @@ def load(path: Path) -> Program:
     try:
         function, block = main_function(read_spec(path))
         _require_known_ops(path, function, block)
-        return _build(function, block, Weights(path))
+        return _build(path, function, block)
     except MissingError:
         raise
     except Exception as error:
@@ -95,8 +100,10 @@ def load(path: Path) -> Program:
 def _require_known_ops(path: Path, function: Any, block: Any) -> None:
     unknown = {op.type for op in block.operations if op.type != "const" and op.type not in OPS}
     for op in block.operations:
-        known = inspect.signature(OPS[op.type]).parameters if op.type in OPS else op.inputs
-        unknown |= {f"{op.type} with {name}" for name in op.inputs if name not in known}
+        if op.type in OPS:
+            known = inspect.signature(OPS[op.type]).parameters
+            unknown |= {f"{op.type} with {name}" for name in op.inputs if name not in known}
+            unknown |= {f"{op.type} of another type" for value in op.outputs if tensor_type(value.type) is None}
     unknown |= {"a state" for value in function.inputs if tensor_type(value.type) is None}
     if unknown:
         raise MissingError(
@@ -104,7 +111,8 @@ def _require_known_ops(path: Path, function: Any, block: Any) -> None:
         )
 
 
-def _build(function: Any, block: Any, weights: Weights) -> Program:
+def _build(path: Path, function: Any, block: Any) -> Program:
+    weights = Weights(path)
     constants: dict[str, Value] = {}
     steps: list[Step] = []
     types = {value.name: kind for value in function.inputs if (kind := tensor_type(value.type)) is not None}
@@ -127,27 +135,27 @@ def _build(function: Any, block: Any, weights: Weights) -> Program:
     # What only the compressed weights were made of is not needed any more.
     used = {*block.outputs, *(name for step in steps for name in step.reads)}
     constants = {name: value for name, value in constants.items() if name in used}
-    return Program(inputs, tuple(block.outputs), types, constants, _with_frees(steps, {*block.outputs, *constants}))
+    ordered = _with_frees(steps, {*block.outputs, *constants})
+    return Program(path, inputs, tuple(block.outputs), types, constants, ordered)
 
 
 def _bound(op: Any, weights: Weights, constants: dict[str, Value]) -> dict[str, str | tuple[str, ...]]:
     """The names that an op's parameters stand for; a value that is written in its place becomes a constant."""
-    bindings: dict[str, list[Any]] = {key: list(argument.arguments) for key, argument in op.inputs.items()}
+
+    def written(key: str, number: int, value: Any) -> str:
+        name = f"{op.outputs[0].name}/{key}/{number}"
+        constants[name] = _as_value(constant(value, weights))
+        return name
+
     inputs: dict[str, str | tuple[str, ...]] = {}
-    for key, arguments in bindings.items():
-        names = []
-        for number, argument in enumerate(arguments):
-            name = argument.name
-            if argument.WhichOneof("binding") == "value":
-                name = f"{op.outputs[0].name}/{key}/{number}"
-                constants[name] = _as_value(constant(argument.value, weights))
-            names.append(name)
-        inputs[key] = tuple(names) if key in _TUPLES else names[0]
+    for key, argument in op.inputs.items():
+        names = tuple(
+            written(key, number, a.value) if a.WhichOneof("binding") == "value" else a.name
+            for number, a in enumerate(argument.arguments)
+        )
+        inputs[key] = names if key in _TUPLES else names[0]
     # iOS 16 writes what a compressed weight consists of as attributes.
-    for key, value in op.attributes.items():
-        if key != "name":
-            inputs[key] = f"{op.outputs[0].name}/{key}"
-            constants[f"{op.outputs[0].name}/{key}"] = _as_value(constant(value, weights))
+    inputs |= {key: written(key, 0, value) for key, value in op.attributes.items() if key != "name"}
     needed = inspect.signature(OPS[op.type]).parameters.values()
     if missing := [p.name for p in needed if p.default is p.empty and p.name not in inputs]:
         raise ValueError(f"its op {op.type} has no {' and no '.join(missing)}")
@@ -171,7 +179,7 @@ def _with_frees(steps: list[Step], kept: set[str]) -> tuple[Step, ...]:
     return tuple(reversed(found))
 
 
-def _computed(step: Step, values: Mapping[str, Value]) -> dict[str, Value]:
+def _computed(step: Step, values: Mapping[str, Value]) -> dict[str, Tensor]:
     try:
         arguments = {
             key: _widened(values[names]) if isinstance(names, str) else tuple(_widened(values[n]) for n in names)
@@ -184,7 +192,7 @@ def _computed(step: Step, values: Mapping[str, Value]) -> dict[str, Value]:
             for (name, declared), result in zip(step.outputs.items(), results, strict=True)
         }
     except Exception as error:
-        raise ArtifactError(f"its op {step.op} ({', '.join(step.outputs)}) fails: {first_line(error)}") from error
+        raise ValueError(f"its op {step.op} ({', '.join(step.outputs)}) fails: {first_line(error)}") from error
 
 
 def _widened(value: Value) -> Value:

@@ -74,7 +74,8 @@ class _Session:
                 see(Observed(name, step.op, self._array(name, value)))
 
         results = self.program.run(tensors, report)
-        return {name: self._array(name, value) for name, value in results.items()}
+        # Copies: an output may be a view of a constant.
+        return {name: self._array(name, value).copy() for name, value in results.items()}
 
     def _array(self, name: str, value: Any) -> npt.NDArray[np.generic]:
         array: npt.NDArray[np.generic] = value.numpy()

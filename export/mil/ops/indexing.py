@@ -28,7 +28,7 @@ def _ranges(
     for axis, (first, last, step) in enumerate(zip(ints(begin), ints(end), strides, strict=True)):
         size = x.shape[axis]
         if drops[axis]:
-            place = 0 if opens[axis] else first % size
+            place = 0 if opens[axis] else first + size * (first < 0)
             found.append(range(place, place + 1))
             continue
         bounds = slice(None if opens[axis] else first, None if closes[axis] else last, step)
@@ -50,7 +50,7 @@ def slice_by_index(
     for axis, places in enumerate(ranges):
         if places.step < 0:
             x = x.index_select(axis, torch.tensor(places, dtype=torch.int64))
-        elif len(places) < x.shape[axis]:
+        elif places != range(x.shape[axis]):
             x = x[(slice(None),) * axis + (slice(places.start, places.stop, places.step),)]
     return x.squeeze(tuple(dropped)) if dropped else x
 
