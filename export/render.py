@@ -1,6 +1,8 @@
 """Results as tables for people; nothing is decided here."""
 
 from collections import Counter
+from collections.abc import Iterable
+from math import inf
 from typing import Any
 
 from rich.table import Table
@@ -44,25 +46,30 @@ def lowering(bundle: Bundle) -> Table:
     return table
 
 
-def parity(report: Report) -> list[Table]:
-    """The two hops, the accuracy if there are labelled inputs, and what was not run."""
-    columns = ("case", "output", "max noise>r", "RMS noise>r", "max abs>r", "SQNR dB>r", "verdict")
-    one = _table("Hop 1: reference to lowered form, PyTorch", "layout", *columns[:2], "fp64 error>r", *columns[2:])
+def parity(report: Report) -> list[Any]:
+    """The two hops with the worst case of each candidate, accuracy, what was not run, and warnings."""
+    columns = ("output", "cases>r", "worst case", "max noise>r", "RMS noise>r", "max abs>r", "SQNR dB>r", "verdict")
+    one = _table("Hop 1: reference to lowered form, PyTorch", "layout", "fp64 error>r", *columns)
     two = _table("Hop 2: lowered form to artifact", "artifact", "runtime", *columns)
-    for row in report.rows:
-        numbers = (
+    for rows in _alike(report.rows):
+        row = max(rows, key=_badness)
+        failed = sum(not r.passed for r in rows)
+        cells = (
+            row.output,
+            str(len(rows)),
+            row.case,
             _number(row.max_noise_units, ".2f"),
             _number(row.rms_noise_units, ".2f"),
             _number(row.max_abs, ".1e"),
             _number(row.sqnr_db, ".1f"),
-            _verdict(row),
+            _verdict(row) + (f" (in {failed} cases)" if failed > 1 else ""),
         )
         if row.hop == "lowering":
-            error = _number(row.exact_relative_error, ".0e")
-            one.add_row(row.candidate, row.case, row.output, error, *numbers)
+            errors = [r.exact_relative_error for r in rows if r.exact_relative_error is not None]
+            one.add_row(row.candidate, _number(max(errors, default=None), ".0e"), *cells)
         else:
-            two.add_row(row.candidate, row.runtime, row.case, row.output, *numbers)
-    tables = [one, two]
+            two.add_row(row.candidate, row.runtime, *cells)
+    tables: list[Any] = [one, two]
     if report.accuracy:
         tables.append(_accuracy(report))
     if report.not_run:
@@ -70,7 +77,19 @@ def parity(report: Report) -> list[Table]:
         for entry in report.not_run:
             left.add_row(entry.candidate, entry.runtime, entry.reason)
         tables.append(left)
-    return tables
+    return [*tables, *(f"[yellow]Warning:[/] {warning}" for warning in report.warnings)]
+
+
+def _alike(rows: Iterable[Row]) -> list[list[Row]]:
+    """The cases of one candidate, runtime and output together, in order."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.hop, row.candidate, row.runtime, row.output), []).append(row)
+    return list(groups.values())
+
+
+def _badness(row: Row) -> tuple[bool, float]:
+    return not row.passed, inf if row.max_noise_units is None else row.max_noise_units
 
 
 def _accuracy(report: Report) -> Table:
