@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -144,7 +145,9 @@ def _onnx2tf(source: Path) -> Path:
         images = np.random.default_rng(0).random((20, 128, 128, 3), dtype=np.float32)
         np.save(scratch / "calibration_image_sample_data_20x128x128x3_float32.npy", images)
         program = environments.programs("onnx2tf") / "onnx2tf"
-        environments.run(program, "-i", source, "-o", scratch / "out", "--non_verbose", cwd=scratch)
-        (scratch / "out" / f"{source.stem}_float32.tflite").rename(path)
+        # A copy: onnx2tf writes its simplified graph over the file that it is given.
+        given = shutil.copy(source, scratch / "model.onnx")
+        environments.run(program, "-i", given, "-o", scratch / "out", "--non_verbose", cwd=scratch)
+        (scratch / "out/model_float32.tflite").rename(path)
 
     return environments.kept("onnx2tf.tflite", (source.read_bytes(), environments.pins("onnx2tf")), make)

@@ -65,7 +65,7 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
 
 def kept(name: str, depends_on: Sequence[bytes], make: Callable[[Path], object]) -> Path:
     """The file ``name`` as ``make`` writes it; made again only if something in ``depends_on`` is not what it was."""
-    path = cache() / "files" / _digest(*depends_on) / name
+    path = cache() / "files" / f"{_digest(*depends_on)}-{name}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
