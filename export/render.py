@@ -9,7 +9,8 @@ from edgeattn.accuracy import wilson
 from export.bundle import Bundle
 from export.evaluate import Accuracy
 from export.inspection import Inspection
-from export.verify import Report, Row
+from export.selftest import SelfTest
+from export.verify import NotRun, Report, Row
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -65,12 +66,31 @@ def parity(report: Report) -> list[Table]:
     tables = [one, two]
     if report.accuracy:
         tables.append(_accuracy(report))
-    if report.not_run:
-        left = _table("Not run", "artifact", "runtime", "reason")
-        for entry in report.not_run:
-            left.add_row(entry.candidate, entry.runtime, entry.reason)
-        tables.append(left)
-    return tables
+    return tables + _not_run(report.not_run)
+
+
+def _not_run(entries: tuple[NotRun, ...]) -> list[Table]:
+    table = _table("Not run", "artifact", "runtime", "reason")
+    for entry in entries:
+        table.add_row(entry.candidate, entry.runtime, entry.reason)
+    return [table] if entries else []
+
+
+def self_test(found: SelfTest) -> list[Table]:
+    """Every mutant, the kill rate by format, and what was not run."""
+    table = _table("Self-test", "format", "runtime", "mutation", "place", "max noise>r", "verdict")
+    for t in found.trials:
+        # A killed mutant's reason is its noise; the others need a word.
+        verdict = t.verdict if t.verdict == "killed" else f"{t.verdict}: {t.reason}"
+        colour = "red" if t.verdict == "survived" else "green"
+        noise = _number(t.noise_units, ".3g")
+        table.add_row(t.format, t.runtime, t.mutation, t.place, noise, f"[{colour}]{verdict}[/]")
+    rates = _table("Kill rate", "format", "killed>r", "refused>r", "survived>r", "rate>r", "equivalent, not counted>r")
+    for name, rate in found.kill_rates.items():
+        number = Counter(t.verdict for t in found.trials if t.format == name)
+        counts = [str(number[verdict]) for verdict in ("killed", "refused", "survived")]
+        rates.add_row(name, *counts, f"{rate:.1%}", str(number["equivalent"]))
+    return [table, rates, *_not_run(found.not_run)]
 
 
 def _accuracy(report: Report) -> Table:

@@ -1,0 +1,183 @@
+"""Would parity have noticed? Damaged copies of each artifact go through the second hop, which has to refuse them."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgeattn.errors import ArtifactError, BadInputError, MissingError
+from export import plugins
+from export.bundle import Artifact, Bundle
+from export.mutation import Mutant, mutants, same
+from export.runtimes import Arrays, Session, Signature, missing, variants
+from export.source import first_line
+from export.verify import NotRun, Row, check_artifact, golden_cases
+
+# Places a kind of mutation and artifact: the first, the middle and the last weight that it suits.
+PLACES = 3
+
+# killed: a row of hop two failed. refused: the runtime does not run the file. equivalent: on every case, the outputs
+# are those of the artifact bit for bit. survived: the outputs differ, and parity passes them.
+Opened = Callable[[Path], AbstractContextManager[Session]]
+Verdict = Literal["killed", "refused", "equivalent", "survived"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One mutant in one runtime; ``noise_units`` is its largest error, None where there is no number."""
+
+    candidate: str
+    format: str
+    runtime: str
+    mutation: str
+    place: str
+    verdict: Verdict
+    noise_units: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    trials: tuple[Trial, ...]
+    not_run: tuple[NotRun, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not any(trial.verdict == "survived" for trial in self.trials)
+
+    @property
+    def kill_rates(self) -> dict[str, float]:
+        """By format: the share that was noticed, of the mutants that are another function."""
+        found = {}
+        for name in sorted({trial.format for trial in self.trials}):
+            verdicts = [t.verdict for t in self.trials if t.format == name and t.verdict != "equivalent"]
+            found[name] = 1 - verdicts.count("survived") / len(verdicts) if verdicts else 1.0
+        return found
+
+
+def self_test(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> SelfTest:
+    """Mutate copies of every artifact of ``bundle`` and run each in every runtime that is here; the bundle stays.
+
+    Raises:
+        BadInputError: an artifact fails as it is, so that a mutant's failure would say nothing.
+        MissingError: not one artifact can be run here.
+    """
+    cases = golden_cases(bundle)
+    trials: list[Trial] = []
+    not_run: list[NotRun] = []
+    for artifact in bundle.manifest.artifacts:
+        if artifact.format not in plugins.names("mutation"):
+            not_run.append(NotRun(artifact.file.path, "-", f"{artifact.format} files cannot be mutated"))
+            continue
+        for name in plugins.names("runtimes"):
+            runtime = plugins.get("runtimes", name)
+            if artifact.format != runtime.FORMAT:
+                continue
+            if reason := missing(runtime):
+                not_run.append(NotRun(artifact.file.path, name, reason))
+                continue
+            for label, opened in variants(name, runtime).items():
+                try:
+                    trials += _trials(bundle, artifact, label, opened, cases, say)
+                except MissingError as error:
+                    not_run.append(NotRun(artifact.file.path, label, str(error)))
+    if not trials:
+        raise MissingError(f"no artifact could be run here: {not_run[0].reason}")
+    return SelfTest(tuple(trials), tuple(not_run))
+
+
+def _trials(
+    bundle: Bundle,
+    artifact: Artifact,
+    runtime: str,
+    opened: Opened,
+    cases: dict[str, Arrays],
+    say: Callable[[str], None],
+) -> Iterator[Trial]:
+    """Every mutant of one artifact in one runtime."""
+    editor, path = plugins.get("mutation", artifact.format), bundle.path(artifact.file)
+    original = _run(artifact, runtime, opened, path, cases)
+    if not all(row.passed for row in original.rows):
+        raise BadInputError(f"{artifact.file.path} fails parity in {runtime} as it is; export the bundle again")
+    with tempfile.TemporaryDirectory() as folder:
+        for number, mutant in enumerate(mutants(editor.weights(path), editor.edits(path), PLACES)):
+            say(f"{artifact.file.path} in {runtime}: {mutant.mutation}, {mutant.place}")
+            copy = Path(folder) / f"{number}{path.suffix}"
+            if not mutant.unchanged:
+                editor.write(path, copy, mutant.replaced, mutant.edit)
+            verdict, noise, reason = _judge(artifact, runtime, opened, copy, cases, original, mutant)
+            yield Trial(
+                artifact.file.path, artifact.format, runtime, mutant.mutation, mutant.place, verdict, noise, reason
+            )
+            shutil.rmtree(copy) if copy.is_dir() else copy.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """What hop two said of a file, and all outputs, in the order of the runs."""
+
+    rows: list[Row]
+    outputs: list[Arrays]
+
+
+def _judge(
+    artifact: Artifact,
+    runtime: str,
+    opened: Opened,
+    copy: Path,
+    cases: dict[str, Arrays],
+    original: _Ran,
+    mutant: Mutant,
+) -> tuple[Verdict, float | None, str]:
+    if mutant.unchanged:
+        return "equivalent", None, mutant.unchanged
+    try:
+        ran = _run(artifact, runtime, opened, copy, cases)
+    except ArtifactError as error:
+        return "refused", None, str(error)
+    units = [row.max_noise_units for row in ran.rows if row.max_noise_units is not None]
+    noise = max(units, default=None)
+    if failed := next((row for row in ran.rows if not row.passed), None):
+        return "killed", noise, failed.reason
+    if _alike(ran.outputs, original.outputs):
+        return "equivalent", noise, f"its outputs are the artifact's, bit for bit, in all {len(cases)} cases"
+    return "survived", noise, "its outputs differ, within the limits"
+
+
+def _run(artifact: Artifact, runtime: str, opened: Opened, path: Path, cases: dict[str, Arrays]) -> _Ran:
+    """Hop two, case by case, until one fails."""
+    rows: list[Row] = []
+    with opened(path) as session:
+        recording = _Recording(session)
+        for case, golden in cases.items():
+            rows += check_artifact(artifact, runtime, recording, {case: golden})
+            if not all(row.passed for row in rows):
+                break
+    return _Ran(rows, recording.outputs)
+
+
+class _Recording:
+    """A session that keeps what it gave. An error while it runs is a refusal, as one while it loads."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.signature: Signature = session.signature
+        self.outputs: list[Arrays] = []
+
+    def run(self, inputs: Arrays) -> Arrays:
+        try:
+            results = self.session.run(inputs)
+        except Exception as error:
+            raise ArtifactError(f"the runtime fails: {first_line(error)}") from error
+        self.outputs.append(results)
+        return results
+
+
+def _alike(some: list[Arrays], others: list[Arrays]) -> bool:
+    return len(some) == len(others) and all(
+        one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+        for one, other in zip(some, others, strict=True)
+    )
