@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint format types tests bench bench-models train-digits clean
+.PHONY: demo test lint format types tests bench bench-models bench-sound train-digits clean
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py
@@ -30,6 +30,9 @@ bench: $(READY)
 
 bench-models: $(READY)
 	$(BIN)/python benchmarks/model_speed.py
+
+bench-sound: $(READY)
+	$(BIN)/python benchmarks/sound.py
 
 train-digits: $(READY)
 	$(BIN)/python -m sample_models.digits.train

@@ -77,20 +77,28 @@ def _not_run(entries: tuple[NotRun, ...]) -> list[Table]:
 
 
 def self_test(found: SelfTest) -> list[Table]:
-    """Every mutant, the kill rate by format, and what was not run."""
-    table = _table("Self-test", "format", "runtime", "mutation", "place", "max noise>r", "verdict")
-    for t in found.trials:
-        # A killed mutant's reason is its noise; the others need a word.
-        verdict = t.verdict if t.verdict == "killed" else f"{t.verdict}: {t.reason}"
-        colour = "red" if t.verdict == "survived" else "green"
-        noise = _number(t.noise_units, ".3g")
-        table.add_row(t.format, t.runtime, t.mutation, t.place, noise, f"[{colour}]{verdict}[/]")
+    """Every mutant by artifact and runtime, the kill rate by format, and what was not run."""
+    tables = []
+    for candidate, runtime in dict.fromkeys((t.candidate, t.runtime) for t in found.trials):
+        columns = ("mutation", "place", "verdict", "noise>r", "killed by", "reason")
+        table = _table(f"Damaged copies of {candidate}, in {runtime}", *columns)
+        for trial in (t for t in found.trials if (t.candidate, t.runtime) == (candidate, runtime)):
+            judgement = trial.judgement
+            table.add_row(
+                trial.mutation,
+                trial.place,
+                f"[{'red' if judgement.verdict == 'survived' else 'green'}]{judgement.verdict}[/]",
+                _number(judgement.noise_units, ".3g"),
+                judgement.case or "-",
+                "" if judgement.verdict == "killed" else judgement.reason,
+            )
+        tables.append(table)
     rates = _table("Kill rate", "format", "killed>r", "refused>r", "survived>r", "rate>r", "equivalent, not counted>r")
     for name, rate in found.kill_rates.items():
-        number = Counter(t.verdict for t in found.trials if t.format == name)
+        number = Counter(t.judgement.verdict for t in found.trials if t.format == name)
         counts = [str(number[verdict]) for verdict in ("killed", "refused", "survived")]
         rates.add_row(name, *counts, f"{rate:.1%}", str(number["equivalent"]))
-    return [table, rates, *_not_run(found.not_run)]
+    return [*tables, rates, *_not_run(found.not_run)]
 
 
 def _accuracy(report: Report) -> Table:

@@ -26,17 +26,25 @@ Verdict = Literal["killed", "refused", "equivalent", "survived"]
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """``case`` is the golden case that killed the mutant; ``noise_units`` is its largest error, if it has a number."""
+
+    verdict: Verdict
+    reason: str
+    case: str | None = None
+    noise_units: float | None = None
+
+
+@dataclass(frozen=True)
 class Trial:
-    """One mutant in one runtime; ``noise_units`` is its largest error, None where there is no number."""
+    """One mutant in one runtime."""
 
     candidate: str
     format: str
     runtime: str
     mutation: str
     place: str
-    verdict: Verdict
-    noise_units: float | None
-    reason: str
+    judgement: Judgement
 
 
 @dataclass(frozen=True)
@@ -46,14 +54,15 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
-        return not any(trial.verdict == "survived" for trial in self.trials)
+        return not any(trial.judgement.verdict == "survived" for trial in self.trials)
 
     @property
     def kill_rates(self) -> dict[str, float]:
         """By format: the share that was noticed, of the mutants that are another function."""
         found = {}
         for name in sorted({trial.format for trial in self.trials}):
-            verdicts = [t.verdict for t in self.trials if t.format == name and t.verdict != "equivalent"]
+            verdicts = [t.judgement.verdict for t in self.trials if t.format == name]
+            verdicts = [verdict for verdict in verdicts if verdict != "equivalent"]
             found[name] = 1 - verdicts.count("survived") / len(verdicts) if verdicts else 1.0
         return found
 
@@ -108,10 +117,8 @@ def _trials(
             copy = Path(folder) / f"{number}{path.suffix}"
             if not mutant.unchanged:
                 editor.write(path, copy, mutant.replaced, mutant.edit)
-            verdict, noise, reason = _judge(artifact, runtime, opened, copy, cases, original, mutant)
-            yield Trial(
-                artifact.file.path, artifact.format, runtime, mutant.mutation, mutant.place, verdict, noise, reason
-            )
+            judgement = _judge(artifact, runtime, opened, copy, cases, original, mutant)
+            yield Trial(artifact.file.path, artifact.format, runtime, mutant.mutation, mutant.place, judgement)
             shutil.rmtree(copy) if copy.is_dir() else copy.unlink(missing_ok=True)
 
 
@@ -131,20 +138,19 @@ def _judge(
     cases: dict[str, Arrays],
     original: _Ran,
     mutant: Mutant,
-) -> tuple[Verdict, float | None, str]:
+) -> Judgement:
     if mutant.unchanged:
-        return "equivalent", None, mutant.unchanged
+        return Judgement("equivalent", mutant.unchanged)
     try:
         ran = _run(artifact, runtime, opened, copy, cases)
     except ArtifactError as error:
-        return "refused", None, str(error)
-    units = [row.max_noise_units for row in ran.rows if row.max_noise_units is not None]
-    noise = max(units, default=None)
+        return Judgement("refused", str(error))
     if failed := next((row for row in ran.rows if not row.passed), None):
-        return "killed", noise, failed.reason
+        return Judgement("killed", failed.reason, failed.case, failed.max_noise_units)
+    noise = max((row.max_noise_units for row in ran.rows if row.max_noise_units is not None), default=None)
     if _alike(ran.outputs, original.outputs):
-        return "equivalent", noise, f"its outputs are the artifact's, bit for bit, in all {len(cases)} cases"
-    return "survived", noise, "its outputs differ, within the limits"
+        return Judgement("equivalent", f"the same outputs bit for bit, {len(cases)} cases", noise_units=noise)
+    return Judgement("survived", "its outputs differ, within the limits", noise_units=noise)
 
 
 def _run(artifact: Artifact, runtime: str, opened: Opened, path: Path, cases: dict[str, Arrays]) -> _Ran:

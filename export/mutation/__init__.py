@@ -131,7 +131,7 @@ MUTATIONS = (
     Mutation("one weight NaN", "weight", one_lost),
     Mutation("stale weight", "weight", stale, "it is zero"),
     Mutation("bias set to zero", "bias", zeroed, "it is zero already"),
-    Mutation("stale bias", "bias", stale, "it is zero"),
+    Mutation("bias scaled by 1.01", "bias", scaled, "it is zero"),
 )
 EXCHANGE = "two weights exchanged"
 
