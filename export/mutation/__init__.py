@@ -18,7 +18,7 @@ Array = npt.NDArray[np.floating]
 # Kinds of Edit: what is done to an operator and not to a weight.
 SOFTMAX = "softmax over another axis"
 RELU = "relu dropped"
-RESIDUAL = "residual subtracted"
+SUBTRACTION = "addition became subtraction"
 EPSILON = "epsilon of a norm a hundredfold"
 EPSILON_FACTOR = 100
 
@@ -160,7 +160,7 @@ def mutants(weights: Sequence[Weight], edits: Sequence[Edit], places: int) -> tu
     pairs = [pair for w in weights if w.role == "weight" and (pair := exchanged(w, weights))]
     different_pairs = [pair for pair in pairs if not same(*pair.values())]
     found += [Mutant(EXCHANGE, " and ".join(pair), pair) for pair in spread(different_pairs, places)]
-    for kind in (SOFTMAX, RELU, RESIDUAL, EPSILON):
+    for kind in (SOFTMAX, RELU, SUBTRACTION, EPSILON):
         found += [Mutant(kind, e.place, edit=e) for e in spread([e for e in edits if e.kind == kind], places)]
     return tuple(found)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from export.mil import package
 from export.mil.values import constant
-from export.mutation import EPSILON, EPSILON_FACTOR, RELU, RESIDUAL, SOFTMAX, Array, Edit, Weight
+from export.mutation import EPSILON, EPSILON_FACTOR, RELU, SOFTMAX, SUBTRACTION, Array, Edit, Weight
 
 # Operator -> for each operand that may be a weight, its role and the axis of its output channels.
 _OPERANDS = {
@@ -125,16 +125,22 @@ def _relu(_: _Model, op: Any) -> Change | None:
     return (lambda: setattr(op, "type", "identity")) if op.type == "relu" else None
 
 
-def _residual(model: _Model, op: Any) -> Change | None:
+def _subtraction(model: _Model, op: Any) -> Change | None:
     if op.type != "add" or _name(op, "x") in model.constants or _name(op, "y") in model.constants:
         return None
     return lambda: setattr(op, "type", "sub")
 
 
 def _epsilon(model: _Model, op: Any) -> Change | None:
-    if _name(op, "epsilon") not in model.constants:
-        return None
-    return lambda: model.replace_operand(op, "epsilon", lambda epsilon: epsilon * EPSILON_FACTOR)
+    """A norm's own operand, or the constant that is added before a square root."""
+    keys = ["epsilon"]
+    if op.type == "add":
+        rooted = any(
+            o.type in ("sqrt", "rsqrt") and _name(o, "x") == op.outputs[0].name for o in model.block.operations
+        )
+        keys = ["x", "y"] if rooted else []
+    key = next((key for key in keys if _name(op, key) in model.constants), None)
+    return None if key is None else lambda: model.replace_operand(op, key, lambda epsilon: epsilon * EPSILON_FACTOR)
 
 
-_EDITS = {SOFTMAX: _softmax_axis, RELU: _relu, RESIDUAL: _residual, EPSILON: _epsilon}
+_EDITS = {SOFTMAX: _softmax_axis, RELU: _relu, SUBTRACTION: _subtraction, EPSILON: _epsilon}

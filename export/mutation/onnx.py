@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from export.mutation import EPSILON, EPSILON_FACTOR, RELU, RESIDUAL, SOFTMAX, Array, Edit, Weight
+from export.mutation import EPSILON, EPSILON_FACTOR, RELU, SOFTMAX, SUBTRACTION, Array, Edit, Weight
 
 # Operator -> for each operand that may be a weight, the axis of its output channels.
 _KERNELS = {"Conv": {1: 0}, "ConvTranspose": {1: 1}, "Gemm": {1: 1}, "MatMul": {0: -2, 1: -1}}
@@ -44,12 +44,11 @@ def edits(path: Path) -> tuple[Edit, ...]:
     import onnx
 
     graph = onnx.load(str(path)).graph
-    constants = {t.name for t in graph.initializer}
     return tuple(
         Edit(kind, index, node.name)
         for index, node in enumerate(graph.node)
         for kind, prepare in _EDITS.items()
-        if prepare(node, constants)
+        if prepare(graph, node)
     )
 
 
@@ -62,7 +61,7 @@ def write(source: Path, target: Path, replaced: Mapping[str, Array] | None = Non
         if replaced and tensor.name in replaced:
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(replaced[tensor.name]), tensor.name))
     if edit:
-        change = _EDITS[edit.kind](model.graph.node[edit.index], {t.name for t in model.graph.initializer})
+        change = _EDITS[edit.kind](model.graph, model.graph.node[edit.index])
         if change is None:
             raise ValueError(f"{edit.place} is no place for this mutation: {edit.kind}")
         change()
@@ -73,29 +72,45 @@ def write(source: Path, target: Path, replaced: Mapping[str, Array] | None = Non
 Change = Callable[[], None]
 
 
-def _softmax_axis(node: Any, _: set[str]) -> Change | None:
+def _softmax_axis(_: Any, node: Any) -> Change | None:
     axis = _attribute(node, "axis") if node.op_type == "Softmax" else None
     if axis is None:
         return None
     return lambda: setattr(axis, "i", 1 if axis.i == 0 else axis.i - 1)
 
 
-def _relu(node: Any, _: set[str]) -> Change | None:
+def _relu(_: Any, node: Any) -> Change | None:
     return (lambda: setattr(node, "op_type", "Identity")) if node.op_type == "Relu" else None
 
 
-def _residual(node: Any, constants: set[str]) -> Change | None:
-    if node.op_type != "Add" or constants.intersection(node.input):
+def _subtraction(graph: Any, node: Any) -> Change | None:
+    if node.op_type != "Add" or any(t.name in node.input for t in graph.initializer):
         return None
     return lambda: setattr(node, "op_type", "Sub")
 
 
-def _epsilon(node: Any, _: set[str]) -> Change | None:
-    epsilon = _attribute(node, "epsilon")
-    return None if epsilon is None else lambda: setattr(epsilon, "f", epsilon.f * EPSILON_FACTOR)
+def _epsilon(graph: Any, node: Any) -> Change | None:
+    """A norm's own attribute, or the constant that is added before a square root."""
+    import onnx
+
+    if attribute := _attribute(node, "epsilon"):
+        return lambda: setattr(attribute, "f", attribute.f * EPSILON_FACTOR)
+    if node.op_type != "Add" or not any(n.op_type == "Sqrt" and n.input[0] == node.output[0] for n in graph.node):
+        return None
+    shared = next((t for t in graph.initializer if t.name in node.input), None)
+    if shared is None:
+        return None
+
+    def change() -> None:  # other nodes may read the same constant
+        own = f"mutation_{shared.name}"
+        larger = np.asarray(onnx.numpy_helper.to_array(shared) * EPSILON_FACTOR)
+        graph.initializer.append(onnx.numpy_helper.from_array(larger, own))
+        node.input[:] = [own if name == shared.name else name for name in node.input]
+
+    return change
 
 
-_EDITS = {SOFTMAX: _softmax_axis, RELU: _relu, RESIDUAL: _residual, EPSILON: _epsilon}
+_EDITS = {SOFTMAX: _softmax_axis, RELU: _relu, SUBTRACTION: _subtraction, EPSILON: _epsilon}
 
 
 def _attribute(node: Any, name: str) -> Any:

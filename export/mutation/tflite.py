@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from export.formats.tflite import pack
-from export.mutation import EPSILON, EPSILON_FACTOR, RELU, RESIDUAL, SOFTMAX, Array, Edit, Weight
+from export.mutation import EPSILON, EPSILON_FACTOR, RELU, SOFTMAX, SUBTRACTION, Array, Edit, Weight
 
 # Operator -> for each operand that may be a weight, the axis of its output channels.
 _KERNELS = {"CONV_2D": {1: 0}, "DEPTHWISE_CONV_2D": {1: 3}, "FULLY_CONNECTED": {1: 0}, "TRANSPOSE_CONV": {1: 0},
@@ -169,7 +169,7 @@ def _relu(model: _Model, op: Any) -> Change | None:
     return change
 
 
-def _residual(model: _Model, op: Any) -> Change | None:
+def _subtraction(model: _Model, op: Any) -> Change | None:
     if model.kind(op) != "ADD" or any(model.constant(int(i)) is not None for i in op.inputs):
         return None
 
@@ -200,4 +200,4 @@ def _replace_operand(model: _Model, op: Any, place: int, value: Array) -> None:
     op.inputs = [own if i == place else int(index) for i, index in enumerate(op.inputs)]
 
 
-_EDITS = {SOFTMAX: _softmax_axis, RELU: _relu, RESIDUAL: _residual, EPSILON: _epsilon}
+_EDITS = {SOFTMAX: _softmax_axis, RELU: _relu, SUBTRACTION: _subtraction, EPSILON: _epsilon}
