@@ -11,7 +11,7 @@ from typing import Literal
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from export import plugins
 from export.bundle import Artifact, Bundle
-from export.mutation import Mutant, mutants, same
+from export.mutation import mutants, same
 from export.runtimes import Arrays, Session, Signature, missing, variants
 from export.source import first_line
 from export.verify import NotRun, Row, check_artifact, golden_cases
@@ -21,7 +21,6 @@ PLACES = 3
 
 # killed: a row of hop two failed. refused: the runtime does not run the file. equivalent: on every case, the outputs
 # are those of the artifact bit for bit. survived: the outputs differ, and parity passes them.
-Opened = Callable[[Path], AbstractContextManager[Session]]
 Verdict = Literal["killed", "refused", "equivalent", "survived"]
 
 
@@ -59,12 +58,21 @@ class SelfTest:
     @property
     def kill_rates(self) -> dict[str, float]:
         """By format: the share that was noticed, of the mutants that are another function."""
-        found = {}
-        for name in sorted({trial.format for trial in self.trials}):
-            verdicts = [t.judgement.verdict for t in self.trials if t.format == name]
-            verdicts = [verdict for verdict in verdicts if verdict != "equivalent"]
-            found[name] = 1 - verdicts.count("survived") / len(verdicts) if verdicts else 1.0
-        return found
+        counted = [t for t in self.trials if t.judgement.verdict != "equivalent"]
+        missed: dict[str, list[bool]] = {}
+        for trial in counted:
+            missed.setdefault(trial.format, []).append(trial.judgement.verdict == "survived")
+        return {name: 1 - sum(values) / len(values) for name, values in sorted(missed.items())}
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """An artifact in one runtime, and the cases that it is run on."""
+
+    artifact: Artifact
+    runtime: str
+    opened: Callable[[Path], AbstractContextManager[Session]]
+    cases: dict[str, Arrays]
 
 
 def self_test(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> SelfTest:
@@ -90,7 +98,7 @@ def self_test(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Se
                 continue
             for label, opened in variants(name, runtime).items():
                 try:
-                    trials += _trials(bundle, artifact, label, opened, cases, say)
+                    trials += _trials(_Subject(artifact, label, opened, cases), bundle.path(artifact.file), say)
                 except MissingError as error:
                     not_run.append(NotRun(artifact.file.path, label, str(error)))
     if not trials:
@@ -98,28 +106,24 @@ def self_test(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Se
     return SelfTest(tuple(trials), tuple(not_run))
 
 
-def _trials(
-    bundle: Bundle,
-    artifact: Artifact,
-    runtime: str,
-    opened: Opened,
-    cases: dict[str, Arrays],
-    say: Callable[[str], None],
-) -> Iterator[Trial]:
-    """Every mutant of one artifact in one runtime."""
-    editor, path = plugins.get("mutation", artifact.format), bundle.path(artifact.file)
-    original = _run(artifact, runtime, opened, path, cases)
+def _trials(subject: _Subject, path: Path, say: Callable[[str], None]) -> Iterator[Trial]:
+    """Every mutant of the file ``path``, made beside the bundle and run."""
+    artifact, runtime = subject.artifact, subject.runtime
+    original = _run(subject, path)
     if not all(row.passed for row in original.rows):
         raise BadInputError(f"{artifact.file.path} fails parity in {runtime} as it is; export the bundle again")
+    editor = plugins.get("mutation", artifact.format)
     with tempfile.TemporaryDirectory() as folder:
         for number, mutant in enumerate(mutants(editor.weights(path), editor.edits(path), PLACES)):
             say(f"{artifact.file.path} in {runtime}: {mutant.mutation}, {mutant.place}")
-            copy = Path(folder) / f"{number}{path.suffix}"
-            if not mutant.unchanged:
+            if mutant.unchanged:
+                judgement = Judgement("equivalent", mutant.unchanged)
+            else:
+                copy = Path(folder) / f"{number}{path.suffix}"
                 editor.write(path, copy, mutant.replaced, mutant.edit)
-            judgement = _judge(artifact, runtime, opened, copy, cases, original, mutant)
+                judgement = _judge(subject, copy, original)
+                shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
             yield Trial(artifact.file.path, artifact.format, runtime, mutant.mutation, mutant.place, judgement)
-            shutil.rmtree(copy) if copy.is_dir() else copy.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -130,36 +134,26 @@ class _Ran:
     outputs: list[Arrays]
 
 
-def _judge(
-    artifact: Artifact,
-    runtime: str,
-    opened: Opened,
-    copy: Path,
-    cases: dict[str, Arrays],
-    original: _Ran,
-    mutant: Mutant,
-) -> Judgement:
-    if mutant.unchanged:
-        return Judgement("equivalent", mutant.unchanged)
+def _judge(subject: _Subject, copy: Path, original: _Ran) -> Judgement:
     try:
-        ran = _run(artifact, runtime, opened, copy, cases)
+        ran = _run(subject, copy)
     except ArtifactError as error:
         return Judgement("refused", str(error))
     if failed := next((row for row in ran.rows if not row.passed), None):
         return Judgement("killed", failed.reason, failed.case, failed.max_noise_units)
     noise = max((row.max_noise_units for row in ran.rows if row.max_noise_units is not None), default=None)
     if _alike(ran.outputs, original.outputs):
-        return Judgement("equivalent", f"the same outputs bit for bit, {len(cases)} cases", noise_units=noise)
+        return Judgement("equivalent", "in every case the outputs are the same, bit for bit", noise_units=noise)
     return Judgement("survived", "its outputs differ, within the limits", noise_units=noise)
 
 
-def _run(artifact: Artifact, runtime: str, opened: Opened, path: Path, cases: dict[str, Arrays]) -> _Ran:
+def _run(subject: _Subject, path: Path) -> _Ran:
     """Hop two, case by case, until one fails."""
     rows: list[Row] = []
-    with opened(path) as session:
+    with subject.opened(path) as session:
         recording = _Recording(session)
-        for case, golden in cases.items():
-            rows += check_artifact(artifact, runtime, recording, {case: golden})
+        for case, golden in subject.cases.items():
+            rows += check_artifact(subject.artifact, subject.runtime, recording, {case: golden})
             if not all(row.passed for row in rows):
                 break
     return _Ran(rows, recording.outputs)
