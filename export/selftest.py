@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -53,16 +54,18 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
-        return not any(trial.judgement.verdict == "survived" for trial in self.trials)
+        """Whether every mutant was noticed. A format where all were equivalent fails: nothing was shown there."""
+        return all(rate == 1 for rate in self.kill_rates.values())
 
     @property
     def kill_rates(self) -> dict[str, float]:
-        """By format: the share that was noticed, of the mutants that are another function."""
-        counted = [t for t in self.trials if t.judgement.verdict != "equivalent"]
-        missed: dict[str, list[bool]] = {}
-        for trial in counted:
-            missed.setdefault(trial.format, []).append(trial.judgement.verdict == "survived")
-        return {name: 1 - sum(values) / len(values) for name, values in sorted(missed.items())}
+        """By format: the share that was noticed, of the mutants that are another function; 0 if there was none."""
+        rates = {}
+        for name in sorted({trial.format for trial in self.trials}):
+            number = Counter(trial.judgement.verdict for trial in self.trials if trial.format == name)
+            noticed = number["killed"] + number["refused"]
+            rates[name] = noticed / (noticed + number["survived"]) if noticed else 0.0
+        return rates
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def self_test(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Se
     """Mutate copies of every artifact of ``bundle`` and run each in every runtime that is here; the bundle stays.
 
     Raises:
-        BadInputError: an artifact fails as it is, so that a mutant's failure would say nothing.
+        BadInputError: an artifact fails as it is, or fits no case, or holds nothing that could be mutated, so that
+            its mutants would say nothing.
         MissingError: not one artifact can be run here.
     """
     cases = golden_cases(bundle)
@@ -107,14 +111,19 @@ def self_test(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Se
 
 
 def _trials(subject: _Subject, path: Path, say: Callable[[str], None]) -> Iterator[Trial]:
-    """Every mutant of the file ``path``, made beside the bundle and run."""
+    """Every mutant of the file ``path``, made in a scratch folder and run."""
     artifact, runtime = subject.artifact, subject.runtime
     original = _run(subject, path)
+    if not original.rows:
+        raise BadInputError(f"no golden case has the shape that {artifact.file.path} takes; export the bundle again")
     if not all(row.passed for row in original.rows):
         raise BadInputError(f"{artifact.file.path} fails parity in {runtime} as it is; export the bundle again")
     editor = plugins.get("mutation", artifact.format)
+    planned = mutants(editor.weights(path), editor.edits(path), PLACES)
+    if not planned:
+        raise BadInputError(f"{artifact.file.path} has no weight and no operator that the self-test could damage")
     with tempfile.TemporaryDirectory() as folder:
-        for number, mutant in enumerate(mutants(editor.weights(path), editor.edits(path), PLACES)):
+        for number, mutant in enumerate(planned):
             say(f"{artifact.file.path} in {runtime}: {mutant.mutation}, {mutant.place}")
             if mutant.unchanged:
                 judgement = Judgement("equivalent", mutant.unchanged)

@@ -10,7 +10,7 @@ from conftest import Answer
 
 from edgeattn import parity
 from export import bundle as bundles
-from export import mutation, plugins, selftest
+from export import mutation, pipeline, plugins, selftest, source
 from export.mutation import onnx as onnx_mutation
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -76,17 +76,45 @@ def test_a_file_that_the_runtime_refuses_is_counted_apart(
     assert answer.document["kill_rates"]["onnx"] == 1
 
 
-def test_a_change_without_effect_is_equivalent(made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_self_test_that_changes_nothing_does_not_pass(made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that forgets its change makes equivalent mutants only: that must not look like success."""
+
     def copy(source: Path, target: Path, *_: object) -> None:
         target.write_bytes(source.read_bytes())
 
     monkeypatch.setattr(onnx_mutation, "write", copy)
     monkeypatch.setattr(selftest, "PLACES", 1)
     found = selftest.self_test(bundles.load(made_bundle))
-    assert found.passed
     onnx = [t.judgement for t in found.trials if t.format == "onnx"]
     assert {judgement.verdict for judgement in onnx} == {"equivalent"}
     assert "bit for bit" in onnx[0].reason
+    assert found.kill_rates == {"coreml": 1, "onnx": 0, "tflite": 1}
+    assert not found.passed
+
+
+def test_an_equivalent_mutant_is_listed_and_not_counted(tmp_path: Path) -> None:
+    """One patch has score 1 whatever the query says, so a query's damage changes nothing (but for a NaN)."""
+    loaded = source.load("attention", ["embed_dim=8", "pixels=2", "patches=1"])
+    made = pipeline.export(loaded, pipeline.Options(formats=("onnx",)), tmp_path / "b")
+    found = selftest.self_test(made.bundle)
+    assert found.passed
+    on_query = {t.mutation: t.judgement.verdict for t in found.trials if t.place == "query"}
+    assert on_query.pop("one weight NaN") == "killed"
+    assert set(on_query.values()) == {"equivalent"}
+    assert found.kill_rates == {"onnx": 1}
+
+
+def test_mutants_that_could_show_nothing_are_refused(
+    edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "mutants", lambda *_: ())
+    answer = edgeattn("parity", made_bundle, "--self-test")
+    assert answer.code == 2
+    assert "has no weight" in answer.err
+    monkeypatch.setattr(selftest, "check_artifact", lambda *_: [])
+    answer = edgeattn("parity", made_bundle, "--self-test")
+    assert answer.code == 2
+    assert "no golden case" in answer.err
 
 
 def test_a_bundle_that_fails_as_it_is_is_refused(
