@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint format types tests bench bench-peers bench-models train-digits clean
+.PHONY: demo test lint format types tests bench bench-peers bench-models bench-sound train-digits clean
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py
@@ -31,6 +31,9 @@ bench: $(READY)
 # Others' MobileViTv2 and converters beside ours; bench-models is its old name. Not part of the tests.
 bench-peers bench-models: $(READY)
 	$(BIN)/python -m benchmarks.peers
+
+bench-sound: $(READY)
+	$(BIN)/python benchmarks/sound.py
 
 train-digits: $(READY)
 	$(BIN)/python -m sample_models.digits.train

@@ -115,7 +115,11 @@ def inspect(
 
 @app.command()
 def parity(
-    bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")], json: Json = False
+    bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Damage copies of the artifacts: would parity have noticed?")
+    ] = False,
+    json: Json = False,
 ) -> int:
     """Check every artifact of BUNDLE against the reference, in every runtime that is here.
 
@@ -123,9 +127,16 @@ def parity(
     """
     _wants(json)
     from export import bundle as bundles
-    from export import render, verify
+    from export import render, selftest, verify
 
     loaded = bundles.load(bundle)
+    if self_test:
+        with _progress() as say:
+            found = selftest.self_test(loaded, say)
+        _print(
+            {"passed": found.passed, "kill_rates": found.kill_rates, **asdict(found)}, lambda: render.self_test(found)
+        )
+        return 0 if found.passed else 1
     with _progress() as say:
         report = verify.verify(loaded, say)
     verify.require_a_check(loaded, report)

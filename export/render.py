@@ -11,7 +11,8 @@ from edgeattn.accuracy import wilson
 from export.bundle import Bundle
 from export.evaluate import Accuracy
 from export.inspection import Inspection
-from export.verify import Report, Row
+from export.selftest import SelfTest
+from export.verify import NotRun, Report, Row
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -72,12 +73,8 @@ def parity(report: Report) -> list[Any]:
     tables: list[Any] = [one, two]
     if report.accuracy:
         tables.append(_accuracy(report))
-    if report.not_run:
-        left = _table("Not run", "artifact", "runtime", "reason")
-        for entry in report.not_run:
-            left.add_row(entry.candidate, entry.runtime, entry.reason)
-        tables.append(left)
-    return [*tables, *(f"[yellow]Warning:[/] {warning}" for warning in report.warnings)]
+    warnings = (f"[yellow]Warning:[/] {warning}" for warning in report.warnings)
+    return [*tables, *_not_run(report.not_run), *warnings]
 
 
 def _alike(rows: Iterable[Row]) -> list[list[Row]]:
@@ -90,6 +87,38 @@ def _alike(rows: Iterable[Row]) -> list[list[Row]]:
 
 def _badness(row: Row) -> tuple[bool, float]:
     return not row.passed, inf if row.max_noise_units is None else row.max_noise_units
+
+
+def _not_run(entries: tuple[NotRun, ...]) -> list[Table]:
+    table = _table("Not run", "artifact", "runtime", "reason")
+    for entry in entries:
+        table.add_row(entry.candidate, entry.runtime, entry.reason)
+    return [table] if entries else []
+
+
+def self_test(found: SelfTest) -> list[Table]:
+    """Every mutant by artifact and runtime, the kill rate by format, and what was not run."""
+    tables = []
+    for candidate, runtime in dict.fromkeys((t.candidate, t.runtime) for t in found.trials):
+        columns = ("mutation", "place", "verdict", "noise>r", "killed by", "reason")
+        table = _table(f"Damaged copies of {candidate}, in {runtime}", *columns)
+        for trial in (t for t in found.trials if (t.candidate, t.runtime) == (candidate, runtime)):
+            judgement = trial.judgement
+            table.add_row(
+                trial.mutation,
+                trial.place,
+                f"[{'red' if judgement.verdict == 'survived' else 'green'}]{judgement.verdict}[/]",
+                _number(judgement.noise_units, ".3g"),
+                judgement.case or "-",
+                "" if judgement.verdict == "killed" else judgement.reason,
+            )
+        tables.append(table)
+    rates = _table("Kill rate", "format", "killed>r", "refused>r", "survived>r", "rate>r", "equivalent, not counted>r")
+    for name, rate in found.kill_rates.items():
+        number = Counter(t.judgement.verdict for t in found.trials if t.format == name)
+        counts = [str(number[verdict]) for verdict in ("killed", "refused", "survived")]
+        rates.add_row(name, *counts, f"{rate:.1%}", str(number["equivalent"]))
+    return [*tables, rates, *_not_run(found.not_run)]
 
 
 def _accuracy(report: Report) -> Table:

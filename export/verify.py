@@ -80,7 +80,7 @@ def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Repor
     Raises:
         ArtifactError: a file of the bundle cannot be read, or has another signature than the manifest says.
     """
-    cases = {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
+    cases = golden_cases(bundle)
     held_out = _golden(bundle.path(bundle.manifest.evaluation)) if bundle.manifest.evaluation else None
     found = _Found(rows=_hop_one(bundle, cases))
     for artifact in bundle.manifest.artifacts:
@@ -138,6 +138,18 @@ def _check(
         found.rows += _hop_two(artifact, label, f"{first}, again after {runs} runs", golden, session.run(given))
     if held_out:
         found.accuracy.append(evaluate(artifact, label, session, held_out))
+
+
+def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: dict[str, Arrays]) -> list[Row]:
+    """The second hop alone, of a file that stands for ``artifact`` and is opened as ``session``."""
+    found = _Found()
+    _check(artifact, runtime, session, cases, None, found)
+    return found.rows
+
+
+def golden_cases(bundle: Bundle) -> dict[str, Arrays]:
+    """The golden cases by name: inputs, and what the reference and the lowered forms make of them."""
+    return {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
 
 
 def require_a_check(bundle: Bundle, report: Report) -> None:

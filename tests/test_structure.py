@@ -17,7 +17,8 @@ STOREYS = (
     ("export.plugins", "export.quiet", "export.hub", "export.bundle", "export.source"),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
-    ("export.inspection", "export.verify", "export.evaluate", "export.golden"),
+    ("export.inspection", "export.verify", "export.evaluate", "export.golden", "export.mutation"),
+    ("export.selftest",),
     ("export.pipeline", "export.render"),
     ("export.cli",),
 )

@@ -75,14 +75,7 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
 
 def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
     """The same model with more entries in its metadata table, each in a buffer of its own."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
-
-    class Builder(flatbuffers.Builder):  # type: ignore[misc]  # the package is not typed
-        """Keeps buffers at multiples of 16 bytes, as the schema asks; the generated Python code forgets it."""
-
-        def StartVector(self, size: int, number: int, alignment: int) -> int:  # noqa: N802  # flatbuffers' name
-            return int(super().StartVector(size, number, max(alignment, 16 if size == 1 else 1)))
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     model.metadata = list(model.metadata or [])
@@ -92,7 +85,20 @@ def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
         buffer.data = np.frombuffer(text.encode(), np.uint8)
         model.metadata.append(entry)
         model.buffers.append(buffer)
-    builder = Builder(len(content) + 4096)
+    return pack(model, len(content))
+
+
+def pack(model: Any, size_bytes: int) -> bytes:
+    """The file of a ``ModelT``, which is about ``size_bytes`` long."""
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):  # type: ignore[misc]  # the package is not typed
+        """Keeps buffers at multiples of 16 bytes, as the schema asks; the generated Python code forgets it."""
+
+        def StartVector(self, size: int, number: int, alignment: int) -> int:  # noqa: N802  # flatbuffers' name
+            return int(super().StartVector(size, number, max(alignment, 16 if size == 1 else 1)))
+
+    builder = Builder(size_bytes + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
