@@ -32,7 +32,9 @@ def export(
     arg: Annotated[list[str] | None, typer.Option(metavar="K=V", help="An argument of the model.")] = None,
     format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; all by default.")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="fp32.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors, .pt, .pth or .bin state dict.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A .safetensors, .pt, .pth or .bin state dict, a folder, or a hub name.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The bundle's folder; MODEL-bundle by default.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     input_shape: Annotated[
@@ -118,6 +120,9 @@ def parity(
     bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
     target: Annotated[str | None, typer.Option(metavar=TARGET, help="Run there, and not in the runtimes here.")] = None,
     cpu: Cpu = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Damage copies of the artifacts: would parity have noticed?")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Check every artifact of BUNDLE against the reference, in every runtime that is here, or on a target.
@@ -128,12 +133,21 @@ def parity(
     from contextlib import nullcontext
 
     from export import bundle as bundles
-    from export import render, targets, verify
+    from export import render, selftest, targets, verify
 
     loaded = bundles.load(bundle)
     settings = _settings(cpu=cpu)
     if settings and not target:
         raise typer.BadParameter(f"--{next(iter(settings))} goes with --target")
+    if self_test and target:
+        raise typer.BadParameter("--self-test damages copies for the runtimes here; leave --target out")
+    if self_test:
+        with _progress() as say:
+            found = selftest.self_test(loaded, say)
+        _print(
+            {"passed": found.passed, "kill_rates": found.kill_rates, **asdict(found)}, lambda: render.self_test(found)
+        )
+        return 0 if found.passed else 1
     with targets.connect(target, settings) if target else nullcontext() as connection, _progress() as say:
         report = verify.verify(loaded, say, connection=connection)
     verify.require_a_check(loaded, report)

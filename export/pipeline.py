@@ -1,6 +1,7 @@
 """The whole way through: source -> lowered forms -> golden cases -> artifacts -> parity -> bundle."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -12,9 +13,9 @@ import torch
 from edgeattn import __version__
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower, to_channels_last
-from export import bundle, golden, plugins
+from export import bundle, cases, golden, plugins
 from export.formats import Job
-from export.source import Source
+from export.source import Source, run
 from export.verify import Report, verify
 
 TOOLS = (
@@ -27,6 +28,8 @@ TOOLS = (
     "coremltools",
     "numpy",
 )
+# The name under which all formats carry what the model expects of an image, as JSON.
+PREPROCESSING = "edgeattn.preprocessing"
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
 
     with bundle.writing(out, force=options.force) as folder:
         say("reference outputs in float64 and float32")
-        files = _write_golden(source, lowerings, options, folder)
+        chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
+        files = _write_golden(source, lowerings, chosen, folder)
+        evaluation = _write_evaluation(source, folder)
         artifacts, refused = [], {}
         for name in names:
             for precision in options.precisions:
@@ -107,6 +112,9 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
             artifacts=tuple(artifacts),
             tools=versions(),
             parity={},
+            evaluation=evaluation,
+            cases={name: case.about for name, case in chosen.items()},
+            cases_omitted=omitted,
         )
         report = verify(bundle.Bundle(folder, manifest), say)
         parity = {"passed": report.passed, **asdict(report), "refused": refused}
@@ -116,19 +124,32 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
 
 
 def _write_golden(
-    source: Source, lowerings: dict[Layout, Lowering], options: Options, folder: Path
+    source: Source, lowerings: dict[Layout, Lowering], chosen: dict[str, cases.Case], folder: Path
 ) -> dict[str, bundle.File]:
     from safetensors.numpy import save_file
 
     (folder / "golden").mkdir()
     files = {}
-    cases = golden.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
     exact = golden.exact(source, lowerings)
-    for name, given in cases.items():
+    for name, case in chosen.items():
         path = folder / "golden" / f"{name}.safetensors"
-        save_file(golden.case(source, lowerings, exact, given), path)
+        save_file(golden.case(source, lowerings, exact, case.inputs), path)
         files[name] = bundle.describe(folder, path)
     return files
+
+
+def _write_evaluation(source: Source, folder: Path) -> bundle.File | None:
+    from safetensors.torch import save_file
+
+    if source.evaluation is None:
+        return None
+    # One by one, as the artifacts will be run.
+    logits = [run(source.module, {"": one[None]})[0] for one in source.evaluation.inputs]
+    path = folder / "evaluation" / "held_out.safetensors"
+    path.parent.mkdir()
+    held_out = {"inputs": source.evaluation.inputs, "labels": source.evaluation.labels}
+    save_file({name: x.contiguous() for name, x in held_out.items()} | {"reference.fp32": torch.cat(logits)}, path)
+    return bundle.describe(folder, path)
 
 
 def _convert(
@@ -142,7 +163,13 @@ def _convert(
     inputs = source.inputs
     if edge == "channels_last":
         inputs = {n: to_channels_last(x).contiguous() for n, x in inputs.items()}
-    job = Job(lowering.with_edges(edge), inputs, tuple(source.outputs), options.dynamic_batch and format_.DYNAMIC_BATCH)
+    job = Job(
+        lowering.with_edges(edge),
+        inputs,
+        tuple(source.outputs),
+        options.dynamic_batch and format_.DYNAMIC_BATCH,
+        {PREPROCESSING: json.dumps(source.preprocessing, sort_keys=True)} if source.preprocessing else {},
+    )
     path = folder / f"{source.name}-{precision}{format_.SUFFIX}"
     details = format_.convert(job, path)
     graph = format_.read(path)

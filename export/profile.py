@@ -49,7 +49,7 @@ def profile(
     not_run: dict[str, str] = {}
     for artifact in bundle.manifest.artifacts:
         path = artifact.file.path
-        if artifact.format not in connection.formats:
+        if artifact.format not in connection.runtimes:
             not_run[path] = f"{connection.place} does not run {artifact.format}"
         elif records and records[-1].partial:
             not_run[path] = f"the run of {records[-1].subject.artifact} stopped"

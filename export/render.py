@@ -1,15 +1,20 @@
 """Results as tables for people; nothing is decided here."""
 
 from collections import Counter
+from collections.abc import Iterable
+from math import inf
 from statistics import median
 from typing import Any
 
 from rich.table import Table
 
+from edgeattn.accuracy import wilson
 from edgeattn.records import Record
 from export.bundle import Bundle
+from export.evaluate import Accuracy
 from export.inspection import Inspection
-from export.verify import Report
+from export.selftest import SelfTest
+from export.verify import NotRun, Report, Row
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -44,32 +49,99 @@ def lowering(bundle: Bundle) -> Table:
     return table
 
 
-def parity(report: Report) -> list[Table]:
-    """The two hops, and what was not run."""
-    columns = ("case", "output", "max noise>r", "RMS noise>r", "max abs>r", "SQNR dB>r", "verdict")
-    one = _table("Hop 1: reference to lowered form, PyTorch", "layout", *columns[:2], "fp64 error>r", *columns[2:])
+def parity(report: Report) -> list[Any]:
+    """The two hops with the worst case of each candidate, accuracy, what was not run, and warnings."""
+    columns = ("output", "cases>r", "worst case", "max noise>r", "RMS noise>r", "max abs>r", "SQNR dB>r", "verdict")
+    one = _table("Hop 1: reference to lowered form, PyTorch", "layout", "fp64 error>r", *columns)
     two = _table("Hop 2: lowered form to artifact", "artifact", "runtime", *columns)
-    for row in report.rows:
-        verdict = "[green]same[/]" if row.passed else f"[red]DIFFERENT[/] {row.reason}"
-        numbers = (
+    for rows in _alike(report.rows):
+        row = max(rows, key=_badness)
+        failed = sum(not r.passed for r in rows)
+        cells = (
+            row.output,
+            str(len(rows)),
+            row.case,
             _number(row.max_noise_units, ".2f"),
             _number(row.rms_noise_units, ".2f"),
             _number(row.max_abs, ".1e"),
             _number(row.sqnr_db, ".1f"),
-            verdict,
+            _verdict(row) + (f" (in {failed} cases)" if failed > 1 else ""),
         )
         if row.hop == "lowering":
-            error = _number(row.exact_relative_error, ".0e")
-            one.add_row(row.candidate, row.case, row.output, error, *numbers)
+            errors = [r.exact_relative_error for r in rows if r.exact_relative_error is not None]
+            one.add_row(row.candidate, _number(max(errors, default=None), ".0e"), *cells)
         else:
-            two.add_row(row.candidate, row.runtime, row.case, row.output, *numbers)
-    tables = [one, two]
-    if report.not_run:
-        left = _table("Not run", "artifact", "runtime", "reason")
-        for entry in report.not_run:
-            left.add_row(entry.candidate, entry.runtime, entry.reason)
-        tables.append(left)
-    return tables
+            two.add_row(row.candidate, row.runtime, *cells)
+    tables: list[Any] = [one, two]
+    if report.accuracy:
+        tables.append(_accuracy(report))
+    warnings = (f"[yellow]Warning:[/] {warning}" for warning in report.warnings)
+    return [*tables, *_not_run(report.not_run), *warnings]
+
+
+def _alike(rows: Iterable[Row]) -> list[list[Row]]:
+    """The cases of one candidate, runtime and output together, in order."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.hop, row.candidate, row.runtime, row.output), []).append(row)
+    return list(groups.values())
+
+
+def _badness(row: Row) -> tuple[bool, float]:
+    return not row.passed, inf if row.max_noise_units is None else row.max_noise_units
+
+
+def _not_run(entries: tuple[NotRun, ...]) -> list[Table]:
+    table = _table("Not run", "artifact", "runtime", "reason")
+    for entry in entries:
+        table.add_row(entry.candidate, entry.runtime, entry.reason)
+    return [table] if entries else []
+
+
+def self_test(found: SelfTest) -> list[Table]:
+    """Every mutant by artifact and runtime, the kill rate by format, and what was not run."""
+    tables = []
+    for candidate, runtime in dict.fromkeys((t.candidate, t.runtime) for t in found.trials):
+        columns = ("mutation", "place", "verdict", "noise>r", "killed by", "reason")
+        table = _table(f"Damaged copies of {candidate}, in {runtime}", *columns)
+        for trial in (t for t in found.trials if (t.candidate, t.runtime) == (candidate, runtime)):
+            judgement = trial.judgement
+            table.add_row(
+                trial.mutation,
+                trial.place,
+                f"[{'red' if judgement.verdict == 'survived' else 'green'}]{judgement.verdict}[/]",
+                _number(judgement.noise_units, ".3g"),
+                judgement.case or "-",
+                "" if judgement.verdict == "killed" else judgement.reason,
+            )
+        tables.append(table)
+    rates = _table("Kill rate", "format", "killed>r", "refused>r", "survived>r", "rate>r", "equivalent, not counted>r")
+    for name, rate in found.kill_rates.items():
+        number = Counter(t.judgement.verdict for t in found.trials if t.format == name)
+        counts = [str(number[verdict]) for verdict in ("killed", "refused", "survived")]
+        rates.add_row(name, *counts, f"{rate:.1%}", str(number["equivalent"]))
+    return [*tables, rates, *_not_run(found.not_run)]
+
+
+def _accuracy(report: Report) -> Table:
+    columns = ("artifact", "runtime", "top-1>r", "95 % interval>r", "reference>r", "agreeing>r", "verdict")
+    table = _table("Accuracy on the held-out inputs", *columns)
+    for row in report.accuracy:
+        low, high = wilson(row.correct, row.n)
+        table.add_row(
+            row.candidate,
+            row.runtime,
+            f"{row.correct} of {row.n}, {row.correct / row.n:.1%}",
+            f"{low:.1%} to {high:.1%}",
+            f"{row.reference_correct} of {row.n}",
+            f"{row.agreeing} of {row.n}",
+            _verdict(row),
+        )
+    return table
+
+
+def _verdict(row: Row | Accuracy) -> str:
+    return "[green]same[/]" if row.passed else f"[red]DIFFERENT[/] {row.reason}"
 
 
 def records(found: tuple[Record, ...], skipped: dict[str, str]) -> list[Table]:
@@ -135,5 +207,5 @@ def _kinds(ops: dict[str, int], size: int) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
+        return ", ".join(f"{k} {v}" for k, v in value.items()).replace("[", "\\[") or "none"
     return str(value)

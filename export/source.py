@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import inspect
+import json
 import pickle
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,16 @@ import torch
 from torch import Tensor, nn
 
 import sample_models
-from edgeattn.errors import BadInputError
+from edgeattn.errors import BadInputError, EdgeAttnError
+from export import hub
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Labelled inputs: ``inputs`` [n, ...], one a row, for the model's only input, and their classes ``labels`` [n]."""
+
+    inputs: Tensor
+    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,7 @@ class Source:
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
 
 
 def load(
@@ -46,6 +57,8 @@ def load(
     parsed = parse_arguments(build, arguments, model=name)
     state, preprocessing = None, {}
     if weights is not None:
+        if hub.is_name(str(weights)):
+            weights = hub.fetch(str(weights))
         state = read_weights(weights)
         checkpoint = sample_models.recognise(model, state)
         if checkpoint is not None:
@@ -55,7 +68,7 @@ def load(
     with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(sys.stderr):
         torch.manual_seed(seed)
         built = _call(build, parsed, name)
-        module, inputs = _unpack(built, name)
+        module, inputs, labelled = _unpack(built, name)
         if input_shapes:
             inputs = tuple(torch.randn(_shape(text)) for text in input_shapes)
         if inputs is None:
@@ -67,7 +80,11 @@ def load(
         module = module.eval()
         named = _name_inputs(module, inputs)
         outputs = _name_outputs(module, named)
-    return Source(name, parsed, module, named, outputs, preprocessing)
+    evaluation = None
+    if labelled is not None:
+        evaluation = _evaluation(labelled, named, outputs, name)
+        preprocessing = preprocessing or dict(labelled.get("preprocessing") or {})
+    return Source(name, parsed, module, named, outputs, preprocessing, evaluation)
 
 
 def parse_arguments(build: Callable[..., Any], arguments: Sequence[str], *, model: str) -> dict[str, Any]:
@@ -189,14 +206,16 @@ def _factory(model: str) -> tuple[str, Callable[..., Any]]:
 def _call(build: Callable[..., Any], arguments: dict[str, Any], name: str) -> Any:
     try:
         return build(**arguments)
-    except BadInputError:
+    except EdgeAttnError:
         raise
     except Exception as error:
         raise BadInputError(f"{name} failed: {type(error).__name__}: {first_line(error)}") from error
 
 
-def _unpack(built: Any, name: str) -> tuple[nn.Module, Any]:
-    module, inputs = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
+def _unpack(built: Any, name: str) -> tuple[nn.Module, Any, Any]:
+    """(module, inputs or None, evaluation or None), of what a factory gave."""
+    parts = built if isinstance(built, tuple) and len(built) in (2, 3) else (built,)
+    module, inputs, labelled = (*parts, None, None)[:3]
     if not isinstance(module, nn.Module):
         raise BadInputError(f"{name} returned {type(module).__name__}, not a torch.nn.Module")
     if isinstance(inputs, Tensor):
@@ -204,7 +223,32 @@ def _unpack(built: Any, name: str) -> tuple[nn.Module, Any]:
     tensors = list(inputs.values()) if isinstance(inputs, dict) else inputs
     if tensors is not None and not (tensors and all(isinstance(t, Tensor) for t in tensors)):
         raise BadInputError(f"{name} must give its example inputs as a tensor, or a tuple or dict of tensors")
-    return module, inputs
+    return module, inputs, labelled
+
+
+def _evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Tensor], name: str) -> Evaluation:
+    """The labelled inputs that a factory gave, as far as they fit the model: one input, and logits as first output."""
+    example, logits = next(iter(inputs.values())), next(iter(outputs.values()))
+    if len(inputs) != 1 or example.shape[:1] != (1,) or logits.dim() != 2 or len(logits) != 1:
+        raise BadInputError(f"{name} cannot be evaluated: that needs one input of batch 1, and logits [1, classes]")
+    found = labelled if isinstance(labelled, dict) else {}
+    values, labels = found.get("inputs"), found.get("labels")
+    if not isinstance(values, Tensor) or not isinstance(labels, Tensor):
+        raise BadInputError(f"{name} must give its evaluation as a dict of tensors: inputs and labels")
+    try:
+        json.dumps(found.get("preprocessing"))
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"the preprocessing of {name} must be plain numbers, texts, lists and dicts") from error
+    if values.shape[1:] != example.shape[1:] or values.dtype != example.dtype:
+        raise BadInputError(
+            f"the evaluation inputs of {name} are {list(values.shape[1:])} {values.dtype} each, but the model takes "
+            f"{list(example.shape[1:])} {example.dtype}"
+        )
+    if labels.shape != values.shape[:1] or labels.dtype != torch.int64 or not len(labels):
+        raise BadInputError(f"{name} must give one int64 label for each of its evaluation inputs")
+    if not bool(((labels >= 0) & (labels < logits.shape[1])).all()):
+        raise BadInputError(f"the evaluation labels of {name} must be from 0 to {logits.shape[1] - 1}")
+    return Evaluation(values, labels)
 
 
 def _shape(text: str) -> list[int]:

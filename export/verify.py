@@ -1,18 +1,23 @@
 """Parity of a bundle, in two hops: reference to lowered form, lowered form to artifact in its runtime."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
+from edgeattn.battery import depends
 from edgeattn.errors import ArtifactError, MissingError, TargetError
-from edgeattn.parity import EXACT_LIMIT, Array, Comparison, compare, relative_error
+from edgeattn.parity import EXACT_LIMIT, Comparison, compare, relative_error
 from export import plugins
-from export.bundle import Artifact, Bundle, Tensor
-from export.runtimes import Arrays, Signature, missing
+from export.bundle import Artifact, Bundle
+from export.evaluate import Accuracy, evaluate
+from export.runtimes import Arrays, Session, Signature, as_layout, missing, variants
 from export.targets import Connection, Job
+
+# The case with a batch of two, for artifacts whose batch size is free.
+BATCH_OF_TWO = "batch_of_two"
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,26 @@ class Report:
     rows: tuple[Row, ...]
     not_run: tuple[NotRun, ...]
     runtimes: dict[str, str]
+    accuracy: tuple[Accuracy, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        return all(row.passed for row in self.rows)
+        return all(row.passed for row in self.rows) and all(row.passed for row in self.accuracy)
 
     @property
     def artifacts_checked(self) -> set[str]:
         return {row.candidate for row in self.rows if row.hop == "conversion"}
+
+
+@dataclass
+class _Found:
+    """What is known so far."""
+
+    rows: list[Row] = field(default_factory=list)
+    not_run: list[NotRun] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    accuracy: list[Accuracy] = field(default_factory=list)
 
 
 def verify(
@@ -68,65 +85,123 @@ def verify(
         TargetError: a run on the target came to nothing.
     """
     cases = golden_cases(bundle)
-    rows, not_run, versions = _hop_one(bundle, cases), [], {}
+    held_out = _golden(bundle.path(bundle.manifest.evaluation)) if bundle.manifest.evaluation else None
+    found = _Found(rows=_hop_one(bundle, cases))
     if connection:
-        return _on_target(bundle, cases, rows, connection, say)
+        return _on_target(bundle, cases, held_out, found, connection, say)
     for artifact in bundle.manifest.artifacts:
+        path = bundle.path(artifact.file)
         for name in plugins.names("runtimes"):
             runtime = plugins.get("runtimes", name)
             if artifact.format != runtime.FORMAT:
                 continue
             if reason := missing(runtime):
-                not_run.append(NotRun(artifact.file.path, name, reason))
+                found.not_run.append(NotRun(artifact.file.path, name, reason))
                 continue
-            say(f"{artifact.file.path} in {name}")
-            versions[name] = runtime.version()
-            with runtime.open(bundle.path(artifact.file)) as session:
-                _check_signature(artifact, session.signature)
-                for case, golden in cases.items():
-                    given = inputs(artifact, golden)
-                    if not session.signature.accepts(given):
-                        not_run.append(NotRun(artifact.file.path, name, f"case {case} is of another shape"))
-                        continue
-                    rows += _hop_two(artifact, name, case, golden, session.run(given))
-    return Report(tuple(rows), tuple(not_run), versions)
+            for label, opened in variants(name, runtime).items():
+                say(f"{artifact.file.path} in {label}")
+                try:
+                    with opened(path) as session:
+                        _check(artifact, label, session, cases, held_out, found)
+                except MissingError as error:  # the runtime is here, but not all that this artifact needs of it
+                    found.not_run.append(NotRun(artifact.file.path, label, str(error)))
+                else:
+                    found.versions[label] = runtime.version()
+    warnings = tuple(_warnings(bundle, cases))
+    return Report(tuple(found.rows), tuple(found.not_run), found.versions, tuple(found.accuracy), warnings)
 
 
-def _on_target(
-    bundle: Bundle, cases: dict[str, Arrays], rows: list[Row], connection: Connection, say: Callable[[str], None]
-) -> Report:
-    """The second hop on a target. First and last run are judged both: some drivers are right the first time only."""
-    not_run, versions = [], {}
-    for artifact in bundle.manifest.artifacts:
-        path, place = artifact.file.path, connection.place
-        if artifact.format not in connection.formats:
-            not_run.append(NotRun(path, place, f"{place} does not run {artifact.format}"))
+def _warnings(bundle: Bundle, cases: dict[str, Arrays]) -> Iterator[str]:
+    for output in bundle.manifest.outputs:
+        if not depends([golden[f"reference.fp64/{output.name}"] for golden in cases.values()]):
+            yield (
+                f"output {output.name} does not depend on the input (or is too small to tell): that it is the same "
+                "proves nothing; give weights with which the model works"
+            )
+
+
+def _check(
+    artifact: Artifact, label: str, session: Session, cases: dict[str, Arrays], held_out: Arrays | None, found: _Found
+) -> None:
+    """The second hop of one artifact in one runtime."""
+    _check_signature(artifact, session.signature)
+    runs = 0
+    for case, golden in cases.items():
+        given = inputs(artifact, golden)
+        if not session.signature.accepts(given):
+            found.not_run.append(NotRun(artifact.file.path, label, f"case {case} is of another shape"))
             continue
-        declared = Signature({tensor.name: tensor.shape for tensor in artifact.inputs}, ())
-        for case, golden in cases.items():
-            given = inputs(artifact, golden)
-            if not declared.accepts(given):
-                not_run.append(NotRun(path, place, f"case {case} is of another shape"))
-                continue
-            say(f"{path}, case {case}, on {place}")
-            seen = connection.run(Job(bundle.path(artifact.file), given, warmup=0, runs=1))
-            if seen.stopped:
-                raise TargetError(f"{path} stopped on {place}: {seen.stopped}")
-            runtime = f"{seen.runtime} on {place}"
-            versions[runtime] = seen.runtime_version
-            first, last = (_hop_two(artifact, runtime, case, golden, results) for results in (seen.first, seen.last))
-            rows += [row if not row.passed else again for row, again in zip(first, last, strict=True)]
-    return Report(tuple(rows), tuple(not_run), versions)
+        found.rows += _hop_two(artifact, label, case, golden, session.run(given))
+        runs += 1
+        halves = [{name: x[i : i + 1] for name, x in given.items()} for i in range(2)]
+        if case == BATCH_OF_TWO and all(map(session.signature.accepts, halves)):
+            one, two = map(session.run, halves)
+            joined = {name: np.concatenate([one[name], two[name]]) for name in one}
+            found.rows += _hop_two(artifact, label, f"{case}, by halves", golden, joined)
+    first, golden = next(iter(cases.items()))
+    if runs > 1 and session.signature.accepts(given := inputs(artifact, golden)):
+        # State that leaks from run to run has been seen on phones: the first case once more, after all others.
+        found.rows += _hop_two(artifact, label, f"{first}, again after {runs} runs", golden, session.run(given))
+    if held_out:
+        found.accuracy.append(evaluate(artifact, label, session, held_out))
+
+
+def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: dict[str, Arrays]) -> list[Row]:
+    """The second hop alone, of a file that stands for ``artifact`` and is opened as ``session``."""
+    found = _Found()
+    _check(artifact, runtime, session, cases, None, found)
+    return found.rows
 
 
 def golden_cases(bundle: Bundle) -> dict[str, Arrays]:
-    """The golden tensors of each case."""
+    """The golden cases by name: inputs, and what the reference and the lowered forms make of them."""
     return {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
 
 
-def inputs(artifact: Artifact, golden: Arrays) -> Arrays:
-    """The inputs of a case, in the artifact's own layout."""
-    return {tensor.name: _as_layout(golden[f"input/{tensor.name}"], tensor) for tensor in artifact.inputs}
+class _OnTarget:
+    """An artifact on a target, as a session: each run is a job of its own there. ``unlike`` says whether the last run
+    of a job ever gave other bits than the first."""
+
+    def __init__(self, artifact: Artifact, path: Path, connection: Connection) -> None:
+        self.signature = Signature({tensor.name: tensor.shape for tensor in artifact.inputs}, ())
+        self.path, self.connection = path, connection
+        self.version, self.unlike = "", False
+
+    def run(self, inputs: Arrays) -> Arrays:
+        seen = self.connection.run(Job(self.path, inputs, warmup=0, runs=1))
+        if seen.stopped:
+            raise TargetError(f"{self.path.name} stopped on {self.connection.place}: {seen.stopped}")
+        self.version = seen.runtime_version
+        # Some drivers are right the first time only, so it is the last run that is judged.
+        self.unlike |= any(not np.array_equal(seen.first[name], seen.last[name], equal_nan=True) for name in seen.last)
+        return seen.last
+
+
+def _on_target(
+    bundle: Bundle,
+    cases: dict[str, Arrays],
+    held_out: Arrays | None,
+    found: _Found,
+    connection: Connection,
+    say: Callable[[str], None],
+) -> Report:
+    """The second hop on a target; not the held-out inputs, of which there are too many to start a run for each."""
+    warnings = list(_warnings(bundle, cases))
+    for artifact in bundle.manifest.artifacts:
+        path, place = artifact.file.path, connection.place
+        if artifact.format not in connection.runtimes:
+            found.not_run.append(NotRun(path, place, f"{place} does not run {artifact.format}"))
+            continue
+        label = f"{connection.runtimes[artifact.format]} on {place}"
+        say(f"{path} in {label}")
+        session = _OnTarget(artifact, bundle.path(artifact.file), connection)
+        _check(artifact, label, session, cases, None, found)
+        found.versions[label] = session.version
+        if session.unlike:
+            warnings.append(f"{path} gave other outputs in its last run than in its first, in {label}")
+        if held_out:
+            found.not_run.append(NotRun(path, label, "the held-out inputs are run in the runtimes here only"))
+    return Report(tuple(found.rows), tuple(found.not_run), found.versions, tuple(found.accuracy), tuple(warnings))
 
 
 def require_a_check(bundle: Bundle, report: Report) -> None:
@@ -164,13 +239,18 @@ def _hop_one(bundle: Bundle, cases: dict[str, Arrays]) -> list[Row]:
     return rows
 
 
+def inputs(artifact: Artifact, golden: Arrays) -> Arrays:
+    """The inputs of a case, in the artifact's own layout."""
+    return {tensor.name: as_layout(golden[f"input/{tensor.name}"], tensor) for tensor in artifact.inputs}
+
+
 def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, results: Arrays) -> list[Row]:
     rows = []
     for output in artifact.outputs:
         # The lowered form in float64 is the oracle, so that this hop answers for the converter and runtime alone;
         # the noise floor is the reference's, so that both hops speak in the same units.
-        oracle = _as_layout(golden[f"lowered.{artifact.lowering}.fp64/{output.name}"], output)
-        reference = _as_layout(golden[f"reference.fp32/{output.name}"], output)
+        oracle = as_layout(golden[f"lowered.{artifact.lowering}.fp64/{output.name}"], output)
+        reference = as_layout(golden[f"reference.fp32/{output.name}"], output)
         candidate = results.get(output.name)
         if candidate is None:
             verdict = Comparison.failure("the output is missing")
@@ -178,11 +258,6 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, result
             verdict = compare(oracle=oracle, reference=reference, candidate=candidate, precision=artifact.precision)
         rows.append(_row("conversion", artifact.file.path, runtime, case, output.name, verdict))
     return rows
-
-
-def _as_layout(value: Array, tensor: Tensor) -> Array:
-    """A channels-first golden tensor as the artifact wants it."""
-    return np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if tensor.layout == "channels_last" else value
 
 
 def _check_signature(artifact: Artifact, found: Signature) -> None:

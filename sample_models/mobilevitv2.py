@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import BadInputError
-from sample_models import _checkpoints
+from sample_models import _attentions, _checkpoints
 
 PATCH = 2
 
@@ -48,11 +47,11 @@ class InvertedResidual(nn.Module):
 class TransformerLayer(nn.Module):
     """Norm and attention, norm and feed-forward, each with a residual. The norm is over all of a sample."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, attention: nn.Module) -> None:
         super().__init__()
         hidden = 2 * dim // 16 * 16
         self.norm_attention = nn.GroupNorm(1, dim)
-        self.attention = LinearSelfAttention(dim)
+        self.attention = attention
         self.norm_feed_forward = nn.GroupNorm(1, dim)
         self.expand = nn.Conv2d(dim, hidden, 1)
         self.activation = nn.SiLU()
@@ -68,13 +67,15 @@ class TransformerLayer(nn.Module):
 class MobileViTBlock(nn.Module):
     """Local representation, patches, transformer layers, patches back, projection. No skip connection."""
 
-    def __init__(self, channels: int, dim: int, depth: int) -> None:
+    def __init__(self, channels: int, dim: int, depth: int, *, attention: str = "separable", patches: int = 0) -> None:
         super().__init__()
         self.patch_size = (PATCH, PATCH)
         self.local = nn.Sequential(
             convolution(channels, channels, 3, groups=channels), nn.Conv2d(channels, dim, 1, bias=False)
         )
-        self.layers = nn.Sequential(*(TransformerLayer(dim) for _ in range(depth)))
+        self.layers = nn.Sequential(
+            *(TransformerLayer(dim, _attentions.build(attention, dim, patches)) for _ in range(depth))
+        )
         self.norm = nn.GroupNorm(1, dim)
         self.project = convolution(dim, channels, 1, activation=False)
 
@@ -99,23 +100,39 @@ class MobileViTv2(nn.Module):
         width: multiplies the channels; the paper has 0.5 to 2.0.
         num_classes: of the classifier.
         features: give the maps of the five stages instead of logits, for dense tasks.
+        attention: of the transformer layers, one of ``_attentions.KINDS``.
+        image_size: side of the images, where the attention has to know the number of patches (Linformer).
     """
 
-    def __init__(self, width: float = 1.0, num_classes: int = 1000, *, features: bool = False) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        num_classes: int = 1000,
+        *,
+        features: bool = False,
+        attention: str = "separable",
+        image_size: int = 256,
+    ) -> None:
         super().__init__()
         stem = make_divisible(min(max(32 * width, 16), 64), 8, 16)
         first = make_divisible(64 * width, 16)
         second, third, fourth, fifth = (make_divisible(n * width, 8) for n in (128, 256, 384, 512))
         dims = [make_divisible(n * width, 8) for n in (128, 192, 256)]
+
+        def block(channels: int, dim: int, depth: int, stride: int) -> MobileViTBlock:
+            side = -(-image_size // stride)  # every stride rounds up
+            patches = (-(-side // PATCH)) ** 2
+            return MobileViTBlock(channels, dim, depth, attention=attention, patches=patches)
+
         self.features = features
         self.stem = convolution(3, stem, 3, stride=2)
         self.stages = nn.ModuleList(
             [
                 InvertedResidual(stem, first, 1),
                 nn.Sequential(InvertedResidual(first, second, 2), InvertedResidual(second, second, 1)),
-                nn.Sequential(InvertedResidual(second, third, 2), MobileViTBlock(third, dims[0], 2)),
-                nn.Sequential(InvertedResidual(third, fourth, 2), MobileViTBlock(fourth, dims[1], 4)),
-                nn.Sequential(InvertedResidual(fourth, fifth, 2), MobileViTBlock(fifth, dims[2], 3)),
+                nn.Sequential(InvertedResidual(second, third, 2), block(third, dims[0], 2, 8)),
+                nn.Sequential(InvertedResidual(third, fourth, 2), block(fourth, dims[1], 4, 16)),
+                nn.Sequential(InvertedResidual(fourth, fifth, 2), block(fifth, dims[2], 3, 32)),
             ]
         )
         self.classifier = nn.Identity() if features else nn.Linear(fifth, num_classes)
@@ -141,11 +158,15 @@ recognise_checkpoint = _checkpoints.recognise
 
 
 def build(
-    width: float = 1.0, image_size: int = 256, num_classes: int = 1000, features: bool = False
+    width: float = 1.0,
+    image_size: int = 256,
+    num_classes: int = 1000,
+    features: bool = False,
+    attention: str = "separable",
 ) -> tuple[nn.Module, dict[str, Tensor]]:
     """MobileViTv2 with random weights; its BatchNorms have the statistics of no data: mean 0, variance 1."""
     for name, value in (("width", width), ("image_size", image_size), ("num_classes", num_classes)):
         if value <= 0:
             raise BadInputError(f"{name} must be above 0, not {value}")
-    model = MobileViTv2(width, num_classes, features=features).eval()
+    model = MobileViTv2(width, num_classes, features=features, attention=attention, image_size=image_size).eval()
     return model, {"image": torch.randn(1, 3, image_size, image_size)}

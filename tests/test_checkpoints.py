@@ -1,5 +1,6 @@
 """Checkpoints of others: transformers' for real, timm's and CVNets' by their keys."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -145,3 +146,52 @@ def test_export_of_a_checkpoint(theirs: TransformersModel, edgeattn: Callable[..
     manifest = answer.document["manifest"]
     assert manifest["preprocessing"]["source"] == "transformers"
     assert manifest["arguments"]["width"] == 0.75
+
+
+def test_preprocessing_is_in_every_file(edgeattn: Callable[..., Answer], tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    lively(TransformersModel(0.5)).float().model.save_pretrained(folder)
+    out = tmp_path / "b"
+    answer = edgeattn("export", "mobilevitv2", "--weights", folder, "--arg", "image_size=64", "--out", out, "--json")
+    assert answer.code == 0, answer.err
+    expected = answer.document["manifest"]["preprocessing"]
+    assert expected["source"] == "transformers"
+    for suffix in ("onnx", "tflite", "mlpackage"):
+        found = edgeattn("inspect", out / f"mobilevitv2-fp32.{suffix}", "--json").document
+        assert json.loads(found["details"]["metadata"]["edgeattn.preprocessing"]) == expected
+
+
+def test_hub_names(edgeattn: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "cache"
+    lively(TransformersModel(0.5)).float().model.save_pretrained(folder)
+    asked = []
+
+    def download(repository: str, file: str, revision: str | None) -> str:
+        asked.append((repository, file, revision))
+        return str(folder / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    options = ("--arg", "image_size=64", "--format", "onnx", "--out", "b")
+    answer = edgeattn("export", "mobilevitv2", "--weights", "some/model@v2", *options)
+    assert answer.code == 0, answer.err
+    assert asked == [("some/model", "model.safetensors", "v2")]
+
+    def offline(repository: str, file: str, revision: str | None) -> str:
+        raise errors.LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    answer = edgeattn("export", "mobilevitv2", "--weights", "some/model", *options, "--force")
+    assert answer.code == 2
+    assert "hub cannot be reached" in answer.err
+    answer = edgeattn("export", "mobilevitv2", "--weights", "some/model.pt", *options, "--force")
+    assert answer.code == 2
+    assert "there is no weights file" in answer.err
+
+    monkeypatch.setattr("export.plugins.find_spec", lambda name: None if "hub" in name else True)
+    answer = edgeattn("export", "mobilevitv2", "--weights", "some/model", *options, "--force")
+    assert answer.code == 3
+    assert "pip install 'edgeattn[hub]'" in answer.err

@@ -20,6 +20,11 @@ Command = Callable[..., Answer]
 def replace_file(bundle: Path, name: str, content: bytes) -> None:
     """Put another file into a bundle, with its hash: a broken artifact that nobody tampered with."""
     (bundle / name).write_bytes(content)
+    replace_hash(bundle, name)
+
+
+def replace_hash(bundle: Path, name: str) -> None:
+    """State an artifact in the manifest as it is now."""
     manifest = json.loads((bundle / "manifest.json").read_text())
     for artifact in manifest["artifacts"]:
         if artifact["file"]["path"] == name:
@@ -49,6 +54,7 @@ def test_export_then_parity_then_inspect(edgeattn: Command, tmp_path: Path) -> N
     assert answer.code == 0
     assert {(row["hop"], row["runtime"]) for row in answer.document["rows"]} == {
         ("lowering", "pytorch"), ("conversion", "onnxruntime"), ("conversion", "litert"),
+        ("conversion", "mil_reference"),
     }  # fmt: skip
     assert answer.document["not_run"][0]["runtime"] == "coreml"
     assert "macOS" in answer.document["not_run"][0]["reason"]

@@ -164,6 +164,7 @@ def test_every_runtime_gives_back_what_was_asked(made_bundle: Path) -> None:
     for name, suffix, shape in (
         ("onnxruntime", ".onnx", (1, 32, 4, 16)),
         ("litert", ".tflite", (1, 4, 16, 32)),
+        ("mil_reference", ".mlpackage", (1, 32, 4, 16)),
     ):
         with plugins.get("runtimes", name).open(made_bundle / f"attention-fp32{suffix}") as session:
             assert session.signature.inputs == {"x": shape}

@@ -14,10 +14,12 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("edgeattn", "sample_models", "export")
 # Inside export, from the ground up; a module may import from its own storey only where that is a package's own face.
 STOREYS = (
-    ("export.plugins", "export.quiet", "export.bundle", "export.source"),
+    ("export.plugins", "export.quiet", "export.hub", "export.bundle", "export.source"),
+    ("export.mil",),
     ("export.formats", "export.runtimes"),
     ("export.targets",),
-    ("export.inspection", "export.verify", "export.golden"),
+    ("export.inspection", "export.verify", "export.evaluate", "export.golden", "export.mutation"),
+    ("export.selftest", "export.cases"),
     ("export.pipeline", "export.profile", "export.render"),
     ("export.cli",),
 )

@@ -3,17 +3,20 @@
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from edgeattn.change import Change
+from edgeattn.lowering.observe import Observation
+from edgeattn.lowering.projections import put
 
-def fold_batchnorm(module: nn.Module, convolution: str, batchnorm: str) -> bool:
-    """Fold the BatchNorm at one path into the convolution at the other, in place; False if it cannot be folded."""
-    conv, norm = module.get_submodule(convolution), module.get_submodule(batchnorm)
-    if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
-        return False
-    _put(module, convolution, fuse_conv_bn_eval(conv, norm))
-    _put(module, batchnorm, nn.Identity())
-    return True
+_REASON = "BatchNorm in the convolution before it"
 
 
-def _put(module: nn.Module, path: str, part: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(module.get_submodule(parent), name, part)
+def fold_batchnorms(root: nn.Module, seen: Observation) -> list[Change]:
+    """Fold every BatchNorm that alone reads a convolution into that convolution, in ``root``."""
+    changes = []
+    for link in seen.links:
+        conv, norm = root.get_submodule(link.source), root.get_submodule(link.reader)
+        if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
+            put(root, link.source, fuse_conv_bn_eval(conv, norm))
+            put(root, link.reader, nn.Identity())
+            changes.append(Change(link.reader, "BatchNorm2d", "Identity", _REASON))
+    return changes

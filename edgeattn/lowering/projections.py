@@ -24,3 +24,9 @@ def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 def constant(value: Tensor) -> nn.Parameter:
     """A copy that is never trained."""
     return nn.Parameter(value.detach().clone(), requires_grad=False)
+
+
+def put(root: nn.Module, path: str, part: nn.Module) -> None:
+    """Put ``part`` in the place of the module at ``path``."""
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, part)

@@ -11,7 +11,8 @@ from edgeattn.change import Change
 from edgeattn.errors import LoweringError
 from edgeattn.lowering import recognise
 from edgeattn.lowering.attention import ChannelsFirstAttention, ChannelsLastAttention
-from edgeattn.lowering.batchnorm import fold_batchnorm
+from edgeattn.lowering.batchnorm import fold_batchnorms
+from edgeattn.lowering.compose import compose
 from edgeattn.lowering.edges import ChannelsFirstEdges, ChannelsLastEdges
 from edgeattn.lowering.observe import observe
 from edgeattn.lowering.patches import PatchFreeBlock, PatchFreeLayers, fold_affine
@@ -41,14 +42,14 @@ class Lowering:
 
 _ATTENTION = "key folded onto the context vector (2/3 of the multiply-adds), query bias dropped, no expand or split"
 _BLOCK = "patches without unfolding: constant mask and one-hot matrix; GroupNorm's affine part in the convolutions"
-_BATCHNORM = "BatchNorm in the convolution before it"
 
 
 def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor] = ()) -> Lowering:
     """Rewrite ``module`` to its deployable form, exactly.
 
     Separable self-attention is found in our form, timm's, transformers' and CVNets' (:mod:`recognise`). With example
-    inputs, whole MobileViTv2 blocks and BatchNorms are rewritten too; their constants then hold for that image size.
+    inputs, whole MobileViTv2 blocks, BatchNorms and pairs of convolutions with nothing between them are rewritten too;
+    the constants of a block then hold for that image size.
 
     Args:
         module: any module in evaluation mode; it is left untouched.
@@ -79,11 +80,11 @@ def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor] = ()) -
     changes: list[Change] = []
     if inputs:
         seen = observe(module, inputs)
-        for conv, norm in seen.pairs:
-            if fold_batchnorm(result.root, conv, norm):
-                changes.append(Change(norm, "BatchNorm2d", "Identity", _BATCHNORM))
+        changes += fold_batchnorms(result.root, seen)
         changes += _blocks(result, layout, seen.sizes)
     changes += _attentions(result, layout)
+    while inputs and (composed := compose(result.root, observe(result.root, inputs))):
+        changes += composed
     return Lowering(result.root.eval(), tuple(changes), "channels_first")
 
 

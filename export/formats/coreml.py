@@ -2,18 +2,18 @@
 
 import json
 import shutil
-import struct
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
 from edgeattn.errors import ArtifactError, ConversionError
 from export.formats import Job
+from export.mil.package import Weights, is_constant, main_function, model_file, read_spec, walk
+from export.mil.values import tensor_type
 from export.quiet import quiet
 from export.source import first_line
 
@@ -27,10 +27,6 @@ PRECISIONS = ("fp32",)
 # iOS 16 is the oldest target with every op that is used here; the phones of the paper's table run it.
 DEPLOYMENT_TARGET = "iOS16"
 MAX_BATCH = 64
-
-_BLOB_SENTINEL = 0xDEADBEEF
-# milspec.DataType -> (name, bytes); the rest is read as one byte.
-_ITEM_SIZES = {"FLOAT16": 2, "FLOAT32": 4, "FLOAT64": 8, "BFLOAT16": 2, "INT16": 2, "INT32": 4, "INT64": 8}
 
 
 def convert(job: Job, path: Path) -> dict[str, Any]:
@@ -64,15 +60,18 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
                 compute_precision=ct.precision.FLOAT32,
             )
             model.save(str(path))
-        _normalise(path)
+        _normalise(path, job.metadata)
     except Exception as error:
         shutil.rmtree(path, ignore_errors=True)
         raise ConversionError(f"coremltools refuses the module: {first_line(error)}") from error
     return {"deployment_target": DEPLOYMENT_TARGET}
 
 
-def _normalise(path: Path) -> None:
-    """Take out what differs between two conversions of one module: random identifiers, the date, debug files."""
+def _normalise(path: Path, metadata: dict[str, str]) -> None:
+    """Take out what differs between two conversions of one module: random identifiers, the date, debug files.
+
+    ``metadata`` is added to what the tools say of themselves.
+    """
     from coremltools.proto import Model_pb2
 
     for extra in path.iterdir():
@@ -87,42 +86,26 @@ def _normalise(path: Path) -> None:
     manifest["rootModelIdentifier"] = renamed[manifest["rootModelIdentifier"]]
     (path / "Manifest.json").write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")
 
-    file = _model_file(path)
+    file = model_file(path)
     spec = Model_pb2.Model.FromString(file.read_bytes())
     spec.description.metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
+    spec.description.metadata.userDefined.update(metadata)
     file.write_bytes(spec.SerializeToString(deterministic=True))
     file.chmod(0o644)
-
-
-def _model_file(path: Path) -> Path:
-    manifest = json.loads((path / "Manifest.json").read_text())
-    entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
-    file = path / "Data" / str(entry)
-    if not file.resolve().is_relative_to(path.resolve()):
-        raise ValueError("its manifest names a file outside the package")
-    return file
 
 
 def read(path: Path) -> Graph:
     """The operators of any .mlpackage that holds an ML program, with every weight's place in the file checked.
 
-    The files are read as they are: coremltools' own loader rewrites the package's manifest.
-
     Raises:
         ArtifactError: a file is missing or cut, or the model is no ML program.
     """
     try:
-        with quiet():
-            from coremltools.proto import Model_pb2
-        spec = Model_pb2.Model.FromString(_model_file(path).read_bytes())
-        kind = spec.WhichOneof("Type")
-        if kind != "mlProgram":
-            raise ValueError(f"it holds a {kind or 'empty model'}; only ML programs can be read")
-        function = spec.mlProgram.functions["main"]
-        block = function.block_specializations[function.opset]
-        reader = _Reader(path)
+        spec = read_spec(path)
+        function, block = main_function(spec)
+        reader = _Reader(Weights(path))
         ops = tuple(reader.ops(block))
-        values = {output.name: _tensor(output) for op in _walk(block) for output in op.outputs}
+        values = {output.name: _tensor(output) for op in walk(block) for output in op.outputs}
         return Graph(
             format="coreml",
             ops=ops,
@@ -132,46 +115,35 @@ def read(path: Path) -> Graph:
             details={
                 "opset": function.opset,
                 "specification_version": spec.specificationVersion,
-                "tools": dict(sorted(spec.description.metadata.userDefined.items())),
+                "metadata": dict(sorted(spec.description.metadata.userDefined.items())),
             },
         )
     except Exception as error:
         raise ArtifactError(f"{path} is not a readable Core ML package: {first_line(error)}") from error
 
 
-def _walk(block: Any) -> Iterable[Any]:
-    for op in block.operations:
-        yield op
-        for inner in op.blocks:
-            yield from _walk(inner)
-
-
 def _tensor(value: Any) -> TensorInfo:
-    from coremltools.proto import MIL_pb2
-
-    kind = value.type.tensorType
-    if value.type.WhichOneof("type") != "tensorType":
+    kind = tensor_type(value.type)
+    if kind is None:
         return TensorInfo(value.name, (), "other", 1)
-    shape = tuple(d.constant.size if d.WhichOneof("dimension") == "constant" else None for d in kind.dimensions)
-    name = MIL_pb2.DataType.Name(kind.dataType)
-    return TensorInfo(value.name, shape, name.lower(), _ITEM_SIZES.get(name, 1))
+    dtype = np.dtype(kind.dtype.numpy)
+    return TensorInfo(value.name, kind.shape, dtype.name, dtype.itemsize)
 
 
 class _Reader:
     """Walks one program; knows its constants and checks the weight file that they point into."""
 
-    def __init__(self, package: Path) -> None:
-        self.package = package
-        self.blobs: dict[str, npt.NDArray[np.uint8]] = {}
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
         self.known: dict[str, TensorInfo] = {}
         self.constants: dict[str, Any] = {}
         self.parameters = 0
 
     def ops(self, block: Any) -> Iterable[Op]:
-        for op in _walk(block):
+        for op in walk(block):
             outputs = tuple(_tensor(value) for value in op.outputs)
             self.known.update({info.name: info for info in outputs})
-            if op.type == "const" or op.type.startswith("constexpr"):
+            if is_constant(op):
                 self._constant(op, outputs[0])
                 continue
             yield self._op(op, outputs)
@@ -181,30 +153,9 @@ class _Reader:
         self.constants[info.name] = value
         for literal in (*op.attributes.values(), *(a.value for i in op.inputs.values() for a in i.arguments)):
             if literal.WhichOneof("value") == "blobFileValue":
-                self.blob(literal)
+                self.weights.blob(literal)
         if "float" in info.dtype:
             self.parameters += info.size_bytes // info.itemsize
-
-    def blob(self, value: Any) -> npt.NDArray[np.uint8]:
-        """The bytes of a constant in the weight file: a 64-byte record of (sentinel, type, size, offset), then data."""
-        name = value.blobFileValue.fileName
-        if name not in self.blobs:
-            file = self.package / "Data/com.apple.CoreML" / name.removeprefix("@model_path/")
-            if not file.resolve().is_relative_to(self.package.resolve()):
-                raise ValueError(f"it names the weight file {name!r}, outside the package")
-            if not file.is_file():
-                raise ValueError(f"its weight file {name.removeprefix('@model_path/')} is missing")
-            self.blobs[name] = np.memmap(file, np.uint8, "r")
-        data, start = self.blobs[name], value.blobFileValue.offset
-        record = data[start : start + 64].tobytes()
-        if len(record) < 64:
-            raise ValueError("its weight file is cut")
-        sentinel, _, size, offset = struct.unpack_from("<IIQQ", record)
-        if sentinel != _BLOB_SENTINEL:
-            raise ValueError("its weight file is damaged")
-        if offset + size > len(data):
-            raise ValueError("its weight file is cut")
-        return data[offset : offset + size]
 
     def _op(self, op: Any, outputs: tuple[TensorInfo, ...]) -> Op:
         names = {key: [a.name for a in value.arguments if a.name] for key, value in op.inputs.items()}
@@ -247,5 +198,5 @@ class _Reader:
         value, info = self.constants.get(name), self.known[name]
         if value is None or value.WhichOneof("value") != "blobFileValue" or info.dtype not in ("float16", "float32"):
             return False
-        kernel = self.blob(value).view(info.dtype.replace("float", "f")[0] + str(info.itemsize))
+        kernel = self.weights.blob(value).view(info.dtype.replace("float", "f")[0] + str(info.itemsize))
         return is_one_hot(kernel.reshape([n or 1 for n in info.shape]), output_axis=int(kind == "conv_transpose"))

@@ -51,6 +51,7 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
             raise ConversionError("torch.onnx.export gave no program for this module")
         proto = program.model_proto
         _strip_paths(proto)
+        onnx.helper.set_model_props(proto, {**{p.key: p.value for p in proto.metadata_props}, **job.metadata})
         onnx.checker.check_model(proto, full_check=True)
         path.write_bytes(proto.SerializeToString(deterministic=True))
     except ConversionError:
@@ -107,7 +108,12 @@ def _graph(model: Any) -> Graph:
         inputs=tuple(known[v.name] for v in proto.input if v.name not in weights),
         outputs=tuple(known[v.name] for v in proto.output),
         parameters=sum(t.size_bytes // t.itemsize for n, t in known.items() if n in weights and "int64" not in t.dtype),
-        details={"opset": opsets.get("ai.onnx"), "opsets": opsets, "ir_version": model.ir_version},
+        details={
+            "opset": opsets.get("ai.onnx"),
+            "opsets": opsets,
+            "ir_version": model.ir_version,
+            "metadata": {entry.key: entry.value for entry in model.metadata_props},
+        },
     )
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, is_one_hot, matmul_macs
 from edgeattn.errors import ArtifactError, ConversionError
+from edgeattn.lowering import is_spatial_mean
 from export.formats import Job
 from export.quiet import quiet
 from export.source import first_line
@@ -29,16 +29,14 @@ _ITEM_SIZES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT64": 8, "
 
 
 class _SpatialMeans(TorchFunctionMode):
-    """Writes the mean over a map as one that keeps its axes: the converter puts a transpose before any other."""
+    """Writes the mean over a map channels-last, keeping its axes: the converter puts a transpose before any other."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.mean, Tensor.mean) and isinstance(args[0], Tensor) and args[0].dim() == 4:
-            dims = args[1] if len(args) > 1 else kwargs.get("dim")
-            extra = len(args) > 2 or set(kwargs) - {"dim", "keepdim"} or kwargs.get("keepdim")
-            if isinstance(dims, tuple | list) and sorted(d % 4 for d in dims) == [2, 3] and not extra:
-                return args[0].mean(dim=(2, 3), keepdim=True).flatten(1)
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if is_spatial_mean(func, args, kwargs):
+            return args[0].permute(0, 2, 3, 1).mean(dim=(1, 2), keepdim=True).reshape(result.shape)
+        return result
 
 
 class _Named(nn.Module):
@@ -67,10 +65,42 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
 
             wrapped = _Named(job.module, job.outputs).eval()
             litert_torch.convert(wrapped, (), dict(job.inputs)).export(str(path))
+        if job.metadata:
+            path.write_bytes(_with_metadata(path.read_bytes(), job.metadata))
     except Exception as error:
         path.unlink(missing_ok=True)
         raise ConversionError(f"litert-torch refuses the module: {_reason(error)}") from error
     return {"signature": "serving_default"}
+
+
+def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
+    """The same model with more entries in its metadata table, each in a buffer of its own."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model.metadata = list(model.metadata or [])
+    for name, text in sorted(metadata.items()):
+        entry, buffer = schema.MetadataT(), schema.BufferT()
+        entry.name, entry.buffer = name, len(model.buffers)
+        buffer.data = np.frombuffer(text.encode(), np.uint8)
+        model.metadata.append(entry)
+        model.buffers.append(buffer)
+    return pack(model, len(content))
+
+
+def pack(model: Any, size_bytes: int) -> bytes:
+    """The file of a ``ModelT``, which is about ``size_bytes`` long."""
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):  # type: ignore[misc]  # the package is not typed
+        """Keeps buffers at multiples of 16 bytes, as the schema asks; the generated Python code forgets it."""
+
+        def StartVector(self, size: int, number: int, alignment: int) -> int:  # noqa: N802  # flatbuffers' name
+            return int(super().StartVector(size, number, max(alignment, 16 if size == 1 else 1)))
+
+    builder = Builder(size_bytes + 4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def _reason(error: BaseException) -> str:
@@ -108,7 +138,11 @@ def read(path: Path) -> Graph:
             inputs=reader.edge(main, main.inputs, "inputs"),
             outputs=reader.edge(main, main.outputs, "outputs"),
             parameters=reader.parameters(),
-            details={"schema_version": model.version, "description": _text(model.description)},
+            details={
+                "schema_version": model.version,
+                "description": _text(model.description),
+                "metadata": {_text(m.name): reader.text(m.buffer) for m in model.metadata or []},
+            },
         )
     except Exception as error:
         raise ArtifactError(f"{path} is not a readable TFLite model: {first_line(error)}") from error
@@ -153,6 +187,13 @@ class _Reader:
         if buffer.offset > 1 and buffer.size:  # large models keep their weights behind the flatbuffer
             return self.content[buffer.offset : buffer.offset + buffer.size]
         return None
+
+    def text(self, buffer: int) -> str:
+        """A metadata entry, if it is text; else its size."""
+        data = self.model.buffers[buffer].data
+        content = b"" if data is None else bytes(bytearray(data))
+        printable = content.rstrip(b"\0").decode(errors="replace")
+        return printable if printable.isprintable() else f"{len(content)} bytes"
 
     def parameters(self) -> int:
         """Elements of all constant tensors that are no shapes or indices."""

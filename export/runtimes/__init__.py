@@ -2,16 +2,22 @@
 
 A runtime is a module with ``FORMAT``, ``EXTRA``, ``PACKAGES``, ``unavailable() -> reason or None``, ``version()`` and
 ``open(path, threads=1)``, a context manager whose value has ``signature`` and ``run(inputs) -> outputs`` (arrays).
+One that runs an artifact in several ways has ``VARIANTS``, and its ``open`` takes ``variant``, one of their names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from export.bundle import Tensor
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -38,6 +44,18 @@ class Session(Protocol):
     signature: Signature
 
     def run(self, inputs: Arrays) -> Arrays: ...
+
+
+def as_layout(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.generic]:
+    """A channels-first array as an artifact's input or output wants it."""
+    return np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if tensor.layout == "channels_last" else value
+
+
+def variants(name: str, runtime: ModuleType) -> dict[str, Callable[[Path], AbstractContextManager[Session]]]:
+    """The ways in which a runtime opens an artifact, by the names that a report gives them."""
+    if not hasattr(runtime, "VARIANTS"):
+        return {name: runtime.open}
+    return {f"{name} {variant}": partial(runtime.open, variant=variant) for variant in runtime.VARIANTS}
 
 
 def missing(runtime: ModuleType) -> str | None:

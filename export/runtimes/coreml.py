@@ -1,6 +1,8 @@
-"""Core ML itself, on macOS (not run on hardware by this project's own tests)."""
+"""Core ML itself, on macOS, once for each compute unit (not run on hardware by this project's own tests)."""
 
 import platform
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,8 @@ from export.source import first_line
 FORMAT = "coreml"
 EXTRA = "coreml"
 PACKAGES = ("coremltools",)
+# What an artifact is run on, as coremltools.ComputeUnit names it.
+VARIANTS = {"cpu": "CPU_ONLY", "cpu_gpu": "CPU_AND_GPU", "cpu_ne": "CPU_AND_NE", "all": "ALL"}
 
 
 def unavailable() -> str | None:
@@ -47,17 +51,20 @@ def _shape(array: Any) -> tuple[int | None, ...]:
 
 
 @contextmanager
-def open(path: Path, threads: int = 1) -> Iterator[_Session]:
-    """Load the package on all compute units; Core ML chooses its own threads.
+def open(path: Path, threads: int = 1, variant: str = "all") -> Iterator[_Session]:
+    """Load the package for the compute units ``variant``, a key of :data:`VARIANTS`; Core ML chooses its own threads.
 
     Raises:
         ArtifactError: Core ML refuses the package.
     """
-    try:
-        with quiet():
-            import coremltools as ct
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            # A copy: coremltools rewrites the manifest of a package that it loads, and a bundle's files are hashed.
+            copy = shutil.copytree(path, Path(scratch) / path.name)
+            with quiet():
+                import coremltools as ct
 
-            model = ct.models.MLModel(str(path))
-    except Exception as error:
-        raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
-    yield _Session(model)
+                model = ct.models.MLModel(str(copy), compute_units=ct.ComputeUnit[VARIANTS[variant]])
+        except Exception as error:
+            raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
+        yield _Session(model)

@@ -23,6 +23,9 @@ from edgeattn.records import Counts, Device, Origin
 from export import plugins
 from export.runtimes import Arrays
 
+# What the two runners, ``_worker.py`` and ``arm64/runner.c``, run.
+RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
+
 
 @dataclass(frozen=True)
 class Job:
@@ -61,11 +64,11 @@ class Measurement:
 
 
 class Connection(Protocol):
-    """A target that is reached: ``place`` names it in a report, ``formats`` is what it runs; ``warmup`` and ``runs``
-    are what suits it."""
+    """A target that is reached: ``place`` names it in a report, ``runtimes`` are its runtimes by the format that they
+    run; ``warmup`` and ``runs`` are what suits it."""
 
     place: str
-    formats: tuple[str, ...]
+    runtimes: Mapping[str, str]
     warmup: int
     runs: int
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeattn.errors import BadInputError, TargetError
 from edgeattn.records import Counts, Device, Origin
-from export.targets import Job, Measurement, _arm_setup, _folder
+from export.targets import RUNTIMES, Job, Measurement, _arm_setup, _folder
 
 ORIGIN: Origin = "emulated"
 SETTINGS = ("cpu",)
@@ -24,7 +24,7 @@ def setup(say: Callable[[str], None]) -> str:
 
 
 class _Emulated:
-    formats: tuple[str, ...] = ("onnx", "tflite")
+    runtimes: Mapping[str, str] = RUNTIMES
     # Counts repeat from the second run on.
     warmup, runs = 2, 3
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeattn.errors import BadInputError
 from edgeattn.records import Device, Origin
-from export.targets import Job, Measurement, _folder
+from export.targets import RUNTIMES, Job, Measurement, _folder
 
 ORIGIN: Origin = "host"
 SETTINGS: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ def unavailable() -> str | None:
 
 class _Host:
     place: str = "host"
-    formats: tuple[str, ...] = ("onnx", "tflite")
+    runtimes: Mapping[str, str] = RUNTIMES
     warmup, runs = 5, 50
 
     def __init__(self) -> None:

@@ -1,0 +1,60 @@
+"""Does it still answer the same? Pure functions over the logits of labelled inputs."""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+
+# The least share of answers that must be the reference's own, right or wrong.
+AGREEMENT: dict[str, float] = {
+    "fp32": 1.0,  # differs from the reference by rounding alone, far below the gap between two logits: loses nothing
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Top-1 of a candidate and of its reference over ``n`` labelled inputs, and how often both answer alike."""
+
+    passed: bool
+    reason: str
+    n: int
+    correct: int
+    reference_correct: int
+    agreeing: int
+
+
+def answers(logits: Array) -> npt.NDArray[np.int64]:
+    """The class [n] of the largest of each row of logits [n, classes]; -1, no class, if any of them is not finite."""
+    values = np.asarray(logits, np.float64)
+    return np.where(np.isfinite(values).all(axis=1), values.argmax(axis=1), -1)
+
+
+def score(*, reference: Array, candidate: Array, labels: Array, precision: str) -> Score:
+    """Judge the ``candidate``'s logits [n, classes] by how often they agree with those of the ``reference``.
+
+    Args:
+        labels: the true classes [n].
+        precision: a key of :data:`AGREEMENT`.
+    """
+    found, expected = answers(candidate), answers(reference)
+    agreeing = int(((found == expected) & (expected >= 0)).sum())
+    passed = agreeing >= AGREEMENT[precision] * len(labels)
+    return Score(
+        passed=passed,
+        reason="" if passed else f"{len(labels) - agreeing} of {len(labels)} answers are not the reference's",
+        n=len(labels),
+        correct=int((found == labels).sum()),
+        reference_correct=int((expected == labels).sum()),
+        agreeing=agreeing,
+    )
+
+
+def wilson(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a share, at 95 % for the default ``z`` (Wilson 1927)."""
+    share, weight = correct / n, z * z / n
+    middle = (share + weight / 2) / (1 + weight)
+    half = z * sqrt(share * (1 - share) / n + weight / n / 4) / (1 + weight)
+    return middle - half, middle + half

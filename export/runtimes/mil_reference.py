@@ -1,0 +1,103 @@
+"""Core ML's ML programs, executed op by op in PyTorch from the saved file: on any machine.
+
+It is the arithmetic of the program as it is written (``export.mil``), and not Apple's: none of Core ML's kernels,
+fusions, reduced precision or compute units.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeattn.errors import BadInputError
+from export.runtimes import Arrays, Signature
+
+if TYPE_CHECKING:
+    from export.mil.program import Program
+
+FORMAT = "coreml"
+EXTRA = "coreml"
+PACKAGES = ("coremltools",)
+
+
+def unavailable() -> str | None:
+    return None
+
+
+def version() -> str:
+    from importlib.metadata import version as installed
+
+    return f"torch {installed('torch')}"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One intermediate value: its name in the program, the op that gave it, itself in the program's own type."""
+
+    name: str
+    op: str
+    value: npt.NDArray[np.generic]
+
+
+class _Session:
+    def __init__(self, program: "Program") -> None:
+        self.program = program
+        self.signature = Signature({name: program.types[name].shape for name in program.inputs}, program.outputs)
+
+    def run(self, inputs: Arrays) -> Arrays:
+        return self.run_observed(inputs, None)
+
+    def run_observed(self, inputs: Arrays, see: Callable[[Observed], None] | None) -> Arrays:
+        """Run, and call ``see`` with every value of an op as it comes; nothing is kept for it.
+
+        Raises:
+            BadInputError: the inputs are not the program's.
+            ArtifactError: the program is not sound.
+        """
+        import torch
+
+        if not self.signature.accepts(inputs):
+            raise BadInputError(f"the program takes {self.signature.inputs}; give arrays of these names and shapes")
+        tensors = {}
+        for name in self.program.inputs:
+            kind = self.program.types[name]
+            if not np.can_cast(inputs[name].dtype, kind.dtype.numpy, "same_kind"):
+                raise BadInputError(f"input {name} is {inputs[name].dtype}, but the program takes {kind.dtype.name}")
+            tensors[name] = torch.tensor(inputs[name].astype(kind.dtype.numpy))
+
+        def report(step: Any, name: str, value: Any) -> None:
+            if see is not None:
+                see(Observed(name, step.op, self._array(name, value)))
+
+        results = self.program.run(tensors, report)
+        # Copies: an output may be a view of a constant.
+        return {name: self._array(name, value).copy() for name, value in results.items()}
+
+    def _array(self, name: str, value: Any) -> npt.NDArray[np.generic]:
+        array: npt.NDArray[np.generic] = value.numpy()
+        # Unsigned integers of 16 bits and more are carried in wider ones.
+        return array.astype(self.program.types[name].dtype.numpy, copy=False)
+
+
+@contextmanager
+def open(path: Path, threads: int = 1) -> Iterator[_Session]:
+    """Load ``path``; its weights are mapped and decoded once.
+
+    Raises:
+        ArtifactError: the package is damaged.
+        MissingError: the program has an op that is not known here.
+    """
+    import torch
+
+    from export.mil.program import load
+
+    program, before = load(path), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield _Session(program)
+    finally:
+        torch.set_num_threads(before)
