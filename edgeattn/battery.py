@@ -1,7 +1,7 @@
 """Inputs that a candidate is tried on: not one, but a battery, each case with its own way to go wrong.
 
 Pure functions of an example's shape and a seed. Where the range that a model expects of its input is known (an image
-of pixels from 0 to 1, say), every case stays inside it.
+of pixels from 0 to 1, say), every case stays inside it, but the two that try the arithmetic itself: tiny and large.
 """
 
 from collections.abc import Mapping
@@ -36,11 +36,11 @@ def cases(
         shape: of the input.
         dtype: of the input.
         seed: of the random ones.
-        limits: (lowest, highest) value that the model expects; without, scales are free and tiny and large ones join.
+        limits: (lowest, highest) value that the model expects; without, scales are free.
     """
     random = np.random.default_rng(seed)
     normal, uniform = random.standard_normal(shape), random.uniform(-1, 1, shape)
-    channels = 10 ** random.uniform(-3, 0 if limits else 3, (shape[1] if len(shape) > 1 else 1))
+    channels = 10 ** random.uniform(-3, 3, (shape[1] if len(shape) > 1 else 1))
     scale = channels.reshape(-1, *[1] * (len(shape) - 2)) if len(shape) > 1 else channels
     spot = np.zeros(shape)
     spot.reshape(prod(shape[:2]), -1)[:, prod(shape[2:]) // 2] = 1
@@ -53,18 +53,19 @@ def cases(
         "one_pixel": Case("0 but for one pixel, 1 in every channel", spot),
         "mixed_scale": Case(f"normal, each channel of its own scale, seed {seed}", normal * scale),
     }
-    if limits is None:
-        found["tiny"] = Case(f"normal times {TINY:g}, seed {seed}", normal * TINY)
-        found["large"] = Case(f"normal times {LARGE:g}, seed {seed}", normal * LARGE)
-        return {name: Case(case.about, case.values.astype(dtype)) for name, case in found.items()}
-    middle, half = (low + high) / 2, (high - low) / 2
-    return {
-        name: Case(
-            f"{case.about}; -1 to 1 taken to {low:g} to {high:g} and cut there",
-            np.clip(middle + half * case.values, low, high).astype(dtype),
-        )
-        for name, case in found.items()
-    }
+    if limits is not None:
+        middle, half = (low + high) / 2, (high - low) / 2
+        found = {
+            name: Case(
+                f"{case.about}; -1 to 1 taken to {low:g} to {high:g} and cut there",
+                np.clip(middle + half * case.values, low, high),
+            )
+            for name, case in found.items()
+        }
+    beyond = "" if limits is None else ", beyond what the model expects"
+    found["tiny"] = Case(f"normal times {TINY:g}, seed {seed}{beyond}", normal * TINY)
+    found["large"] = Case(f"normal times {LARGE:g}, seed {seed}{beyond}", normal * LARGE)
+    return {name: Case(case.about, case.values.astype(dtype)) for name, case in found.items()}
 
 
 def photograph(
