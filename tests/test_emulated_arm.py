@@ -2,7 +2,9 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -234,3 +236,20 @@ def test_the_pins_are_those_of_the_project() -> None:
     assert set(_arm_setup.PACKAGES) - {"apt", "dpkg"} <= listed
     litert = next(pin.partition("==")[2] for pin in pinned if pin.startswith("ai-edge-litert"))
     assert f'LITERT_VERSION "{litert}"' in _arm_setup._data("litert.h").read_text()
+
+
+def test_of_two_set_ups_at_once_one_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Path] = []
+
+    def build(folder: Path, say: Callable[[str], None]) -> None:
+        built.append(folder)
+        time.sleep(0.3)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(_arm_setup, "_missing_packages", lambda: None)
+    monkeypatch.setattr(_arm_setup, "_build", build)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda _: _arm_setup.build(), range(3)))
+    assert len(built) == 1
+    assert found[0] == found[1] == found[2] == _arm_setup.ready()
+    assert {p.name for p in found[0].folder.parent.iterdir()} == {"lock", found[0].folder.name}

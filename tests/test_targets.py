@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from export import bundle as bundles
 from export import plugins, targets
 from export.runtimes import Arrays
 from export.targets import Job, _folder
-from export.verify import golden_cases, inputs
+from export.verify import golden_cases, inputs, verify
 
 Command = Callable[..., Answer]
 HERE = Device("here", {})
@@ -199,3 +200,35 @@ def test_targets_are_found_by_their_names(edgeattn: Command) -> None:
     answer = edgeattn("setup", "host")
     assert answer.code == 2
     assert "host needs no set-up" in answer.err
+
+
+class Driver:
+    """A target whose first or last run is wrong, as some drivers' are."""
+
+    place, runtimes, warmup, runs = "driver", {"onnx": "onnxruntime"}, 0, 1
+
+    def __init__(self, wrong: str) -> None:
+        self.wrong = wrong
+
+    def run(self, job: Job) -> targets.Measurement:
+        with targets.connect("host", {}) as host:
+            seen = host.run(job)
+        broken = {name: value + 1 for name, value in seen.first.items()}
+        return replace(seen, **{self.wrong: broken})
+
+
+@pytest.mark.parametrize(("wrong", "passed"), [("first", True), ("last", False)])
+def test_a_driver_that_is_right_once_only(wrong: str, passed: bool, made_bundle: Path) -> None:
+    report = verify(bundles.load(made_bundle), connection=Driver(wrong))
+    assert report.passed is passed
+    assert any("gave other outputs in its last run than in its first" in warning for warning in report.warnings)
+
+
+def test_a_run_that_stops_in_parity_is_an_error(made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Driver, "run", lambda self, job: replace(_stopped(job), stopped="unplugged"))
+    with pytest.raises(TargetError, match=r"attention-fp32.onnx stopped on driver: unplugged"):
+        verify(bundles.load(made_bundle), connection=Driver("last"))
+
+
+def _stopped(job: Job) -> targets.Measurement:
+    return targets.Measurement("phone", HERE, "onnxruntime", "1", first=job.inputs, last={})

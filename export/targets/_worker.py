@@ -27,7 +27,7 @@ import numpy as np
 
 # Calls shorter than this many steps of the clock are timed several at once.
 CLOCK_STEPS = 20
-# Marks that the counting plugin of an emulator sees (native/counter.c), and no kernel minds.
+# Marks that the counting plugin of an emulator sees (arm64/counter.c), and no kernel minds.
 REGION_BEGIN, REGION_END = 0x51510001, 0x51510002
 
 
