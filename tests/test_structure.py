@@ -17,7 +17,7 @@ STOREYS = (
     ("export.plugins", "export.quiet", "export.hub", "export.bundle", "export.source"),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
-    ("export.inspection", "export.verify", "export.evaluate", "export.golden"),
+    ("export.inspection", "export.verify", "export.evaluate", "export.golden", "export.recording", "export.layers"),
     ("export.pipeline", "export.render"),
     ("export.cli",),
 )

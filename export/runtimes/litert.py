@@ -1,6 +1,6 @@
 """LiteRT: ai-edge-litert, or tflite-runtime where a board still has that. The Interpreter is the same."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeattn.errors import ArtifactError
 from export.quiet import quiet
-from export.runtimes import Arrays, Signature
+from export.runtimes import Arrays, Observed, Signature
 from export.source import first_line
 
 FORMAT = "tflite"
@@ -79,10 +79,32 @@ def partitions(path: Path) -> int:
     return sum(op["op_name"] == "DELEGATE" for op in _load(path, 1)._get_ops_details())
 
 
-def _load(path: Path, threads: int) -> Any:
+def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None:
+    """Run ``path`` once and show ``see`` every value, under its number and name in the file.
+
+    By the built-in kernels: XNNPACK keeps no values between the ops that it took.
+
+    Raises:
+        ArtifactError: LiteRT refuses the file.
+    """
+    interpreter = _load(
+        path,
+        1,
+        experimental_op_resolver_type=_module().OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    _Session(interpreter).run(inputs)
+    names = {d["index"]: d["name"] for d in interpreter.get_tensor_details()}
+    # Not a public call, as above.
+    for op in interpreter._get_ops_details():
+        for index in op["outputs"]:
+            see(Observed(f"{index} {names[index]}", op["op_name"], interpreter.get_tensor(index)))
+
+
+def _load(path: Path, threads: int, **options: Any) -> Any:
     try:
         with quiet():
-            interpreter = _module().Interpreter(str(path), num_threads=threads)
+            interpreter = _module().Interpreter(str(path), num_threads=threads, **options)
             interpreter.allocate_tensors()
     except Exception as error:
         raise ArtifactError(f"LiteRT refuses {path}: {first_line(error)}") from error
