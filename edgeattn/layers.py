@@ -5,7 +5,7 @@ float64, the oracle, and in float32, whose own error is the noise floor. The ten
 value is found by its elements, because no format keeps all of PyTorch's names.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeattn.parity import Array, Comparison, compare, relative_error
+
+Positions = npt.NDArray[np.integer]
 
 # Enough for stable statistics of a layer, little enough to keep hundreds of layers in a few megabytes.
 SAMPLE_MIN, SAMPLE_MAX = 512, 2048
@@ -42,7 +44,7 @@ class Layer:
     source: str
     inputs: tuple[int, ...]
     shape: tuple[int, ...]
-    positions: Array
+    positions: Positions
     oracle: Array
     reference: Array
 
@@ -55,7 +57,7 @@ class Match:
     order: str
 
 
-def sample(shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
+def sample(shape: tuple[int, ...]) -> Positions:
     """Positions in a flattened array of ``shape``; the same ones every time.
 
     Whichever axis the channels are, none is left out: the positions are a Latin hypercube, which visits each index
@@ -69,14 +71,14 @@ def sample(shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
     return np.unique(np.ravel_multi_index(axes, shape)).astype(np.int32)
 
 
-def placed(layer: Layer, order: str) -> Array:
+def placed(layer: Layer, order: str) -> Positions:
     """The sampled positions in a flattened array that holds the layer in ``order``."""
     if order == "same" or len(layer.shape) < 3:
         return layer.positions
     axes = list(range(len(layer.shape)))
     axes = [axes[0], *axes[2:], 1] if order == "channels_last" else [axes[0], axes[-1], *axes[1:-1]]
     places = np.unravel_index(layer.positions, layer.shape)
-    positions: Array = np.ravel_multi_index(tuple(places[a] for a in axes), tuple(layer.shape[a] for a in axes))
+    positions: Positions = np.ravel_multi_index(tuple(places[a] for a in axes), tuple(layer.shape[a] for a in axes))
     return positions
 
 
@@ -94,7 +96,7 @@ class Matcher:
     def __init__(self, layers: Sequence[Layer], precision: str) -> None:
         self._layers, self._precision = layers, precision
         self._best: dict[str, tuple[float, Match, bool]] = {}
-        self._by_size: dict[int, list[tuple[Layer, dict[str, Array]]]] = {}
+        self._by_size: dict[int, list[tuple[Layer, dict[str, Positions]]]] = {}
         for layer in layers:
             orders = {bytes(placed(layer, order)): order for order in reversed(ORDERS)}  # the first of equal ones
             places = {order: placed(layer, order) for order in orders.values()}
@@ -125,25 +127,48 @@ def outputs(layers: Sequence[Layer]) -> tuple[str, ...]:
     return tuple(layer.name for layer in layers if layer.op == "output")
 
 
-def unseen_before(layers: Sequence[Layer], name: str, seen: Mapping[str, object]) -> tuple[str, ...]:
-    """The layers that ``name`` is computed from with nothing in between that was seen: fused into it, for example."""
+@dataclass(frozen=True)
+class Sources:
+    """What a layer is computed from: the nearest layers that were seen, and those between that were not."""
+
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+
+def sources(layers: Sequence[Layer], name: str, seen: Container[str]) -> Sources:
+    """The :class:`Sources` of the layer ``name``, given the names of all that were seen."""
     numbers = {layer.name: i for i, layer in enumerate(layers)}
-
-    def walk(number: int) -> Iterator[int]:
-        for i in layers[number].inputs:
+    reached, ahead = set[int](), [numbers[name]]
+    while ahead:
+        for i in set(layers[ahead.pop()].inputs) - reached:
+            reached.add(i)
             if layers[i].name not in seen:
-                yield i
-                yield from walk(i)
+                ahead.append(i)
+    names = [layers[i].name for i in sorted(reached)]
+    return Sources(tuple(n for n in names if n in seen), tuple(n for n in names if n not in seen))
 
-    return tuple(layers[i].name for i in sorted(set(walk(numbers[name]))))
 
+def carried(layers: Sequence[Layer], over: Container[str], seen: Container[str]) -> frozenset[str]:
+    """Those of the layers ``over`` their limit that an output over its limit is computed from, by way of none that
+    is within it.
 
-def lost(layers: Sequence[Layer], matches: Mapping[str, object]) -> tuple[str, ...]:
-    """Where the values of an artifact that gives other outputs leave the module's: the layers that were not found
-    though all that they are computed from was, and that no found value stands behind on the way to such an output."""
+    The floor of a value of few elements is a matter of luck: the mean of a million values, summed in another order,
+    may be off by a thousand times PyTorch's error, and still be nothing beside the values that it is subtracted from.
+    """
     found: set[str] = set()
+    ahead = [name for name in outputs(layers) if name in over]
+    while ahead:
+        found.add(name := ahead.pop())
+        ahead += [n for n in sources(layers, name, seen).seen if n in over and n not in found]
+    return frozenset(found)
+
+
+def lost(layers: Sequence[Layer], matches: Container[str]) -> tuple[str, ...]:
+    """Where the values of an artifact that gives other outputs leave the module's: the layers that were not found
+    though all that they are computed from was, and from which no found value stands on the way to such an output."""
+    first: set[str] = set()
     for output in outputs(layers):
         if output not in matches:
-            path = {output, *unseen_before(layers, output, matches)}
-            found |= {n for n in path if not unseen_before(layers, n, matches)}
-    return tuple(layer.name for layer in layers if layer.name in found)
+            path = {output, *sources(layers, output, matches).unseen}
+            first |= {name for name in path if not sources(layers, name, matches).unseen}
+    return tuple(layer.name for layer in layers if layer.name in first)

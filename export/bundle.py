@@ -119,7 +119,8 @@ def load(folder: Path) -> Bundle:
         raise ArtifactError(f"{path} is damaged at {place}: {first['msg']}") from error
     bundle = Bundle(folder, manifest)
     held_out = () if manifest.evaluation is None else (manifest.evaluation,)
-    for file in (*manifest.golden.values(), *manifest.layers.values(), *held_out, *(artifact.file for artifact in manifest.artifacts)):
+    files = (*manifest.golden.values(), *manifest.layers.values(), *held_out)
+    for file in (*files, *(artifact.file for artifact in manifest.artifacts)):
         _check(bundle, file)
     return bundle
 

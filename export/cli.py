@@ -115,22 +115,39 @@ def inspect(
 
 @app.command()
 def parity(
-    bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")], json: Json = False
+    bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare the values inside too: where an error begins.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw the error by layer; implies --layers.")
+    ] = None,
+    json: Json = False,
 ) -> int:
     """Check every artifact of BUNDLE against the reference, in every runtime that is here.
 
-    Example: edgeattn parity b
+    Example: edgeattn parity b --layers
     """
     _wants(json)
     from export import bundle as bundles
+    from export import layers as inside
     from export import render, verify
 
+    if picture is not None:
+        inside.check_picture(picture)
     loaded = bundles.load(bundle)
     with _progress() as say:
         report = verify.verify(loaded, say)
+        found = inside.compare(loaded, say) if layers or picture else None
     verify.require_a_check(loaded, report)
-    _print({"passed": report.passed, **asdict(report)}, lambda: list(render.parity(report)))
-    return 0 if report.passed else 1
+    if found and picture:
+        inside.draw(found, loaded.manifest.model, picture)
+    passed = report.passed and (found is None or found.passed)
+    _print(
+        {"passed": passed, **asdict(report), **({"layers": asdict(found)} if found else {})},
+        lambda: [*render.parity(report), *(render.layers(found) if found else ())],
+    )
+    return 0 if passed else 1
 
 
 @app.command()

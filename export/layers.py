@@ -5,21 +5,27 @@ and ``layers/ARTIFACT.json``, where each of them is in an artifact: neither PyTo
 """
 
 import json
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
-from types import ModuleType
 
 from edgeattn import layers as pure
-from edgeattn.errors import ArtifactError, MissingError
+from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.layers import Layer, Match, Matcher
+from edgeattn.parity import LIMITS
+from edgeattn.report.depth import Curve
+from edgeattn.report.depth import draw as picture_of
 from export import plugins
 from export.bundle import Artifact, Bundle, File, describe
 from export.runtimes import Arrays, Observed, as_layout, missing
+from export.verify import NotRun
 
 FOLDER = "layers"
 CASE = "example"
+_HARMLESS = "no output shows it"
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Depth:
     """All layers of one artifact in one runtime, in its order of execution.
 
     Args:
-        first: the first layer that is over its limit.
+        first: the first layer that is over its limit, by an error that is carried on to an output.
         fused: layers that ``first`` is computed from and that no tensor holds, so that it may be theirs.
         lost: the layers from which on no value is found, where the outputs are not the module's.
         unseen: layers that no tensor of the artifact holds: fused, folded or composed by its converter.
@@ -56,6 +62,33 @@ class Depth:
     fused: tuple[str, ...]
     lost: tuple[str, ...]
     unseen: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Where the error begins, for people."""
+        about = f"{self.candidate} in {self.runtime}"
+        if self.first is not None:
+            found = f"{about}: the error begins at {_told(self.first)}."
+            if self.fused:
+                found += f" No tensor holds {', '.join(self.fused)}, which it is computed from: it may begin there."
+        elif self.lost:
+            found = f"{about}: the values are lost at {', '.join(self.lost)}: none is found from there to an output."
+        else:
+            found = f"{about}: no error begins inside."
+        number = len(self.unseen)
+        return found + (f" Not seen, being part of other ops: {number} of {number + len(self.rows)}." if number else "")
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Every artifact in every runtime that shows what is inside; what was not looked into, and why."""
+
+    depths: tuple[Depth, ...]
+    not_run: tuple[NotRun, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(depth.passed for depth in self.depths)
 
 
 def read(path: Path) -> tuple[Layer, ...]:
@@ -83,13 +116,13 @@ def read(path: Path) -> tuple[Layer, ...]:
         raise ArtifactError(f"{path} holds no layers: {error}; export the bundle again") from error
 
 
-def find(artifact: Artifact, layers: Sequence[Layer], inputs: Arrays, folder: Path) -> File | None:
+def find(artifact: Artifact, layers: Sequence[Layer], golden: Arrays, folder: Path) -> File | None:
     """Write where the artifact in ``folder`` holds each layer; None if no runtime here shows what is inside.
 
     Args:
         artifact: as it was just made.
         layers: of its lowered form.
-        inputs: the example input, channels-first.
+        golden: the case ``example``.
         folder: the bundle's.
     """
     for name in _runtimes(artifact.format):
@@ -98,9 +131,7 @@ def find(artifact: Artifact, layers: Sequence[Layer], inputs: Arrays, folder: Pa
             continue
         matcher = Matcher(layers, artifact.precision)
         try:
-            runtime.observe(
-                folder / artifact.file.path, _given(artifact, inputs), lambda seen: matcher.see(seen.name, seen.value)
-            )
+            runtime.observe(folder / artifact.file.path, _given(artifact, golden), partial(_show, matcher))
         except MissingError:
             continue
         path = folder / FOLDER / f"{artifact.file.path}.json"
@@ -109,11 +140,16 @@ def find(artifact: Artifact, layers: Sequence[Layer], inputs: Arrays, folder: Pa
     return None
 
 
-def compare(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> tuple[tuple[Depth, ...], dict[str, str]]:
-    """Compare the layers of every artifact in every runtime that shows them, and say why what was not compared.
+def _show(matcher: Matcher, seen: Observed) -> None:
+    matcher.see(seen.name, seen.value)
+
+
+def compare(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Layers:
+    """Compare the layers of every artifact in every runtime that shows them.
 
     Raises:
         ArtifactError: the bundle holds no layers, or a file of it cannot be read.
+        MissingError: no artifact could be looked into.
     """
     from safetensors.numpy import load_file
 
@@ -121,40 +157,38 @@ def compare(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> tupl
     if not manifest.layers:
         raise ArtifactError(f"{bundle.folder} holds no layers; export it again with this version of edgeattn")
     golden = load_file(bundle.path(manifest.golden[CASE]))
-    inputs = {t.name: golden[f"input/{t.name}"] for t in manifest.inputs}
-    found, not_run = [], {}
+    depths, not_run = [], []
     for artifact in manifest.artifacts:
         name = artifact.file.path
-        if name not in manifest.layers:
-            not_run[name] = "no runtime showed its values when the bundle was made; export it again where one is"
-            continue
         layers = read(bundle.path(manifest.layers[artifact.lowering]))
-        matches = _matches(bundle.path(manifest.layers[name]))
-        for runtime_name in _runtimes(artifact.format):
-            runtime = plugins.get("runtimes", runtime_name)
-            if reason := missing(runtime):
-                not_run[f"{name} in {runtime_name}"] = reason
-                continue
-            say(f"layers of {name} in {runtime_name}")
-            try:
-                rows = _rows(bundle.path(artifact.file), artifact, layers, matches, inputs, runtime)
-            except MissingError as error:
-                not_run[f"{name} in {runtime_name}"] = str(error)
-            else:
-                found.append(_depth(name, runtime_name, layers, matches, rows))
-    if not found:
-        raise MissingError(f"no artifact's layers could be seen here: {'; '.join(not_run.values())}")
-    return tuple(found), not_run
+        for runtime in _runtimes(artifact.format):
+            reason = missing(plugins.get("runtimes", runtime))
+            if name not in manifest.layers:
+                reason = "no runtime showed its values when the bundle was made; export it again where one is"
+            if reason is None:
+                say(f"layers of {name} in {runtime}")
+                matches = _matches(bundle.path(manifest.layers[name]))
+                try:
+                    rows = _rows(bundle.path(artifact.file), artifact, layers, matches, golden, runtime)
+                except MissingError as error:  # the runtime is here, but not all that it needs to look inside
+                    reason = str(error)
+                else:
+                    depths.append(_depth(name, runtime, layers, matches, rows))
+            if reason is not None:
+                not_run.append(NotRun(name, runtime, reason))
+    if not depths:
+        raise MissingError(f"no artifact's layers could be seen here: {not_run[0].reason}")
+    return Layers(tuple(depths), tuple(not_run))
 
 
 def _runtimes(format_: str) -> list[str]:
     """The runtimes of a format that can show what is computed inside."""
     modules = {name: plugins.get("runtimes", name) for name in plugins.names("runtimes")}
-    return [name for name, m in modules.items() if m.FORMAT == format_ and hasattr(m, "observe")]
+    return [name for name, m in modules.items() if format_ == m.FORMAT and hasattr(m, "observe")]
 
 
-def _given(artifact: Artifact, inputs: Arrays) -> Arrays:
-    return {t.name: as_layout(inputs[t.name], t) for t in artifact.inputs}
+def _given(artifact: Artifact, golden: Arrays) -> Arrays:
+    return {t.name: as_layout(golden[f"input/{t.name}"], t) for t in artifact.inputs}
 
 
 def _matches(path: Path) -> dict[str, Match]:
@@ -169,8 +203,8 @@ def _rows(
     artifact: Artifact,
     layers: Sequence[Layer],
     matches: dict[str, Match],
-    inputs: Arrays,
-    runtime: ModuleType,
+    golden: Arrays,
+    runtime: str,
 ) -> list[LayerRow]:
     wanted: dict[str, list[Layer]] = {}
     for layer in layers:
@@ -195,15 +229,25 @@ def _rows(
                 )
             )
 
-    runtime.observe(path, _given(artifact, inputs), see)
+    plugins.get("runtimes", runtime).observe(path, _given(artifact, golden), see)
     if wanted:
         raise ArtifactError(f"{path} has no tensor {next(iter(wanted))!r} any more; export the bundle again")
     return rows
 
 
+def _told(row: LayerRow) -> str:
+    line = f", {row.source}" if row.source else ""
+    return f"{row.layer} ({row.op}{line}), in the artifact {row.artifact_op} {row.tensor}: {row.reason}"
+
+
 def _depth(
     candidate: str, runtime: str, layers: Sequence[Layer], matches: dict[str, Match], rows: Sequence[LayerRow]
 ) -> Depth:
+    over = pure.carried(layers, {row.layer for row in rows if not row.passed}, matches)
+    rows = [
+        row if row.passed or row.layer in over else replace(row, passed=True, reason=f"{row.reason}; {_HARMLESS}")
+        for row in rows
+    ]
     first = next((row for row in rows if not row.passed), None)
     lost = pure.lost(layers, matches)
     return Depth(
@@ -212,7 +256,39 @@ def _depth(
         first is None and not lost,
         tuple(rows),
         first,
-        () if first is None else pure.unseen_before(layers, first.layer, matches),
+        () if first is None else pure.sources(layers, first.layer, matches).unseen,
         lost,
         tuple(layer.name for layer in layers if layer.name not in matches),
     )
+
+
+def check_picture(path: Path) -> None:
+    """Refuse early, before any work, a picture that could not be written at the end.
+
+    Raises:
+        BadInputError: it is no .svg, or its folder does not exist.
+        MissingError: matplotlib is not installed.
+    """
+    if path.suffix != ".svg":
+        raise BadInputError(f"the picture is an SVG: name it something.svg, not {path}")
+    if not path.absolute().parent.is_dir() or path.is_dir():
+        raise BadInputError(f"{path} cannot be written: name a file in a folder that exists")
+    plugins.require("matplotlib", extra="report")
+
+
+def draw(found: Layers, model: str, path: Path) -> None:
+    """Write the error of each layer by depth, a line for each artifact and runtime, to ``path``."""
+    curves = []
+    for depth in found.depths:
+        first = None if depth.first is None else (depth.rows.index(depth.first), depth.first.layer)
+        units = tuple(row.max_noise_units for row in depth.rows)
+        curves.append(Curve(f"{depth.candidate}, {depth.runtime}", units, first))
+    picture = picture_of(curves, title=f"{model}: error by layer", limit=LIMITS["fp32"]["max"])
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(picture)
+        scratch.replace(path)
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -152,14 +152,14 @@ def _write_layers(
 ) -> dict[str, bundle.File]:
     (folder / layers.FOLDER).mkdir()
     files = {}
-    inputs = {name: x.detach().numpy() for name, x in source.inputs.items()}
+    given = {f"input/{name}": x.detach().numpy() for name, x in source.inputs.items()}
     for layout, lowering in lowerings.items():
         recorded = recording.record(lowering, exact[layout], source.inputs, list(source.outputs))
         path = folder / layers.FOLDER / f"{layout}.safetensors"
         recording.save(recorded, path)
         files[str(layout)] = bundle.describe(folder, path)
         for artifact in artifacts:
-            if artifact.lowering == layout and (file := layers.find(artifact, recorded, inputs, folder)):
+            if artifact.lowering == layout and (file := layers.find(artifact, recorded, given, folder)):
                 files[artifact.file.path] = file
     return files
 

@@ -1,15 +1,18 @@
 """Results as tables for people; nothing is decided here."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from edgeattn.accuracy import wilson
 from export.bundle import Bundle
 from export.evaluate import Accuracy
 from export.inspection import Inspection
-from export.verify import Report, Row
+from export.layers import LayerRow, Layers
+from export.verify import NotRun, Report, Row
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -66,11 +69,15 @@ def parity(report: Report) -> list[Table]:
     if report.accuracy:
         tables.append(_accuracy(report))
     if report.not_run:
-        left = _table("Not run", "artifact", "runtime", "reason")
-        for entry in report.not_run:
-            left.add_row(entry.candidate, entry.runtime, entry.reason)
-        tables.append(left)
+        tables.append(_not_run("Not run", report.not_run))
     return tables
+
+
+def _not_run(title: str, entries: Iterable[NotRun]) -> Table:
+    table = _table(title, "artifact", "runtime", "reason")
+    for entry in entries:
+        table.add_row(entry.candidate, entry.runtime, entry.reason)
+    return table
 
 
 def _accuracy(report: Report) -> Table:
@@ -90,8 +97,32 @@ def _accuracy(report: Report) -> Table:
     return table
 
 
-def _verdict(row: Row | Accuracy) -> str:
-    return "[green]same[/]" if row.passed else f"[red]DIFFERENT[/] {row.reason}"
+def _verdict(row: Row | Accuracy | LayerRow) -> str:
+    return f"[green]same[/] {row.reason}".rstrip() if row.passed else f"[red]DIFFERENT[/] {row.reason}"
+
+
+def layers(found: Layers) -> list[Any]:
+    """For each artifact and runtime the layers in order of execution, and where its error begins."""
+    shown: list[Any] = []
+    for depth in found.depths:
+        table = _table(
+            f"Layers of {depth.candidate} in {depth.runtime}",
+            *("layer", "op", "line", "op in the artifact", "max noise>r", "RMS noise>r", "verdict"),
+        )
+        for row in depth.rows:
+            table.add_row(
+                escape(row.layer),
+                row.op,
+                row.source.partition(" ")[0],
+                escape(f"{row.artifact_op} {row.tensor}"),
+                _number(row.max_noise_units, ".2f"),
+                _number(row.rms_noise_units, ".2f"),
+                _verdict(row),
+            )
+        shown += [table, escape(depth.sentence)]
+    if found.not_run:
+        shown.append(_not_run("Layers not compared", found.not_run))
+    return shown
 
 
 def inspection(found: Inspection) -> list[Table]:

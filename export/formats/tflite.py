@@ -75,14 +75,7 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
 
 def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
     """The same model with more entries in its metadata table, each in a buffer of its own."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
-
-    class Builder(flatbuffers.Builder):  # type: ignore[misc]  # the package is not typed
-        """Keeps buffers at multiples of 16 bytes, as the schema asks; the generated Python code forgets it."""
-
-        def StartVector(self, size: int, number: int, alignment: int) -> int:  # noqa: N802  # flatbuffers' name
-            return int(super().StartVector(size, number, max(alignment, 16 if size == 1 else 1)))
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     model.metadata = list(model.metadata or [])
@@ -92,7 +85,40 @@ def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
         buffer.data = np.frombuffer(text.encode(), np.uint8)
         model.metadata.append(entry)
         model.buffers.append(buffer)
-    builder = Builder(len(content) + 4096)
+    return _pack(model, len(content))
+
+
+def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
+    """The same model with every value of every op as an output, and the ops by the numbers of their tensors.
+
+    Raises:
+        ValueError: it keeps its weights behind the flatbuffer, or is none.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    if any(buffer.offset > 1 for buffer in model.buffers):
+        raise ValueError("its weights stand behind the flatbuffer, which cannot be written anew then")
+    graph, kinds = model.subgraphs[0], _enum_names(schema.BuiltinOperator)
+    ops = {}
+    for op in graph.operators or []:
+        code = model.operatorCodes[op.opcodeIndex]
+        ops.update(dict.fromkeys(map(int, op.outputs), kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]))
+    graph.outputs = np.array([*graph.outputs, *(i for i in ops if i not in graph.outputs)], np.int32)
+    return _pack(model, len(content)), ops
+
+
+def _pack(model: Any, size: int) -> bytes:
+    """The bytes of a model that takes about ``size`` of them."""
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):  # type: ignore[misc]  # the package is not typed
+        """Keeps buffers at multiples of 16 bytes, as the schema asks; the generated Python code forgets it."""
+
+        def StartVector(self, size: int, number: int, alignment: int) -> int:  # noqa: N802  # flatbuffers' name
+            return int(super().StartVector(size, number, max(alignment, 16 if size == 1 else 1)))
+
+    builder = Builder(size + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 

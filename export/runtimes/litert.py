@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ArtifactError
+from export.plugins import require
 from export.quiet import quiet
 from export.runtimes import Arrays, Observed, Signature
 from export.source import first_line
@@ -80,31 +81,38 @@ def partitions(path: Path) -> int:
 
 
 def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None:
-    """Run ``path`` once and show ``see`` every value, under its number and name in the file.
+    """Run a copy of ``path`` that gives every value as an output, and show ``see`` each, by its number and name.
 
-    By the built-in kernels: XNNPACK keeps no values between the ops that it took.
+    XNNPACK keeps nothing between the ops that it took, and the built-in kernels, which would, are not the ones that
+    are deployed: their mean over a large map is off by hundreds of noise units.
 
     Raises:
         ArtifactError: LiteRT refuses the file.
+        MissingError: ai-edge-litert or flatbuffers is not installed; tflite-runtime cannot write the copy.
     """
-    interpreter = _load(
-        path,
-        1,
-        experimental_op_resolver_type=_module().OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=True,
-    )
+    require("ai_edge_litert", "flatbuffers", extra=EXTRA)
+    from export.formats.tflite import with_all_outputs
+
+    _load(path, 1)  # the interpreter verifies the file; what rewrites it does not
+    try:
+        content, ops = with_all_outputs(path.read_bytes())
+    except ValueError as error:
+        raise ArtifactError(f"{path} cannot be looked into: {first_line(error)}") from error
+    interpreter = _load(path, 1, content)
     _Session(interpreter).run(inputs)
-    names = {d["index"]: d["name"] for d in interpreter.get_tensor_details()}
-    # Not a public call, as above.
-    for op in interpreter._get_ops_details():
-        for index in op["outputs"]:
-            see(Observed(f"{index} {names[index]}", op["op_name"], interpreter.get_tensor(index)))
+    # A name lists the modules of all ops that became one, by their classes: the innermost two of the first say enough.
+    names = {d["index"]: "/".join(d["name"].split(";")[0].split("/")[-2:]) for d in interpreter.get_tensor_details()}
+    for index, op in ops.items():
+        see(Observed(f"{index} {names[index]}", op, interpreter.get_tensor(index)))
 
 
-def _load(path: Path, threads: int, **options: Any) -> Any:
+def _load(path: Path, threads: int, content: bytes | None = None) -> Any:
+    """An interpreter of ``path``, or of ``content``, which was made of it."""
     try:
         with quiet():
-            interpreter = _module().Interpreter(str(path), num_threads=threads, **options)
+            interpreter = _module().Interpreter(
+                None if content else str(path), model_content=content, num_threads=threads
+            )
             interpreter.allocate_tensors()
     except Exception as error:
         raise ArtifactError(f"LiteRT refuses {path}: {first_line(error)}") from error
