@@ -61,7 +61,7 @@ def sample(shape: tuple[int, ...]) -> Positions:
     """Positions in a flattened array of ``shape``; the same ones every time.
 
     Whichever axis the channels are, none is left out: the positions are a Latin hypercube, which visits each index
-    of an axis equally often: at least 4 times up to a length of 512, at least once up to 2,048.
+    of an axis equally often, about 4 times up to a length of 512, at least once up to 2,048.
     """
     count = int(np.clip(4 * max(shape, default=1), SAMPLE_MIN, SAMPLE_MAX))
     if prod(shape) <= count:

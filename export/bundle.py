@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -55,7 +55,7 @@ class Manifest:
     """All that is known of a bundle. There is no time in it: the same export gives the same bytes.
 
     ``evaluation`` holds labelled inputs and the reference's logits, if the source had any. ``layers`` holds what the
-    lowered forms compute inside (by layout), and where the artifacts do (by their paths).
+    lowered forms compute inside (by layout), and where the artifacts do (by their paths); older bundles have none.
     """
 
     schema_version: int
@@ -71,7 +71,7 @@ class Manifest:
     tools: dict[str, str]
     parity: dict[str, Any]
     evaluation: File | None = None
-    layers: dict[str, File] = field(default_factory=dict)
+    layers: dict[str, File] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def load(folder: Path) -> Bundle:
         raise ArtifactError(f"{path} is damaged at {place}: {first['msg']}") from error
     bundle = Bundle(folder, manifest)
     held_out = () if manifest.evaluation is None else (manifest.evaluation,)
-    files = (*manifest.golden.values(), *manifest.layers.values(), *held_out)
+    files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *held_out)
     for file in (*files, *(artifact.file for artifact in manifest.artifacts)):
         _check(bundle, file)
     return bundle

@@ -131,17 +131,18 @@ def parity(
     _wants(json)
     from export import bundle as bundles
     from export import layers as inside
+    from export import picture as pictures
     from export import render, verify
 
     if picture is not None:
-        inside.check_picture(picture)
+        pictures.check(picture)
     loaded = bundles.load(bundle)
     with _progress() as say:
         report = verify.verify(loaded, say)
         found = inside.compare(loaded, say) if layers or picture else None
     verify.require_a_check(loaded, report)
     if found and picture:
-        inside.draw(found, loaded.manifest.model, picture)
+        pictures.draw(found, loaded.manifest.model, picture)
     passed = report.passed and (found is None or found.passed)
     _print(
         {"passed": passed, **asdict(report), **({"layers": asdict(found)} if found else {})},

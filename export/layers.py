@@ -5,7 +5,6 @@ and ``layers/ARTIFACT.json``, where each of them is in an artifact: neither PyTo
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,11 +12,8 @@ from math import isfinite
 from pathlib import Path
 
 from edgeattn import layers as pure
-from edgeattn.errors import ArtifactError, BadInputError, MissingError
+from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.layers import Layer, Match, Matcher
-from edgeattn.parity import LIMITS
-from edgeattn.report.depth import Curve
-from edgeattn.report.depth import draw as picture_of
 from export import plugins
 from export.bundle import Artifact, Bundle, File, describe
 from export.runtimes import Arrays, Observed, as_layout, missing
@@ -154,16 +150,18 @@ def compare(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Laye
     from safetensors.numpy import load_file
 
     manifest = bundle.manifest
-    if not manifest.layers:
+    if manifest.layers is None:
         raise ArtifactError(f"{bundle.folder} holds no layers; export it again with this version of edgeattn")
     golden = load_file(bundle.path(manifest.golden[CASE]))
     depths, not_run = [], []
     for artifact in manifest.artifacts:
         name = artifact.file.path
-        layers = read(bundle.path(manifest.layers[artifact.lowering]))
+        layers = read(bundle.path(manifest.layers[artifact.lowering])) if artifact.lowering in manifest.layers else ()
         for runtime in _runtimes(artifact.format):
             reason = missing(plugins.get("runtimes", runtime))
-            if name not in manifest.layers:
+            if not layers:
+                reason = "its module computes other steps in float64 than in float32, so that there is no oracle inside"
+            elif name not in manifest.layers:
                 reason = "no runtime showed its values when the bundle was made; export it again where one is"
             if reason is None:
                 say(f"layers of {name} in {runtime}")
@@ -260,35 +258,3 @@ def _depth(
         lost,
         tuple(layer.name for layer in layers if layer.name not in matches),
     )
-
-
-def check_picture(path: Path) -> None:
-    """Refuse early, before any work, a picture that could not be written at the end.
-
-    Raises:
-        BadInputError: it is no .svg, or its folder does not exist.
-        MissingError: matplotlib is not installed.
-    """
-    if path.suffix != ".svg":
-        raise BadInputError(f"the picture is an SVG: name it something.svg, not {path}")
-    if not path.absolute().parent.is_dir() or path.is_dir():
-        raise BadInputError(f"{path} cannot be written: name a file in a folder that exists")
-    plugins.require("matplotlib", extra="report")
-
-
-def draw(found: Layers, model: str, path: Path) -> None:
-    """Write the error of each layer by depth, a line for each artifact and runtime, to ``path``."""
-    curves = []
-    for depth in found.depths:
-        first = None if depth.first is None else (depth.rows.index(depth.first), depth.first.layer)
-        units = tuple(row.max_noise_units for row in depth.rows)
-        curves.append(Curve(f"{depth.candidate}, {depth.runtime}", units, first))
-    picture = picture_of(curves, title=f"{model}: error by layer", limit=LIMITS["fp32"]["max"])
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(picture)
-        scratch.replace(path)
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        scratch.unlink(missing_ok=True)

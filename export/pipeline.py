@@ -155,6 +155,8 @@ def _write_layers(
     given = {f"input/{name}": x.detach().numpy() for name, x in source.inputs.items()}
     for layout, lowering in lowerings.items():
         recorded = recording.record(lowering, exact[layout], source.inputs, list(source.outputs))
+        if not recorded:
+            continue
         path = folder / layers.FOLDER / f"{layout}.safetensors"
         recording.save(recorded, path)
         files[str(layout)] = bundle.describe(folder, path)

@@ -9,28 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from edgeattn.errors import BadInputError
-from edgeattn.layers import Layer, sample
+from edgeattn.layers import Layer, Positions, sample
 from edgeattn.lowering import Lowering, to_channels_last
-from export.source import first_line, run
+from export.source import run
 
 _CODE_CHARS = 100
 _TORCH = str(Path(torch.__file__).parent)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Value:
+    """A layer in one precision, the sampled elements in float64 whatever that is."""
+
     name: str
     op: str
     source: str
     inputs: tuple[int, ...]
     shape: tuple[int, ...]
-    positions: Any
-    elements: Any
+    positions: Positions
+    elements: npt.NDArray[np.float64]
 
 
 class _Recorder(TorchFunctionMode):
@@ -66,19 +68,19 @@ class _Recorder(TorchFunctionMode):
         again = 1
         while (unique := name if again == 1 else f"{name} #{again}") in self.values:
             again += 1
-        array = value.detach().numpy()
-        positions = sample(array.shape)
-        elements = np.ascontiguousarray(array).reshape(-1)[positions]
+        shape = tuple(value.shape)
+        positions = sample(shape)
+        elements = value.detach().reshape(-1)[torch.from_numpy(positions)].double().numpy()
         source = "" if op == "output" else _source()
         self._number[value.untyped_storage().data_ptr()] = len(self.values)
         self._held.append(value)
-        self.values[unique] = _Value(unique, op, source, tuple(sorted(set(inputs))), array.shape, positions, elements)
+        self.values[unique] = _Value(unique, op, source, tuple(sorted(set(inputs))), shape, positions, elements)
 
     def _names(self, func: Any) -> tuple[str, str]:
         path, module = self.running[-1]
         function = func.__name__.strip("_")
         if type(module).__module__.startswith("torch.nn.") and not any(module.children()):
-            return path, type(module).__name__
+            return path or type(module).__name__, type(module).__name__
         return f"{path}.{function}()".removeprefix("."), function
 
 
@@ -95,7 +97,7 @@ def _source() -> str:
     return f"{Path(file).name}:{frame.f_lineno} {linecache.getline(file, frame.f_lineno).strip()[:_CODE_CHARS]}"
 
 
-def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> dict[str, _Value]:
+def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[_Value, ...]:
     recorder = _Recorder()
 
     def watch(path: str, part: nn.Module) -> list[Any]:
@@ -116,7 +118,7 @@ def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[st
             handle.remove()
     for name, value in zip(outputs, results, strict=True):
         recorder.output(name, value)
-    return recorder.values
+    return tuple(recorder.values.values())
 
 
 def record(lowering: Lowering, exact: Lowering, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[Layer, ...]:
@@ -128,22 +130,19 @@ def record(lowering: Lowering, exact: Lowering, inputs: dict[str, Tensor], outpu
         inputs: the example input, channels-first.
         outputs: the names of the outputs.
 
-    Raises:
-        BadInputError: the module fails, or computes other things in float64.
+    Returns:
+        Nothing if the module computes other steps in float64, so that there is no oracle for them.
     """
     if lowering.edge_layout == "channels_last":
         inputs = {name: to_channels_last(x) for name, x in inputs.items()}
     double = {name: x.double() if x.is_floating_point() else x for name, x in inputs.items()}
-    try:
-        single = _recorded(lowering.module, inputs, outputs)
-        truth = _recorded(exact.module, double, outputs)
-    except Exception as error:
-        raise BadInputError(f"the lowered module fails when its layers are recorded: {first_line(error)}") from error
-    if [(v.name, v.shape) for v in single.values()] != [(v.name, v.shape) for v in truth.values()]:
-        raise BadInputError("the module does not compute the same steps in float64 as in float32")
+    single = _recorded(lowering.module, inputs, outputs)
+    truth = _recorded(exact.module, double, outputs)
+    if [(v.name, v.shape) for v in single] != [(v.name, v.shape) for v in truth]:
+        return ()
     return tuple(
-        Layer(v.name, v.op, v.source, v.inputs, v.shape, v.positions, truth[v.name].elements, v.elements)
-        for v in single.values()
+        Layer(v.name, v.op, v.source, v.inputs, v.shape, v.positions, exact.elements, v.elements.astype(np.float32))
+        for v, exact in zip(single, truth, strict=True)
     )
 
 

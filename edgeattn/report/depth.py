@@ -49,14 +49,20 @@ def draw(curves: Sequence[Curve], *, title: str, limit: float) -> str:
         for i, curve in enumerate(curves):
             heights = [float("nan") if n is None else max(n, _LEAST) for n in curve.noise_units]
             style = _STYLES[i % len(_STYLES)]
-            (line,) = axes.plot(range(1, len(heights) + 1), heights, style, lw=1.2, label=curve.label)
+            # In percent: the formats do not have the same number of layers.
+            depths = [100 * (n + 1) / len(heights) for n in range(len(heights))]
+            (line,) = axes.plot(depths, heights, style, lw=1.2, label=curve.label)
             if curve.first is not None:
                 at, name = curve.first
                 height = heights[at] if heights[at] == heights[at] else limit
-                axes.plot([at + 1], [height], "o", color=line.get_color())
-                axes.annotate(name, (at + 1, height), xytext=(4, 4), textcoords="offset points")
+                axes.plot([depths[at]], [height], "o", color=line.get_color())
+                axes.annotate(name, (depths[at], height), xytext=(4, 4), textcoords="offset points")
         axes.axhline(limit, color="0.3", lw=0.8, label=f"limit, {limit:g}")
-        axes.set(yscale="log", xlabel="layer, in order of execution", ylabel="largest error, times the noise floor")
+        axes.set(
+            yscale="log",
+            xlabel="depth, % of the layers in order of execution",
+            ylabel="largest error, times the noise floor",
+        )
         axes.set_title(title)
         axes.grid(axis="y", lw=0.3)
         axes.legend()

@@ -1,5 +1,6 @@
 """LiteRT: ai-edge-litert, or tflite-runtime where a board still has that. The Interpreter is the same."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -100,8 +101,9 @@ def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None
         raise ArtifactError(f"{path} cannot be looked into: {first_line(error)}") from error
     interpreter = _load(path, 1, content)
     _Session(interpreter).run(inputs)
-    # A name lists the modules of all ops that became one, by their classes: the innermost two of the first say enough.
-    names = {d["index"]: "/".join(d["name"].split(";")[0].split("/")[-2:]) for d in interpreter.get_tensor_details()}
+    # The converter's names list the classes and parts on the way to each op that went into one, with their packages:
+    # the innermost part of the first says enough.
+    names = {d["index"]: re.split(r"[/.]", d["name"].split(";")[0])[-1] for d in interpreter.get_tensor_details()}
     for index, op in ops.items():
         see(Observed(f"{index} {names[index]}", op, interpreter.get_tensor(index)))
 
