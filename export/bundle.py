@@ -6,15 +6,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgeattn.change import Change
 from edgeattn.errors import ArtifactError, BadInputError
 
-# History: 1, the first.
-SCHEMA = 1
+# History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers.
+SCHEMA = 2
 MANIFEST = "manifest.json"
 
 
@@ -54,6 +54,7 @@ class Artifact:
 class Manifest:
     """All that is known of a bundle. There is no time in it: the same export gives the same bytes.
 
+    ``cases`` says what each golden case is, ``cases_omitted`` why the model cannot have one of the battery's.
     ``evaluation`` holds labelled inputs and the reference's logits, if the source had any. ``layers`` holds what the
     lowered forms compute inside (by layout), and where the artifacts do (by their paths); older bundles have none.
     """
@@ -71,6 +72,8 @@ class Manifest:
     tools: dict[str, str]
     parity: dict[str, Any]
     evaluation: File | None = None
+    cases: dict[str, str] = field(default_factory=dict)
+    cases_omitted: dict[str, str] = field(default_factory=dict)
     layers: dict[str, File] | None = None
 
 
@@ -109,8 +112,8 @@ def load(folder: Path) -> Bundle:
         version = content["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} is not a manifest of edgeattn; export the bundle again") from error
-    if version != SCHEMA:
-        raise ArtifactError(f"{path} has schema {version!r}, and this edgeattn reads {SCHEMA}; update edgeattn")
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA:
+        raise ArtifactError(f"{path} has schema {version!r}, and this edgeattn reads 1 to {SCHEMA}; update edgeattn")
     try:
         manifest = TypeAdapter(Manifest).validate_json(path.read_bytes())
     except ValidationError as error:

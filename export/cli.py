@@ -116,6 +116,9 @@ def inspect(
 @app.command()
 def parity(
     bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Damage copies of the artifacts: would parity have noticed?")
+    ] = False,
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare the values inside too: where an error begins.")
     ] = False,
@@ -132,11 +135,21 @@ def parity(
     from export import bundle as bundles
     from export import layers as inside
     from export import picture as pictures
-    from export import render, verify
+    from export import render, selftest, verify
 
+    if self_test and (layers or picture):
+        raise typer.BadParameter("give --self-test, or --layers and --picture, not both")
     if picture is not None:
         pictures.check(picture)
     loaded = bundles.load(bundle)
+    if self_test:
+        with _progress() as say:
+            tested = selftest.self_test(loaded, say)
+        _print(
+            {"passed": tested.passed, "kill_rates": tested.kill_rates, **asdict(tested)},
+            lambda: render.self_test(tested),
+        )
+        return 0 if tested.passed else 1
     with _progress() as say:
         report = verify.verify(loaded, say)
         found = inside.compare(loaded, say) if layers or picture else None

@@ -6,7 +6,6 @@ FORM ``reference`` or ``lowered.LAYOUT``. All are channels-first, whatever the l
 
 import copy
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,33 +14,9 @@ from torch import Tensor, nn
 from edgeattn.errors import BadInputError
 from edgeattn.lowering import Layout, Lowering, lower, to_channels_first, to_channels_last
 from export.runtimes import Arrays
-from export.source import Source, first_line, read_weights, run
+from export.source import Source, first_line, run
 
 PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64}
-
-
-def inputs(source: Source, files: list[Path], *, dynamic_batch: bool) -> dict[str, dict[str, Tensor]]:
-    """The inputs of every case: the example, the user's files by their names, a batch of two if that is free."""
-    cases = {"example": source.inputs}
-    for file in files:
-        cases[file.stem] = _read(file, source)
-    if dynamic_batch:
-        cases["batch_of_two"] = {n: torch.cat([x, -x.flip(-1)]) for n, x in source.inputs.items()}
-    return cases
-
-
-def _read(file: Path, source: Source) -> dict[str, Tensor]:
-    tensors = read_weights(file)
-    if tensors.keys() != source.inputs.keys():
-        raise BadInputError(f"{file} must hold the inputs {', '.join(source.inputs)}, not {', '.join(tensors)}")
-    for name, example in source.inputs.items():
-        if tensors[name].shape != example.shape:
-            raise BadInputError(
-                f"{name} in {file} has shape {list(tensors[name].shape)}, not the model's {list(example.shape)}"
-            )
-        if example.is_floating_point() and not bool(torch.isfinite(tensors[name]).all()):
-            raise BadInputError(f"{name} in {file} has NaN or infinite values")
-    return {name: tensors[name].to(example.dtype) for name, example in source.inputs.items()}
 
 
 def exact(source: Source, layouts: Iterable[Layout]) -> dict[Layout, Lowering]:
@@ -63,7 +38,8 @@ def case(
     given: dict[str, Tensor],
 ) -> Arrays:
     """One case, computed; ``exact`` are the lowered forms in float64."""
-    result: Arrays = {f"input/{name}": value.detach().numpy() for name, value in given.items()}
+    # Contiguous: safetensors saves the memory as it lies.
+    result: Arrays = {f"input/{name}": value.detach().contiguous().numpy() for name, value in given.items()}
     reference = Lowering(source.module, (), "channels_first")
     forms = [("reference", "fp32", reference), ("reference", "fp64", reference)]
     forms += [(f"lowered.{layout}", "fp32", form) for layout, form in lowerings.items()]

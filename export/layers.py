@@ -47,7 +47,7 @@ class Depth:
         first: the first layer that is over its limit, by an error that is carried on to an output.
         fused: layers that ``first`` is computed from and that no tensor holds, so that it may be theirs.
         lost: the layers from which on no value is found, where the outputs are not the module's.
-        unseen: layers that no tensor of the artifact holds: fused, folded or composed by its converter.
+        unseen: layers that no tensor of the artifact holds within their noise: mostly, its converter fused them.
     """
 
     candidate: str
@@ -72,7 +72,7 @@ class Depth:
         else:
             found = f"{about}: no error begins inside."
         number = len(self.unseen)
-        return found + (f" Not seen, being part of other ops: {number} of {number + len(self.rows)}." if number else "")
+        return found + (f" Not found in it: {number} of {number + len(self.rows)} layers." if number else "")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from edgeattn import __version__
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower, to_channels_last
-from export import bundle, golden, layers, plugins, recording
+from export import bundle, cases, golden, layers, plugins, recording
 from export.formats import Job
 from export.source import Source, run
 from export.verify import Report, verify
@@ -85,7 +85,8 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
     with bundle.writing(out, force=options.force) as folder:
         say("reference outputs in float64 and float32")
         exact = golden.exact(source, lowerings)
-        files = _write_golden(source, lowerings, exact, options, folder)
+        chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
+        files = _write_golden(source, lowerings, exact, chosen, folder)
         evaluation = _write_evaluation(source, folder)
         artifacts, refused = [], {}
         for name in names:
@@ -116,6 +117,8 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
             parity={},
             evaluation=evaluation,
             layers=inside,
+            cases={name: case.about for name, case in chosen.items()},
+            cases_omitted=omitted,
         )
         report = verify(bundle.Bundle(folder, manifest), say)
         parity = {"passed": report.passed, **asdict(report), "refused": refused}
@@ -128,17 +131,16 @@ def _write_golden(
     source: Source,
     lowerings: dict[Layout, Lowering],
     exact: dict[Layout, Lowering],
-    options: Options,
+    chosen: dict[str, cases.Case],
     folder: Path,
 ) -> dict[str, bundle.File]:
     from safetensors.numpy import save_file
 
     (folder / "golden").mkdir()
     files = {}
-    cases = golden.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
-    for name, given in cases.items():
+    for name, case in chosen.items():
         path = folder / "golden" / f"{name}.safetensors"
-        save_file(golden.case(source, lowerings, exact, given), path)
+        save_file(golden.case(source, lowerings, exact, case.inputs), path)
         files[name] = bundle.describe(folder, path)
     return files
 

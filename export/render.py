@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from math import inf
 from typing import Any
 
 from rich.markup import escape
@@ -12,6 +13,7 @@ from export.bundle import Bundle
 from export.evaluate import Accuracy
 from export.inspection import Inspection
 from export.layers import LayerRow, Layers
+from export.selftest import SelfTest
 from export.verify import NotRun, Report, Row
 
 
@@ -47,37 +49,78 @@ def lowering(bundle: Bundle) -> Table:
     return table
 
 
-def parity(report: Report) -> list[Table]:
-    """The two hops, the accuracy if there are labelled inputs, and what was not run."""
-    columns = ("case", "output", "max noise>r", "RMS noise>r", "max abs>r", "SQNR dB>r", "verdict")
-    one = _table("Hop 1: reference to lowered form, PyTorch", "layout", *columns[:2], "fp64 error>r", *columns[2:])
+def parity(report: Report) -> list[Any]:
+    """The two hops with the worst case of each candidate, accuracy, what was not run, and warnings."""
+    columns = ("output", "cases>r", "worst case", "max noise>r", "RMS noise>r", "max abs>r", "SQNR dB>r", "verdict")
+    one = _table("Hop 1: reference to lowered form, PyTorch", "layout", "fp64 error>r", *columns)
     two = _table("Hop 2: lowered form to artifact", "artifact", "runtime", *columns)
-    for row in report.rows:
-        numbers = (
+    for rows in _alike(report.rows):
+        row = max(rows, key=_badness)
+        failed = sum(not r.passed for r in rows)
+        cells = (
+            row.output,
+            str(len(rows)),
+            row.case,
             _number(row.max_noise_units, ".2f"),
             _number(row.rms_noise_units, ".2f"),
             _number(row.max_abs, ".1e"),
             _number(row.sqnr_db, ".1f"),
-            _verdict(row),
+            _verdict(row) + (f" (in {failed} cases)" if failed > 1 else ""),
         )
         if row.hop == "lowering":
-            error = _number(row.exact_relative_error, ".0e")
-            one.add_row(row.candidate, row.case, row.output, error, *numbers)
+            errors = [r.exact_relative_error for r in rows if r.exact_relative_error is not None]
+            one.add_row(row.candidate, _number(max(errors, default=None), ".0e"), *cells)
         else:
-            two.add_row(row.candidate, row.runtime, row.case, row.output, *numbers)
-    tables = [one, two]
+            two.add_row(row.candidate, row.runtime, *cells)
+    tables: list[Any] = [one, two]
     if report.accuracy:
         tables.append(_accuracy(report))
-    if report.not_run:
-        tables.append(_not_run("Not run", report.not_run))
-    return tables
+    warnings = (f"[yellow]Warning:[/] {warning}" for warning in report.warnings)
+    return [*tables, *_not_run("Not run", report.not_run), *warnings]
 
 
-def _not_run(title: str, entries: Iterable[NotRun]) -> Table:
+def _alike(rows: Iterable[Row]) -> list[list[Row]]:
+    """The cases of one candidate, runtime and output together, in order."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.hop, row.candidate, row.runtime, row.output), []).append(row)
+    return list(groups.values())
+
+
+def _badness(row: Row) -> tuple[bool, float]:
+    return not row.passed, inf if row.max_noise_units is None else row.max_noise_units
+
+
+def self_test(found: SelfTest) -> list[Table]:
+    """Every mutant by artifact and runtime, the kill rate by format, and what was not run."""
+    tables = []
+    for candidate, runtime in dict.fromkeys((t.candidate, t.runtime) for t in found.trials):
+        columns = ("mutation", "place", "verdict", "noise>r", "killed by", "reason")
+        table = _table(f"Damaged copies of {candidate}, in {runtime}", *columns)
+        for trial in (t for t in found.trials if (t.candidate, t.runtime) == (candidate, runtime)):
+            judgement = trial.judgement
+            table.add_row(
+                trial.mutation,
+                trial.place,
+                f"[{'red' if judgement.verdict == 'survived' else 'green'}]{judgement.verdict}[/]",
+                _number(judgement.noise_units, ".3g"),
+                judgement.case or "-",
+                "" if judgement.verdict == "killed" else judgement.reason,
+            )
+        tables.append(table)
+    rates = _table("Kill rate", "format", "killed>r", "refused>r", "survived>r", "rate>r", "equivalent, not counted>r")
+    for name, rate in found.kill_rates.items():
+        number = Counter(t.judgement.verdict for t in found.trials if t.format == name)
+        counts = [str(number[verdict]) for verdict in ("killed", "refused", "survived")]
+        rates.add_row(name, *counts, f"{rate:.1%}", str(number["equivalent"]))
+    return [*tables, rates, *_not_run("Not run", found.not_run)]
+
+
+def _not_run(title: str, entries: tuple[NotRun, ...]) -> list[Table]:
     table = _table(title, "artifact", "runtime", "reason")
     for entry in entries:
         table.add_row(entry.candidate, entry.runtime, entry.reason)
-    return table
+    return [table] if entries else []
 
 
 def _accuracy(report: Report) -> Table:
@@ -120,9 +163,7 @@ def layers(found: Layers) -> list[Any]:
                 _verdict(row),
             )
         shown += [table, escape(depth.sentence)]
-    if found.not_run:
-        shown.append(_not_run("Layers not compared", found.not_run))
-    return shown
+    return [*shown, *_not_run("Layers not compared", found.not_run)]
 
 
 def inspection(found: Inspection) -> list[Table]:

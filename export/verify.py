@@ -1,16 +1,22 @@
 """Parity of a bundle, in two hops: reference to lowered form, lowered form to artifact in its runtime."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 
+import numpy as np
+
+from edgeattn.battery import depends
 from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.parity import EXACT_LIMIT, Comparison, compare, relative_error
 from export import plugins
 from export.bundle import Artifact, Bundle
 from export.evaluate import Accuracy, evaluate
 from export.runtimes import Arrays, Session, Signature, as_layout, missing, variants
+
+# The case with a batch of two, for artifacts whose batch size is free.
+BATCH_OF_TWO = "batch_of_two"
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Report:
     not_run: tuple[NotRun, ...]
     runtimes: dict[str, str]
     accuracy: tuple[Accuracy, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -66,9 +73,6 @@ class _Found:
     versions: dict[str, str] = field(default_factory=dict)
     accuracy: list[Accuracy] = field(default_factory=list)
 
-    def report(self) -> Report:
-        return Report(tuple(self.rows), tuple(self.not_run), self.versions, tuple(self.accuracy))
-
 
 def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Report:
     """Check every artifact of ``bundle`` in every runtime that is here.
@@ -76,7 +80,7 @@ def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Repor
     Raises:
         ArtifactError: a file of the bundle cannot be read, or has another signature than the manifest says.
     """
-    cases = {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
+    cases = golden_cases(bundle)
     held_out = _golden(bundle.path(bundle.manifest.evaluation)) if bundle.manifest.evaluation else None
     found = _Found(rows=_hop_one(bundle, cases))
     for artifact in bundle.manifest.artifacts:
@@ -97,7 +101,17 @@ def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Repor
                     found.not_run.append(NotRun(artifact.file.path, label, str(error)))
                 else:
                     found.versions[label] = runtime.version()
-    return found.report()
+    warnings = tuple(_warnings(bundle, cases))
+    return Report(tuple(found.rows), tuple(found.not_run), found.versions, tuple(found.accuracy), warnings)
+
+
+def _warnings(bundle: Bundle, cases: dict[str, Arrays]) -> Iterator[str]:
+    for output in bundle.manifest.outputs:
+        if not depends([golden[f"reference.fp64/{output.name}"] for golden in cases.values()]):
+            yield (
+                f"output {output.name} does not depend on the input (or is too small to tell): that it is the same "
+                "proves nothing; give weights with which the model works"
+            )
 
 
 def _check(
@@ -105,14 +119,37 @@ def _check(
 ) -> None:
     """The second hop of one artifact in one runtime."""
     _check_signature(artifact, session.signature)
+    runs = 0
     for case, golden in cases.items():
-        given = {t.name: as_layout(golden[f"input/{t.name}"], t) for t in artifact.inputs}
-        if session.signature.accepts(given):
-            found.rows += _hop_two(artifact, label, case, golden, session, given)
-        else:
+        given = _inputs(artifact, golden)
+        if not session.signature.accepts(given):
             found.not_run.append(NotRun(artifact.file.path, label, f"case {case} is of another shape"))
+            continue
+        found.rows += _hop_two(artifact, label, case, golden, session.run(given))
+        runs += 1
+        halves = [{name: x[i : i + 1] for name, x in given.items()} for i in range(2)]
+        if case == BATCH_OF_TWO and all(map(session.signature.accepts, halves)):
+            one, two = map(session.run, halves)
+            joined = {name: np.concatenate([one[name], two[name]]) for name in one}
+            found.rows += _hop_two(artifact, label, f"{case}, by halves", golden, joined)
+    first, golden = next(iter(cases.items()))
+    if runs > 1 and session.signature.accepts(given := _inputs(artifact, golden)):
+        # State that leaks from run to run has been seen on phones: the first case once more, after all others.
+        found.rows += _hop_two(artifact, label, f"{first}, again after {runs} runs", golden, session.run(given))
     if held_out:
         found.accuracy.append(evaluate(artifact, label, session, held_out))
+
+
+def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: dict[str, Arrays]) -> list[Row]:
+    """The second hop alone, of a file that stands for ``artifact`` and is opened as ``session``."""
+    found = _Found()
+    _check(artifact, runtime, session, cases, None, found)
+    return found.rows
+
+
+def golden_cases(bundle: Bundle) -> dict[str, Arrays]:
+    """The golden cases by name: inputs, and what the reference and the lowered forms make of them."""
+    return {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
 
 
 def require_a_check(bundle: Bundle, report: Report) -> None:
@@ -150,8 +187,12 @@ def _hop_one(bundle: Bundle, cases: dict[str, Arrays]) -> list[Row]:
     return rows
 
 
-def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, session: Session, given: Arrays) -> list[Row]:
-    results = session.run(given)
+def _inputs(artifact: Artifact, golden: Arrays) -> Arrays:
+    """The inputs of a case, in the artifact's own layout."""
+    return {tensor.name: as_layout(golden[f"input/{tensor.name}"], tensor) for tensor in artifact.inputs}
+
+
+def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, results: Arrays) -> list[Row]:
     rows = []
     for output in artifact.outputs:
         # The lowered form in float64 is the oracle, so that this hop answers for the converter and runtime alone;

@@ -17,6 +17,23 @@ from export import cli
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
 
+NORMED = """
+import torch
+from torch import nn
+from edgeattn import LinearSelfAttention
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.attention = nn.GroupNorm(1, 8), LinearSelfAttention(8)
+
+    def forward(self, x):
+        return x + self.attention(self.norm(x))
+
+def build():
+    return Normed(), torch.randn(1, 8, 4, 9) / 4
+"""
+
 SMALL = ("--arg", "embed_dim=32", "--arg", "pixels=4", "--arg", "patches=16")
 
 
@@ -56,6 +73,20 @@ def made_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = pipeline.export(loaded, pipeline.Options(), out)
     assert result.report.passed
     return out
+
+
+@pytest.fixture(scope="session")
+def norm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A layer with its norm and residual in all formats, exported once; tests only read it."""
+    from export import pipeline, source
+
+    folder = tmp_path_factory.mktemp("normed")
+    (folder / "model.py").write_text(NORMED)
+    loaded = source.load(f"{folder / 'model.py'}:build")
+    result = pipeline.export(loaded, pipeline.Options(), folder / "b")
+    assert result.report.passed
+    assert not result.refused
+    return folder / "b"
 
 
 @pytest.fixture

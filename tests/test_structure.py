@@ -17,7 +17,17 @@ STOREYS = (
     ("export.plugins", "export.quiet", "export.hub", "export.bundle", "export.source"),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
-    ("export.inspection", "export.verify", "export.evaluate", "export.golden", "export.recording", "export.layers"),
+    (
+        "export.cases",
+        "export.inspection",
+        "export.verify",
+        "export.evaluate",
+        "export.golden",
+        "export.mutation",
+        "export.recording",
+        "export.layers",
+    ),
+    ("export.selftest",),
     ("export.pipeline", "export.picture", "export.render"),
     ("export.cli",),
 )

@@ -5,4 +5,12 @@ from edgeattn.lowering.edges import to_channels_first, to_channels_last
 from edgeattn.lowering.observe import is_spatial_mean
 from edgeattn.lowering.rewrite import Layout, Lowering, lower
 
-__all__ = ["Change", "Layout", "Lowering", "is_spatial_mean", "lower", "to_channels_first", "to_channels_last"]
+__all__ = [
+    "Change",
+    "Layout",
+    "Lowering",
+    "is_spatial_mean",
+    "lower",
+    "to_channels_first",
+    "to_channels_last",
+]

@@ -68,6 +68,11 @@ class ChannelsLastAttention(nn.Module):
     def forward(self, x: Tensor, x_prev: Tensor | None = None) -> Tensor:
         source = x if x_prev is None else x_prev
         batch, pixels, patches, channels = source.shape
+        if patches == 1 and x.shape == source.shape:
+            # One patch alone has score 1; as matrices, because the converter cannot do a linear layer on [B, P, 1, C].
+            rows, sources = x.reshape(-1, channels), source.reshape(-1, channels)
+            single: Tensor = self.out(F.relu(self.value(rows)) * self.key(sources)).reshape(x.shape)
+            return single
         columns = source.reshape(batch * pixels, patches, channels)
         # Query times transposed columns: the converter folds that transpose into the product's own flag, and
         # the scores come out with the softmax axis last, without the reshapes that a linear layer would cost.

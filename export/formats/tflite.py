@@ -85,7 +85,7 @@ def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
         buffer.data = np.frombuffer(text.encode(), np.uint8)
         model.metadata.append(entry)
         model.buffers.append(buffer)
-    return _pack(model, len(content))
+    return pack(model, len(content))
 
 
 def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
@@ -105,11 +105,11 @@ def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
         code = model.operatorCodes[op.opcodeIndex]
         ops.update(dict.fromkeys(map(int, op.outputs), kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]))
     graph.outputs = np.array([*graph.outputs, *(i for i in ops if i not in graph.outputs)], np.int32)
-    return _pack(model, len(content)), ops
+    return pack(model, len(content)), ops
 
 
-def _pack(model: Any, size: int) -> bytes:
-    """The bytes of a model that takes about ``size`` of them."""
+def pack(model: Any, size_bytes: int) -> bytes:
+    """The file of a ``ModelT``, which is about ``size_bytes`` long."""
     import flatbuffers
 
     class Builder(flatbuffers.Builder):  # type: ignore[misc]  # the package is not typed
@@ -118,7 +118,7 @@ def _pack(model: Any, size: int) -> bytes:
         def StartVector(self, size: int, number: int, alignment: int) -> int:  # noqa: N802  # flatbuffers' name
             return int(super().StartVector(size, number, max(alignment, 16 if size == 1 else 1)))
 
-    builder = Builder(size + 4096)
+    builder = Builder(size_bytes + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 

@@ -73,7 +73,13 @@ class Weights:
 
         The view is copy-on-write, so the file never changes.
         """
-        data, start = self._file(value.blobFileValue.fileName), value.blobFileValue.offset
+        _, offset, size = self.place(value)
+        return self._file(value.blobFileValue.fileName)[offset : offset + size]
+
+    def place(self, value: Any) -> tuple[Path, int, int]:
+        """The file, the offset and the number of those bytes."""
+        name, start = value.blobFileValue.fileName, value.blobFileValue.offset
+        data = self._file(name)
         record = data[start : start + _BLOB_RECORD_BYTES].tobytes()
         if len(record) < _BLOB_RECORD_BYTES:
             raise ValueError("its weight file is cut")
@@ -82,16 +88,19 @@ class Weights:
             raise ValueError("its weight file is damaged")
         if offset + size > len(data):
             raise ValueError("its weight file is cut")
-        return data[offset : offset + size]
+        return self._path(name), offset, size
 
     def _file(self, name: str) -> npt.NDArray[np.uint8]:
         if name not in self._files:
-            place = self._package / "Data/com.apple.CoreML" / name.removeprefix("@model_path/")
-            file = _inside(self._package, place, f"it names the weight file {name!r}, outside the package")
+            file = self._path(name)
             if not file.is_file():
                 raise ValueError(f"its weight file {name.removeprefix('@model_path/')} is missing")
             self._files[name] = np.memmap(file, np.uint8, "c")
         return self._files[name]
+
+    def _path(self, name: str) -> Path:
+        place = self._package / "Data/com.apple.CoreML" / name.removeprefix("@model_path/")
+        return _inside(self._package, place, f"it names the weight file {name!r}, outside the package")
 
 
 def _inside(package: Path, file: Path, sentence: str) -> Path:

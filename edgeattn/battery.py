@@ -1,0 +1,110 @@
+"""Inputs that a candidate is tried on: not one, but a battery, each case with its own way to go wrong.
+
+Pure functions of an example's shape and a seed. Where the range that a model expects of its input is known (an image
+of pixels from 0 to 1, say), every case stays inside it, but the two that try the arithmetic itself: tiny and large.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.floating]
+
+SEED = 20220606  # arXiv 2206.02680 is of that day
+TINY, LARGE = 1e-6, 1e3
+# A photograph is cut from here, so that sky, roofs and water are all in it.
+_CENTRE = 0.5
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an input is, in words for a manifest, and its values."""
+
+    about: str
+    values: Array
+
+
+def cases(
+    shape: tuple[int, ...], dtype: npt.DTypeLike, *, seed: int = SEED, limits: tuple[float, float] | None = None
+) -> dict[str, Case]:
+    """The battery for one input [B, C, ...] of a floating type.
+
+    Args:
+        shape: of the input.
+        dtype: of the input.
+        seed: of the random ones.
+        limits: (lowest, highest) value that the model expects; without, scales are free.
+    """
+    random = np.random.default_rng(seed)
+    normal, uniform = random.standard_normal(shape), random.uniform(-1, 1, shape)
+    channels = 10 ** random.uniform(-3, 3, (shape[1] if len(shape) > 1 else 1))
+    scale = channels.reshape(-1, *[1] * (len(shape) - 2)) if len(shape) > 1 else channels
+    spot = np.zeros(shape)
+    spot.reshape(prod(shape[:2]), -1)[:, prod(shape[2:]) // 2] = 1
+    low, high = limits or (-1.0, 1.0)
+    found = {
+        "normal": Case(f"mean 0, standard deviation 1, seed {seed}", normal / 3 if limits else normal),
+        "uniform": Case(f"from -1 to 1, seed {seed}", uniform),
+        "constant": Case("0.5 everywhere", np.full(shape, 0.5)),
+        "zero": Case("0 everywhere", np.zeros(shape)),
+        "one_pixel": Case("0 but for one pixel, 1 in every channel", spot),
+        "mixed_scale": Case(f"normal, each channel of its own scale, seed {seed}", normal * scale),
+    }
+    if limits is not None:
+        middle, half = (low + high) / 2, (high - low) / 2
+        found = {
+            name: Case(
+                f"{case.about}; -1 to 1 taken to {low:g} to {high:g} and cut there",
+                np.clip(middle + half * case.values, low, high),
+            )
+            for name, case in found.items()
+        }
+    beyond = "" if limits is None else ", beyond what the model expects"
+    found["tiny"] = Case(f"normal times {TINY:g}, seed {seed}{beyond}", normal * TINY)
+    found["large"] = Case(f"normal times {LARGE:g}, seed {seed}{beyond}", normal * LARGE)
+    return {name: Case(case.about, case.values.astype(dtype)) for name, case in found.items()}
+
+
+def photograph(
+    image: npt.NDArray[np.uint8], shape: tuple[int, ...], dtype: npt.DTypeLike, limits: tuple[float, float] | None
+) -> Array | None:
+    """A photograph [H, W, 3] as an input [B, C, H, W], or None where it cannot be one.
+
+    An image of 1 or 3 channels is cut out of the middle, taken smaller or larger by the nearest pixel; for other
+    numbers of channels each pixel of the map takes C neighbouring grey values.
+    """
+    if len(shape) != 4:
+        return None
+    low, high = limits or (-1.0, 1.0)
+    _, channels, height, width = shape
+    if channels in (1, 3):
+        side = min(image.shape[:2])
+        top, left = (int((n - side) * _CENTRE) for n in image.shape[:2])
+        rows = top + np.arange(height) * side // height
+        columns = left + np.arange(width) * side // width
+        pixels = image[np.ix_(rows, columns)].transpose(2, 0, 1)[:channels]
+    else:
+        grey = image.mean(axis=2)
+        flat = np.resize(grey, prod(shape[1:])).reshape(height, width, channels)
+        pixels = flat.transpose(2, 0, 1)
+    values = low + (high - low) * (pixels.astype(np.float64) / 255)
+    return np.broadcast_to(values, shape).astype(dtype)
+
+
+def limits_of(preprocessing: Mapping[str, object]) -> tuple[float, float] | None:
+    """The range that normalised pixels can have, from ``scale``, ``mean`` and ``std`` of a preprocessing."""
+    if not {"scale", "mean", "std"} <= preprocessing.keys():
+        return None
+    scale, mean, std = (np.asarray(preprocessing[key], np.float64) for key in ("scale", "mean", "std"))
+    return float(((0 - mean) / std).max()), float(((255 * scale - mean) / std).min())
+
+
+def depends(outputs: list[npt.NDArray[np.generic]]) -> bool:
+    """Whether an output says anything of the input: it is not the same for all cases, and more than underflow."""
+    first = outputs[0]
+    size = max(float(np.abs(y).max(initial=0.0)) for y in outputs)
+    same = all(y.shape == first.shape and np.allclose(y, first, rtol=1e-9, atol=1e-30) for y in outputs[1:])
+    return size > 1e-30 and not (same and len(outputs) > 1)

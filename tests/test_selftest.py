@@ -1,0 +1,153 @@
+"""Would parity have noticed? Damaged artifacts are noticed, sound ones are not, and a blind verifier is found out."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Answer
+
+from edgeattn import parity
+from export import bundle as bundles
+from export import mutation, pipeline, plugins, selftest, source
+from export.mutation import onnx as onnx_mutation
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import sound
+
+Command = Callable[..., Answer]
+FORMATS = {"onnx", "tflite", "coreml"}
+
+
+def verdicts(document: Any) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for trial in document["trials"]:
+        found.setdefault(trial["mutation"], set()).add(trial["judgement"]["verdict"])
+    return found
+
+
+def test_every_damage_to_the_layer_is_noticed_and_the_bundle_stays(edgeattn: Command, made_bundle: Path) -> None:
+    before = bundles.describe(made_bundle.parent, made_bundle)
+    answer = edgeattn("parity", made_bundle, "--self-test", "--json")
+    assert answer.code == 0
+    assert answer.document["passed"]
+    assert answer.document["kill_rates"] == dict.fromkeys(sorted(FORMATS), 1.0)
+    every = {m.name for m in mutation.MUTATIONS} | {mutation.EXCHANGE, mutation.SOFTMAX, mutation.RELU}
+    assert verdicts(answer.document) == {name: {"killed"} for name in every}
+    for name in FORMATS:
+        assert {t["mutation"] for t in answer.document["trials"] if t["format"] == name} == every
+    assert bundles.describe(made_bundle.parent, made_bundle) == before
+
+
+def test_norms_and_residuals_too(norm_bundle: Path) -> None:
+    found = selftest.self_test(bundles.load(norm_bundle))
+    assert found.passed, [t for t in found.trials if t.judgement.verdict == "survived"]
+    for name in FORMATS:
+        kinds = {t.mutation for t in found.trials if t.format == name and t.judgement.verdict == "killed"}
+        assert kinds >= {mutation.SUBTRACTION, mutation.EPSILON}
+
+
+def test_a_blind_verifier_is_found_out(edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(parity.LIMITS, "fp32", {"max": 1e30, "rms": 1e30})
+    monkeypatch.setattr(selftest, "PLACES", 1)
+    answer = edgeattn("parity", made_bundle, "--self-test", "--json")
+    assert answer.code == 1
+    assert not answer.document["passed"]
+    found = verdicts(answer.document)
+    assert found.pop("one weight NaN") == {"killed"}
+    assert all(verdict == {"survived"} for verdict in found.values())
+    # One of thirteen kinds is still seen.
+    assert answer.document["kill_rates"] == dict.fromkeys(sorted(FORMATS), pytest.approx(1 / 13))
+    people = edgeattn("parity", made_bundle, "--self-test")
+    assert people.code == 1
+    assert "survived" in people.out
+    assert "7.7%" in people.out
+
+
+def test_a_file_that_the_runtime_refuses_is_counted_apart(
+    edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_mutation, "write", lambda source, target, *_: target.write_bytes(b"no model"))
+    answer = edgeattn("parity", made_bundle, "--self-test", "--json")
+    assert answer.code == 0
+    found = {(t["format"], t["judgement"]["verdict"]) for t in answer.document["trials"]}
+    assert found == {("onnx", "refused"), ("tflite", "killed"), ("coreml", "killed")}
+    assert answer.document["kill_rates"]["onnx"] == 1
+
+
+def test_a_self_test_that_changes_nothing_does_not_pass(made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that forgets its change makes equivalent mutants only: that must not look like success."""
+
+    def copy(source: Path, target: Path, *_: object) -> None:
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(onnx_mutation, "write", copy)
+    monkeypatch.setattr(selftest, "PLACES", 1)
+    found = selftest.self_test(bundles.load(made_bundle))
+    onnx = [t.judgement for t in found.trials if t.format == "onnx"]
+    assert {judgement.verdict for judgement in onnx} == {"equivalent"}
+    assert "bit for bit" in onnx[0].reason
+    assert found.kill_rates == {"coreml": 1, "onnx": 0, "tflite": 1}
+    assert not found.passed
+
+
+def test_an_equivalent_mutant_is_listed_and_not_counted(tmp_path: Path) -> None:
+    """One patch has score 1 whatever the query says, so a query's damage changes nothing (but for a NaN)."""
+    loaded = source.load("attention", ["embed_dim=8", "pixels=2", "patches=1"])
+    made = pipeline.export(loaded, pipeline.Options(formats=("onnx",)), tmp_path / "b")
+    found = selftest.self_test(made.bundle)
+    assert found.passed
+    on_query = {t.mutation: t.judgement.verdict for t in found.trials if t.place == "query"}
+    assert on_query.pop("one weight NaN") == "killed"
+    assert set(on_query.values()) == {"equivalent"}
+    assert found.kill_rates == {"onnx": 1}
+
+
+def test_mutants_that_could_show_nothing_are_refused(
+    edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "mutants", lambda *_: ())
+    answer = edgeattn("parity", made_bundle, "--self-test")
+    assert answer.code == 2
+    assert "has no weight" in answer.err
+    monkeypatch.setattr(selftest, "check_artifact", lambda *_: [])
+    answer = edgeattn("parity", made_bundle, "--self-test")
+    assert answer.code == 2
+    assert "no golden case" in answer.err
+
+
+def test_a_bundle_that_fails_as_it_is_is_refused(
+    edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(parity.LIMITS, "fp32", {"max": 1e-9, "rms": 1e-9})
+    answer = edgeattn("parity", made_bundle, "--self-test")
+    assert answer.code == 2
+    assert "as it is" in answer.err
+
+
+def test_what_cannot_be_mutated_or_run_is_said(
+    edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert edgeattn("parity", tmp_path / "nosuch", "--self-test").code == 2
+    names = plugins.names
+    monkeypatch.setattr(plugins, "names", lambda kind: () if kind == "mutation" else names(kind))
+    answer = edgeattn("parity", made_bundle, "--self-test")
+    assert answer.code == 3
+    assert "cannot be mutated" in answer.err
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_nothing_sound_is_killed(number: int) -> None:
+    """A sample of `make bench-sound`."""
+    found = sound.check(number)
+    assert found.passed, found
+    assert found.noise_units.keys() == FORMATS
+
+
+def test_the_sample_of_sound_configurations_is_broad() -> None:
+    some = [sound.configuration(number) for number in range(200)]
+    assert some == [sound.configuration(number) for number in range(200)]
+    assert {c.pixels for c in some} == {1, 2, 4, 9}
+    assert min(c.embed_dim for c in some) <= 2
+    assert max(c.embed_dim for c in some) >= 128
