@@ -1,6 +1,7 @@
 """The picture of an error growing from layer to layer."""
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
@@ -43,20 +44,19 @@ def draw(curves: Sequence[Curve], *, title: str, limit: float) -> str:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "edgeattn", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        figure = Figure(figsize=(9, 5.5), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         for i, curve in enumerate(curves):
-            heights = [float("nan") if n is None else max(n, _LEAST) for n in curve.noise_units]
+            heights = [math.nan if n is None else max(n, _LEAST) for n in curve.noise_units]
             style = _STYLES[i % len(_STYLES)]
             # In percent: the formats do not have the same number of layers.
             depths = [100 * (n + 1) / len(heights) for n in range(len(heights))]
             (line,) = axes.plot(depths, heights, style, lw=1.2, label=curve.label)
             if curve.first is not None:
                 at, name = curve.first
-                height = heights[at] if heights[at] == heights[at] else limit
-                axes.plot([depths[at]], [height], "o", color=line.get_color())
-                axes.annotate(name, (depths[at], height), xytext=(4, 4), textcoords="offset points")
+                height = limit if math.isnan(heights[at]) else heights[at]
+                axes.plot([depths[at]], [height], "o", color=line.get_color(), label=f"begins at {name}")
         axes.axhline(limit, color="0.3", lw=0.8, label=f"limit, {limit:g}")
         axes.set(
             yscale="log",
@@ -65,7 +65,7 @@ def draw(curves: Sequence[Curve], *, title: str, limit: float) -> str:
         )
         axes.set_title(title)
         axes.grid(axis="y", lw=0.3)
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=2)
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
     return _described(drawn.getvalue(), title, describe(curves, limit))
