@@ -17,9 +17,18 @@ STOREYS = (
     ("export.plugins", "export.quiet", "export.hub", "export.bundle", "export.source"),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
-    ("export.inspection", "export.verify", "export.evaluate", "export.golden", "export.mutation"),
+    (
+        "export.cases",
+        "export.inspection",
+        "export.verify",
+        "export.evaluate",
+        "export.golden",
+        "export.mutation",
+        "export.recording",
+        "export.layers",
+    ),
     ("export.selftest",),
-    ("export.pipeline", "export.render"),
+    ("export.pipeline", "export.picture", "export.render"),
     ("export.cli",),
 )
 HEAVY = {
@@ -30,6 +39,7 @@ HEAVY = {
     "coremltools",
     "litert_torch",
     "ai_edge_litert",
+    "matplotlib",
     "rich.table",
 }
 
@@ -99,6 +109,7 @@ def test_every_module_imports_without_the_vendors() -> None:
         "litert_torch",
         "ai_edge_litert",
         "tflite_runtime",
+        "matplotlib",
     ]
     code = f"import sys; sys.modules.update(dict.fromkeys({vendors!r}))\nimport {', '.join(names)}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
