@@ -55,7 +55,8 @@ class Manifest:
     """All that is known of a bundle. There is no time in it: the same export gives the same bytes.
 
     ``cases`` says what each golden case is, ``cases_omitted`` why the model cannot have one of the battery's.
-    ``evaluation`` holds labelled inputs and the reference's logits, if the source had any.
+    ``evaluation`` holds labelled inputs and the reference's logits, if the source had any. ``layers`` holds what the
+    lowered forms compute inside (by layout), and where the artifacts do (by their paths); older bundles have none.
     """
 
     schema_version: int
@@ -73,6 +74,7 @@ class Manifest:
     evaluation: File | None = None
     cases: dict[str, str] = field(default_factory=dict)
     cases_omitted: dict[str, str] = field(default_factory=dict)
+    layers: dict[str, File] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def load(folder: Path) -> Bundle:
         raise ArtifactError(f"{path} is damaged at {place}: {first['msg']}") from error
     bundle = Bundle(folder, manifest)
     held_out = () if manifest.evaluation is None else (manifest.evaluation,)
-    for file in (*manifest.golden.values(), *held_out, *(artifact.file for artifact in manifest.artifacts)):
+    files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *held_out)
+    for file in (*files, *(artifact.file for artifact in manifest.artifacts)):
         _check(bundle, file)
     return bundle
 

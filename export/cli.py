@@ -123,36 +123,56 @@ def parity(
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Damage copies of the artifacts: would parity have noticed?")
     ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare the values inside too: where an error begins.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw the error by layer; implies --layers.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Check every artifact of BUNDLE against the reference, in every runtime that is here, or on a target.
 
-    Example: edgeattn parity b --target emulated-arm
+    Examples: edgeattn parity b --layers, or edgeattn parity b --target emulated-arm
     """
     _wants(json)
     from contextlib import nullcontext
 
     from export import bundle as bundles
+    from export import layers as inside
+    from export import picture as pictures
     from export import render, selftest, targets, verify
 
-    loaded = bundles.load(bundle)
+    if self_test and (layers or picture):
+        raise typer.BadParameter("give --self-test, or --layers and --picture, not both")
+    if target and (self_test or layers or picture):
+        raise typer.BadParameter("--self-test, --layers and --picture look at the runtimes here; leave --target out")
     settings = _settings(cpu=cpu)
     if settings and not target:
         raise typer.BadParameter(f"--{next(iter(settings))} goes with --target")
-    if self_test and target:
-        raise typer.BadParameter("--self-test damages copies for the runtimes here; leave --target out")
+    if picture is not None:
+        pictures.check(picture)
+    loaded = bundles.load(bundle)
     if self_test:
         with _progress() as say:
-            found = selftest.self_test(loaded, say)
+            tested = selftest.self_test(loaded, say)
         _print(
-            {"passed": found.passed, "kill_rates": found.kill_rates, **asdict(found)}, lambda: render.self_test(found)
+            {"passed": tested.passed, "kill_rates": tested.kill_rates, **asdict(tested)},
+            lambda: render.self_test(tested),
         )
-        return 0 if found.passed else 1
+        return 0 if tested.passed else 1
     with targets.connect(target, settings) if target else nullcontext() as connection, _progress() as say:
         report = verify.verify(loaded, say, connection=connection)
+        found = inside.compare(loaded, say) if layers or picture else None
     verify.require_a_check(loaded, report)
-    _print({"passed": report.passed, **asdict(report)}, lambda: list(render.parity(report)))
-    return 0 if report.passed else 1
+    if found and picture:
+        pictures.draw(found, loaded.manifest.model, picture)
+    passed = report.passed and (found is None or found.passed)
+    _print(
+        {"passed": passed, **asdict(report), **({"layers": asdict(found)} if found else {})},
+        lambda: [*render.parity(report), *(render.layers(found) if found else ())],
+    )
+    return 0 if passed else 1
 
 
 @app.command()

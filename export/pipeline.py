@@ -13,7 +13,7 @@ import torch
 from edgeattn import __version__
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower, to_channels_last
-from export import bundle, cases, golden, plugins
+from export import bundle, cases, golden, layers, plugins, recording
 from export.formats import Job
 from export.source import Source, run
 from export.verify import Report, verify
@@ -84,8 +84,9 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
 
     with bundle.writing(out, force=options.force) as folder:
         say("reference outputs in float64 and float32")
+        exact = golden.exact(source, lowerings)
         chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
-        files = _write_golden(source, lowerings, chosen, folder)
+        files = _write_golden(source, lowerings, exact, chosen, folder)
         evaluation = _write_evaluation(source, folder)
         artifacts, refused = [], {}
         for name in names:
@@ -99,6 +100,8 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
                         raise
         if not artifacts:
             raise ConversionError("; ".join(refused.values()))
+        say("layers: what is computed inside, and where the artifacts hold it")
+        inside = _write_layers(source, lowerings, exact, artifacts, folder)
         manifest = bundle.Manifest(
             schema_version=bundle.SCHEMA,
             model=source.name,
@@ -113,6 +116,7 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
             tools=versions(),
             parity={},
             evaluation=evaluation,
+            layers=inside,
             cases={name: case.about for name, case in chosen.items()},
             cases_omitted=omitted,
         )
@@ -124,17 +128,43 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
 
 
 def _write_golden(
-    source: Source, lowerings: dict[Layout, Lowering], chosen: dict[str, cases.Case], folder: Path
+    source: Source,
+    lowerings: dict[Layout, Lowering],
+    exact: dict[Layout, Lowering],
+    chosen: dict[str, cases.Case],
+    folder: Path,
 ) -> dict[str, bundle.File]:
     from safetensors.numpy import save_file
 
     (folder / "golden").mkdir()
     files = {}
-    exact = golden.exact(source, lowerings)
     for name, case in chosen.items():
         path = folder / "golden" / f"{name}.safetensors"
         save_file(golden.case(source, lowerings, exact, case.inputs), path)
         files[name] = bundle.describe(folder, path)
+    return files
+
+
+def _write_layers(
+    source: Source,
+    lowerings: dict[Layout, Lowering],
+    exact: dict[Layout, Lowering],
+    artifacts: list[bundle.Artifact],
+    folder: Path,
+) -> dict[str, bundle.File]:
+    (folder / layers.FOLDER).mkdir()
+    files = {}
+    given = {f"input/{name}": x.detach().numpy() for name, x in source.inputs.items()}
+    for layout, lowering in lowerings.items():
+        recorded = recording.record(lowering, exact[layout], source.inputs, list(source.outputs))
+        if not recorded:
+            continue
+        path = folder / layers.FOLDER / f"{layout}.safetensors"
+        recording.save(recorded, path)
+        files[str(layout)] = bundle.describe(folder, path)
+        for artifact in artifacts:
+            if artifact.lowering == layout and (file := layers.find(artifact, recorded, given, folder)):
+                files[artifact.file.path] = file
     return files
 
 

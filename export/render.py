@@ -6,6 +6,7 @@ from math import inf
 from statistics import median
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from edgeattn.accuracy import wilson
@@ -13,6 +14,7 @@ from edgeattn.records import Record
 from export.bundle import Bundle
 from export.evaluate import Accuracy
 from export.inspection import Inspection
+from export.layers import LayerRow, Layers
 from export.selftest import SelfTest
 from export.verify import NotRun, Report, Row
 
@@ -76,7 +78,7 @@ def parity(report: Report) -> list[Any]:
     if report.accuracy:
         tables.append(_accuracy(report))
     warnings = (f"[yellow]Warning:[/] {warning}" for warning in report.warnings)
-    return [*tables, *_not_run(report.not_run), *warnings]
+    return [*tables, *_not_run("Not run", report.not_run), *warnings]
 
 
 def _alike(rows: Iterable[Row]) -> list[list[Row]]:
@@ -89,13 +91,6 @@ def _alike(rows: Iterable[Row]) -> list[list[Row]]:
 
 def _badness(row: Row) -> tuple[bool, float]:
     return not row.passed, inf if row.max_noise_units is None else row.max_noise_units
-
-
-def _not_run(entries: tuple[NotRun, ...]) -> list[Table]:
-    table = _table("Not run", "artifact", "runtime", "reason")
-    for entry in entries:
-        table.add_row(entry.candidate, entry.runtime, entry.reason)
-    return [table] if entries else []
 
 
 def self_test(found: SelfTest) -> list[Table]:
@@ -120,7 +115,14 @@ def self_test(found: SelfTest) -> list[Table]:
         number = Counter(t.judgement.verdict for t in found.trials if t.format == name)
         counts = [str(number[verdict]) for verdict in ("killed", "refused", "survived")]
         rates.add_row(name, *counts, f"{rate:.1%}", str(number["equivalent"]))
-    return [*tables, rates, *_not_run(found.not_run)]
+    return [*tables, rates, *_not_run("Not run", found.not_run)]
+
+
+def _not_run(title: str, entries: tuple[NotRun, ...]) -> list[Table]:
+    table = _table(title, "artifact", "runtime", "reason")
+    for entry in entries:
+        table.add_row(entry.candidate, entry.runtime, entry.reason)
+    return [table] if entries else []
 
 
 def _accuracy(report: Report) -> Table:
@@ -140,8 +142,30 @@ def _accuracy(report: Report) -> Table:
     return table
 
 
-def _verdict(row: Row | Accuracy) -> str:
-    return "[green]same[/]" if row.passed else f"[red]DIFFERENT[/] {row.reason}"
+def _verdict(row: Row | Accuracy | LayerRow) -> str:
+    return f"[green]same[/] {row.reason}".rstrip() if row.passed else f"[red]DIFFERENT[/] {row.reason}"
+
+
+def layers(found: Layers) -> list[Any]:
+    """For each artifact and runtime the layers in order of execution, and where its error begins."""
+    shown: list[Any] = []
+    for depth in found.depths:
+        table = _table(
+            f"Layers of {depth.candidate} in {depth.runtime}",
+            *("layer", "op", "line", "op in the artifact", "max noise>r", "RMS noise>r", "verdict"),
+        )
+        for row in depth.rows:
+            table.add_row(
+                escape(row.layer),
+                row.op,
+                row.source.partition(" ")[0],
+                escape(f"{row.artifact_op} {row.tensor}"),
+                _number(row.max_noise_units, ".2f"),
+                _number(row.rms_noise_units, ".2f"),
+                _verdict(row),
+            )
+        shown += [table, escape(depth.sentence)]
+    return [*shown, *_not_run("Layers not compared", found.not_run)]
 
 
 def records(found: tuple[Record, ...], skipped: dict[str, str]) -> list[Table]:

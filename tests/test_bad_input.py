@@ -174,7 +174,7 @@ def test_an_existing_folder_is_not_touched(edgeattn: Command, bundle: Path, tmp_
 
 def test_force_replaces_a_bundle_whole(edgeattn: Command, bundle: Path, tmp_path: Path) -> None:
     assert edgeattn("export", "attention", *SMALL, "--format", "onnx", "--force", "--out", bundle).code == 0
-    assert {p.name for p in bundle.iterdir()} == {"manifest.json", "golden", "attention-fp32.onnx"}
+    assert {p.name for p in bundle.iterdir()} == {"manifest.json", "golden", "layers", "attention-fp32.onnx"}
     assert {p.name for p in tmp_path.iterdir()} == {"b"}
 
 

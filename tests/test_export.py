@@ -132,7 +132,9 @@ def test_weights_and_inputs_from_files(suffix: str, edgeattn: Command, tmp_path:
     session = onnxruntime.InferenceSession(out / "attention-fp32.onnx")
     y = session.run(None, {"x": x.numpy()})[0]
     np.testing.assert_allclose(y, layer(x).detach().numpy(), rtol=1e-4, atol=1e-6)
-    assert "given" in answer.out
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["cases"]["given"] == "given as given.safetensors"
+    assert {row["hop"] for row in manifest["parity"]["rows"] if row["case"] == "given"} == {"lowering", "conversion"}
 
 
 def test_a_users_own_file(edgeattn: Command, tmp_path: Path) -> None:

@@ -18,9 +18,18 @@ STOREYS = (
     ("export.mil",),
     ("export.formats", "export.runtimes"),
     ("export.targets",),
-    ("export.inspection", "export.verify", "export.evaluate", "export.golden", "export.mutation"),
-    ("export.selftest", "export.cases"),
-    ("export.pipeline", "export.profile", "export.render"),
+    (
+        "export.cases",
+        "export.inspection",
+        "export.verify",
+        "export.evaluate",
+        "export.golden",
+        "export.mutation",
+        "export.recording",
+        "export.layers",
+    ),
+    ("export.selftest",),
+    ("export.pipeline", "export.profile", "export.picture", "export.render"),
     ("export.cli",),
 )
 HEAVY = {
@@ -31,6 +40,7 @@ HEAVY = {
     "coremltools",
     "litert_torch",
     "ai_edge_litert",
+    "matplotlib",
     "rich.table",
 }
 
@@ -100,6 +110,7 @@ def test_every_module_imports_without_the_vendors() -> None:
         "litert_torch",
         "ai_edge_litert",
         "tflite_runtime",
+        "matplotlib",
     ]
     code = f"import sys; sys.modules.update(dict.fromkeys({vendors!r}))\nimport {', '.join(names)}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

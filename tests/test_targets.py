@@ -185,6 +185,7 @@ def test_profile_and_parity_on_the_host(edgeattn: Command, made_bundle: Path, tm
         (("profile", "--cpu", "max"), "--cpu means nothing to --target host"),
         (("profile", "--runs", "0"), "--runs"),
         (("parity", "--cpu", "max"), "--cpu goes with --target"),
+        (("parity", "--target", "host", "--self-test"), "leave --target out"),
     ],
 )
 def test_bad_targets(arguments: tuple[str, ...], said: str, edgeattn: Command, made_bundle: Path) -> None:

@@ -88,6 +88,26 @@ def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
     return pack(model, len(content))
 
 
+def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
+    """The same model with every value of every op as an output, and the ops by the numbers of their tensors.
+
+    Raises:
+        ValueError: it keeps its weights behind the flatbuffer, or is none.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    if any(buffer.offset > 1 for buffer in model.buffers):
+        raise ValueError("its weights stand behind the flatbuffer, which cannot be written anew then")
+    graph, kinds = model.subgraphs[0], _enum_names(schema.BuiltinOperator)
+    ops = {}
+    for op in graph.operators or []:
+        code = model.operatorCodes[op.opcodeIndex]
+        ops.update(dict.fromkeys(map(int, op.outputs), kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]))
+    graph.outputs = np.array([*graph.outputs, *(i for i in ops if i not in graph.outputs)], np.int32)
+    return pack(model, len(content)), ops
+
+
 def pack(model: Any, size_bytes: int) -> bytes:
     """The file of a ``ModelT``, which is about ``size_bytes`` long."""
     import flatbuffers

@@ -2,6 +2,8 @@
 
 A runtime is a module with ``FORMAT``, ``EXTRA``, ``PACKAGES``, ``unavailable() -> reason or None``, ``version()`` and
 ``open(path, threads=1)``, a context manager whose value has ``signature`` and ``run(inputs) -> outputs`` (arrays).
+One that can show what is computed inside has ``observe(path, inputs, see)``: it runs once and calls ``see`` with every
+value of every op, an :class:`Observed`, in the order of execution.
 One that runs an artifact in several ways has ``VARIANTS``, and its ``open`` takes ``variant``, one of their names.
 """
 
@@ -36,6 +38,15 @@ class Signature:
             and all(n is None or n == m for n, m in zip(shape, inputs[name].shape, strict=True))
             for name, shape in self.inputs.items()
         )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A value inside an artifact: its name, which is unique there, the op that gave it, itself in its own type."""
+
+    name: str
+    op: str
+    value: npt.NDArray[np.generic]
 
 
 class Session(Protocol):

@@ -1,14 +1,16 @@
 """LiteRT: ai-edge-litert, or tflite-runtime where a board still has that. The Interpreter is the same."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ArtifactError
+from export.plugins import require
 from export.quiet import quiet
-from export.runtimes import Arrays, Signature
+from export.runtimes import Arrays, Observed, Signature
 from export.source import first_line
 
 FORMAT = "tflite"
@@ -79,10 +81,40 @@ def partitions(path: Path) -> int:
     return sum(op["op_name"] == "DELEGATE" for op in _load(path, 1)._get_ops_details())
 
 
-def _load(path: Path, threads: int) -> Any:
+def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None:
+    """Run a copy of ``path`` that gives every value as an output, and show ``see`` each, by its number and name.
+
+    XNNPACK keeps nothing between the ops that it took, and the built-in kernels, which would, are not the ones that
+    are deployed: their mean over a large map is off by hundreds of noise units.
+
+    Raises:
+        ArtifactError: LiteRT refuses the file.
+        MissingError: ai-edge-litert or flatbuffers is not installed; tflite-runtime cannot write the copy.
+    """
+    require("ai_edge_litert", "flatbuffers", extra=EXTRA)
+    from export.formats.tflite import with_all_outputs
+
+    _load(path, 1)  # the interpreter verifies the file; what rewrites it does not
+    try:
+        content, ops = with_all_outputs(path.read_bytes())
+    except ValueError as error:
+        raise ArtifactError(f"{path} cannot be looked into: {first_line(error)}") from error
+    interpreter = _load(path, 1, content)
+    _Session(interpreter).run(inputs)
+    # The converter's names list the classes and parts on the way to each op that went into one, with their packages:
+    # the innermost part of the first says enough.
+    names = {d["index"]: re.split(r"[/.]", d["name"].split(";")[0])[-1] for d in interpreter.get_tensor_details()}
+    for index, op in ops.items():
+        see(Observed(f"{index} {names[index]}", op, interpreter.get_tensor(index)))
+
+
+def _load(path: Path, threads: int, content: bytes | None = None) -> Any:
+    """An interpreter of ``path``, or of ``content``, which was made of it."""
     try:
         with quiet():
-            interpreter = _module().Interpreter(str(path), num_threads=threads)
+            interpreter = _module().Interpreter(
+                None if content else str(path), model_content=content, num_threads=threads
+            )
             interpreter.allocate_tensors()
     except Exception as error:
         raise ArtifactError(f"LiteRT refuses {path}: {first_line(error)}") from error

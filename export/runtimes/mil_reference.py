@@ -6,7 +6,6 @@ fusions, reduced precision or compute units.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeattn.errors import BadInputError
-from export.runtimes import Arrays, Signature
+from export.runtimes import Arrays, Observed, Signature
 
 if TYPE_CHECKING:
     from export.mil.program import Program
@@ -32,15 +31,6 @@ def version() -> str:
     from importlib.metadata import version as installed
 
     return f"torch {installed('torch')}"
-
-
-@dataclass(frozen=True)
-class Observed:
-    """One intermediate value: its name in the program, the op that gave it, itself in the program's own type."""
-
-    name: str
-    op: str
-    value: npt.NDArray[np.generic]
 
 
 class _Session:
@@ -101,3 +91,14 @@ def open(path: Path, threads: int = 1) -> Iterator[_Session]:
         yield _Session(program)
     finally:
         torch.set_num_threads(before)
+
+
+def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None:
+    """Run ``path`` once and show ``see`` every value, under its name in the program.
+
+    Raises:
+        ArtifactError: the package is damaged.
+        MissingError: the program has an op that is not known here.
+    """
+    with open(path) as session:
+        session.run_observed(inputs, see)

@@ -1,12 +1,13 @@
 """onnxruntime, on its CPU execution provider."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ArtifactError
-from export.runtimes import Arrays, Signature
+from export.plugins import require
+from export.runtimes import Arrays, Observed, Signature
 from export.source import first_line
 
 FORMAT = "onnx"
@@ -55,6 +56,30 @@ def optimise(path: Path, out: Path) -> None:
     _load(path, options)
 
 
+def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None:
+    """Run a copy of ``path`` that gives every value as an output, and show ``see`` each, under its name in the graph.
+
+    A value that has to be given cannot be fused away: onnxruntime fuses less here than it does otherwise.
+
+    Raises:
+        ArtifactError: the file is damaged.
+        MissingError: the package onnx is not installed.
+    """
+    require("onnx", extra=EXTRA)
+    import onnx
+
+    try:
+        model = onnx.load(str(path))
+    except Exception as error:
+        raise ArtifactError(f"{path} is not a readable ONNX model: {first_line(error)}") from error
+    ops = {name: node.op_type for node in model.graph.node for name in node.output if name}
+    outputs = {value.name for value in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ops if name not in outputs)
+    session = _load(path, _options(1), model.SerializeToString())
+    for name, value in zip(ops, session.run(list(ops), inputs), strict=True):
+        see(Observed(name, ops[name], value))
+
+
 def _options(threads: int) -> Any:
     import onnxruntime
 
@@ -64,10 +89,11 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _load(path: Path, options: Any) -> Any:
+def _load(path: Path, options: Any, content: bytes | None = None) -> Any:
+    """A session of ``path``, or of ``content``, which was made of it."""
     import onnxruntime
 
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content or str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ArtifactError(f"onnxruntime refuses {path}: {first_line(error)}") from error

@@ -1,0 +1,78 @@
+"""The picture of an error growing from layer to layer."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+# On a logarithmic axis, no error at all stands here.
+_LEAST = 0.01
+_STYLES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One artifact in one runtime.
+
+    Args:
+        label: its name in the legend.
+        noise_units: the largest error of each layer, in order of execution; None where there is no number.
+        first: the number and the name of the first layer over its limit.
+    """
+
+    label: str
+    noise_units: tuple[float | None, ...]
+    first: tuple[int, str] | None = None
+
+
+def describe(curves: Sequence[Curve], limit: float) -> str:
+    """What the picture shows, for those who cannot see it."""
+    sentences = [f"A line for each runtime, on a logarithmic axis; the limit is {limit:g}."]
+    for curve in curves:
+        known = [n for n in curve.noise_units if n is not None]
+        where = "no layer is over its limit" if curve.first is None else f"{curve.first[1]} is the first over its limit"
+        largest = f"the largest error is {max(known):.3g}" if known else "no error has a number"
+        sentences.append(f"{curve.label}: {len(curve.noise_units)} layers, {largest}, {where}.")
+    return " ".join(sentences)
+
+
+def draw(curves: Sequence[Curve], *, title: str, limit: float) -> str:
+    """An SVG with real text, a title and a description; the same curves give the same bytes. It needs matplotlib."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "edgeattn", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(9, 5.5), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        for i, curve in enumerate(curves):
+            heights = [math.nan if n is None else max(n, _LEAST) for n in curve.noise_units]
+            style = _STYLES[i % len(_STYLES)]
+            # In percent: the formats do not have the same number of layers.
+            depths = [100 * (n + 1) / len(heights) for n in range(len(heights))]
+            (line,) = axes.plot(depths, heights, style, lw=1.2, label=curve.label)
+            if curve.first is not None:
+                at, name = curve.first
+                height = limit if math.isnan(heights[at]) else heights[at]
+                axes.plot([depths[at]], [height], "o", color=line.get_color(), label=f"begins at {name}")
+        axes.axhline(limit, color="0.3", lw=0.8, label=f"limit, {limit:g}")
+        axes.set(
+            yscale="log",
+            xlabel="depth, % of the layers in order of execution",
+            ylabel="largest error, times the noise floor",
+        )
+        axes.set_title(title)
+        axes.grid(axis="y", lw=0.3)
+        figure.legend(loc="outside lower center", ncols=2)
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    return _described(drawn.getvalue(), title, describe(curves, limit))
+
+
+def _described(svg: str, title: str, text: str) -> str:
+    head, opened, rest = svg.partition("<svg ")
+    attributes, closed, body = rest.partition(">")
+    named = f"<title id='title'>{escape(title)}</title><desc id='desc'>{escape(text)}</desc>"
+    return f"{head}{opened}role='img' aria-labelledby='title desc' {attributes}{closed}\n {named}{body}"

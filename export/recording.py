@@ -1,0 +1,157 @@
+"""What a lowered module computes inside, on the example input: recorded in PyTorch when a bundle is made."""
+
+import json
+import linecache
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from edgeattn.layers import Layer, Positions, sample
+from edgeattn.lowering import Lowering, to_channels_last
+from export.source import run
+
+_CODE_CHARS = 100
+_TORCH = str(Path(torch.__file__).parent)
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A layer in one precision, the sampled elements in float64 whatever that is."""
+
+    name: str
+    op: str
+    source: str
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+    positions: Positions
+    elements: npt.NDArray[np.float64]
+
+
+class _Recorder(TorchFunctionMode):
+    """Samples every floating-point value that is computed; what only gives another view of one is not recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running: list[tuple[str, nn.Module]] = []
+        self.values: dict[str, _Value] = {}
+        self._number: dict[int, int] = {}  # of the value that a storage holds
+        self._held: list[Tensor] = []  # so that no two storages have one address
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        read = [x for x in _flat((*args, *kwargs.values())) if isinstance(x, Tensor)]
+        before = {x.untyped_storage().data_ptr(): x._version for x in read}
+        result = func(*args, **kwargs)
+        after = {x.untyped_storage().data_ptr(): x._version for x in read}
+        for value in _flat((result,)):
+            if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
+                continue
+            storage = value.untyped_storage().data_ptr()
+            if storage not in before or before[storage] != after[storage]:  # new, or changed in place
+                self._add(value, *self._names(func), [self._number[s] for s in before if s in self._number])
+        return result
+
+    def output(self, name: str, value: Tensor) -> None:
+        """An output of the whole module."""
+        number = self._number.get(value.untyped_storage().data_ptr())
+        self._add(value, f"output {name}", "output", [] if number is None else [number])
+
+    def _add(self, value: Tensor, name: str, op: str, inputs: list[int]) -> None:
+        again = 1
+        while (unique := name if again == 1 else f"{name} #{again}") in self.values:
+            again += 1
+        shape = tuple(value.shape)
+        positions = sample(shape)
+        elements = value.detach().reshape(-1)[torch.from_numpy(positions)].double().numpy()
+        source = "" if op == "output" else _source()
+        self._number[value.untyped_storage().data_ptr()] = len(self.values)
+        self._held.append(value)
+        self.values[unique] = _Value(unique, op, source, tuple(sorted(set(inputs))), shape, positions, elements)
+
+    def _names(self, func: Any) -> tuple[str, str]:
+        path, module = self.running[-1]
+        function = func.__name__.strip("_")
+        if type(module).__module__.startswith("torch.nn.") and not any(module.children()):
+            return path or type(module).__name__, type(module).__name__
+        return f"{path}.{function}()".removeprefix("."), function
+
+
+def _flat(values: Sequence[Any]) -> list[Any]:
+    return [y for x in values for y in (_flat(x) if isinstance(x, tuple | list) else [x])]
+
+
+def _source() -> str:
+    """The innermost line outside torch, and outside this file, by the name of its file alone."""
+    frame = sys._getframe(1)
+    while frame.f_back and (frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith(_TORCH)):
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    return f"{Path(file).name}:{frame.f_lineno} {linecache.getline(file, frame.f_lineno).strip()[:_CODE_CHARS]}"
+
+
+def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[_Value, ...]:
+    recorder = _Recorder()
+
+    def watch(path: str, part: nn.Module) -> list[Any]:
+        def enter(_: nn.Module, __: Any) -> None:
+            recorder.running.append((path, part))
+
+        def leave(_: nn.Module, __: Any, ___: Any) -> None:
+            recorder.running.pop()
+
+        return [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
+
+    handles = [handle for path, part in module.named_modules() for handle in watch(path, part)]
+    try:
+        with recorder:
+            results = run(module, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, value in zip(outputs, results, strict=True):
+        recorder.output(name, value)
+    return tuple(recorder.values.values())
+
+
+def record(lowering: Lowering, exact: Lowering, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[Layer, ...]:
+    """Every value that ``lowering`` computes, in the order in which it does, the outputs last.
+
+    Args:
+        lowering: in float32; it is run, and so is ``exact``.
+        exact: the same lowering in float64.
+        inputs: the example input, channels-first.
+        outputs: the names of the outputs.
+
+    Returns:
+        Nothing if the module computes other steps in float64, so that there is no oracle for them.
+    """
+    if lowering.edge_layout == "channels_last":
+        inputs = {name: to_channels_last(x) for name, x in inputs.items()}
+    double = {name: x.double() if x.is_floating_point() else x for name, x in inputs.items()}
+    single = _recorded(lowering.module, inputs, outputs)
+    truth = _recorded(exact.module, double, outputs)
+    if [(v.name, v.shape) for v in single] != [(v.name, v.shape) for v in truth]:
+        return ()
+    return tuple(
+        Layer(v.name, v.op, v.source, v.inputs, v.shape, v.positions, exact.elements, v.elements.astype(np.float32))
+        for v, exact in zip(single, truth, strict=True)
+    )
+
+
+def save(layers: Sequence[Layer], path: Path) -> None:
+    """Write ``path``: for each layer the tensors ``NUMBER/positions``, ``/fp64`` and ``/fp32``; the rest as JSON in
+    the file's metadata."""
+    from safetensors.numpy import save_file
+
+    arrays = {"positions": "positions", "fp64": "oracle", "fp32": "reference"}
+    tensors = {f"{i}/{key}": getattr(x, name) for i, x in enumerate(layers) for key, name in arrays.items()}
+    about = [{name: getattr(x, name) for name in ("name", "op", "source", "inputs", "shape")} for x in layers]
+    save_file(tensors, path, {"layers": json.dumps(about)})
