@@ -168,7 +168,8 @@ class _OnTarget:
         self.version, self.unlike = "", False
 
     def run(self, inputs: Arrays) -> Arrays:
-        seen = self.connection.run(Job(self.path, inputs, warmup=0, runs=1))
+        # Twice for the first case, once for the others: a run may take seconds.
+        seen = self.connection.run(Job(self.path, inputs, warmup=0, runs=0 if self.version else 1))
         if seen.stopped:
             raise TargetError(f"{self.path.name} stopped on {self.connection.place}: {seen.stopped}")
         self.version = seen.runtime_version

@@ -29,7 +29,8 @@ RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be run. Inputs are by name, in the artifact's own layout; ``warmup`` runs come before ``runs``."""
+    """What is to be run: once for the outputs of the first run, then ``warmup`` times, then ``runs`` times, measured.
+    Inputs are by name, in the artifact's own layout."""
 
     artifact: Path
     inputs: Arrays

@@ -222,7 +222,7 @@ def work(folder: str) -> None:
     for _ in range(job["warmup"]):
         session.run()
     step = clock_step()
-    calls = 1 if job["count"] else calls_per_sample(session.run, step)
+    calls = 1 if job["count"] or not job["runs"] else calls_per_sample(session.run, step)
     result.update(clock_step_ns=step, calls_per_sample=calls)
     write_result(folder, result)
 

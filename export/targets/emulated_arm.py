@@ -43,8 +43,9 @@ class _Emulated:
             raise BadInputError(f"emulated-arm counts one thread only, not {job.threads}; leave --threads at 1")
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
             folder = Path(scratch)
-            _folder.write(folder, job, count=True)
-            plugin = f"out={folder / 'counts.txt'}" + (f",blocks={blocks}" if blocks else "")
+            counting = job.runs > 0
+            _folder.write(folder, job, count=counting)
+            plugin = f"out={folder / 'counts.txt'}" + (f",blocks={blocks}" if blocks else "") if counting else None
             if job.artifact.suffix == ".tflite" and not blocks:
                 runner = self.emulator.runner(self.cpu, plugin=plugin)
             else:
@@ -53,7 +54,7 @@ class _Emulated:
             environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
             stopped = _folder.start([*runner, folder], environment=environment)
             seen = _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
-            counts = _counts(folder / "counts.txt")
+            counts = _counts(folder / "counts.txt") if counting else ()
         if not seen.stopped and len(counts) != job.runs:
             raise TargetError(
                 f"the counting plugin saw {len(counts)} of {job.runs} runs; run edgeattn setup emulated-arm"
