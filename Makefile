@@ -1,10 +1,12 @@
 # `make demo` and `make test` set everything up by themselves; a second run installs nothing.
+# As root, `make test` also installs the Debian packages of packages.txt that are missing (emulated ARM needs them).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+DEBIAN := $(VENV)/.debian
 
-.PHONY: demo test lint format types tests bench bench-peers bench-models bench-sound train-digits clean
+.PHONY: demo test lint format types tests bench bench-peers bench-models bench-sound bench-arm train-digits clean
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py
@@ -22,7 +24,7 @@ format: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-tests: $(READY)
+tests: $(READY) $(DEBIAN)
 	$(BIN)/pytest
 
 bench: $(READY)
@@ -37,6 +39,17 @@ bench-sound: $(READY)
 
 train-digits: $(READY)
 	$(BIN)/python -m sample_models.digits.train
+
+bench-arm: $(READY) $(DEBIAN)
+	$(BIN)/python benchmarks/arm_counts.py
+
+# Where they cannot be installed, the tests that need them are skipped, and say so.
+$(DEBIAN): packages.txt | $(READY)
+	@missing=$$(for name in $$(grep -v '^#' packages.txt); do dpkg -s $$name >/dev/null 2>&1 || echo $$name; done); \
+	if [ -z "$$missing" ]; then touch $@; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing && touch $@; } >/dev/null; \
+	else echo "not installed, so emulated ARM is not tested: apt-get install -y" $$missing; fi
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -5,6 +5,7 @@ EdgeAttnError            exit code 2
 │   ├── LoweringError    the module cannot be rewritten
 │   ├── ConversionError  a vendor's converter refused the module
 │   └── ArtifactError    a file is no readable artifact or bundle
+├── TargetError          a run on a target came to nothing; exit code 1
 └── MissingError         a package or a device is not there; exit code 3
 """
 
@@ -29,6 +30,12 @@ class ConversionError(BadInputError):
 
 class ArtifactError(BadInputError):
     """A file or folder is not a readable artifact or bundle."""
+
+
+class TargetError(EdgeAttnError):
+    """A run on a target (a phone, a board, an emulated core) crashed or was lost, and left nothing to keep."""
+
+    exit_code = 1
 
 
 class MissingError(EdgeAttnError):

@@ -21,6 +21,8 @@ app = typer.Typer(
 _UsageError: Any = typer.BadParameter.__mro__[2]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout, and nothing else there.")]
+TARGET = "NAME[:ADDRESS]"
+Cpu = Annotated[str | None, typer.Option(help="emulated-arm: cortex-a53, cortex-a76, neoverse-n1 or max.")]
 _json_wanted = False
 
 
@@ -116,6 +118,8 @@ def inspect(
 @app.command()
 def parity(
     bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
+    target: Annotated[str | None, typer.Option(metavar=TARGET, help="Run there, and not in the runtimes here.")] = None,
+    cpu: Cpu = None,
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Damage copies of the artifacts: would parity have noticed?")
     ] = False,
@@ -129,18 +133,25 @@ def parity(
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a summary for a pull request.")] = None,
     json: Json = False,
 ) -> int:
-    """Check every artifact of BUNDLE against the reference, in every runtime that is here.
+    """Check every artifact of BUNDLE against the reference, in every runtime that is here, or on a target.
 
-    Example: edgeattn parity b --layers
+    Examples: edgeattn parity b --layers, or edgeattn parity b --target emulated-arm
     """
     _wants(json)
+    from contextlib import nullcontext
+
     from export import bundle as bundles
-    from export import files, render, selftest, summary, verify
+    from export import files, render, selftest, summary, targets, verify
     from export import layers as inside
     from export import picture as pictures
 
     if self_test and (layers or picture):
         raise typer.BadParameter("give --self-test, or --layers and --picture, not both")
+    if target and (self_test or layers or picture):
+        raise typer.BadParameter("--self-test, --layers and --picture look at the runtimes here; leave --target out")
+    settings = _settings(cpu=cpu)
+    if settings and not target:
+        raise typer.BadParameter(f"--{next(iter(settings))} goes with --target")
     if picture is not None:
         pictures.check(picture)
     files.check(junit, markdown)
@@ -153,8 +164,8 @@ def parity(
             lambda: render.self_test(tested),
         )
         return 0 if tested.passed else 1
-    with _progress() as say:
-        report = verify.verify(loaded, say)
+    with targets.connect(target, settings) if target else nullcontext() as connection, _progress() as say:
+        report = verify.verify(loaded, say, connection=connection)
         found = inside.compare(loaded, say) if layers or picture else None
     verify.require_a_check(loaded, report)
     if junit:
@@ -193,6 +204,62 @@ def compare(
 
 
 @app.command()
+def profile(
+    bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
+    target: Annotated[str, typer.Option(metavar=TARGET, help="Where to run.")] = "host",
+    cpu: Cpu = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    runs: Annotated[int | None, typer.Option(min=1, help="50, or 3 where instructions are counted.")] = None,
+    warmup: Annotated[int | None, typer.Option(min=0, help="5, or 2 where instructions are counted.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="RECORDS.json", help="Write what was measured.")] = None,
+    json: Json = False,
+) -> int:
+    """Measure every artifact of BUNDLE on a target: times, or counted instructions where it is emulated.
+
+    Example: edgeattn profile b --target emulated-arm --cpu cortex-a53 --out records.json
+    """
+    _wants(json)
+    from edgeattn import records
+    from export import bundle as bundles
+    from export import profile as profiles
+    from export import render, targets
+
+    loaded = bundles.load(bundle)
+    with targets.connect(target, _settings(cpu=cpu)) as connection, _progress() as say:
+        options = profiles.Options(target, threads, runs, warmup)
+        found = profiles.profile(loaded, connection, options, say)
+    if out:
+        records.save(out, found.records)
+    _print(
+        {"passed": found.complete, **asdict(found)},
+        lambda: list(render.records(found.records, found.not_run)),
+    )
+    return 0 if found.complete else 1
+
+
+@app.command()
+def setup(
+    target: Annotated[str, typer.Argument(help="emulated-arm")],
+    json: Json = False,
+) -> int:
+    """Build what a target needs, once, into the cache folder of the user.
+
+    Example: edgeattn setup emulated-arm
+    """
+    _wants(json)
+    from edgeattn.errors import BadInputError
+    from export import plugins
+
+    module = plugins.get("targets", target)
+    if not hasattr(module, "setup"):
+        raise BadInputError(f"{target} needs no set-up")
+    with _progress() as say:
+        folder = module.setup(say)
+    _print({"target": target, "folder": folder}, lambda: [f"{target} is ready, in {folder}"])
+    return 0
+
+
+@app.command()
 def models(json: Json = False) -> int:
     """List the sample models and their arguments.
 
@@ -220,7 +287,7 @@ def models(json: Json = False) -> int:
 
 @app.command()
 def doctor(json: Json = False) -> int:
-    """Say for every format and runtime whether it works here, and what would mend it.
+    """Say for every format, runtime and target whether it works here, and what would mend it.
 
     Example: edgeattn doctor
     """
@@ -228,7 +295,7 @@ def doctor(json: Json = False) -> int:
     from export import plugins, runtimes
     from export.pipeline import versions
 
-    found: dict[str, dict[str, str]] = {"formats": {}, "runtimes": {}}
+    found: dict[str, dict[str, str]] = {"formats": {}, "runtimes": {}, "targets": {}}
     for name in plugins.names("formats"):
         format_ = plugins.get("formats", name)
         try:
@@ -238,6 +305,8 @@ def doctor(json: Json = False) -> int:
             found["formats"][name] = str(error)
     for name in plugins.names("runtimes"):
         found["runtimes"][name] = runtimes.missing(plugins.get("runtimes", name)) or "ready"
+    for name in plugins.names("targets"):
+        found["targets"][name.replace("_", "-")] = plugins.get("targets", name).unavailable() or "ready"
     tools = versions()
     _print(
         {**found, "versions": tools},
@@ -247,6 +316,11 @@ def doctor(json: Json = False) -> int:
         ],
     )
     return 0
+
+
+def _settings(**given: str | None) -> dict[str, str]:
+    """The settings of a target that were given; the target itself says which it takes."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _wants(json: bool) -> None:

@@ -11,16 +11,19 @@ from edgeattn.errors import BadInputError, MissingError
 
 @cache
 def names(kind: str) -> tuple[str, ...]:
-    """The plugins of a kind (``formats``, ``runtimes``), sorted."""
+    """The plugins of a kind (``formats``, ``runtimes``, ``targets``), sorted; ``_name.py`` is a helper of theirs."""
     package = import_module(f"export.{kind}")
-    return tuple(sorted(info.name for info in pkgutil.iter_modules(package.__path__)))
+    found = (info.name for info in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
 def get(kind: str, name: str) -> ModuleType:
-    """One plugin's module; it imports its heavy packages only when it is used."""
-    if name not in names(kind):
-        raise BadInputError(f"there is no {kind[:-1]} {name!r}; choose from {', '.join(names(kind))}")
-    return import_module(f"export.{kind}.{name}")
+    """One plugin's module, its name spelled with dashes or not; it imports its heavy packages only when it is used."""
+    module = name.replace("-", "_")
+    if module not in names(kind):
+        spelled = ", ".join(known.replace("_", "-") for known in names(kind))
+        raise BadInputError(f"there is no {kind[:-1]} {name!r}; choose from {spelled}")
+    return import_module(f"export.{kind}.{module}")
 
 
 def require(*packages: str, extra: str) -> None:

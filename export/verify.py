@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from edgeattn.battery import depends
-from edgeattn.errors import ArtifactError, MissingError
+from edgeattn.errors import ArtifactError, MissingError, TargetError
 from edgeattn.parity import EXACT_LIMIT, Comparison, compare, relative_error
 from export import plugins
 from export.bundle import Artifact, Bundle
 from export.evaluate import Accuracy, evaluate
 from export.runtimes import Arrays, Session, Signature, as_layout, missing, variants
+from export.targets import Connection, Job
 
 # The case with a batch of two, for artifacts whose batch size is free.
 BATCH_OF_TWO = "batch_of_two"
@@ -74,15 +75,20 @@ class _Found:
     accuracy: list[Accuracy] = field(default_factory=list)
 
 
-def verify(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Report:
-    """Check every artifact of ``bundle`` in every runtime that is here.
+def verify(
+    bundle: Bundle, say: Callable[[str], None] = lambda _: None, *, connection: Connection | None = None
+) -> Report:
+    """Check every artifact of ``bundle`` in every runtime that is here, or on the target of ``connection``.
 
     Raises:
         ArtifactError: a file of the bundle cannot be read, or has another signature than the manifest says.
+        TargetError: a run on the target came to nothing.
     """
     cases = golden_cases(bundle)
     held_out = _golden(bundle.path(bundle.manifest.evaluation)) if bundle.manifest.evaluation else None
     found = _Found(rows=_hop_one(bundle, cases))
+    if connection:
+        return _on_target(bundle, cases, held_out, found, connection, say)
     for artifact in bundle.manifest.artifacts:
         path = bundle.path(artifact.file)
         for name in plugins.names("runtimes"):
@@ -121,7 +127,7 @@ def _check(
     _check_signature(artifact, session.signature)
     runs = 0
     for case, golden in cases.items():
-        given = _inputs(artifact, golden)
+        given = inputs(artifact, golden)
         if not session.signature.accepts(given):
             found.not_run.append(NotRun(artifact.file.path, label, f"case {case} is of another shape"))
             continue
@@ -133,7 +139,7 @@ def _check(
             joined = {name: np.concatenate([one[name], two[name]]) for name in one}
             found.rows += _hop_two(artifact, label, f"{case}, by halves", golden, joined)
     first, golden = next(iter(cases.items()))
-    if runs > 1 and session.signature.accepts(given := _inputs(artifact, golden)):
+    if runs > 1 and session.signature.accepts(given := inputs(artifact, golden)):
         # State that leaks from run to run has been seen on phones: the first case once more, after all others.
         found.rows += _hop_two(artifact, label, f"{first}, again after {runs} runs", golden, session.run(given))
     if held_out:
@@ -150,6 +156,52 @@ def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: di
 def golden_cases(bundle: Bundle) -> dict[str, Arrays]:
     """The golden cases by name: inputs, and what the reference and the lowered forms make of them."""
     return {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
+
+
+class _OnTarget:
+    """An artifact on a target, as a session: each run is a job of its own there. ``unlike`` says whether the last run
+    of a job ever gave other bits than the first."""
+
+    def __init__(self, artifact: Artifact, path: Path, connection: Connection) -> None:
+        self.signature = Signature({tensor.name: tensor.shape for tensor in artifact.inputs}, ())
+        self.path, self.connection = path, connection
+        self.version, self.unlike = "", False
+
+    def run(self, inputs: Arrays) -> Arrays:
+        seen = self.connection.run(Job(self.path, inputs, warmup=0, runs=1))
+        if seen.stopped:
+            raise TargetError(f"{self.path.name} stopped on {self.connection.place}: {seen.stopped}")
+        self.version = seen.runtime_version
+        # Some drivers are right the first time only, so it is the last run that is judged.
+        self.unlike |= any(not np.array_equal(seen.first[name], seen.last[name], equal_nan=True) for name in seen.last)
+        return seen.last
+
+
+def _on_target(
+    bundle: Bundle,
+    cases: dict[str, Arrays],
+    held_out: Arrays | None,
+    found: _Found,
+    connection: Connection,
+    say: Callable[[str], None],
+) -> Report:
+    """The second hop on a target; not the held-out inputs, of which there are too many to start a run for each."""
+    warnings = list(_warnings(bundle, cases))
+    for artifact in bundle.manifest.artifacts:
+        path, place = artifact.file.path, connection.place
+        if artifact.format not in connection.runtimes:
+            found.not_run.append(NotRun(path, place, f"{place} does not run {artifact.format}"))
+            continue
+        label = f"{connection.runtimes[artifact.format]} on {place}"
+        say(f"{path} in {label}")
+        session = _OnTarget(artifact, bundle.path(artifact.file), connection)
+        _check(artifact, label, session, cases, None, found)
+        found.versions[label] = session.version
+        if session.unlike:
+            warnings.append(f"{path} gave other outputs in its last run than in its first, in {label}")
+        if held_out:
+            found.not_run.append(NotRun(path, label, "the held-out inputs are run in the runtimes here only"))
+    return Report(tuple(found.rows), tuple(found.not_run), found.versions, tuple(found.accuracy), tuple(warnings))
 
 
 def require_a_check(bundle: Bundle, report: Report) -> None:
@@ -187,7 +239,7 @@ def _hop_one(bundle: Bundle, cases: dict[str, Arrays]) -> list[Row]:
     return rows
 
 
-def _inputs(artifact: Artifact, golden: Arrays) -> Arrays:
+def inputs(artifact: Artifact, golden: Arrays) -> Arrays:
     """The inputs of a case, in the artifact's own layout."""
     return {tensor.name: as_layout(golden[f"input/{tensor.name}"], tensor) for tensor in artifact.inputs}
 

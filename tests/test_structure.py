@@ -17,6 +17,7 @@ STOREYS = (
     ("export.plugins", "export.quiet", "export.hub", "export.bundle", "export.source", "export.files"),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
+    ("export.targets",),
     (
         "export.cases",
         "export.inspection",
@@ -28,7 +29,7 @@ STOREYS = (
         "export.layers",
     ),
     ("export.selftest", "export.summary", "export.compare"),
-    ("export.pipeline", "export.picture", "export.render"),
+    ("export.pipeline", "export.profile", "export.picture", "export.render"),
     ("export.cli",),
 )
 HEAVY = {

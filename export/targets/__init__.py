@@ -1,0 +1,101 @@
+"""One file a target: a place where artifacts run, and what is seen of a run there.
+
+A target is a module with
+
+    ORIGIN                        what its figures are worth (edgeattn.records)
+    SETTINGS                      the names of the settings that it takes, of those that the command line has
+    unavailable()                 why it cannot be used here, with what mends it; or None
+    connect(address, settings)    a context manager whose value is a Connection; ``address`` is what stands after the
+                                  colon (``android:SERIAL``, ``ssh://user@host``), "" if nothing does
+
+and ``setup(say)``, if something must be built before its first use. A module whose name begins with an underscore is no
+target: ``_worker.py`` is what runs on the other side, ``_folder.py`` speaks with it.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edgeattn.errors import BadInputError, MissingError
+from edgeattn.records import Counts, Device, Origin
+from export import plugins
+from export.runtimes import Arrays
+
+# What the two runners, ``_worker.py`` and ``arm64/runner.c``, run.
+RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be run. Inputs are by name, in the artifact's own layout; ``warmup`` runs come before ``runs``."""
+
+    artifact: Path
+    inputs: Arrays
+    warmup: int = 5
+    runs: int = 50
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was seen of one job; the fields are those of ``edgeattn.records.Record``.
+
+    ``first`` and ``last`` are the outputs of the first and of the last run: some drivers are right the first time only.
+    ``last`` is empty, and ``stopped`` says why, where not all runs were done.
+    """
+
+    origin: Origin
+    device: Device
+    runtime: str
+    runtime_version: str
+    first: Arrays
+    last: Arrays
+    samples_ns: tuple[int, ...] = ()
+    calls_per_sample: int = 1
+    clock_step_ns: int | None = None
+    counts: tuple[Counts, ...] = ()
+    load_ns: int | None = None
+    first_run_ns: int | None = None
+    peak_memory_bytes: int | None = None
+    stopped: str = ""
+    untrusted: tuple[str, ...] = ()
+
+
+class Connection(Protocol):
+    """A target that is reached: ``place`` names it in a report, ``runtimes`` are its runtimes by the format that they
+    run; ``warmup`` and ``runs`` are what suits it."""
+
+    place: str
+    runtimes: Mapping[str, str]
+    warmup: int
+    runs: int
+
+    def run(self, job: Job) -> Measurement:
+        """Run one job.
+
+        Raises:
+            ArtifactError: the runtime there refuses the file.
+            BadInputError: it takes other inputs.
+            MissingError: the runtime, or the device, is not there.
+            TargetError: it crashed before there was anything to keep.
+        """
+
+
+def connect(target: str, settings: Mapping[str, str]) -> AbstractContextManager[Connection]:
+    """Reach the target that is spelled ``target``: a name with dashes, and an address after a colon.
+
+    Raises:
+        BadInputError: no such target, or a setting that it does not take.
+        MissingError: it cannot be used here.
+    """
+    name, _, address = target.partition(":")
+    module = plugins.get("targets", name)
+    for setting in settings:
+        if setting not in module.SETTINGS:
+            raise BadInputError(f"--{setting.replace('_', '-')} means nothing to --target {name}; leave it out")
+    if reason := module.unavailable():
+        raise MissingError(reason)
+    connection: AbstractContextManager[Connection] = module.connect(address, settings)
+    return connection

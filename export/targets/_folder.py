@@ -1,0 +1,125 @@
+"""The job folder: what the two runners (``_worker.py``, ``arm64/runner.c``) read and write, seen from this side."""
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, MissingError, TargetError
+from edgeattn.records import Device, Origin
+from export.runtimes import Arrays
+from export.targets import Job, Measurement
+
+WORKER = Path(__file__).with_name("_worker.py")
+INTERRUPTED = "interrupted"
+_KINDS: dict[str, type[EdgeAttnError]] = {"artifact": ArtifactError, "input": BadInputError, "missing": MissingError}
+
+
+def write(folder: Path, job: Job, *, count: bool = False) -> None:
+    """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator."""
+    artifact = f"artifact{job.artifact.suffix}"
+    shutil.copyfile(job.artifact, folder / artifact)
+    lines = [
+        f"artifact {artifact}",
+        f"warmup {job.warmup}",
+        f"runs {job.runs}",
+        f"threads {job.threads}",
+        f"count {int(count)}",
+    ]
+    for index, (name, value) in enumerate(job.inputs.items()):
+        np.save(folder / f"input-{index}.npy", np.ascontiguousarray(value))
+        lines.append(f"input input-{index}.npy {name}")
+    (folder / "job.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> str:
+    """Run a runner on this machine; why it stopped early, or nothing. An interrupt ends it, and what it did is kept."""
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        # A Ctrl-C is for us: we end the runner ourselves, and read what it wrote.
+        start_new_session=True,
+    )
+    try:
+        _, said = process.communicate()
+    except KeyboardInterrupt:
+        process.kill()
+        process.communicate()
+        return INTERRUPTED
+    if process.returncode == 0:
+        return ""
+    if process.returncode < 0:
+        return f"it was ended by {signal.Signals(-process.returncode).name}"
+    lines = said.strip().splitlines()
+    return f"exit code {process.returncode}" + (f", {lines[-1].strip()}" if lines else "")
+
+
+def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str) -> Measurement:
+    """What a runner left in ``folder``; ``stopped`` is why it ended early, or nothing.
+
+    Raises:
+        ArtifactError, BadInputError, MissingError: what the runner itself says is wrong.
+        TargetError: it left nothing that can be used.
+    """
+    result = _result(folder)
+    if "error" in result:
+        raise _KINDS.get(str(result.get("kind")), TargetError)(
+            f"{job.artifact.name} on {device.name}: {result['error']}"
+        )
+    if "runtime" not in result:
+        if stopped == INTERRUPTED:
+            raise KeyboardInterrupt
+        raise TargetError(f"{job.artifact.name} did not run on {device.name}: {stopped or 'the runner left no result'}")
+    try:
+        samples = tuple(int(line) for line in _lines(folder / "samples.txt"))
+        if not result["complete"]:
+            stopped = f"{stopped or 'the runner ended'}, after {len(samples)} of {job.runs} runs"
+        return Measurement(
+            origin=origin,
+            device=device,
+            runtime=result["runtime"],
+            runtime_version=result["runtime_version"],
+            first=_outputs(folder, "first", result["outputs"]),
+            last=_outputs(folder, "last", result["outputs"]) if result["complete"] else {},
+            samples_ns=samples,
+            calls_per_sample=result.get("calls_per_sample", 1),
+            clock_step_ns=result.get("clock_step_ns"),
+            load_ns=result["load_ns"],
+            first_run_ns=result.get("first_run_ns"),
+            peak_memory_bytes=result.get("peak_memory_bytes"),
+            stopped="" if result["complete"] else stopped,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TargetError(f"{device.name} gave no readable result for {job.artifact.name}: {error}") from error
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "result.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise TargetError(f"the runner's result.json cannot be read: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a file that may have been cut off."""
+    if not path.is_file():
+        return []
+    return path.read_text().split("\n")[:-1]
+
+
+def _outputs(folder: Path, which: str, names: list[str]) -> Arrays:
+    files = ((name, folder / f"{which}-{index}.npy") for index, name in enumerate(names))
+    return {name: np.load(file, allow_pickle=False) for name, file in files if file.is_file()}

@@ -1,0 +1,85 @@
+"""An ARM core under QEMU's user mode: ARM's own kernels give the outputs, and instructions are counted, never timed."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from edgeattn.errors import BadInputError, TargetError
+from edgeattn.records import Counts, Device, Origin
+from export.targets import RUNTIMES, Job, Measurement, _arm_setup, _folder
+
+ORIGIN: Origin = "emulated"
+SETTINGS = ("cpu",)
+DEFAULT_CPU = "cortex-a76"
+
+unavailable = _arm_setup.missing
+
+
+def setup(say: Callable[[str], None]) -> str:
+    """Build what it runs in, if it is not there; where it is."""
+    return str(_arm_setup.build(say).folder)
+
+
+class _Emulated:
+    runtimes: Mapping[str, str] = RUNTIMES
+    # Counts repeat from the second run on.
+    warmup, runs = 2, 3
+
+    def __init__(self, emulator: _arm_setup.Emulator, cpu: str) -> None:
+        self.emulator, self.cpu = emulator, cpu
+        self.place = f"emulated-arm ({cpu})"
+        self.device = Device(f"emulated {cpu}", {"cpu": cpu, "qemu": emulator.versions["qemu-user"]})
+
+    def run(self, job: Job, *, blocks: Path | None = None) -> Measurement:
+        """Run one job: LiteRT by the native runner, whose counts repeat to the last digit, onnxruntime by the worker.
+
+        ``blocks`` is where the plugin writes what each block of code ran. LiteRT then runs by the worker too: the
+        library of its Python package has the names of its kernels.
+        """
+        if job.threads != 1:
+            raise BadInputError(f"emulated-arm counts one thread only, not {job.threads}; leave --threads at 1")
+        with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
+            folder = Path(scratch)
+            _folder.write(folder, job, count=True)
+            plugin = f"out={folder / 'counts.txt'}" + (f",blocks={blocks}" if blocks else "")
+            if job.artifact.suffix == ".tflite" and not blocks:
+                runner = self.emulator.runner(self.cpu, plugin=plugin)
+            else:
+                runner = [*self.emulator.python(self.cpu, plugin=plugin), str(_folder.WORKER)]
+            # A bare environment: what stands in it moves addresses, and so counts. numpy's own threads are not needed.
+            environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
+            stopped = _folder.start([*runner, folder], environment=environment)
+            seen = _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
+            counts = _counts(folder / "counts.txt")
+        if not seen.stopped and len(counts) != job.runs:
+            raise TargetError(
+                f"the counting plugin saw {len(counts)} of {job.runs} runs; run edgeattn setup emulated-arm"
+            )
+        # Times and memory are QEMU's own, and say nothing of the core.
+        return replace(
+            seen,
+            counts=counts,
+            samples_ns=(),
+            clock_step_ns=None,
+            load_ns=None,
+            first_run_ns=None,
+            peak_memory_bytes=None,
+        )
+
+
+def _counts(path: Path) -> tuple[Counts, ...]:
+    return tuple(Counts(*map(int, line.split())) for line in path.read_text().splitlines())
+
+
+@contextmanager
+def connect(address: str, settings: Mapping[str, str]) -> Iterator[_Emulated]:
+    """The core ``settings["cpu"]``, a cortex-a76 if nothing is said."""
+    if address:
+        raise BadInputError(f"--target emulated-arm takes no address, not {address!r}; choose a core with --cpu")
+    cpu = settings.get("cpu", DEFAULT_CPU)
+    if cpu not in _arm_setup.CPUS:
+        raise BadInputError(f"there is no core {cpu!r}; choose from {', '.join(_arm_setup.CPUS)}")
+    yield _Emulated(_arm_setup.ready(), cpu)

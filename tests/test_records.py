@@ -1,0 +1,70 @@
+"""Records: what is written is what is read, and a bad file is one sentence."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgeattn import records
+from edgeattn.errors import ArtifactError, BadInputError
+from edgeattn.records import Counts, Device, Record, Subject
+
+TIMED = Record(
+    model="attention",
+    subject=Subject("attention-fp32.onnx", "0" * 64, 7, "onnx", "fp32"),
+    target="host",
+    origin="host",
+    device=Device("here", {"machine": "x86_64"}),
+    runtime="onnxruntime",
+    runtime_version="1",
+    versions={"edgeattn": "0.1.0"},
+    threads=1,
+    warmup=5,
+    samples_ns=(3, 2, 4),
+    load_ns=9,
+)
+COUNTED = replace(TIMED, origin="emulated", samples_ns=(), load_ns=None, counts=(Counts(10, 5, 2),))
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text("old")
+    records.save(path, (TIMED, COUNTED))
+    assert records.load(path) == (TIMED, COUNTED)
+    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+    assert records.dump((TIMED,)) == records.dump((TIMED,))
+
+
+@pytest.mark.parametrize("times", [{"samples_ns": (1,)}, {"load_ns": 1}, {"first_run_ns": 1}])
+def test_no_time_comes_from_emulation(times: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="no times"):
+        replace(COUNTED, **times)
+    path = tmp_path / "r.json"
+    document = json.loads(records.dump((COUNTED,)))
+    document["records"][0].update(times)
+    path.write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match="is damaged at"):
+        records.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "is no file of records"),
+        ("[]", "is no file of records"),
+        ('{"schema_version": 2, "records": []}', "has schema 2, and this edgeattn reads 1"),
+        ('{"schema_version": 1, "records": [{}]}', "is damaged at records.0.model"),
+    ],
+)
+def test_bad_files(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(content)
+    with pytest.raises(ArtifactError, match=said):
+        records.load(tmp_path / "r.json")
+
+
+def test_places_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        records.load(tmp_path / "nosuch.json")
+    with pytest.raises(BadInputError, match="cannot be written"):
+        records.save(tmp_path / "nosuch" / "r.json", (TIMED,))

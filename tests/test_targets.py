@@ -1,0 +1,235 @@
+"""The protocol and the worker, on this machine: what comes back, and what is said when nothing does."""
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Answer
+
+from edgeattn import records
+from edgeattn.errors import ArtifactError, BadInputError, MissingError, TargetError
+from edgeattn.records import Device
+from export import bundle as bundles
+from export import plugins, targets
+from export.runtimes import Arrays
+from export.targets import Job, _folder
+from export.verify import golden_cases, inputs, verify
+
+Command = Callable[..., Answer]
+HERE = Device("here", {})
+
+
+def job_of(bundle: Path, suffix: str, **changes: int) -> Job:
+    loaded = bundles.load(bundle)
+    artifact = next(a for a in loaded.manifest.artifacts if a.file.path.endswith(suffix))
+    return Job(loaded.path(artifact.file), inputs(artifact, golden_cases(loaded)["example"]), **changes)
+
+
+def run_worker(folder: Path, job: Job, *, prelude: str = "") -> targets.Measurement:
+    """The worker as it is on a board, after ``prelude``."""
+    _folder.write(folder, job)
+    arguments = f"import runpy, sys; sys.argv[1:] = [{str(folder)!r}]"
+    code = f"{prelude}\n{arguments}\nrunpy.run_path({str(_folder.WORKER)!r}, run_name='__main__')"
+    stopped = _folder.start([sys.executable, "-c", code], environment=os.environ)
+    return _folder.read(folder, job, origin="host", device=HERE, stopped=stopped)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
+def test_a_run_on_the_host(suffix: str, made_bundle: Path) -> None:
+    job = job_of(made_bundle, suffix, runs=7, warmup=2)
+    with targets.connect("host", {}) as host:
+        seen = host.run(job)
+    assert (seen.origin, seen.stopped, len(seen.samples_ns)) == ("host", "", 7)
+    assert all(sample > 0 for sample in seen.samples_ns)
+    assert min(seen.load_ns or 0, seen.first_run_ns or 0, seen.peak_memory_bytes or 0, seen.clock_step_ns or 0) > 0
+    assert seen.first.keys() == {"y"}
+    np.testing.assert_array_equal(seen.first["y"], seen.last["y"])
+    assert seen.runtime == {".onnx": "onnxruntime", ".tflite": "litert"}[suffix]
+    assert seen.runtime_version
+
+
+def test_the_worker_can_be_read_by_an_old_python() -> None:
+    ast.parse(_folder.WORKER.read_text(), feature_version=(3, 8))
+
+
+def test_short_calls_are_timed_in_batches(made_bundle: Path, tmp_path: Path) -> None:
+    coarse = "import time; real = time.perf_counter_ns; time.perf_counter_ns = lambda: real() // 10**6 * 10**6"
+    job = job_of(made_bundle, ".onnx", runs=3)
+    seen = run_worker(tmp_path, job, prelude=coarse)
+    assert seen.clock_step_ns == 10**6
+    assert seen.calls_per_sample > 1
+    # Twenty steps long, though each call is far below one: so a sample is no multiple of the step.
+    assert any(sample % 10**6 for sample in seen.samples_ns)
+
+
+def test_a_runtime_that_is_not_there(made_bundle: Path, tmp_path: Path) -> None:
+    gone = "import sys; sys.modules.update(dict.fromkeys(['onnxruntime', 'ai_edge_litert', 'tflite_runtime']))"
+    for suffix, said in ((".onnx", "pip install onnxruntime"), (".tflite", "pip install ai-edge-litert")):
+        with pytest.raises(MissingError, match=said):
+            run_worker(tmp_path, job_of(made_bundle, suffix), prelude=gone)
+
+
+@pytest.mark.parametrize(("suffix", "runtime"), [(".onnx", "onnxruntime"), (".tflite", "LiteRT")])
+def test_an_artifact_that_is_refused(suffix: str, runtime: str, made_bundle: Path, tmp_path: Path) -> None:
+    broken = tmp_path / f"broken{suffix}"
+    broken.write_bytes(b"rubbish")
+    with targets.connect("host", {}) as host, pytest.raises(ArtifactError, match=f"{runtime} refuses the file"):
+        host.run(Job(broken, job_of(made_bundle, suffix).inputs))
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
+def test_inputs_that_do_not_fit(suffix: str, made_bundle: Path) -> None:
+    job = job_of(made_bundle, suffix)
+    wrong: tuple[tuple[Arrays, str], ...] = (
+        ({"z": job.inputs["x"]}, "the artifact takes x, not z"),
+        ({"x": job.inputs["x"][:, :3]}, "fails on these inputs"),
+    )
+    with targets.connect("host", {}) as host:
+        for given, said in wrong:
+            with pytest.raises(BadInputError, match=said):
+                host.run(Job(job.artifact, given))
+
+
+def test_what_was_done_before_a_kill_is_kept(made_bundle: Path, tmp_path: Path) -> None:
+    job = job_of(made_bundle, ".onnx", runs=10**9)
+    _folder.write(tmp_path, job)
+    process = subprocess.Popen([sys.executable, _folder.WORKER, tmp_path])
+    while not (tmp_path / "samples.txt").exists() or len((tmp_path / "samples.txt").read_text()) < 100:
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    seen = _folder.read(tmp_path, job, origin="host", device=HERE, stopped="the line was cut")
+    assert len(seen.samples_ns) > 3
+    assert seen.stopped == f"the line was cut, after {len(seen.samples_ns)} of {10**9} runs"
+    assert seen.first
+    assert not seen.last
+
+
+def test_an_interrupt_keeps_the_samples(edgeattn: Command, made_bundle: Path, tmp_path: Path) -> None:
+    def interrupt() -> None:
+        time.sleep(3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    out = tmp_path / "r.json"
+    answer = edgeattn("profile", made_bundle, "--runs", 10**9, "--out", out, "--json")
+    assert answer.code == 1, answer.err
+    (record,) = records.load(out)
+    assert record.partial
+    assert record.samples_ns
+    assert "interrupted, after" in record.untrusted[0]
+    assert any("stopped" in reason for reason in answer.document["not_run"].values())
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "did not run on here: exit code 7"),
+        ({"result.json": "{"}, "result.json cannot be read"),
+        ({"result.json": '{"error": "boom"}'}, "boom"),
+        ({"result.json": '{"complete": true, "runtime": "x"}'}, "no readable result"),
+        (
+            {"result.json": json.dumps({"complete": True, "runtime": "x", "runtime_version": "1", "load_ns": 1,
+                                        "outputs": []}), "samples.txt": "12\nabc\n"},
+            "no readable result",
+        ),
+    ],
+)  # fmt: skip
+def test_rubbish_from_a_runner(files: dict[str, str], said: str, made_bundle: Path, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(TargetError, match=said):
+        _folder.read(tmp_path, job_of(made_bundle, ".onnx"), origin="host", device=HERE, stopped="exit code 7")
+
+
+def test_a_runner_that_crashes() -> None:
+    crash = [sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"]
+    assert _folder.start(crash, environment=os.environ) == "it was ended by SIGSEGV"
+    talk = [sys.executable, "-c", "import sys; print('why', file=sys.stderr); sys.exit(3)"]
+    assert _folder.start(talk, environment=os.environ) == "exit code 3, why"
+
+
+def test_profile_and_parity_on_the_host(edgeattn: Command, made_bundle: Path, tmp_path: Path) -> None:
+    answer = edgeattn("profile", made_bundle, "--runs", 5, "--out", tmp_path / "r.json")
+    assert answer.code == 0, answer.err
+    assert "Time of one run, median" in answer.out
+    assert "does not run coreml" in answer.out
+    onnx, tflite = records.load(tmp_path / "r.json")
+    assert (onnx.subject.format, tflite.subject.format) == ("onnx", "tflite")
+    assert len(onnx.samples_ns) == 5
+    manifest = bundles.load(made_bundle).manifest
+    assert {a.file.sha256 for a in manifest.artifacts} >= {onnx.subject.sha256, tflite.subject.sha256}
+    answer = edgeattn("parity", made_bundle, "--target", "host", "--json")
+    assert answer.code == 0
+    runtimes = {row["runtime"] for row in answer.document["rows"] if row["hop"] == "conversion"}
+    assert runtimes == {"onnxruntime on host", "litert on host"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("profile", "--target", "nosuch"), "there is no target 'nosuch'; choose from"),
+        (("profile", "--target", "_worker"), "there is no target '_worker'"),
+        (("profile", "--target", "host:1"), "takes no address"),
+        (("profile", "--cpu", "max"), "--cpu means nothing to --target host"),
+        (("profile", "--runs", "0"), "--runs"),
+        (("parity", "--cpu", "max"), "--cpu goes with --target"),
+        (("parity", "--target", "host", "--self-test"), "leave --target out"),
+    ],
+)
+def test_bad_targets(arguments: tuple[str, ...], said: str, edgeattn: Command, made_bundle: Path) -> None:
+    answer = edgeattn(arguments[0], made_bundle, *arguments[1:])
+    assert answer.code == 2
+    assert said in answer.err
+    assert answer.out == ""
+
+
+def test_targets_are_found_by_their_names(edgeattn: Command) -> None:
+    assert {"host", "emulated_arm"} <= set(plugins.names("targets"))
+    assert edgeattn("doctor", "--json").document["targets"]["host"] == "ready"
+    answer = edgeattn("setup", "host")
+    assert answer.code == 2
+    assert "host needs no set-up" in answer.err
+
+
+class Driver:
+    """A target whose first or last run is wrong, as some drivers' are."""
+
+    place, runtimes, warmup, runs = "driver", {"onnx": "onnxruntime"}, 0, 1
+
+    def __init__(self, wrong: str) -> None:
+        self.wrong = wrong
+
+    def run(self, job: Job) -> targets.Measurement:
+        with targets.connect("host", {}) as host:
+            seen = host.run(job)
+        broken = {name: value + 1 for name, value in seen.first.items()}
+        return replace(seen, **{self.wrong: broken})
+
+
+@pytest.mark.parametrize(("wrong", "passed"), [("first", True), ("last", False)])
+def test_a_driver_that_is_right_once_only(wrong: str, passed: bool, made_bundle: Path) -> None:
+    report = verify(bundles.load(made_bundle), connection=Driver(wrong))
+    assert report.passed is passed
+    assert any("gave other outputs in its last run than in its first" in warning for warning in report.warnings)
+
+
+def test_a_run_that_stops_in_parity_is_an_error(made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Driver, "run", lambda self, job: replace(_stopped(job), stopped="unplugged"))
+    with pytest.raises(TargetError, match=r"attention-fp32.onnx stopped on driver: unplugged"):
+        verify(bundles.load(made_bundle), connection=Driver("last"))
+
+
+def _stopped(job: Job) -> targets.Measurement:
+    return targets.Measurement("phone", HERE, "onnxruntime", "1", first=job.inputs, last={})
