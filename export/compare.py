@@ -99,7 +99,7 @@ def _opened(path: Path) -> AbstractContextManager[Session]:
     reasons = []
     for name in plugins.names("runtimes"):
         runtime = plugins.get("runtimes", name)
-        if path.suffix[1:] != runtime.FORMAT and plugins.get("formats", runtime.FORMAT) is not format_:
+        if plugins.get("formats", runtime.FORMAT) is not format_:
             continue
         if reason := missing(runtime):
             reasons.append(reason)
