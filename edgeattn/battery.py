@@ -15,8 +15,6 @@ Array = npt.NDArray[np.floating]
 
 SEED = 20220606  # arXiv 2206.02680 is of that day
 TINY, LARGE = 1e-6, 1e3
-# A photograph is cut from here, so that sky, roofs and water are all in it.
-_CENTRE = 0.5
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def photograph(
     _, channels, height, width = shape
     if channels in (1, 3):
         side = min(image.shape[:2])
-        top, left = (int((n - side) * _CENTRE) for n in image.shape[:2])
+        top, left = ((n - side) // 2 for n in image.shape[:2])
         rows = top + np.arange(height) * side // height
         columns = left + np.arange(width) * side // width
         pixels = image[np.ix_(rows, columns)].transpose(2, 0, 1)[:channels]

@@ -51,6 +51,27 @@ def relative_error(*, reference: Array, candidate: Array) -> float:
     return error / scale if np.isfinite(error) else inf
 
 
+@dataclass(frozen=True)
+class Difference:
+    """How two arrays of one shape differ, with no verdict; ``relative`` is over the reference's largest value."""
+
+    max_abs: float
+    relative: float
+    sqnr_db: float
+    cosine: float
+
+
+def difference(*, reference: Array, candidate: Array) -> Difference:
+    """What ``candidate`` is away from ``reference``; a NaN or an infinity anywhere makes it infinite."""
+    truth, values = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
+    if not (np.isfinite(truth).all() and np.isfinite(values).all()):
+        return Difference(inf, inf, -inf, 0.0)
+    error = values - truth
+    max_abs = float(np.abs(error).max(initial=0.0))
+    relative = relative_error(reference=truth, candidate=values)
+    return Difference(max_abs, relative, _sqnr_db(truth, error), _cosine(truth, values))
+
+
 def noise_floor(*, oracle: Array, reference: Array, precision: str) -> tuple[float, float]:
     """(max, RMS) error of the reference at ``precision``; never below half a unit in the last place of the
     oracle's own size, so that a reference that happens to be exact does not make every candidate infinite."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgeattn import battery
 from edgeattn.errors import BadInputError
 from edgeattn.lowering import recognise
-from export.source import Source, read_weights, run
+from export.source import Source, first_line, read_weights, run
 from export.verify import BATCH_OF_TWO
 
 # A softmax over scores this large is nearly one-hot.
@@ -50,7 +50,7 @@ def _battery(source: Source) -> tuple[dict[str, Case], dict[str, str]]:
     found: dict[str, Case] = {}
     omitted: dict[str, str] = {}
     per_input = {
-        name: battery.cases(tuple(x.shape), x.numpy().dtype, seed=battery.SEED + place, limits=limits)
+        name: battery.cases(tuple(x.shape), x.detach().numpy().dtype, seed=battery.SEED + place, limits=limits)
         for place, (name, x) in enumerate(floats.items())
     }
     for case in next(iter(per_input.values())):
@@ -62,11 +62,21 @@ def _battery(source: Source) -> tuple[dict[str, Case], dict[str, str]]:
             omitted[case] = made
         else:
             found[case] = made
-    for case, what in list(found.items()):
-        if not all(bool(torch.isfinite(y).all()) for y in run(source.module, what.inputs) if y.is_floating_point()):
-            omitted[case] = "the reference itself overflows in float32"
+    for case, tried in list(found.items()):
+        if reason := _unusable(source, tried):
+            omitted[case] = reason
             del found[case]
     return found, omitted
+
+
+def _unusable(source: Source, case: Case) -> str | None:
+    """Why the reference itself has no answer to a case."""
+    try:
+        outputs = run(source.module, case.inputs)
+    except Exception as error:  # noqa: BLE001  # a user's model may refuse an input in any way
+        return f"the reference fails on it: {first_line(error)}"
+    finite = all(bool(torch.isfinite(y).all()) for y in outputs if y.is_floating_point())
+    return None if finite else "the reference itself overflows in float32"
 
 
 def _photograph(source: Source, floats: dict[str, Tensor], limits: tuple[float, float] | None) -> Case | str:
@@ -76,7 +86,9 @@ def _photograph(source: Source, floats: dict[str, Tensor], limits: tuple[float, 
     from sklearn.datasets import load_sample_image
 
     image = load_sample_image("china.jpg")
-    values = {name: battery.photograph(image, tuple(x.shape), x.numpy().dtype, limits) for name, x in floats.items()}
+    values = {
+        name: battery.photograph(image, tuple(x.shape), x.detach().numpy().dtype, limits) for name, x in floats.items()
+    }
     if any(value is None for value in values.values()):
         return "an input is no map of rank 4"
     tensors = {name: torch.from_numpy(value) for name, value in values.items() if value is not None}
@@ -100,13 +112,16 @@ def _largest_score(source: Source, given: dict[str, Tensor]) -> float:
     """The largest size of a query of the first attention that is called."""
     seen: list[float] = []
 
-    def look(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def look(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         layer = recognise.attention(module)
         if layer is not None and not seen:
-            query = torch.nn.functional.conv2d(args[-1], layer.qkv_proj.weight[:1])
+            attended = (*args, *named.values())[-1]
+            query = torch.nn.functional.conv2d(attended, layer.qkv_proj.weight[:1])
             seen.append(float(query.abs().max()))
 
-    handles = [m.register_forward_pre_hook(look) for m in source.module.modules() if recognise.attention(m)]
+    handles = [
+        m.register_forward_pre_hook(look, with_kwargs=True) for m in source.module.modules() if recognise.attention(m)
+    ]
     try:
         run(source.module, given)
     finally:

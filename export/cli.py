@@ -129,6 +129,8 @@ def parity(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Draw the error by layer; implies --layers.")
     ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a summary for a pull request.")] = None,
     json: Json = False,
 ) -> int:
     """Check every artifact of BUNDLE against the reference, in every runtime that is here, or on a target.
@@ -139,9 +141,9 @@ def parity(
     from contextlib import nullcontext
 
     from export import bundle as bundles
+    from export import files, render, selftest, summary, targets, verify
     from export import layers as inside
     from export import picture as pictures
-    from export import render, selftest, targets, verify
 
     if self_test and (layers or picture):
         raise typer.BadParameter("give --self-test, or --layers and --picture, not both")
@@ -152,6 +154,7 @@ def parity(
         raise typer.BadParameter(f"--{next(iter(settings))} goes with --target")
     if picture is not None:
         pictures.check(picture)
+    files.check(junit, markdown)
     loaded = bundles.load(bundle)
     if self_test:
         with _progress() as say:
@@ -165,6 +168,10 @@ def parity(
         report = verify.verify(loaded, say, connection=connection)
         found = inside.compare(loaded, say) if layers or picture else None
     verify.require_a_check(loaded, report)
+    if junit:
+        files.write(junit, summary.junit(report, bundle.name))
+    if markdown:
+        files.write(markdown, summary.markdown(report, bundle.name).encode())
     if found and picture:
         pictures.draw(found, loaded.manifest.model, picture)
     passed = report.passed and (found is None or found.passed)
@@ -173,6 +180,27 @@ def parity(
         lambda: [*render.parity(report), *(render.layers(found) if found else ())],
     )
     return 0 if passed else 1
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A bundle or an artifact.")],
+    b: Annotated[Path, typer.Argument(help="Another of the same kind.")],
+    json: Json = False,
+) -> int:
+    """Run A and B on the same inputs and say how their outputs differ.
+
+    Example: edgeattn compare b/attention-fp32.onnx b/attention-fp32.tflite
+    """
+    _wants(json)
+    from export import compare as comparing
+    from export import render
+
+    with _progress() as say:
+        say(f"running {a} and {b}")
+        rows = comparing.compare(a, b)
+    _print({"rows": [asdict(row) for row in rows]}, lambda: [render.comparison(rows)])
+    return 0
 
 
 @app.command()

@@ -1,12 +1,11 @@
-"""Pictures of results, as files: written whole or not at all."""
+"""Pictures of results, as files."""
 
-import os
 from pathlib import Path
 
 from edgeattn.errors import BadInputError
 from edgeattn.parity import LIMITS
 from edgeattn.report import depth as depths
-from export import plugins
+from export import files, plugins
 from export.layers import Layers
 
 
@@ -19,8 +18,7 @@ def check(path: Path) -> None:
     """
     if path.suffix != ".svg":
         raise BadInputError(f"the picture is an SVG: name it something.svg, not {path}")
-    if not path.absolute().parent.is_dir() or path.is_dir():
-        raise BadInputError(f"{path} cannot be written: name a file in a folder that exists")
+    files.check(path)
     plugins.require("matplotlib", extra="report")
 
 
@@ -33,11 +31,4 @@ def draw(found: Layers, model: str, path: Path) -> None:
         label = f"{depth.candidate}, {depth.runtime}" + (f", lost at {depth.lost[0]}" if depth.lost else "")
         curves.append(depths.Curve(label, units, first))
     picture = depths.draw(curves, title=f"{model}: error by layer", limit=LIMITS["fp32"]["max"])
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.write_text(picture)
-        scratch.replace(path)
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
+    files.write(path, picture.encode())

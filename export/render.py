@@ -12,6 +12,7 @@ from rich.table import Table
 from edgeattn.accuracy import wilson
 from edgeattn.records import Record
 from export.bundle import Bundle
+from export.compare import Row as Compared
 from export.evaluate import Accuracy
 from export.inspection import Inspection
 from export.layers import LayerRow, Layers
@@ -166,6 +167,15 @@ def layers(found: Layers) -> list[Any]:
             )
         shown += [table, escape(depth.sentence)]
     return [*shown, *_not_run("Layers not compared", found.not_run)]
+
+
+def comparison(rows: list[Compared]) -> Table:
+    table = _table("B against A", "A", "B", "case", "output", "max abs>r", "relative>r", "SQNR dB>r", "cosine>r")
+    for row in rows:
+        d = row.difference
+        numbers = (f"{d.max_abs:.1e}", f"{d.relative:.1e}", f"{d.sqnr_db:.1f}", f"{d.cosine:.6f}")
+        table.add_row(row.a, row.b, row.case, row.output, *numbers)
+    return table
 
 
 def records(found: tuple[Record, ...], skipped: dict[str, str]) -> list[Table]:

@@ -82,6 +82,8 @@ class Plain(nn.Module):
         self.overflows = overflows
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.overflows and not x.any():
+            raise RuntimeError("all zeros")
         return torch.exp(x) if self.overflows else x + 1
 
 
@@ -89,7 +91,8 @@ def test_what_a_model_cannot_have_is_said() -> None:
     made = source.Source("m", {}, Plain(overflows=True), {"x": torch.zeros(1, 4)}, {"y": torch.zeros(1, 4)})
     found, omitted = cases.inputs(made, [], dynamic_batch=False)
     assert "overflows" in omitted["large"]
-    assert "large" not in found
+    assert omitted["zero"] == "the reference fails on it: all zeros"
+    assert not {"large", "zero"} & found.keys()
     assert "rank 4" in omitted["photograph"]
     assert "no separable attention" in omitted["large_scores"]
     whole = source.Source("m", {}, Plain(False), {"x": torch.zeros(1, 4, dtype=torch.int64)}, {"y": torch.zeros(1, 4)})

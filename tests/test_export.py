@@ -176,7 +176,8 @@ def test_parity_sees_a_broken_onnx(edgeattn: Command, bundle: Path) -> None:
     assert answer.code == 1
     assert answer.document["passed"] is False
     failed = [row for row in answer.document["rows"] if not row["passed"]]
-    assert [row["candidate"] for row in failed] == ["attention-fp32.onnx"]
+    assert {row["candidate"] for row in failed} == {"attention-fp32.onnx"}
+    assert {"example", "normal", "photograph", "large"} <= {row["case"] for row in failed}
     assert "noise floor" in failed[0]["reason"]
     assert "DIFFERENT" in edgeattn("parity", bundle).out
 

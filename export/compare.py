@@ -1,0 +1,121 @@
+"""How the outputs of two artifacts, or of the artifacts of two bundles, differ on the same inputs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeattn.battery import SEED
+from edgeattn.cost import TensorInfo
+from edgeattn.errors import ArtifactError, BadInputError, MissingError
+from edgeattn.parity import Array, Difference, difference
+from export import bundle as bundles
+from export import inspection, plugins
+from export.runtimes import Arrays, Session, as_layout, missing, variants
+from export.verify import golden_cases
+
+_TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One output of one case: ``b`` against ``a``."""
+
+    a: str
+    b: str
+    case: str
+    output: str
+    difference: Difference
+
+
+def compare(a: Path, b: Path) -> list[Row]:
+    """Run ``a`` and ``b`` on the same inputs: golden ones for two bundles, seeded random ones for two artifacts.
+
+    Bundles are compared artifact by artifact of one format and precision; artifacts may be of different formats and
+    edge layouts.
+
+    Raises:
+        BadInputError: one is a bundle and the other is not, or they have nothing in common to compare.
+        MissingError: a runtime that is needed is not here.
+    """
+    both = [(path / bundles.MANIFEST).is_file() for path in (a, b)]
+    if both[0] != both[1]:
+        raise BadInputError("give two bundles or two artifacts, not one of each")
+    rows = list(_bundles(bundles.load(a), bundles.load(b)) if both[0] else _artifacts(a, b))
+    if not rows:
+        raise BadInputError(f"{a} and {b} have no artifact of the same format and precision with the same inputs")
+    return rows
+
+
+def _bundles(a: bundles.Bundle, b: bundles.Bundle) -> Iterator[Row]:
+    others = {(artifact.format, artifact.precision): artifact for artifact in b.manifest.artifacts}
+    for first in a.manifest.artifacts:
+        second = others.get((first.format, first.precision))
+        if second is None or [t.name for t in first.inputs] != [t.name for t in second.inputs]:
+            continue
+        with _opened(a.path(first.file)) as one, _opened(b.path(second.file)) as two:
+            for case, golden in golden_cases(a).items():
+                given = [{t.name: as_layout(golden[f"input/{t.name}"], t) for t in x.inputs} for x in (first, second)]
+                if one.signature.accepts(given[0]) and two.signature.accepts(given[1]):
+                    names = str(a.path(first.file)), str(b.path(second.file))
+                    yield from _rows(names, case, one.run(given[0]), two.run(given[1]))
+
+
+def _artifacts(a: Path, b: Path) -> Iterator[Row]:
+    formats = [inspection.format_of(path) for path in (a, b)]
+    for format_ in formats:
+        plugins.require(*format_.READ_PACKAGES, extra=format_.EXTRA)
+    declared = [{t.name: t for t in f.read(p).inputs} for f, p in zip(formats, (a, b), strict=True)]
+    if declared[0].keys() != declared[1].keys():
+        raise BadInputError(f"{a} takes {', '.join(declared[0])}, but {b} takes {', '.join(declared[1])}")
+    random = np.random.default_rng(SEED)
+    first = {name: _random(info, random) for name, info in declared[0].items()}
+    second = {name: _laid_out(value, declared[1][name], b) for name, value in first.items()}
+    with _opened(a) as one, _opened(b) as two:
+        yield from _rows((str(a), str(b)), f"normal, seed {SEED}", one.run(first), two.run(second))
+
+
+def _random(info: TensorInfo, random: np.random.Generator) -> Array:
+    shape = [n or 1 for n in info.shape]
+    if not info.dtype.startswith("float"):
+        raise BadInputError(f"input {info.name} is of type {info.dtype}; only artifacts with float inputs are compared")
+    return random.standard_normal(shape).astype(info.dtype)
+
+
+def _laid_out(value: Array, info: TensorInfo, path: Path) -> Array:
+    """``value`` as another artifact's input: as it is, or between channels-first and channels-last."""
+    wanted = tuple(n or 1 for n in info.shape)
+    for order in (tuple(range(value.ndim)), *([_TO_LAST, _TO_FIRST] if value.ndim == 4 else [])):
+        if value.transpose(order).shape == wanted:
+            return np.ascontiguousarray(value.transpose(order))
+    raise BadInputError(f"{path} takes {info.name} as {list(wanted)}, and the other artifact as {list(value.shape)}")
+
+
+def _opened(path: Path) -> AbstractContextManager[Session]:
+    """The artifact in the first runtime of its format that is here."""
+    format_ = inspection.format_of(path)
+    reasons = []
+    for name in plugins.names("runtimes"):
+        runtime = plugins.get("runtimes", name)
+        if plugins.get("formats", runtime.FORMAT) is not format_:
+            continue
+        if reason := missing(runtime):
+            reasons.append(reason)
+            continue
+        opened: Callable[[Path], AbstractContextManager[Session]] = next(iter(variants(name, runtime).values()))
+        return opened(path)
+    raise MissingError(f"{path} cannot be run here: {'; '.join(reasons)}")
+
+
+def _rows(names: tuple[str, str], case: str, one: Arrays, two: Arrays) -> Iterator[Row]:
+    if one.keys() != two.keys():
+        raise ArtifactError(f"{names[0]} gives {', '.join(one)}, but {names[1]} gives {', '.join(two)}")
+    for output, value in one.items():
+        other = two[output]
+        if other.shape != value.shape and value.ndim == 4:
+            other = next((y for o in (_TO_LAST, _TO_FIRST) if (y := other.transpose(o)).shape == value.shape), other)
+        if other.shape != value.shape:
+            raise ArtifactError(f"{output} is {list(value.shape)} in {names[0]} and {list(other.shape)} in {names[1]}")
+        yield Row(*names, case, output, difference(reference=value, candidate=other))
