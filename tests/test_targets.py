@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -116,14 +117,25 @@ def test_what_was_done_before_a_kill_is_kept(made_bundle: Path, tmp_path: Path) 
     assert not seen.last
 
 
-def test_an_interrupt_keeps_the_samples(edgeattn: Command, made_bundle: Path, tmp_path: Path) -> None:
+def test_an_interrupt_keeps_the_samples(
+    edgeattn: Command, made_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
     def interrupt() -> None:
-        time.sleep(3)
+        until = time.monotonic() + 120
+        while not any(f.stat().st_size > 100 for f in tmp_path.rglob("samples.txt")) and time.monotonic() < until:
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
+    # A shell gives its background jobs an ignored SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
     out = tmp_path / "r.json"
-    answer = edgeattn("profile", made_bundle, "--runs", 10**9, "--out", out, "--json")
+    try:
+        answer = edgeattn("profile", made_bundle, "--runs", 10**9, "--out", out, "--json")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert answer.code == 1, answer.err
     (record,) = records.load(out)
     assert record.partial
