@@ -1,11 +1,10 @@
 """The one schema of a measurement: what ran where, and the raw samples or counts. Statistics are derived elsewhere."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgeattn import files
 from edgeattn.errors import ArtifactError, BadInputError
 
 # History: 1, the first.
@@ -110,18 +109,7 @@ def save(path: Path, records: tuple[Record, ...]) -> None:
     Raises:
         BadInputError: it cannot be written.
     """
-    try:
-        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(dump(records))
-            os.chmod(scratch, 0o644)
-            os.replace(scratch, path)
-        except BaseException:
-            os.unlink(scratch)
-            raise
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be written: {error.strerror}") from error
+    files.write(path, dump(records))
 
 
 def load(path: Path) -> tuple[Record, ...]:
@@ -130,22 +118,9 @@ def load(path: Path) -> tuple[Record, ...]:
     Raises:
         ArtifactError: in one sentence, what is wrong with it.
     """
-    import json
-
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         content = path.read_bytes()
-        version = json.loads(content)["schema_version"]
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is no file of records; make one with `edgeattn profile --out`") from error
-    if version != SCHEMA:
-        raise ArtifactError(f"{path} has schema {version!r}, and this edgeattn reads {SCHEMA}; update edgeattn")
-    try:
-        return TypeAdapter(Records).validate_json(content).records
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{path} is damaged at {place}: {first['msg']}") from error
+    otherwise = "no file of records; make one with `edgeattn profile --out`"
+    return files.parse(content, Records, path, newest=SCHEMA, otherwise=otherwise).records

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeattn.change import Change
 from edgeattn.errors import ArtifactError, BadInputError
+from edgeattn.files import parse
 
 # History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers.
 SCHEMA = 2
@@ -100,26 +101,11 @@ def load(folder: Path) -> Bundle:
     Raises:
         ArtifactError: in one sentence, what is wrong with it.
     """
-    import json
-
-    from pydantic import TypeAdapter, ValidationError
-
     path = folder / MANIFEST
     if not path.is_file():
         raise ArtifactError(f"{folder} is no bundle: it has no {MANIFEST}; make one with `edgeattn export`")
-    try:
-        content = json.loads(path.read_bytes())
-        version = content["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is not a manifest of edgeattn; export the bundle again") from error
-    if not isinstance(version, int) or not 1 <= version <= SCHEMA:
-        raise ArtifactError(f"{path} has schema {version!r}, and this edgeattn reads 1 to {SCHEMA}; update edgeattn")
-    try:
-        manifest = TypeAdapter(Manifest).validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{path} is damaged at {place}: {first['msg']}") from error
+    otherwise = "not a manifest of edgeattn; export the bundle again"
+    manifest = parse(path.read_bytes(), Manifest, path, newest=SCHEMA, otherwise=otherwise)
     bundle = Bundle(folder, manifest)
     held_out = () if manifest.evaluation is None else (manifest.evaluation,)
     files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *held_out)

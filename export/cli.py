@@ -140,10 +140,11 @@ def parity(
     _wants(json)
     from contextlib import nullcontext
 
+    from edgeattn import files
     from export import bundle as bundles
-    from export import files, render, selftest, summary, targets, verify
     from export import layers as inside
     from export import picture as pictures
+    from export import render, selftest, summary, targets, verify
 
     if self_test and (layers or picture):
         raise typer.BadParameter("give --self-test, or --layers and --picture, not both")
@@ -219,11 +220,12 @@ def profile(
     Example: edgeattn profile b --target emulated-arm --cpu cortex-a53 --out records.json
     """
     _wants(json)
-    from edgeattn import records
+    from edgeattn import files, records
     from export import bundle as bundles
     from export import profile as profiles
     from export import render, targets
 
+    files.check(out)
     loaded = bundles.load(bundle)
     with targets.connect(target, _settings(cpu=cpu)) as connection, _progress() as say:
         options = profiles.Options(target, threads, runs, warmup)

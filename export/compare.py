@@ -1,6 +1,6 @@
 """How the outputs of two artifacts, or of the artifacts of two bundles, differ on the same inputs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.parity import Array, Difference, difference
 from export import bundle as bundles
 from export import inspection, plugins
-from export.runtimes import Arrays, Session, as_layout, missing, variants
-from export.verify import golden_cases
+from export.runtimes import Arrays, Session, ways
+from export.verify import golden_cases, inputs
 
 _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
@@ -57,7 +57,7 @@ def _bundles(a: bundles.Bundle, b: bundles.Bundle) -> Iterator[Row]:
             continue
         with _opened(a.path(first.file)) as one, _opened(b.path(second.file)) as two:
             for case, golden in golden_cases(a).items():
-                given = [{t.name: as_layout(golden[f"input/{t.name}"], t) for t in x.inputs} for x in (first, second)]
+                given = [inputs(artifact, golden) for artifact in (first, second)]
                 if one.signature.accepts(given[0]) and two.signature.accepts(given[1]):
                     names = str(a.path(first.file)), str(b.path(second.file))
                     yield from _rows(names, case, one.run(given[0]), two.run(given[1]))
@@ -95,18 +95,11 @@ def _laid_out(value: Array, info: TensorInfo, path: Path) -> Array:
 
 def _opened(path: Path) -> AbstractContextManager[Session]:
     """The artifact in the first runtime of its format that is here."""
-    format_ = inspection.format_of(path)
-    reasons = []
-    for name in plugins.names("runtimes"):
-        runtime = plugins.get("runtimes", name)
-        if plugins.get("formats", runtime.FORMAT) is not format_:
-            continue
-        if reason := missing(runtime):
-            reasons.append(reason)
-            continue
-        opened: Callable[[Path], AbstractContextManager[Session]] = next(iter(variants(name, runtime).values()))
-        return opened(path)
-    raise MissingError(f"{path} cannot be run here: {'; '.join(reasons)}")
+    found = ways(inspection.format_of(path).__name__.rpartition(".")[2])
+    for way in found:
+        if not way.missing:
+            return way.open(path)
+    raise MissingError(f"{path} cannot be run here: {'; '.join(way.missing for way in found)}")
 
 
 def _rows(names: tuple[str, str], case: str, one: Arrays, two: Arrays) -> Iterator[Row]:

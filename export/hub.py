@@ -10,14 +10,15 @@ from edgeattn.errors import BadInputError
 from export import plugins
 from export.quiet import quiet
 
+# As transformers saves a checkpoint, and what weights files are named.
 FILES = ("model.safetensors", "pytorch_model.bin")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 def is_name(text: str) -> bool:
     """Whether ``text`` can be a hub name and is no file or folder here."""
-    return bool(_NAME.fullmatch(text)) and not Path(text).exists() and Path(text).suffix not in _SUFFIXES
+    return bool(_NAME.fullmatch(text)) and not Path(text).exists() and Path(text).suffix not in SUFFIXES
 
 
 def fetch(name: str) -> Path:

@@ -16,8 +16,8 @@ from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.layers import Layer, Match, Matcher
 from export import plugins
 from export.bundle import Artifact, Bundle, File, describe
-from export.runtimes import Arrays, Observed, as_layout, missing
-from export.verify import NotRun
+from export.runtimes import Arrays, Observed, missing
+from export.verify import NotRun, inputs, read_golden
 
 FOLDER = "layers"
 CASE = "example"
@@ -127,7 +127,7 @@ def find(artifact: Artifact, layers: Sequence[Layer], golden: Arrays, folder: Pa
             continue
         matcher = Matcher(layers, artifact.precision)
         try:
-            runtime.observe(folder / artifact.file.path, _given(artifact, golden), partial(_show, matcher))
+            runtime.observe(folder / artifact.file.path, inputs(artifact, golden), partial(_show, matcher))
         except MissingError:
             continue
         path = folder / FOLDER / f"{artifact.file.path}.json"
@@ -147,12 +147,10 @@ def compare(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Laye
         ArtifactError: the bundle holds no layers, or a file of it cannot be read.
         MissingError: no artifact could be looked into.
     """
-    from safetensors.numpy import load_file
-
     manifest = bundle.manifest
     if manifest.layers is None:
         raise ArtifactError(f"{bundle.folder} holds no layers; export it again with this version of edgeattn")
-    golden = load_file(bundle.path(manifest.golden[CASE]))
+    golden = read_golden(bundle.path(manifest.golden[CASE]))
     depths, not_run = [], []
     for artifact in manifest.artifacts:
         name = artifact.file.path
@@ -183,10 +181,6 @@ def _runtimes(format_: str) -> list[str]:
     """The runtimes of a format that can show what is computed inside."""
     modules = {name: plugins.get("runtimes", name) for name in plugins.names("runtimes")}
     return [name for name, m in modules.items() if format_ == m.FORMAT and hasattr(m, "observe")]
-
-
-def _given(artifact: Artifact, golden: Arrays) -> Arrays:
-    return {t.name: as_layout(golden[f"input/{t.name}"], t) for t in artifact.inputs}
 
 
 def _matches(path: Path) -> dict[str, Match]:
@@ -227,7 +221,7 @@ def _rows(
                 )
             )
 
-    plugins.get("runtimes", runtime).observe(path, _given(artifact, golden), see)
+    plugins.get("runtimes", runtime).observe(path, inputs(artifact, golden), see)
     if wanted:
         raise ArtifactError(f"{path} has no tensor {next(iter(wanted))!r} any more; export the bundle again")
     return rows

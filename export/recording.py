@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from edgeattn.layers import Layer, Positions, sample
 from edgeattn.lowering import Lowering, to_channels_last
+from edgeattn.lowering.observe import watching
 from export.source import run
 
 _CODE_CHARS = 100
@@ -100,22 +101,14 @@ def _source() -> str:
 def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[_Value, ...]:
     recorder = _Recorder()
 
-    def watch(path: str, part: nn.Module) -> list[Any]:
-        def enter(_: nn.Module, __: Any) -> None:
-            recorder.running.append((path, part))
+    def enter(path: str, part: nn.Module) -> None:
+        recorder.running.append((path, part))
 
-        def leave(_: nn.Module, __: Any, ___: Any) -> None:
-            recorder.running.pop()
+    def leave(_: str, __: nn.Module, ___: Any) -> None:
+        recorder.running.pop()
 
-        return [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
-
-    handles = [handle for path, part in module.named_modules() for handle in watch(path, part)]
-    try:
-        with recorder:
-            results = run(module, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watching(module, enter, leave), recorder:
+        results = run(module, inputs)
     for name, value in zip(outputs, results, strict=True):
         recorder.output(name, value)
     return tuple(recorder.values.values())

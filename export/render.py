@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from math import inf
 from statistics import median
 from typing import Any
 
@@ -17,7 +16,7 @@ from export.evaluate import Accuracy
 from export.inspection import Inspection
 from export.layers import LayerRow, Layers
 from export.selftest import SelfTest
-from export.verify import NotRun, Report, Row
+from export.verify import NotRun, Report, Row, worst
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -58,7 +57,7 @@ def parity(report: Report) -> list[Any]:
     one = _table("Hop 1: reference to lowered form, PyTorch", "layout", "fp64 error>r", *columns)
     two = _table("Hop 2: lowered form to artifact", "artifact", "runtime", *columns)
     for rows in _alike(report.rows):
-        row = max(rows, key=_badness)
+        row = worst(rows)
         failed = sum(not r.passed for r in rows)
         cells = (
             row.output,
@@ -88,10 +87,6 @@ def _alike(rows: Iterable[Row]) -> list[list[Row]]:
     for row in rows:
         groups.setdefault((row.hop, row.candidate, row.runtime, row.output), []).append(row)
     return list(groups.values())
-
-
-def _badness(row: Row) -> tuple[bool, float]:
-    return not row.passed, inf if row.max_noise_units is None else row.max_noise_units
 
 
 def self_test(found: SelfTest) -> list[Table]:

@@ -13,7 +13,7 @@ from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from export import plugins
 from export.bundle import Artifact, Bundle
 from export.mutation import mutants, same
-from export.runtimes import Arrays, Session, Signature, missing, variants
+from export.runtimes import Arrays, Session, Signature, ways
 from export.source import first_line
 from export.verify import NotRun, Row, check_artifact, golden_cases
 
@@ -93,18 +93,14 @@ def self_test(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Se
         if artifact.format not in plugins.names("mutation"):
             not_run.append(NotRun(artifact.file.path, "-", f"{artifact.format} files cannot be mutated"))
             continue
-        for name in plugins.names("runtimes"):
-            runtime = plugins.get("runtimes", name)
-            if artifact.format != runtime.FORMAT:
+        for way in ways(artifact.format):
+            if way.missing:
+                not_run.append(NotRun(artifact.file.path, way.label, way.missing))
                 continue
-            if reason := missing(runtime):
-                not_run.append(NotRun(artifact.file.path, name, reason))
-                continue
-            for label, opened in variants(name, runtime).items():
-                try:
-                    trials += _trials(_Subject(artifact, label, opened, cases), bundle.path(artifact.file), say)
-                except MissingError as error:
-                    not_run.append(NotRun(artifact.file.path, label, str(error)))
+            try:
+                trials += _trials(_Subject(artifact, way.label, way.open, cases), bundle.path(artifact.file), say)
+            except MissingError as error:
+                not_run.append(NotRun(artifact.file.path, way.label, str(error)))
     if not trials:
         raise MissingError(f"no artifact could be run here: {not_run[0].reason}")
     return SelfTest(tuple(trials), tuple(not_run))

@@ -146,13 +146,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file, by name: .safetensors, a torch file without running any pickled code, or a
     folder as transformers saves it."""
     if path.is_dir():
-        found = [path / name for name in ("model.safetensors", "pytorch_model.bin") if (path / name).is_file()]
+        found = [path / name for name in hub.FILES if (path / name).is_file()]
         if not found:
-            raise BadInputError(f"{path} holds neither model.safetensors nor pytorch_model.bin")
+            raise BadInputError(f"{path} holds neither {' nor '.join(hub.FILES)}")
         path = found[0]
     if not path.is_file():
         raise BadInputError(f"there is no weights file {path}")
-    if path.suffix not in (".safetensors", ".pt", ".pth", ".bin"):
+    if path.suffix not in hub.SUFFIXES:
         raise BadInputError(f"{path} is no weights file; give a .safetensors, .pt, .pth or .bin file")
     from safetensors.torch import load_file
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from export import bundle as bundles
-from export.verify import Report, Row, require_a_check, verify
+from export.verify import Report, Row, require_a_check, verify, worst
 
 
 def junit(report: Report, name: str) -> bytes:
@@ -44,10 +44,10 @@ def markdown(report: Report, name: str) -> str:
     for row in report.rows:
         groups.setdefault((row.candidate, row.runtime), []).append(row)
     for (candidate, runtime), rows in groups.items():
-        worst = max(rows, key=lambda r: (not r.passed, r.max_noise_units is None, r.max_noise_units or 0))
-        units = "-" if worst.max_noise_units is None else f"{worst.max_noise_units:.2f}"
-        said = "same" if worst.passed else f"DIFFERENT: {worst.reason}"
-        lines.append(f"| {candidate} | {runtime} | {len(rows)} | {worst.case}, {worst.output} | {units} | {said} |")
+        row = worst(rows)
+        units = "-" if row.max_noise_units is None else f"{row.max_noise_units:.2f}"
+        said = "same" if row.passed else f"DIFFERENT: {row.reason}"
+        lines.append(f"| {candidate} | {runtime} | {len(rows)} | {row.case}, {row.output} | {units} | {said} |")
     if report.accuracy:
         lines += ["", "| artifact | runtime | top-1 | agreement | verdict |", "|---|---|---|---|---|"]
         for a in report.accuracy:

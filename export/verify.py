@@ -1,8 +1,8 @@
 """Parity of a bundle, in two hops: reference to lowered form, lowered form to artifact in its runtime."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,9 @@ import numpy as np
 from edgeattn.battery import depends
 from edgeattn.errors import ArtifactError, MissingError, TargetError
 from edgeattn.parity import EXACT_LIMIT, Comparison, compare, relative_error
-from export import plugins
 from export.bundle import Artifact, Bundle
 from export.evaluate import Accuracy, evaluate
-from export.runtimes import Arrays, Session, Signature, as_layout, missing, variants
+from export.runtimes import Arrays, Session, Signature, as_layout, ways
 from export.targets import Connection, Job
 
 # The case with a batch of two, for artifacts whose batch size is free.
@@ -37,6 +36,11 @@ class Row:
     sqnr_db: float | None
     cosine: float | None
     exact_relative_error: float | None = None
+
+
+def worst(rows: Iterable[Row]) -> Row:
+    """The row that is furthest off; one that failed before one that did not, one without a number before any."""
+    return max(rows, key=lambda row: (not row.passed, inf if row.max_noise_units is None else row.max_noise_units))
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,10 @@ class _Found:
     not_run: list[NotRun] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     accuracy: list[Accuracy] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def report(self) -> Report:
+        return Report(tuple(self.rows), tuple(self.not_run), self.versions, tuple(self.accuracy), tuple(self.warnings))
 
 
 def verify(
@@ -85,30 +93,25 @@ def verify(
         TargetError: a run on the target came to nothing.
     """
     cases = golden_cases(bundle)
-    held_out = _golden(bundle.path(bundle.manifest.evaluation)) if bundle.manifest.evaluation else None
-    found = _Found(rows=_hop_one(bundle, cases))
+    held_out = read_golden(bundle.path(bundle.manifest.evaluation)) if bundle.manifest.evaluation else None
+    found = _Found(rows=_hop_one(bundle, cases), warnings=list(_warnings(bundle, cases)))
     if connection:
-        return _on_target(bundle, cases, held_out, found, connection, say)
+        _on_target(bundle, cases, connection, found, say)
+        return found.report()
     for artifact in bundle.manifest.artifacts:
-        path = bundle.path(artifact.file)
-        for name in plugins.names("runtimes"):
-            runtime = plugins.get("runtimes", name)
-            if artifact.format != runtime.FORMAT:
+        for way in ways(artifact.format):
+            if way.missing:
+                found.not_run.append(NotRun(artifact.file.path, way.label, way.missing))
                 continue
-            if reason := missing(runtime):
-                found.not_run.append(NotRun(artifact.file.path, name, reason))
-                continue
-            for label, opened in variants(name, runtime).items():
-                say(f"{artifact.file.path} in {label}")
-                try:
-                    with opened(path) as session:
-                        _check(artifact, label, session, cases, held_out, found)
-                except MissingError as error:  # the runtime is here, but not all that this artifact needs of it
-                    found.not_run.append(NotRun(artifact.file.path, label, str(error)))
-                else:
-                    found.versions[label] = runtime.version()
-    warnings = tuple(_warnings(bundle, cases))
-    return Report(tuple(found.rows), tuple(found.not_run), found.versions, tuple(found.accuracy), warnings)
+            say(f"{artifact.file.path} in {way.label}")
+            try:
+                with way.open(bundle.path(artifact.file)) as session:
+                    _check(artifact, way.label, session, cases, held_out, found)
+            except MissingError as error:  # the runtime is here, but not all that this artifact needs of it
+                found.not_run.append(NotRun(artifact.file.path, way.label, str(error)))
+            else:
+                found.versions[way.label] = way.runtime.version()
+    return found.report()
 
 
 def _warnings(bundle: Bundle, cases: dict[str, Arrays]) -> Iterator[str]:
@@ -155,7 +158,7 @@ def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: di
 
 def golden_cases(bundle: Bundle) -> dict[str, Arrays]:
     """The golden cases by name: inputs, and what the reference and the lowered forms make of them."""
-    return {name: _golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
+    return {name: read_golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
 
 
 class _OnTarget:
@@ -179,15 +182,9 @@ class _OnTarget:
 
 
 def _on_target(
-    bundle: Bundle,
-    cases: dict[str, Arrays],
-    held_out: Arrays | None,
-    found: _Found,
-    connection: Connection,
-    say: Callable[[str], None],
-) -> Report:
+    bundle: Bundle, cases: dict[str, Arrays], connection: Connection, found: _Found, say: Callable[[str], None]
+) -> None:
     """The second hop on a target; not the held-out inputs, of which there are too many to start a run for each."""
-    warnings = list(_warnings(bundle, cases))
     for artifact in bundle.manifest.artifacts:
         path, place = artifact.file.path, connection.place
         if artifact.format not in connection.runtimes:
@@ -199,10 +196,9 @@ def _on_target(
         _check(artifact, label, session, cases, None, found)
         found.versions[label] = session.version
         if session.unlike:
-            warnings.append(f"{path} gave other outputs in its last run than in its first, in {label}")
-        if held_out:
+            found.warnings.append(f"{path} gave other outputs in its last run than in its first, in {label}")
+        if bundle.manifest.evaluation:
             found.not_run.append(NotRun(path, label, "the held-out inputs are run in the runtimes here only"))
-    return Report(tuple(found.rows), tuple(found.not_run), found.versions, tuple(found.accuracy), tuple(warnings))
 
 
 def require_a_check(bundle: Bundle, report: Report) -> None:
@@ -211,7 +207,8 @@ def require_a_check(bundle: Bundle, report: Report) -> None:
         raise MissingError(f"no artifact could be run here: {report.not_run[0].reason}")
 
 
-def _golden(path: Path) -> Arrays:
+def read_golden(path: Path) -> Arrays:
+    """The tensors of a golden file, or of the held-out inputs."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

@@ -1,7 +1,8 @@
 """What a module does with its example inputs: which module alone reads what another gave, and how large maps are."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,32 +44,40 @@ def is_spatial_mean(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> b
     return isinstance(dims, tuple | list) and sorted(d % 4 for d in dims) == [2, 3]
 
 
+@contextmanager
+def watching(
+    module: nn.Module,
+    enter: Callable[[str, nn.Module], None],
+    leave: Callable[[str, nn.Module, Any], None],
+) -> Iterator[None]:
+    """While the block runs, call ``enter`` with the path and the part before each part of ``module`` does its work,
+    and ``leave`` after it, with the output too."""
+    handles = []
+    for path, part in module.named_modules():
+        handles.append(part.register_forward_pre_hook(lambda part, _, path=path: enter(path, part)))
+        handles.append(part.register_forward_hook(lambda part, _, output, path=path: leave(path, part, output)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def observe(module: nn.Module, inputs: Sequence[Tensor]) -> Observation:
     """Run ``module`` once, without changing it."""
     recorder = _Recorder()
     calls: Counter[str] = Counter()
     outputs: dict[str, Tensor] = {}
 
-    def watch(path: str, part: nn.Module) -> list[Any]:
-        def before(_: nn.Module, __: Any) -> None:
-            recorder.running.append(path)
-
-        def after(_: nn.Module, __: Any, output: Any) -> None:
-            recorder.running.pop()
-            calls[path] += 1
-            if isinstance(output, Tensor):
-                outputs[path] = output
-
-        return [part.register_forward_pre_hook(before), part.register_forward_hook(after)]
+    def leave(path: str, _: nn.Module, output: Any) -> None:
+        recorder.running.pop()
+        calls[path] += 1
+        if isinstance(output, Tensor):
+            outputs[path] = output
 
     parts = dict(module.named_modules())
-    handles = [handle for path, part in parts.items() for handle in watch(path, part)]
-    try:
-        with torch.no_grad(), recorder:
-            result = module(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watching(module, lambda path, _: recorder.running.append(path), leave), torch.no_grad(), recorder:
+        result = module(*inputs)
     for tensor in _tensors(result):
         recorder.readers[id(tensor)].append(_Read("", None, tensor))
 

@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from export import plugins
 from export.bundle import Tensor
 
 Arrays = dict[str, npt.NDArray[np.generic]]
@@ -62,11 +63,32 @@ def as_layout(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.
     return np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if tensor.layout == "channels_last" else value
 
 
-def variants(name: str, runtime: ModuleType) -> dict[str, Callable[[Path], AbstractContextManager[Session]]]:
-    """The ways in which a runtime opens an artifact, by the names that a report gives them."""
-    if not hasattr(runtime, "VARIANTS"):
-        return {name: runtime.open}
-    return {f"{name} {variant}": partial(runtime.open, variant=variant) for variant in runtime.VARIANTS}
+@dataclass(frozen=True)
+class Way:
+    """One way to run an artifact here: a runtime, or a variant of one, by the name that a report gives it.
+
+    ``missing`` says why it cannot be used, with the command that mends it; empty if it can.
+    """
+
+    label: str
+    runtime: ModuleType
+    open: Callable[[Path], AbstractContextManager[Session]]
+    missing: str = ""
+
+
+def ways(format_: str) -> list[Way]:
+    """All ways to run an artifact of a format, those that are missing here too (a missing runtime once)."""
+    found = []
+    for name in plugins.names("runtimes"):
+        runtime = plugins.get("runtimes", name)
+        if format_ != runtime.FORMAT:
+            continue
+        reason = missing(runtime)
+        if reason or not hasattr(runtime, "VARIANTS"):
+            found.append(Way(name, runtime, runtime.open, reason or ""))
+        else:
+            found += [Way(f"{name} {v}", runtime, partial(runtime.open, variant=v)) for v in runtime.VARIANTS]
+    return found
 
 
 def missing(runtime: ModuleType) -> str | None:
