@@ -50,8 +50,14 @@ class _Emulated:
                 runner = self.emulator.runner(self.cpu, plugin=plugin)
             else:
                 runner = [*self.emulator.python(self.cpu, plugin=plugin), str(_folder.WORKER)]
-            # A bare environment: what stands in it moves addresses, and so counts. numpy's own threads are not needed.
-            environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
+            # A bare environment: what stands in it moves addresses, and so counts, as the seed of Python's hashes does.
+            # numpy's own threads are not needed.
+            environment = {
+                "PATH": os.environ.get("PATH", ""),
+                "LC_ALL": "C.UTF-8",
+                "OPENBLAS_NUM_THREADS": "1",
+                "PYTHONHASHSEED": "0",
+            }
             stopped = _folder.start([*runner, folder], environment=environment)
             seen = _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
             counts = _counts(folder / "counts.txt") if counting else ()
