@@ -1,14 +1,15 @@
 """The one schema of a measurement: what ran where, and the raw samples or counts. Statistics are derived elsewhere."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from edgeattn import files
 from edgeattn.errors import ArtifactError, BadInputError
 
-# History: 1, the first.
-SCHEMA = 1
+# History: 1, the first. 2, time by operator, the state of the device before and after, parity of the measured runs, the
+# warm-up's length, groups of records that were measured in turn, what was not run; all of it may be missing.
+SCHEMA = 2
 
 Origin = Literal["phone", "board", "emulated", "host"]
 
@@ -31,14 +32,39 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Operator:
+    """Median time of one operator in one run: its name in the artifact, its kind there, and the model's layer that it
+    comes from (a dotted module path; "" where that is not known). ``layout`` marks a layout op."""
+
+    name: str
+    kind: str
+    layer: str
+    median_ns: int
+    layout: bool = False
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Parity of the outputs of the measured runs themselves: the worst output of the first and of the last run."""
+
+    passed: bool
+    reason: str
+    max_noise_units: float | None
+    rms_noise_units: float | None
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True)
 class Subject:
-    """The file that was measured. ``precision`` is None for a file that is not of a bundle."""
+    """The file that was measured. ``precision`` is None for a file that is not of a bundle; ``layout_ops`` None where
+    they were not counted."""
 
     artifact: str
     sha256: str
     size_bytes: int
     format: str
     precision: str | None
+    layout_ops: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +75,7 @@ class Record:
         model: the name that the bundle gives it.
         target: as it was asked for, for instance ``android:SERIAL``.
         versions: of the tools that made the artifact, and of what measured it.
-        warmup: runs before the first sample.
+        warmup: runs before the first sample, in ``warmup_ns``.
         samples_ns: a number for each timed run, in the order in which they ran; empty where time means nothing.
         calls_per_sample: a sample is the mean of so many calls, where one is too short for the clock.
         clock_step_ns: the smallest step of the clock that was seen.
@@ -57,6 +83,14 @@ class Record:
         load_ns: from the file to a session that can run.
         first_run_ns: the very first run.
         peak_memory_bytes: the most that the process held, its own interpreter included.
+        started_at: UTC, ISO 8601.
+        group: records with the same group were measured in turn, A B A B: sample i of one stands beside sample i of
+            the others. "" is alone.
+        operators: time by operator, from runs of their own; ``operators_note`` says what they are worth, or why there
+            are none.
+        before, after: the state of the device (temperatures, frequencies, battery), in words with units.
+        parity: of the outputs of these runs; None where there was nothing to judge them by.
+        command: what was typed.
         partial: it stopped before all runs were done.
         untrusted: why the figures should not be relied on, a sentence each; empty if nothing is known against them.
 
@@ -81,12 +115,31 @@ class Record:
     load_ns: int | None = None
     first_run_ns: int | None = None
     peak_memory_bytes: int | None = None
+    warmup_ns: int | None = None
+    started_at: str = ""
+    group: str = ""
+    operators: tuple[Operator, ...] = ()
+    operators_note: str = ""
+    before: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
+    parity: Likeness | None = None
+    command: str = ""
     partial: bool = False
     untrusted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.origin == "emulated" and (self.samples_ns or self.load_ns is not None or self.first_run_ns is not None):
+        times = (self.load_ns, self.first_run_ns, self.warmup_ns)
+        if self.origin == "emulated" and (self.samples_ns or self.operators or any(t is not None for t in times)):
             raise BadInputError("a record from emulation must hold no times: they say nothing of the device")
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """What was not measured (an artifact, or a runtime on a target), where, and why."""
+
+    subject: str
+    target: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -95,25 +148,26 @@ class Records:
 
     schema_version: int
     records: tuple[Record, ...]
+    not_run: tuple[NotRun, ...] = ()
 
 
-def dump(records: tuple[Record, ...]) -> bytes:
+def dump(records: tuple[Record, ...], not_run: tuple[NotRun, ...] = ()) -> bytes:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Records).dump_json(Records(SCHEMA, records), indent=2) + b"\n"
+    return TypeAdapter(Records).dump_json(Records(SCHEMA, records, not_run), indent=2) + b"\n"
 
 
-def save(path: Path, records: tuple[Record, ...]) -> None:
+def save(path: Path, records: tuple[Record, ...], not_run: tuple[NotRun, ...] = ()) -> None:
     """Write ``path``, whole or not at all; a file that is there is replaced.
 
     Raises:
         BadInputError: it cannot be written.
     """
-    files.write(path, dump(records))
+    files.write(path, dump(records, not_run))
 
 
-def load(path: Path) -> tuple[Record, ...]:
-    """Read a file of records.
+def load(path: Path) -> Records:
+    """Read a file of records, of any schema that ever was.
 
     Raises:
         ArtifactError: in one sentence, what is wrong with it.
@@ -123,4 +177,4 @@ def load(path: Path) -> tuple[Record, ...]:
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
     otherwise = "no file of records; make one with `edgeattn profile --out`"
-    return files.parse(content, Records, path, newest=SCHEMA, otherwise=otherwise).records
+    return files.parse(content, Records, path, newest=SCHEMA, otherwise=otherwise)

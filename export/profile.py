@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgeattn.errors import MissingError
-from edgeattn.records import Record, Subject
+from edgeattn.records import NotRun, Record, Subject
 from export.bundle import Artifact, Bundle
 from export.pipeline import versions
 from export.targets import Connection, Job, Measurement
@@ -26,7 +26,7 @@ class Profile:
     """What was measured, and the artifacts that were not, with the reason."""
 
     records: tuple[Record, ...]
-    not_run: dict[str, str]
+    not_run: tuple[NotRun, ...]
 
     @property
     def complete(self) -> bool:
@@ -46,21 +46,21 @@ def profile(
     golden = next(iter(golden_cases(bundle).values()))
     warmup = connection.warmup if options.warmup is None else options.warmup
     records: list[Record] = []
-    not_run: dict[str, str] = {}
+    not_run: list[NotRun] = []
     for artifact in bundle.manifest.artifacts:
         path = artifact.file.path
         if artifact.format not in connection.runtimes:
-            not_run[path] = f"{connection.place} does not run {artifact.format}"
+            not_run.append(NotRun(path, options.target, f"{connection.place} does not run {artifact.format}"))
         elif records and records[-1].partial:
-            not_run[path] = f"the run of {records[-1].subject.artifact} stopped"
+            not_run.append(NotRun(path, options.target, f"the run of {records[-1].subject.artifact} stopped"))
         else:
             say(f"{path} on {connection.place}")
             given = inputs(artifact, golden)
             job = Job(bundle.path(artifact.file), given, warmup, options.runs or connection.runs, options.threads)
             records.append(_record(bundle, artifact, options.target, job, connection.run(job)))
     if not records:
-        raise MissingError(f"nothing was measured: {'; '.join(not_run.values())}")
-    return Profile(tuple(records), not_run)
+        raise MissingError(f"nothing was measured: {'; '.join(entry.reason for entry in not_run)}")
+    return Profile(tuple(records), tuple(not_run))
 
 
 def _record(bundle: Bundle, artifact: Artifact, target: str, job: Job, seen: Measurement) -> Record:
@@ -75,7 +75,7 @@ def _record(bundle: Bundle, artifact: Artifact, target: str, job: Job, seen: Mea
         runtime_version=seen.runtime_version,
         versions={**bundle.manifest.tools, "edgeattn": versions()["edgeattn"]},
         threads=job.threads,
-        warmup=job.warmup,
+        warmup=seen.warmup,
         samples_ns=seen.samples_ns,
         calls_per_sample=seen.calls_per_sample,
         clock_step_ns=seen.clock_step_ns,

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeattn.accuracy import wilson
+from edgeattn.records import NotRun as Unmeasured
 from edgeattn.records import Record
 from export.bundle import Bundle
 from export.compare import Row as Compared
@@ -173,7 +174,7 @@ def comparison(rows: list[Compared]) -> Table:
     return table
 
 
-def records(found: tuple[Record, ...], skipped: dict[str, str]) -> list[Table]:
+def records(found: tuple[Record, ...], skipped: tuple[Unmeasured, ...]) -> list[Table]:
     """Counted instructions or times: never both, as emulation has no times."""
     tables = []
     if counted := [record for record in found if record.counts]:
@@ -195,9 +196,9 @@ def records(found: tuple[Record, ...], skipped: dict[str, str]) -> list[Table]:
             table.add_row(*_record(record), *numbers, "; ".join(record.untrusted))
         tables.append(table)
     if skipped:
-        left = _table("Not run", "artifact", "reason")
-        for artifact, reason in skipped.items():
-            left.add_row(artifact, reason)
+        left = _table("Not run", "artifact", "target", "reason")
+        for entry in skipped:
+            left.add_row(entry.subject, entry.target, entry.reason)
         tables.append(left)
     return tables
 

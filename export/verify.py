@@ -190,7 +190,7 @@ def _on_target(
         if artifact.format not in connection.runtimes:
             found.not_run.append(NotRun(path, place, f"{place} does not run {artifact.format}"))
             continue
-        label = f"{connection.runtimes[artifact.format]} on {place}"
+        label = f"{connection.runtimes[artifact.format][0]} on {place}"
         say(f"{path} in {label}")
         session = _OnTarget(artifact, bundle.path(artifact.file), connection)
         _check(artifact, label, session, cases, None, found)

@@ -132,7 +132,7 @@ def test_profile_writes_a_record(edgeattn: Command, made_bundle: Path, tmp_path:
     assert answer.code == 0, answer.err
     assert "Instructions of one run, median" in answer.out
     assert "ms" not in answer.out.split()
-    for record in records.load(out):
+    for record in records.load(out).records:
         assert (record.origin, record.target, record.warmup, record.samples_ns) == ("emulated", "emulated-arm", 1, ())
         assert record.device.details["cpu"] == "cortex-a76"
         assert len(record.counts) == 2

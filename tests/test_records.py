@@ -31,7 +31,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text("old")
     records.save(path, (TIMED, COUNTED))
-    assert records.load(path) == (TIMED, COUNTED)
+    assert records.load(path).records == (TIMED, COUNTED)
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
     assert records.dump((TIMED,)) == records.dump((TIMED,))
 
@@ -53,7 +53,7 @@ def test_no_time_comes_from_emulation(times: dict[str, object], tmp_path: Path) 
     [
         ("{", "is no file of records"),
         ("[]", "is no file of records"),
-        ('{"schema_version": 2, "records": []}', "has schema 2, and this edgeattn reads 1"),
+        ('{"schema_version": 3, "records": []}', "has schema 3, and this edgeattn reads 1 to 2"),
         ('{"schema_version": 1, "records": [{}]}', "is damaged at records.0.model"),
     ],
 )
@@ -68,3 +68,9 @@ def test_places_that_cannot_be_used(tmp_path: Path) -> None:
         records.load(tmp_path / "nosuch.json")
     with pytest.raises(BadInputError, match="cannot be written"):
         records.save(tmp_path / "nosuch" / "r.json", (TIMED,))
+
+
+def test_records_of_every_schema_stay_readable() -> None:
+    golden = Path(__file__).parent / "golden"
+    assert records.load(golden / "records-1.json").records == (TIMED, COUNTED)
+    assert 1 + len(list(golden.glob("records-*.json"))) == records.SCHEMA, "store a file of the schema before this one"

@@ -30,6 +30,7 @@ STOREYS = (
     ),
     ("export.selftest", "export.summary", "export.compare"),
     ("export.pipeline", "export.profile", "export.picture", "export.render"),
+    ("export.commands",),
     ("export.cli",),
 )
 HEAVY = {

@@ -8,35 +8,46 @@ A target is a module with
     connect(address, settings)    a context manager whose value is a Connection; ``address`` is what stands after the
                                   colon (``android:SERIAL``, ``ssh://user@host``), "" if nothing does
 
-and ``setup(say)``, if something must be built before its first use. A module whose name begins with an underscore is no
+and, where there is more to it,
+
+    setup(say)                    builds what it needs before its first use
+    addresses()                   the addresses of all that are attached now, where one may measure on several at once
+
+A module whose name begins with an underscore is no
 target: ``_worker.py`` is what runs on the other side, ``_folder.py`` speaks with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from edgeattn.errors import BadInputError, MissingError
-from edgeattn.records import Counts, Device, Origin
+from edgeattn.records import Counts, Device, Operator, Origin
 from export import plugins
 from export.runtimes import Arrays
 
 # What the two runners, ``_worker.py`` and ``arm64/runner.c``, run.
-RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
+RUNTIMES = {"onnx": ("onnxruntime",), "tflite": ("litert",)}
 
 
 @dataclass(frozen=True)
 class Job:
     """What is to be run: once for the outputs of the first run, then ``warmup`` times, then ``runs`` times, measured.
-    Inputs are by name, in the artifact's own layout."""
+
+    Inputs are by name, in the artifact's own layout. ``warmup`` None goes on until the times settle. ``runtime`` is one
+    of those that the target has for the artifact's format, "" the first of them. ``operators`` asks for times by
+    operator, which are taken after the samples, as that slows a run down.
+    """
 
     artifact: Path
     inputs: Arrays
-    warmup: int = 5
+    warmup: int | None = 5
     runs: int = 50
     threads: int = 1
+    runtime: str = ""
+    operators: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,12 @@ class Measurement:
     load_ns: int | None = None
     first_run_ns: int | None = None
     peak_memory_bytes: int | None = None
+    warmup: int = 0
+    warmup_ns: int | None = None
+    operators: tuple[Operator, ...] = ()
+    operators_note: str = ""
+    before: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
     stopped: str = ""
     untrusted: tuple[str, ...] = ()
 
@@ -69,8 +86,8 @@ class Connection(Protocol):
     run; ``warmup`` and ``runs`` are what suits it."""
 
     place: str
-    runtimes: Mapping[str, str]
-    warmup: int
+    runtimes: Mapping[str, tuple[str, ...]]
+    warmup: int | None
     runs: int
 
     def run(self, job: Job) -> Measurement:
@@ -81,6 +98,13 @@ class Connection(Protocol):
             BadInputError: it takes other inputs.
             MissingError: the runtime, or the device, is not there.
             TargetError: it crashed before there was anything to keep.
+        """
+
+    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+        """Run several jobs, their timed runs in turn (A B A B), each in a process of its own: what disturbs one
+        disturbs all. All jobs have the same number of runs. Where nothing is timed, one after the other.
+
+        Raises: as :meth:`run`.
         """
 
 

@@ -97,6 +97,7 @@ def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str
             load_ns=result["load_ns"],
             first_run_ns=result.get("first_run_ns"),
             peak_memory_bytes=result.get("peak_memory_bytes"),
+            warmup=result.get("warmup", job.warmup or 0),
             stopped="" if result["complete"] else stopped,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

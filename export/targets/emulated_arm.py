@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +24,10 @@ def setup(say: Callable[[str], None]) -> str:
 
 
 class _Emulated:
-    runtimes: Mapping[str, str] = RUNTIMES
+    runtimes: Mapping[str, tuple[str, ...]] = RUNTIMES
     # Counts repeat from the second run on.
-    warmup, runs = 2, 3
+    warmup: int | None = 2
+    runs = 3
 
     def __init__(self, emulator: _arm_setup.Emulator, cpu: str) -> None:
         self.emulator, self.cpu = emulator, cpu
@@ -75,6 +76,10 @@ class _Emulated:
             first_run_ns=None,
             peak_memory_bytes=None,
         )
+
+    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+        # Counts do not drift.
+        return tuple(map(self.run, jobs))
 
 
 def _counts(path: Path) -> tuple[Counts, ...]:

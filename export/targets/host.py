@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,8 +22,9 @@ def unavailable() -> str | None:
 
 class _Host:
     place: str = "host"
-    runtimes: Mapping[str, str] = RUNTIMES
-    warmup, runs = 5, 50
+    runtimes: Mapping[str, tuple[str, ...]] = RUNTIMES
+    warmup: int | None = 5
+    runs = 50
 
     def __init__(self) -> None:
         self.device = Device(
@@ -36,6 +37,9 @@ class _Host:
             _folder.write(folder, job)
             stopped = _folder.start([sys.executable, _folder.WORKER, folder], environment=os.environ)
             return _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
+
+    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+        return tuple(map(self.run, jobs))
 
 
 @contextmanager

@@ -1,0 +1,60 @@
+"""What the commands share: options, the one JSON document or the tables, and progress."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout, and nothing else there.")]
+TARGET = "NAME[:ADDRESS]"
+Cpu = Annotated[str | None, typer.Option(help="emulated-arm: cortex-a53, cortex-a76, neoverse-n1 or max.")]
+_json_wanted = False
+
+
+def wants(json: bool) -> None:
+    """Say what :func:`show` prints from now on."""
+    global _json_wanted
+    _json_wanted = json
+
+
+def settings(**given: str | None) -> dict[str, str]:
+    """The settings of a target that were given; the target itself says which it takes."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def show(document: Any, lines: Callable[[], list[Any]]) -> None:
+    """One JSON document, or what ``lines`` makes, to stdout."""
+    if _json_wanted:
+        from pydantic_core import to_json
+
+        sys.stdout.write(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n")
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200, soft_wrap=True)
+    for line in lines():
+        console.print(line)
+        console.print()
+
+
+def fail(sentence: str, code: int) -> int:
+    """One sentence to stderr, and to stdout as JSON if that is wanted; the exit code."""
+    sys.stderr.write(f"edgeattn: {' '.join(sentence.split())}\n")
+    if _json_wanted:
+        show({"error": sentence, "exit_code": code}, list)
+    return code
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """What is being done, on stderr, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    # A line a step and no spinner: the converters write through the same file descriptor, which is silenced then.
+    console = Console(stderr=True, highlight=False)
+    yield lambda text: console.print(f"[dim]{text} …[/]")

@@ -1,0 +1,78 @@
+"""``edgeattn parity``: still the same model?."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from export.commands import _console as console
+
+
+def parity(
+    bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
+    target: Annotated[
+        str | None, typer.Option(metavar=console.TARGET, help="Run there, and not in the runtimes here.")
+    ] = None,
+    cpu: console.Cpu = None,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Damage copies of the artifacts: would parity have noticed?")
+    ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare the values inside too: where an error begins.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw the error by layer; implies --layers.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a summary for a pull request.")] = None,
+    json: console.Json = False,
+) -> int:
+    """Check every artifact of BUNDLE against the reference, in every runtime that is here, or on a target.
+
+    Examples: edgeattn parity b --layers, or edgeattn parity b --target emulated-arm
+    """
+    console.wants(json)
+    from contextlib import nullcontext
+
+    from edgeattn import files
+    from export import bundle as bundles
+    from export import layers as inside
+    from export import picture as pictures
+    from export import render, selftest, summary, targets, verify
+
+    if self_test and (layers or picture):
+        raise typer.BadParameter("give --self-test, or --layers and --picture, not both")
+    if target and (self_test or layers or picture):
+        raise typer.BadParameter("--self-test, --layers and --picture look at the runtimes here; leave --target out")
+    settings = console.settings(cpu=cpu)
+    if settings and not target:
+        raise typer.BadParameter(f"--{next(iter(settings))} goes with --target")
+    if picture is not None:
+        pictures.check(picture)
+    files.check(junit, markdown)
+    loaded = bundles.load(bundle)
+    if self_test:
+        with console.progress() as say:
+            tested = selftest.self_test(loaded, say)
+        console.show(
+            {"passed": tested.passed, "kill_rates": tested.kill_rates, **asdict(tested)},
+            lambda: render.self_test(tested),
+        )
+        return 0 if tested.passed else 1
+    with targets.connect(target, settings) if target else nullcontext() as connection, console.progress() as say:
+        report = verify.verify(loaded, say, connection=connection)
+        found = inside.compare(loaded, say) if layers or picture else None
+    verify.require_a_check(loaded, report)
+    if junit:
+        files.write(junit, summary.junit(report, bundle.name))
+    if markdown:
+        files.write(markdown, summary.markdown(report, bundle.name).encode())
+    if found and picture:
+        pictures.draw(found, loaded.manifest.model, picture)
+    passed = report.passed and (found is None or found.passed)
+    console.show(
+        {"passed": passed, **asdict(report), **({"layers": asdict(found)} if found else {})},
+        lambda: [*render.parity(report), *(render.layers(found) if found else ())],
+    )
+    return 0 if passed else 1

@@ -1,0 +1,43 @@
+"""``edgeattn profile``: how fast, on a target."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from export.commands import _console as console
+
+
+def profile(
+    bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
+    target: Annotated[str, typer.Option(metavar=console.TARGET, help="Where to run.")] = "host",
+    cpu: console.Cpu = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    runs: Annotated[int | None, typer.Option(min=1, help="50, or 3 where instructions are counted.")] = None,
+    warmup: Annotated[int | None, typer.Option(min=0, help="5, or 2 where instructions are counted.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="RECORDS.json", help="Write what was measured.")] = None,
+    json: console.Json = False,
+) -> int:
+    """Measure every artifact of BUNDLE on a target: times, or counted instructions where it is emulated.
+
+    Example: edgeattn profile b --target emulated-arm --cpu cortex-a53 --out records.json
+    """
+    console.wants(json)
+    from edgeattn import files, records
+    from export import bundle as bundles
+    from export import profile as profiles
+    from export import render, targets
+
+    files.check(out)
+    loaded = bundles.load(bundle)
+    with targets.connect(target, console.settings(cpu=cpu)) as connection, console.progress() as say:
+        options = profiles.Options(target, threads, runs, warmup)
+        found = profiles.profile(loaded, connection, options, say)
+    if out:
+        records.save(out, found.records, found.not_run)
+    console.show(
+        {"passed": found.complete, **asdict(found)},
+        lambda: list(render.records(found.records, found.not_run)),
+    )
+    return 0 if found.complete else 1
