@@ -5,7 +5,7 @@ from pathlib import Path
 from edgeattn import files
 from edgeattn.errors import BadInputError
 from edgeattn.parity import LIMITS
-from edgeattn.report import depth as depths
+from edgeattn.report.pictures import depth as depths
 from export import plugins
 from export.layers import Layers
 
