@@ -41,7 +41,7 @@ def subject(path: Path, name: str, format_name: str) -> Subject:
     found: dict[str, int] = {}
     try:
         seen = inspection.inspect(path)
-        found = dict(layout_ops=seen.worst_layout_ops, layout_bytes=seen.layout_bytes, copy_bytes=seen.copy_bytes)
+        found = {"layout_ops": seen.worst_layout_ops, "layout_bytes": seen.layout_bytes, "copy_bytes": seen.copy_bytes}
     except (MissingError, ArtifactError):
         # Not to be counted here, by the packages that there are: the measurement does not need it.
         pass

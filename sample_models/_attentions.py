@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import BadInputError
 
-
 # Beyond so many tokens the scores of all heads at once would take gigabytes.
 _LONG = 4096
 
@@ -117,7 +116,7 @@ class FoldedAttention(nn.Module):
         assert layer.qkv_proj.bias is not None
         other = cls(layer.embed_dim).to(layer.qkv_proj.weight.dtype)
         sizes = [1, layer.embed_dim, layer.embed_dim]
-        (query, key, value), biases = layer.qkv_proj.weight.split(sizes), layer.qkv_proj.bias.split(sizes)
+        (query, key, value), biases = torch.split(layer.qkv_proj.weight, sizes), torch.split(layer.qkv_proj.bias, sizes)
         other.query_value.load_state_dict(
             {"weight": torch.cat([query, value]), "bias": torch.cat([biases[0], biases[2]])}
         )

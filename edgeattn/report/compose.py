@@ -1,10 +1,11 @@
 """Records and what belongs to them -> a document."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from edgeattn import latency
 from edgeattn.records import Record
-from edgeattn.report import table, words
+from edgeattn.report import studies, table, words
 from edgeattn.report.content import Content
 from edgeattn.report.details import details
 from edgeattn.report.document import Document, Part, Picture, Section, Table, Text
@@ -22,25 +23,35 @@ def compose(content: Content) -> Document:
     Raises:
         MissingError: matplotlib is not installed.
     """
-    found = results(content)
-    models = dict.fromkeys([*(r.model for r in content.records), *(j.model for j in content.judged)])
+    studied = tuple(record for record in content.records if record.labels.get("study"))
+    profiled = replace(content, records=tuple(record for record in content.records if record not in studied))
+    only_studies = bool(studied) and not (profiled.records or content.judged or content.answers)
+    found = results(profiled)
+    models = dict.fromkeys([*(r.model for r in profiled.records), *(j.model for j in content.judged)])
     sections = (
-        _figures(content),
+        *(() if only_studies else (_figures(profiled),)),
+        *studies.sections(studied),
         *content.sections,
-        *_samples(content.records),
-        *operators(content.records),
+        *_samples(profiled.records),
+        *operators(profiled.records),
         *_depths(content),
         *_attention(content),
+        *(_left_out(content) if only_studies else ()),
         *details(content),
     )
     return Document(
-        title=", ".join(models) or "edgeattn",
+        title=", ".join(models) or studies.title(studied) or "edgeattn",
         subtitle=_subtitle(content.records),
-        verdict=verdict(content, found),
+        verdict=(*(() if only_studies else verdict(profiled, found)), *studies.statements(studied)),
         sections=sections,
         results=found,
         not_run=content.not_run,
     )
+
+
+def _left_out(content: Content) -> Iterator[Section]:
+    if content.not_run:
+        yield Section("Not measured", "", (table.not_run(content.not_run),))
 
 
 def _subtitle(records: tuple[Record, ...]) -> str:

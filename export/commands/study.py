@@ -1,5 +1,6 @@
 """``edgeattn study``: a question about attention, answered by measurement."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ def study(
     name: Annotated[str, typer.Argument(help="layout, scaling or mobilevit.")],
     target: Annotated[str, typer.Option(metavar=console.TARGET, help="Where to run.")] = "host",
     cpu: console.Cpu = None,
-    format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; by default the study's own.")] = None,
+    format: Annotated[list[str] | None, typer.Option(help="By default the study's own.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="A small form, of less than a minute.")] = False,
     out: Annotated[
@@ -30,12 +31,29 @@ def study(
     import shlex
     import sys
 
-    from export import render, studies, targets
+    from edgeattn import files
+    from edgeattn.report import forms
+    from edgeattn.report.compose import compose
+    from edgeattn.report.content import Content
+    from export import plugins, targets
     from export.studies import _run
 
+    plugins.get("studies", name)
+    plugins.require("matplotlib", "jinja2", extra="report")
     folder = out or Path(f"study-{name}")
     options = _run.Options(target, shlex.join(["edgeattn", *sys.argv[1:]]), tuple(format or ()), threads, quick)
-    studies.check(name)
     with targets.connect(target, console.settings(cpu=cpu)) as connection, console.progress() as say:
         found = _run.run(name, connection, options, folder, say)
-    return 0
+        say("drawing")
+        document = compose(Content(records=found.records, not_run=found.not_run))
+        for form in ("report.html", "report.md"):
+            files.write(folder / form, forms.write(document, folder / form))
+    console.show(
+        {"study": name, "folder": str(folder), "verdict": document.verdict, **asdict(found)},
+        lambda: [
+            *(f"{said.question}: {said.answer}; {said.detail}" for said in document.verdict),
+            f"{len(found.records)} records and the report are in {folder}",
+            *(["It was interrupted; the same command goes on."] if found.stopped else []),
+        ],
+    )
+    return 1 if found.stopped else 0

@@ -19,7 +19,7 @@ STORE = "records.json"
 
 @dataclass(frozen=True)
 class Options:
-    """How to carry it out; ``target`` and ``command`` as the user spelled them. No ``formats`` are those of the study."""
+    """How to carry it out; ``target`` and ``command`` as the user spelled them. No ``formats``: the study's own."""
 
     target: str
     command: str = ""

@@ -47,7 +47,9 @@ def groups(quick: bool) -> tuple[Group, ...]:
             "x".join(map(str, shape)),
             tuple(
                 Variant(
-                    {"shape": ", ".join(map(str, shape)), "form": form}, partial(_build, form, shape), form == "deployed"
+                    {"shape": ", ".join(map(str, shape)), "form": form},
+                    partial(_build, form, shape),
+                    form == "deployed",
                 )
                 for form in FORMS
             ),

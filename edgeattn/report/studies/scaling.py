@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from math import exp, log
 
 from edgeattn.records import Record
-from edgeattn.report.document import Cell, Column, Part, Picture, Section, Table, Text
+from edgeattn.report.document import Cell, Column, Part, Picture, Section, Statement, Table, Text
 from edgeattn.report.pictures import curves
 from edgeattn.report.studies import _cost
 
+TITLE = "How attention scales"
 NAMES = {"separable": "separable", "multi_head": "multi-head, 8 heads", "linformer": "Linformer, p = 256"}
 # The exponent that the separable form may have: linear, and a little for what falls out of the caches.
 LINEAR = 1.05
@@ -28,7 +29,15 @@ def section(records: Sequence[Record]) -> Section:
         "Separable, multi-head and Linformer attention with 512 channels. On logarithmic axes a power of the number of "
         "tokens is a straight line, and its slope the power."
     )
-    return Section("How attention scales", lead, tuple(parts))
+    return Section(TITLE, lead, tuple(parts))
+
+
+def statement(records: Sequence[Record]) -> Statement:
+    """The slopes of the first place."""
+    own = next(iter(_cost.by_place(records).values()))
+    found = [_series(name, own) for name in NAMES if any(r.labels["attention"] == name for r in own)]
+    slopes = [f"{one.label} {one.slope:.2f}" for one in found if one.slope is not None]
+    return Statement(TITLE, f"with the power {slopes[0]}" if slopes else "-", "; ".join(slopes[1:]) + ".")
 
 
 def _points(name: str, records: Sequence[Record]) -> dict[int, float]:
