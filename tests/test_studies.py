@@ -95,7 +95,7 @@ def test_what_is_refused_is_listed_and_the_rest_goes_on(study: None, tmp_path: P
 
 def test_bad_studies(study: None, tmp_path: Path) -> None:
     target = Fast({"onnx": ("onnxruntime",)})
-    with pytest.raises(BadInputError, match="there is no study 'x'; choose from layout, mobilevit, .*scaling"):
+    with pytest.raises(BadInputError, match=r"there is no study 'x'; choose from layout, mobilevit, .*scaling"):
         plugins.get("studies", "x")
     with pytest.raises(MissingError, match="nowhere runs none of coreml"):
         _run.run("layout", target, replace(OPTIONS, formats=("coreml",)), tmp_path)

@@ -30,6 +30,7 @@ def _build(form: str, shape: tuple[int, int, int]) -> "tuple[nn.Module, dict[str
 
     torch.manual_seed(0)
     channels, pixels, patches = shape
+    x = torch.randn(1, channels, pixels, patches)
     layer = LinearSelfAttention(channels).eval()
     # All forms are the same function.
     written = {
@@ -37,7 +38,7 @@ def _build(form: str, shape: tuple[int, int, int]) -> "tuple[nn.Module, dict[str
         "folded": _attentions.FoldedAttention.like,
     }
     module: nn.Module = written[form](layer) if form in written else layer
-    return module, {"x": torch.randn(1, channels, pixels, patches)}
+    return module, {"x": x}
 
 
 def groups(quick: bool) -> tuple[Group, ...]:
