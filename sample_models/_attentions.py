@@ -129,7 +129,6 @@ class FoldedAttention(nn.Module):
 _KINDS: dict[str, Callable[[int, int], nn.Module]] = {
     "separable": lambda dim, patches: LinearSelfAttention(dim),
     "channels_last_linear": lambda dim, patches: ChannelsLastLinearAttention(dim),
-    "folded": lambda dim, patches: FoldedAttention(dim),
     "multi_head": lambda dim, patches: MultiHeadAttention(dim),
     "linformer": lambda dim, patches: Linformer(dim, patches),
 }

@@ -18,7 +18,7 @@ def build(
 ) -> "tuple[nn.Module, dict[str, Tensor]]":
     """One LinearSelfAttention with random weights, or another kind to compare it with; cross gives it a second input.
 
-    Kinds: separable, channels_last_linear, folded, multi_head (8 heads), linformer (p = 256).
+    Kinds: separable, channels_last_linear, multi_head (8 heads), linformer (p = 256).
     """
     import torch
 

@@ -86,7 +86,7 @@ def test_each_exports(kind: str, edgeattn: Callable[..., Answer], tmp_path: Path
 def test_bad_kinds(edgeattn: Callable[..., Answer], tmp_path: Path) -> None:
     answer = edgeattn("export", "mobilevitv2", "--arg", "attention=soft", "--out", tmp_path / "b")
     assert answer.code == 2
-    assert "choose from separable, channels_last_linear, folded, multi_head, linformer" in answer.err
+    assert "choose from separable, channels_last_linear, multi_head, linformer" in answer.err
     answer = edgeattn("export", "attention", "--arg", "kind=linformer", "--arg", "cross=true", "--out", tmp_path / "b")
     assert answer.code == 2
     assert "separable attention" in answer.err
