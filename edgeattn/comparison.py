@@ -75,8 +75,8 @@ class Change:
     note: str = ""
 
 
-# Model, artifact, target, runtime, threads, and which it is of those that are alike in all this.
-_Key = tuple[str, str, str, str, int, int]
+# Model, artifact, target, runtime, threads, labels, and which it is of those that are alike in all this.
+_Key = tuple[str, str, str, str, int, tuple[tuple[str, str], ...], int]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def compare(*, old: Sequence[Record], new: Sequence[Record], limits: Limits) -> 
 def _by_key(records: Sequence[Record]) -> dict[_Key, Record]:
     found: dict[_Key, Record] = {}
     for record in records:
-        what = record.model, record.subject.artifact, record.target, record.runtime, record.threads
+        labels = tuple(sorted(record.labels.items()))
+        what = record.model, record.subject.artifact, record.target, record.runtime, record.threads, labels
         found[*what, sum(key[:-1] == what for key in found)] = record
     return found
 

@@ -182,11 +182,10 @@ def _measure(
 
 
 def _record(bundle: Bundle, artifact: Artifact, options: Options, job: Job, seen: Measurement) -> Record:
-    file = artifact.file
     stopped = (seen.stopped,) if seen.stopped else ()
     return Record(
         model=bundle.manifest.model,
-        subject=Subject(file.path, file.sha256, file.size_bytes, artifact.format, artifact.precision, _layout_ops(job)),
+        subject=_subject(artifact, job),
         target=options.target,
         origin=seen.origin,
         device=seen.device,
@@ -213,12 +212,20 @@ def _record(bundle: Bundle, artifact: Artifact, options: Options, job: Job, seen
     )
 
 
-def _layout_ops(job: Job) -> int | None:
+def _subject(artifact: Artifact, job: Job) -> Subject:
+    file = artifact.file
+    subject = Subject(file.path, file.sha256, file.size_bytes, artifact.format, artifact.precision)
     try:
-        return inspection.inspect(job.artifact).worst_layout_ops
+        found = inspection.inspect(job.artifact)
     except (MissingError, ArtifactError):
         # Not to be counted here, by the packages that there are: the measurement does not need it.
-        return None
+        return subject
+    return replace(
+        subject,
+        layout_ops=found.worst_layout_ops,
+        layout_bytes=found.layout_bytes,
+        copy_bytes=found.copy_bytes,
+    )
 
 
 def _operators(artifact: Artifact, job: Job, seen: Measurement) -> tuple[Operator, ...]:
