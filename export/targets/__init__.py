@@ -38,7 +38,8 @@ class Job:
 
     Inputs are by name, in the artifact's own layout. ``warmup`` None goes on until the times settle. ``runtime`` is one
     of those that the target has for the artifact's format, "" the first of them. ``operators`` asks for times by
-    operator, which are taken after the samples, as that slows a run down.
+    operator, which are taken after the samples, as that slows a run down. ``then`` are further inputs, run once each
+    after the samples by the same session, for their outputs.
     """
 
     artifact: Path
@@ -48,6 +49,7 @@ class Job:
     threads: int = 1
     runtime: str = ""
     operators: bool = False
+    then: tuple[Arrays, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Measurement:
     runtime_version: str
     first: Arrays
     last: Arrays
+    then: tuple[Arrays, ...] = ()
     samples_ns: tuple[int, ...] = ()
     calls_per_sample: int = 1
     clock_step_ns: int | None = None

@@ -4,13 +4,15 @@ Sent to boards as it is: one file, Python 3.8 or later, numpy, and one of ai-edg
 Several folders are run in turn, A B A B, each in a process of its own.
 
 FOLDER holds ``job.txt``, a line for each of ``artifact FILE``, ``warmup N|auto``, ``runs N``, ``threads N``,
-``count 0|1``, ``operators 0|1``, and ``input FILE.npy NAME`` for each input. What comes out, in the same folder:
+``count 0|1``, ``operators 0|1``, and ``input FILE.npy NAME`` for each input; after ``then K``, from 1, the inputs of
+another run. What comes out, in the same folder:
 
     result.json     one JSON object; written after loading, after the warm-up, and at the end, when ``complete`` becomes
                     true; and once more with ``operators``, lists of name, kind and median time in ns, if asked for
     samples.txt     a line for each timed run, in ns, as it goes: what is there after a kill is still good
     first-I.npy     output I of the very first run, in the order of ``outputs`` in result.json
     last-I.npy      and of the last run
+    then-K-I.npy    and of the runs on further inputs, which come after the samples
 
 If it cannot run, result.json has ``error``, a sentence, and ``kind``: ``artifact``, ``input`` or ``missing``.
 """
@@ -51,18 +53,26 @@ class RefusedError(Exception):
 
 
 def read_job(folder: str) -> dict[str, Any]:
-    job: dict[str, Any] = {"warmup": 1, "runs": 1, "threads": 1, "count": 0, "operators": 0, "inputs": {}}
+    job: dict[str, Any] = {"warmup": 1, "runs": 1, "threads": 1, "count": 0, "operators": 0}
+    sets: list[dict[str, str]] = [{}]
     with open(os.path.join(folder, "job.txt"), encoding="utf-8") as file:
         for line in file.read().splitlines():
             key, _, value = line.partition(" ")
             if key == "input":
                 path, _, name = value.partition(" ")
-                job["inputs"][name] = np.load(os.path.join(folder, path), allow_pickle=False)
+                sets[-1][name] = os.path.join(folder, path)
+            elif key == "then":
+                sets.append({})
             elif key == "artifact":
                 job[key] = os.path.join(folder, value)
             else:
                 job[key] = None if value == "auto" else int(value)
+    job["inputs"], job["then"] = sets[0], sets[1:]
     return job
+
+
+def arrays(files: dict[str, str]) -> dict[str, Any]:
+    return {name: np.load(path, allow_pickle=False) for name, path in files.items()}
 
 
 class OnnxRuntime:
@@ -281,7 +291,7 @@ def work(folder: str, turn: Callable[[], bool]) -> None:
     }
     write_result(folder, result)
     try:
-        session.feed(job["inputs"])
+        session.feed(arrays(job["inputs"]))
         result["first_run_ns"] = elapsed_ns(session.run)
     except RefusedError:
         raise
@@ -313,6 +323,15 @@ def work(folder: str, turn: Callable[[], bool]) -> None:
             samples.write(f"{elapsed // calls}\n")
             samples.flush()
     save(folder, "last", session.results())
+    for number, files in enumerate(job["then"], 1):
+        try:
+            session.feed(arrays(files))
+            session.run()
+        except RefusedError:
+            raise
+        except Exception as error:
+            raise RefusedError("input", f"{session.name} fails on these inputs: {first_line(error)}") from error
+        save(folder, f"then-{number}", session.results())
     result.update(complete=True, peak_memory_bytes=peak_memory_bytes())
     write_result(folder, result)
     if job["operators"]:
