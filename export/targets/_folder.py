@@ -23,7 +23,8 @@ _KINDS: dict[str, type[EdgeAttnError]] = {"artifact": ArtifactError, "input": Ba
 def write(folder: Path, job: Job, *, count: bool = False) -> None:
     """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator."""
     artifact = f"artifact{job.artifact.suffix}"
-    shutil.copyfile(job.artifact, folder / artifact)
+    copy = shutil.copytree if job.artifact.is_dir() else shutil.copyfile
+    copy(job.artifact, folder / artifact)
     lines = [
         f"artifact {artifact}",
         f"warmup {job.warmup}",
