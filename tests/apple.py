@@ -77,12 +77,12 @@ def plan(package: Path, unit: str) -> compute_plan.MLComputePlan:
 class Framework:
     """In the place of coremltools.libcoremlpython._MLModelProxy, as coremltools 9.0 calls it."""
 
-    newest_specification, refuses, plans = 9, "", True
+    newest_specification, refuses, plans, wrong_on = 9, "", True, ""
 
     def __init__(self, path: str, unit: str, function: str, hints: dict[str, str], asset: None) -> None:
         if self.refuses:
             raise RuntimeError(self.refuses)
-        self.path = Path(path)
+        self.path, self.wrong = Path(path), bool(self.wrong_on) and self.wrong_on in unit
         (self.path / "Manifest.json").write_text("{}")  # as coremltools does, in its own way
 
     @classmethod
@@ -90,7 +90,8 @@ class Framework:
         return cls.newest_specification
 
     def predict(self, inputs: dict[str, Any], state: None) -> dict[str, Any]:
-        return predict(ORIGINAL[0], inputs)
+        factor = np.float32(1.01 if self.wrong else 1)
+        return {name: value * factor for name, value in predict(ORIGINAL[0], inputs).items()}
 
     def get_compiled_model_path(self) -> str:
         return str(self.path)

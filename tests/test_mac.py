@@ -3,13 +3,17 @@
 import asyncio
 import platform
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
 
 import apple
+import mil_programs
 import numpy as np
 import pytest
 from conftest import Answer
@@ -18,6 +22,7 @@ from edgeattn import records
 from edgeattn.errors import ArtifactError, BadInputError, MissingError, TargetError
 from export import bundle as bundles
 from export import targets
+from export.formats import coreml
 from export.runtimes import Arrays
 from export.targets import Job, _coreml, _coreml_worker, _folder, _worker, iphone
 from export.verify import golden_cases, inputs, verify
@@ -53,13 +58,11 @@ def framework(darwin: None, monkeypatch: pytest.MonkeyPatch) -> type[apple.Frame
     monkeypatch.setattr(model, "_macos_version", lambda: (15, 0))
     monkeypatch.setattr(compute_plan, "_MLModelProxy", apple.Framework)
     monkeypatch.setattr(_worker, "RUNTIMES", dict(_worker.RUNTIMES))
-    real = _folder.start
 
-    def start(command: Sequence[str | Path], **options: Any) -> str:
-        if "-m" not in command:
-            return real(command, **options)
+    def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> str:
         assert list(command[:3]) == [sys.executable, "-m", "export.targets._coreml_worker"]
-        return "" if _coreml_worker.main(*map(str, command[3:])) == 0 else "exit code 1"
+        codes = [_coreml_worker.main([str(folder)]) for folder in command[3:]]
+        return "exit code 1" if any(codes) else ""
 
     monkeypatch.setattr(_folder, "start", start)
     return apple.Framework
@@ -79,10 +82,9 @@ def test_every_compute_unit_of_the_mac(
     runtime: str, job: Job, expected: Arrays, framework: type[apple.Framework]
 ) -> None:
     unit = apple.UNITS[_coreml.UNITS[runtime]]
-    asked = Job(job.artifact, job.inputs, job.warmup, job.runs, runtime=runtime, operators=True)
     with targets.connect("mac", {}) as mac:
         assert runtime in mac.runtimes["coreml"]
-        seen = mac.run(asked)
+        seen = mac.run(replace(job, runtime=runtime))
     assert (seen.runtime, seen.origin, seen.stopped, len(seen.samples_ns)) == (runtime, "host", "", 3)
     assert all(sample > 0 for sample in seen.samples_ns)
     assert seen.peak_memory_bytes
@@ -96,23 +98,24 @@ def test_every_compute_unit_of_the_mac(
     assert not any(operator.kind == "const" for operator in seen.operators)
     assert sum(operator.median_ns for operator in seen.operators) == pytest.approx(apple.PREDICT_NS, rel=0.01)
     # Kinds and names are those of the file.
-    assert {op.name for op in seen.operators} <= {op.name for op in _coreml.coreml.read(job.artifact).ops}
+    assert {op.name for op in seen.operators} <= {op.name for op in coreml.read(job.artifact).ops}
 
 
-def test_layout_ops_are_marked(job: Job) -> None:
-    ops = _coreml.coreml.read(job.artifact).ops
-    given = [records.Operator(op.name, op.kind, "", 1) for op in ops]
-    marked = {operator.name for operator in _coreml.with_layout_ops(given, job.artifact) if operator.layout}
-    assert marked == {op.name for op in ops if op.category == "layout"}
+def test_operators_stand_as_in_the_package(tmp_path: Path) -> None:
+    def build(mb: Any, given: Any) -> Any:
+        return mb.relu(x=mb.transpose(x=given.x, perm=[1, 0], name="turned"), name="y")
+
+    path = mil_programs.save(tmp_path / "p.mlpackage", {"x": np.zeros((2, 3), np.float32)}, build)
+    given = [records.Operator("y", "relu", "", 2), records.Operator("turned", "transpose", "", 1)]
+    turned, y = _coreml.as_in_the_package(given, path)
+    assert (turned.name, turned.layout, y.layout) == ("turned", True, False)
 
 
-def test_the_plan_is_said_without_times_too(job: Job, framework: type[apple.Framework]) -> None:
+def test_everything_on_the_cpu(job: Job, framework: type[apple.Framework]) -> None:
     with targets.connect("mac", {}) as mac:
         seen = mac.run(job)
-    # The first runtime is the CPU: everything is there.
-    assert seen.operators == ()
     assert seen.operators_note.startswith("compute plan: CPU ")
-    assert seen.operators_note.endswith("(100% of the estimated cost)")
+    assert "(100% of the estimated cost); times by operator are coremltools' estimate" in seen.operators_note
 
 
 def test_an_old_mac_has_no_plan(job: Job, framework: type[apple.Framework], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,13 +144,24 @@ def test_a_package_that_core_ml_refuses(
             mac.run(job)
 
 
-def test_the_worker_starts_as_a_process(job: Job, tmp_path: Path) -> None:
-    """Here there is no Core ML, and it is coremltools that says so."""
-    _folder.write(tmp_path, job)
-    command = [sys.executable, "-m", "export.targets._coreml_worker", tmp_path, "coreml, all", "0"]
-    stopped = _folder.start(command, environment={"PYTHONPATH": str(Path(__file__).parent.parent)})
-    with pytest.raises(ArtifactError, match="Core ML refuses the package: Model prediction is only supported on macOS"):
-        _folder.read(tmp_path, job, origin="host", device=records.Device("here", {}), stopped=stopped)
+def test_the_worker_starts_as_a_process(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here there is no Core ML, and it is coremltools that says so; in turn, the others run all the same."""
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    other = replace(job, artifact=job.artifact.with_suffix(".onnx"))
+    real = _folder.start
+    folders: list[Path] = []
+
+    def start(command: Sequence[Any], *, environment: Mapping[str, str]) -> str:
+        folders.extend(command[3:])
+        return real(command, environment={**environment, "PYTHONPATH": str(Path(__file__).parent.parent)})
+
+    monkeypatch.setattr(_folder, "start", start)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", lambda prefix: nullcontext(tmp_path))
+    refused = "Core ML refuses the package: Model prediction is only supported on macOS"
+    with targets.connect("mac", {}) as mac, pytest.raises(ArtifactError, match=refused):
+        mac.run_in_turn([other, job])
+    here = records.Device("here", {})
+    assert len(_folder.read(folders[0], other, origin="host", device=here, stopped="").samples_ns) == 3
 
 
 def test_the_mac_profiles_all_formats(
@@ -157,9 +171,22 @@ def test_the_mac_profiles_all_formats(
     assert answer.code == 0, answer.err
     found = records.load(tmp_path / "r.json").records
     assert {record.subject.format for record in found} == {"onnx", "tflite", "coreml"}
-    with targets.connect("mac", {}) as mac:
-        assert verify(bundles.load(made_bundle), connection=mac).passed
     bundles.load(made_bundle)  # its hashes still hold
+
+
+@pytest.mark.parametrize("wrong_on", ["", "GPU"])
+def test_parity_on_every_compute_unit(
+    wrong_on: str, made_bundle: Path, framework: type[apple.Framework], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(framework, "wrong_on", wrong_on)
+    with targets.connect("mac", {}) as mac:
+        report = verify(bundles.load(made_bundle), connection=mac)
+    assert report.passed is not bool(wrong_on)
+    found: dict[str, bool] = {}
+    for row in report.rows:
+        if row.candidate == PACKAGE and row.hop == "conversion":
+            found[row.runtime] = found.get(row.runtime, True) and row.passed
+    assert found == {f"{name} on mac": not wrong_on or "GPU" not in name for name in _coreml.UNITS}
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ UNITS = {
     "coreml, all": "ALL",
 }
 CAVEAT = "written against coremltools 9.0, not run on hardware"
+SUFFIX = coreml.SUFFIX
 THREADS = "Core ML chooses its own"
 ESTIMATE = "times by operator are coremltools' estimate, the plan's share of the cost times a run's time: not measured"
 ESTIMATED_RUNS = 10
@@ -93,13 +94,14 @@ async def operators(model: Any, device: Any, inputs: Arrays) -> tuple[Operator, 
     )
 
 
-def with_layout_ops(found: Sequence[Operator], package: Path) -> tuple[Operator, ...]:
-    """The same operators, with the layout ops of the package marked.
+def as_in_the_package(found: Sequence[Operator], package: Path) -> tuple[Operator, ...]:
+    """The same operators in the order of the package, its layout ops marked.
 
     Raises:
         ArtifactError: the package cannot be read.
     """
     if not found:
         return ()
-    layout = {op.name for op in coreml.read(package).ops if op.category == "layout"}
-    return tuple(replace(operator, layout=operator.name in layout) for operator in found)
+    ops = {op.name: (place, op.category == "layout") for place, op in enumerate(coreml.read(package).ops)}
+    known = [replace(operator, layout=ops[operator.name][1]) for operator in found if operator.name in ops]
+    return tuple(sorted(known, key=lambda operator: ops[operator.name][0]))

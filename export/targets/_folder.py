@@ -112,7 +112,7 @@ def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str
             peak_memory_bytes=result.get("peak_memory_bytes"),
             warmup=result.get("warmup", 0),
             warmup_ns=result.get("warmup_ns"),
-            operators=tuple(Operator(name, kind, "", ns) for name, kind, ns in result.get("operators", ())),
+            operators=tuple(Operator(name, kind, "", *rest) for name, kind, *rest in result.get("operators", ())),
             operators_note=result.get("operators_note", ""),
             stopped="" if result["complete"] else stopped,
             untrusted=tuple(untrusted),

@@ -242,7 +242,7 @@ class _IPhone:
                     model = ct.models.MLModel(str(copy), compute_units=units, skip_model_load=True)
                     asked = _coreml.operators(model, self.phone, session.job.inputs)
                     found = await self._ask(asked, TargetError, "no times by operator")
-                session.operators = _coreml.with_layout_ops(found, session.job.artifact)
+                session.operators = _coreml.as_in_the_package(found, session.job.artifact)
                 session.note += f"; {_coreml.ESTIMATE}"
         except (EdgeAttnError, ValueError) as error:
             session.note = "; ".join(filter(None, (session.note, str(error))))

@@ -3,7 +3,6 @@
 Written against coremltools 9.0; not run on hardware by this project's own tests.
 """
 
-import json
 import os
 import platform
 import subprocess
@@ -15,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeattn.errors import BadInputError
-from edgeattn.records import Device, Operator, Origin
-from export.targets import RUNTIMES, Job, Measurement, _coreml, _folder
+from edgeattn.records import Device, Origin
+from export.targets import RUNTIMES, Job, Measurement, _coreml, _coreml_worker, _folder
 
 ORIGIN: Origin = "host"
 SETTINGS: tuple[str, ...] = ()
@@ -32,7 +31,7 @@ def unavailable() -> str | None:
 class _Mac:
     place = "mac"
     runtimes: Mapping[str, tuple[str, ...]] = {**RUNTIMES, "coreml": tuple(_coreml.UNITS)}
-    warmup: int | None = 5
+    warmup: int | None = None
     runs = 50
 
     def __init__(self) -> None:
@@ -45,29 +44,30 @@ class _Mac:
         self.device = Device(platform.node() or "this Mac", {name: value for name, value in details.items() if value})
 
     def run(self, job: Job) -> Measurement:
-        with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
-            folder = Path(scratch)
-            _folder.write(folder, job)
-            if job.artifact.suffix != ".mlpackage":
-                stopped = _folder.start([sys.executable, _folder.WORKER, folder], environment=os.environ)
-                return _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
-            runtime = job.runtime or next(iter(_coreml.UNITS))
-            worker = [sys.executable, "-m", "export.targets._coreml_worker"]
-            stopped = _folder.start([*worker, folder, runtime, str(int(job.operators))], environment=os.environ)
-            device = replace(self.device, details={**self.device.details, "threads": _coreml.THREADS})
-            seen = _folder.read(folder, job, origin=ORIGIN, device=device, stopped=stopped)
-            note, operators = _plan(folder / "coreml.json")
-        return replace(seen, operators=_coreml.with_layout_ops(operators, job.artifact), operators_note=note)
+        return self.run_in_turn((job,))[0]
 
     def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
-        return tuple(map(self.run, jobs))
+        # The compute plan is always asked for: a time says little where it is not known what ran where.
+        jobs = [replace(job, operators=True) if _is_package(job) else job for job in jobs]
+        with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
+            folders = _folder.write_each(Path(scratch), jobs)
+            for folder, job in zip(folders, jobs, strict=True):
+                runtime = job.runtime or next(iter(_coreml.UNITS))
+                (folder / _coreml_worker.RUNTIME_FILE).write_text(runtime, encoding="utf-8")
+            command: list[str | Path] = [sys.executable, "-m", "export.targets._coreml_worker", *folders]
+            stopped = _folder.start(command, environment=os.environ)
+            return tuple(self._read(folder, job, stopped) for folder, job in zip(folders, jobs, strict=True))
+
+    def _read(self, folder: Path, job: Job, stopped: str) -> Measurement:
+        if not _is_package(job):
+            return _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
+        device = replace(self.device, details={**self.device.details, "threads": _coreml.THREADS})
+        seen = _folder.read(folder, job, origin=ORIGIN, device=device, stopped=stopped)
+        return replace(seen, operators=_coreml.as_in_the_package(seen.operators, job.artifact))
 
 
-def _plan(path: Path) -> tuple[str, tuple[Operator, ...]]:
-    if not path.is_file():
-        return "no compute plan: the run stopped before it", ()
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found["note"], tuple(Operator(**operator) for operator in found["operators"])
+def _is_package(job: Job) -> bool:
+    return job.artifact.suffix == _coreml.SUFFIX
 
 
 def _sysctl(name: str) -> str:
