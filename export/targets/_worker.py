@@ -33,7 +33,7 @@ CLOCK_STEPS = 20
 # A warm-up until times settle: until the medians of two windows of calls, one after the other, differ by no more than
 # SETTLED. A window is so many calls, and so long that a clock frequency that rises shows in it.
 WINDOW_CALLS, WINDOW_NS, SETTLED = 5, 100_000_000, 0.03
-WARMUP_CALLS, WARMUP_NS = 10_000, 10_000_000_000
+WARMUP_CALLS, WARMUP_NS = 100_000, 10_000_000_000
 # Calls for the times by operator, and how long they may take together.
 OPERATOR_CALLS, OPERATOR_NS = 20, 5_000_000_000
 # What stands before the folder in the command of a process that runs in turn with others.
