@@ -17,7 +17,7 @@ from edgeattn import records
 from edgeattn.errors import ArtifactError, BadInputError, TargetError
 from edgeattn.records import Device, Operator
 from export import bundle as bundles
-from export.operators import traced
+from export.operators import marked, traced
 from export.profile import Options, Profile, profile
 from export.targets import Job, Measurement
 from export.verify import golden_cases
@@ -190,7 +190,7 @@ def test_on_the_command_line(edgeattn: Command, twice: Path, tmp_path: Path) -> 
     assert len(one.samples_ns) == len(two.samples_ns) == 30
     assert answer.document["statistics"][0]["p50_ns"] == np.median(one.samples_ns)
     assert {operator.layer for operator in one.operators} >= {"value", "key", "out", "softmax()"}
-    assert "no time by operator" in lite.operators_note
+    assert any("Softmax" in operator.kind for operator in lite.operators)
     assert "cores" in one.device.details
     answer = edgeattn("profile", twice, "--runs", 5, "--warmup", 0, "--no-operators", "--runtime", "onnxruntime")
     assert answer.code == 0, answer.err
@@ -229,6 +229,18 @@ def test_operators_find_their_layers(twice: Path) -> None:
     assert [operator.layout for operator in found] == [False, False, False, True]
     with pytest.raises(ArtifactError):
         traced(twice / "manifest.json", given)
+
+
+def test_layout_ops_among_kernels_are_marked() -> None:
+    names = (
+        "Transpose (ND, X32)",
+        "Static Reshape (NC)",
+        "Depth To Space (NHWC, X32)",
+        "Softmax (NC, F32)",
+        "TRANSPOSE",
+    )
+    found = marked([Operator(name, name, "", 1) for name in names])
+    assert [operator.layout for operator in found] == [True, False, True, False, True]
 
 
 def test_a_layout_op_by_its_indices_is_marked(twice: Path) -> None:
