@@ -17,6 +17,7 @@ If it cannot run, result.json has ``error``, a sentence, and ``kind``: ``artifac
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -112,11 +113,10 @@ class OnnxRuntime:
         with open(path, encoding="utf-8") as file:
             events = json.load(file)
         os.remove(path)
-        suffix = "_kernel_time"
         found: dict[str, tuple[str, list[int]]] = {}
         for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith(suffix):
-                name = event["name"][: -len(suffix)]
+            name, _, what = event["name"].rpartition("_kernel_")
+            if event.get("cat") == "Node" and what == "time":
                 found.setdefault(name, (event["args"]["op_name"], []))[1].append(event["dur"] * 1000)
         rows = [[name, kind, int(median(times[1:]))] for name, (kind, times) in found.items()]
         calls = max((len(times) for _, times in found.values()), default=1)
@@ -306,6 +306,7 @@ def work(folder: str, turn: Callable[[], bool]) -> None:
     except Exception as error:
         raise RefusedError("input", f"{session.name} fails on these inputs: {first_line(error)}") from error
     save(folder, "first", session.results())
+    gc.disable()  # Python's own housekeeping is no part of a run
     start = time.perf_counter_ns()
     if job["warmup"] is None:
         result["warmup"], result["settled"] = warm_up(session.run)
@@ -335,7 +336,6 @@ def work(folder: str, turn: Callable[[], bool]) -> None:
     write_result(folder, result)
     if job["operators"]:
         turn()
-        # What is there already is good, also if a profiler crashes.
         write_result(folder, {**result, "operators_note": "no time by operator: it ended in the profiler"})
         result["operators"], result["operators_note"] = session.operators(folder)
         write_result(folder, result)
@@ -371,8 +371,7 @@ def as_one_of_several(folder: str) -> int:
 
 def has_turn(process: subprocess.Popen[bytes]) -> bool:
     """Let ``process`` run until it gives back its turn; whether it did, and has not ended."""
-    assert process.stdin is not None
-    assert process.stdout is not None
+    assert process.stdin and process.stdout
     try:
         process.stdin.write(b".")
     except BrokenPipeError:
