@@ -369,9 +369,8 @@ def as_one_of_several(folder: str) -> int:
     return main(folder, turn)
 
 
-def has_turn(process: subprocess.Popen[bytes]) -> bool:
-    """Let ``process`` run until it gives back its turn; whether it did, and has not ended."""
-    assert process.stdin and process.stdout
+def has_turn(process: Any) -> bool:
+    """Let ``process``, which was started with pipes, run until it gives back its turn; whether it did, and has not ended."""
     try:
         process.stdin.write(b".")
     except BrokenPipeError:
