@@ -370,12 +370,12 @@ def as_one_of_several(folder: str) -> int:
 
 
 def has_turn(process: Any) -> bool:
-    """Let ``process``, which was started with pipes, run until it gives back its turn; whether it did, and has not ended."""
+    """Let a process with pipes run until it gives back its turn; whether it did, and has not ended."""
     try:
         process.stdin.write(b".")
     except BrokenPipeError:
         return False
-    return process.stdout.read(1) != b""
+    return bool(process.stdout.read(1))
 
 
 def in_turn(folders: list[str]) -> int:
