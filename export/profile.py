@@ -83,6 +83,8 @@ def _record(bundle: Bundle, artifact: Artifact, target: str, job: Job, seen: Mea
         load_ns=seen.load_ns,
         first_run_ns=seen.first_run_ns,
         peak_memory_bytes=seen.peak_memory_bytes,
+        before=seen.before,
+        after=seen.after,
         partial=bool(seen.stopped),
         untrusted=(*([seen.stopped] if seen.stopped else []), *seen.untrusted),
     )

@@ -13,6 +13,9 @@ def profile(
     bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
     target: Annotated[str, typer.Option(metavar=console.TARGET, help="Where to run.")] = "host",
     cpu: console.Cpu = None,
+    cores: console.Cores = None,
+    python: console.Python = None,
+    install: console.Install = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
     runs: Annotated[int | None, typer.Option(min=1, help="50, or 3 where instructions are counted.")] = None,
     warmup: Annotated[int | None, typer.Option(min=0, help="5, or 2 where instructions are counted.")] = None,
@@ -31,7 +34,8 @@ def profile(
 
     files.check(out)
     loaded = bundles.load(bundle)
-    with targets.connect(target, console.settings(cpu=cpu)) as connection, console.progress() as say:
+    settings = console.settings(cpu=cpu, cores=cores, python=python, install="yes" if install else None)
+    with console.progress() as say, targets.connect(target, settings, say) as connection:
         options = profiles.Options(target, threads, runs, warmup)
         found = profiles.profile(loaded, connection, options, say)
     if out:

@@ -1,0 +1,185 @@
+"""A Raspberry Pi or another board over ssh: the worker, with the Python and the runtimes that are there."""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from edgeattn.errors import BadInputError, MissingError
+from edgeattn.records import Device, Origin
+from export.targets import RUNTIMES, Job, Measurement, _folder, _ssh_install
+from export.targets._ssh_session import Address, LostError, Session, session
+
+ORIGIN: Origin = "board"
+SETTINGS: tuple[str, ...] = ("python", "cores", "install")
+# Asked of an interpreter there: its version, and the packages that the worker would use; each is really imported.
+PROBE = """
+import json, platform
+from importlib import import_module
+found = {"python": platform.python_version()}
+for runtime, package, module in (
+    ("onnxruntime", "onnxruntime", "onnxruntime"),
+    ("litert", "ai-edge-litert", "ai_edge_litert.interpreter"),
+    ("litert", "tflite-runtime", "tflite_runtime.interpreter"),
+):
+    try:
+        import_module(module)
+        version = import_module(module.partition(".")[0]).__version__
+    except Exception:
+        continue
+    found.setdefault(runtime, package + " " + version)
+print(json.dumps(found))
+"""
+
+
+def unavailable() -> str | None:
+    return None if shutil.which("ssh") else "there is no ssh here; install it with: apt-get install openssh-client"
+
+
+@dataclass(frozen=True)
+class _Interpreter:
+    """A Python there, and its runtime packages with their versions by the runtime's name."""
+
+    path: str
+    version: str
+    packages: dict[str, str]
+
+
+class _Board:
+    warmup: int | None = 5
+    runs = 50
+
+    def __init__(self, opened: Session, cores: str) -> None:
+        self.session, self.place = opened, str(opened.address)
+        facts = opened.facts()
+        self.name, self.details = str(facts["name"]), {str(k): str(v) for k, v in facts["details"].items()}
+        self.cores = _cores(cores, facts["cores"], self.place) if cores else []
+        if cores:
+            self.details["cores used"] = cores
+        self.python = str(facts["python"])
+        self.environment = f"{facts['cache']}/edgeattn/board"
+        self.sent: set[str] = set()
+        self.interpreters: dict[str, _Interpreter] = {}
+        self.look()
+
+    @property
+    def runtimes(self) -> Mapping[str, tuple[str, ...]]:
+        found = {f: tuple(r for r in known if r in self.interpreters) for f, known in RUNTIMES.items()}
+        return {format: there for format, there in found.items() if there}
+
+    def look(self) -> None:
+        """Ask which Python there has which runtime; the first that has it runs it."""
+        for path in (self.python, f"{self.environment}/bin/python"):
+            lines = self.session.run([path, "-c", PROBE]).out.splitlines()
+            try:
+                found = {str(k): str(v) for k, v in json.loads(lines[-1]).items()}
+            except (IndexError, ValueError, AttributeError):  # no Python there, or a broken one
+                continue
+            interpreter = _Interpreter(path, found.pop("python"), found)
+            for runtime in found:
+                self.interpreters.setdefault(runtime, interpreter)
+
+    def run(self, job: Job) -> Measurement:
+        runtime = job.runtime or self.runtimes[job.artifact.suffix[1:]][0]
+        interpreter = self.interpreters[runtime]
+        details = {"python": f"{interpreter.version} ({interpreter.path})", "package": interpreter.packages[runtime]}
+        device = Device(self.name, {**self.details, **details})
+        with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
+            folder = Path(scratch) / "job"
+            folder.mkdir()
+            _folder.write(folder, job)
+            self._send(folder)
+            before, after, stopped = self.session.state(), {}, ""
+            try:
+                ended = self.session.run(
+                    [interpreter.path, "_worker.py", folder.name],
+                    folders=[folder.name],
+                    cores=self.cores,
+                    into=folder.parent,
+                )
+                stopped = _folder.ended(ended.code, ended.err)
+                after = self.session.state()
+                self.session.remove(folder.name)
+            except LostError as error:
+                stopped = str(error)
+            except KeyboardInterrupt:
+                self.session.close()
+                stopped = _folder.INTERRUPTED
+            seen = _folder.read(folder, job, origin=ORIGIN, device=device, stopped=stopped)
+        return replace(seen, before=before, after=after, untrusted=(*seen.untrusted, *_throttled(before, after)))
+
+    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+        return tuple(map(self.run, jobs))
+
+    def _send(self, folder: Path) -> None:
+        """The worker and the job; an artifact goes over the line once only."""
+        if not self.sent:
+            self.session.put(_folder.WORKER.name, _folder.WORKER.read_bytes())
+        for file in sorted(folder.iterdir()):
+            content, path = file.read_bytes(), f"{folder.name}/{file.name}"
+            if not file.name.startswith("artifact"):
+                self.session.put(path, content)
+                continue
+            kept = f"artifacts/{sha256(content).hexdigest()}"
+            if kept not in self.sent:
+                self.session.put(kept, content)
+                self.sent.add(kept)
+            self.session.link(kept, path)
+
+
+def _cores(text: str, there: Sequence[int], place: str) -> list[int]:
+    """The cores that ``0,2-3`` names."""
+    if not re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", text, re.ASCII):
+        raise BadInputError(f"--cores {text!r} names no cores; write for instance 4-7, or 0,2")
+    ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
+    cores = sorted({core for part in ends for core in range(part[0], part[-1] + 1)})
+    if not cores or not set(cores) <= set(there):
+        raise BadInputError(f"{place} has no such cores: --cores {text}; it has {', '.join(map(str, there))}")
+    return cores
+
+
+def _throttled(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """A warning, if the firmware says that it slowed the board down in the meantime."""
+    flags = after.get("throttling", "none")
+    if flags == "none" or ("now" not in flags and flags == before.get("throttling")):
+        return []
+    return [f"the board was slowed down by its firmware: {flags}"]
+
+
+def prepare(address: str, settings: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """Where ``settings`` ask for it, install on the board the runtimes that it lacks."""
+    if "install" not in settings:
+        return
+    with _reached(address, settings) as board:
+        lacking = [runtime for known in RUNTIMES.values() for runtime in known if runtime not in board.interpreters]
+        if lacking:
+            _ssh_install.install(board.session, board.python, board.environment, lacking, say)
+
+
+@contextmanager
+def connect(address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
+    """The board at ``//user@host:port``.
+
+    Raises:
+        BadInputError: that is no address, or it has no such cores.
+        MissingError: it cannot be reached, or has no runtime.
+        TargetError: it does not answer.
+    """
+    with _reached(address, settings) as board:
+        if not board.runtimes:
+            raise MissingError(
+                f"{board.python} of {board.place} has no runtime; --install makes an environment with onnxruntime and "
+                "ai-edge-litert there, or say with --python which Python has one"
+            )
+        yield board
+
+
+@contextmanager
+def _reached(address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
+    with session(Address.parse(address), settings.get("python", "python3")) as opened:
+        yield _Board(opened, settings.get("cores", ""))
