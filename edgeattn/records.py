@@ -56,8 +56,8 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Subject:
-    """The file that was measured. ``precision`` is None for a file that is not of a bundle; ``layout_ops`` None where
-    they were not counted."""
+    """The file that was measured. ``precision`` is None for a file that is not of a bundle; ``layout_ops`` and the
+    bytes that layout and copy ops move are None where they were not counted."""
 
     artifact: str
     sha256: str
@@ -65,6 +65,8 @@ class Subject:
     format: str
     precision: str | None
     layout_ops: int | None = None
+    layout_bytes: int | None = None
+    copy_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Record:
         before, after: the state of the device (temperatures, frequencies, battery), in words with units.
         parity: of the outputs of these runs; None where there was nothing to judge them by.
         command: what was typed.
+        labels: what a study varies, and its name as "study"; empty for a profile.
         partial: it stopped before all runs were done.
         untrusted: why the figures should not be relied on, a sentence each; empty if nothing is known against them.
 
@@ -124,6 +127,7 @@ class Record:
     after: dict[str, str] = field(default_factory=dict)
     parity: Likeness | None = None
     command: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
     partial: bool = False
     untrusted: tuple[str, ...] = ()
 
