@@ -86,6 +86,10 @@ class Sshd:
         """What bash reads there before any command."""
         (self.home / ".bashrc").write_text(text)
 
+    def use(self, python: Path) -> None:
+        """Which Python the board has."""
+        self.script("python3", f'exec {shlex.quote(str(python))} "$@"')
+
     def script(self, name: str, text: str) -> None:
         """A program of the board."""
         file = self.bin / name
@@ -127,7 +131,7 @@ def start(folder: Path, python: Path) -> Iterator[Sshd]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
         board = Sshd(folder, port, process)
-        board.script("python3", f'exec {shlex.quote(str(python))} "$@"')
+        board.use(python)
         login(board, key="user", known=True)
         try:
             _wait(board)

@@ -37,7 +37,7 @@ CHUNK = 1 << 20
 # What is kept of a command's output: its end.
 KEPT = 1 << 16
 # What is sent back while a command runs, and how often it is looked for: seldom, so that the runs are not disturbed.
-LIVE = (".txt", ".json")
+LIVE = ("/samples.txt", "/result.json")
 LOOK_S = 0.5
 # Of the Raspberry Pi's firmware: bit n is now, bit n + 16 since it was started.
 THROTTLED = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
@@ -267,13 +267,13 @@ class Sent:
 
     def send_new(self, suffixes: tuple[str, ...]) -> None:
         for path in self.files():
-            if not path.endswith(suffixes) or path.endswith(".part"):
+            if not path.endswith(suffixes):
                 continue
             before, stamp = self.stamps.get(path), self.stamp(path)
             if stamp == before:
                 continue
             # Samples only grow; another file is written anew.
-            at = before[0] if before and path.endswith(".txt") else 0
+            at = before[0] if before and path.endswith("/samples.txt") else 0
             with open(self.board.place(path), "rb") as file:
                 file.seek(at)
                 content = file.read(stamp[0] - at)
@@ -295,7 +295,7 @@ def main(marker: str) -> None:
     except BrokenPipeError:
         pass
     finally:
-        for path in board.made:
+        for path in reversed(board.made):
             shutil.rmtree(path, ignore_errors=True)
     with suppress(BrokenPipeError):
         answers.close()

@@ -1,4 +1,4 @@
-"""Makes a virtual environment on a board with the runtimes that it lacks, in the versions that are here if it can."""
+"""Makes a virtual environment on a board with the runtimes, in the versions that are here if it can."""
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence

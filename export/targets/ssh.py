@@ -43,7 +43,7 @@ def unavailable() -> str | None:
 
 @dataclass(frozen=True)
 class _Interpreter:
-    """A Python there, and its runtime packages with their versions by the runtime's name."""
+    """A Python there: its version, and its runtime packages with their versions by the runtime's name."""
 
     path: str
     version: str
@@ -51,70 +51,71 @@ class _Interpreter:
 
 
 class _Board:
-    warmup: int | None = 5
+    warmup: int | None = None
     runs = 50
 
-    def __init__(self, opened: Session, cores: str) -> None:
+    def __init__(self, opened: Session, settings: Mapping[str, str]) -> None:
         self.session, self.place = opened, str(opened.address)
         facts = opened.facts()
         self.name, self.details = str(facts["name"]), {str(k): str(v) for k, v in facts["details"].items()}
-        self.cores = _cores(cores, facts["cores"], self.place) if cores else []
-        if cores:
-            self.details["cores used"] = cores
-        self.python = str(facts["python"])
-        self.environment = f"{facts['cache']}/edgeattn/board"
+        self.cores: list[int] = []
+        if "cores" in settings:
+            self.cores = _cores(settings["cores"], facts["cores"], self.place)
+            self.details["cores used"] = settings["cores"]
+        self.python, self.environment = str(facts["python"]), f"{facts['cache']}/edgeattn/board"
         self.sent: set[str] = set()
-        self.interpreters: dict[str, _Interpreter] = {}
-        self.look()
+        own, made = self._ask(self.python), None
+        if "python" not in settings or "install" in settings:
+            made = self._ask(f"{self.environment}/bin/python")
+        # One for all runs, so that all runtimes can be run in turn: the one that has the most of them.
+        self.interpreter = made if made and len(made.packages) > len(own.packages) else own
+        self.runtimes: Mapping[str, tuple[str, ...]] = {
+            format: there
+            for format, known in RUNTIMES.items()
+            if (there := tuple(runtime for runtime in known if runtime in self.interpreter.packages))
+        }
 
-    @property
-    def runtimes(self) -> Mapping[str, tuple[str, ...]]:
-        found = {f: tuple(r for r in known if r in self.interpreters) for f, known in RUNTIMES.items()}
-        return {format: there for format, there in found.items() if there}
-
-    def look(self) -> None:
-        """Ask which Python there has which runtime; the first that has it runs it."""
-        for path in (self.python, f"{self.environment}/bin/python"):
-            lines = self.session.run([path, "-c", PROBE]).out.splitlines()
-            try:
-                found = {str(k): str(v) for k, v in json.loads(lines[-1]).items()}
-            except (IndexError, ValueError, AttributeError):  # no Python there, or a broken one
-                continue
-            interpreter = _Interpreter(path, found.pop("python"), found)
-            for runtime in found:
-                self.interpreters.setdefault(runtime, interpreter)
+    def _ask(self, python: str) -> _Interpreter:
+        lines = self.session.run([python, "-c", PROBE]).out.splitlines()
+        try:
+            found = {str(k): str(v) for k, v in json.loads(lines[-1]).items()}
+        except (IndexError, ValueError, AttributeError):  # no Python there, or a broken one
+            return _Interpreter(python, "", {})
+        return _Interpreter(python, found.pop("python"), found)
 
     def run(self, job: Job) -> Measurement:
-        runtime = job.runtime or self.runtimes[job.artifact.suffix[1:]][0]
-        interpreter = self.interpreters[runtime]
-        details = {"python": f"{interpreter.version} ({interpreter.path})", "package": interpreter.packages[runtime]}
-        device = Device(self.name, {**self.details, **details})
+        return self.run_in_turn((job,))[0]
+
+    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+        after: dict[str, str] = {}
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
-            folder = Path(scratch) / "job"
-            folder.mkdir()
-            _folder.write(folder, job)
-            self._send(folder)
-            before, after, stopped = self.session.state(), {}, ""
+            folders = _folder.write_each(Path(scratch), jobs)
+            for folder in folders:
+                self._send(folder)
+            names, before = [folder.name for folder in folders], self.session.state()
             try:
-                ended = self.session.run(
-                    [interpreter.path, "_worker.py", folder.name],
-                    folders=[folder.name],
-                    cores=self.cores,
-                    into=folder.parent,
-                )
+                command = [self.interpreter.path, _folder.WORKER.name, *names]
+                ended = self.session.run(command, folders=names, cores=self.cores, into=Path(scratch))
                 stopped = _folder.ended(ended.code, ended.err)
                 after = self.session.state()
-                self.session.remove(folder.name)
+                for name in names:
+                    self.session.remove(name)
             except LostError as error:
                 stopped = str(error)
             except KeyboardInterrupt:
                 self.session.close()
                 stopped = _folder.INTERRUPTED
-            seen = _folder.read(folder, job, origin=ORIGIN, device=device, stopped=stopped)
-        return replace(seen, before=before, after=after, untrusted=(*seen.untrusted, *_throttled(before, after)))
+            seen = [
+                _folder.read(folder, job, origin=ORIGIN, device=self._device(job), stopped=stopped)
+                for folder, job in zip(folders, jobs, strict=True)
+            ]
+        slowed = _throttled(before, after)
+        return tuple(replace(one, before=before, after=after, untrusted=(*one.untrusted, *slowed)) for one in seen)
 
-    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
-        return tuple(map(self.run, jobs))
+    def _device(self, job: Job) -> Device:
+        runtime = job.runtime or self.runtimes[job.artifact.suffix[1:]][0]
+        python = f"{self.interpreter.version} ({self.interpreter.path})"
+        return Device(self.name, {**self.details, "python": python, "package": self.interpreter.packages[runtime]})
 
     def _send(self, folder: Path) -> None:
         """The worker and the job; an artifact goes over the line once only."""
@@ -152,13 +153,13 @@ def _throttled(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]
 
 
 def prepare(address: str, settings: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Where ``settings`` ask for it, install on the board the runtimes that it lacks."""
+    """Where ``settings`` ask for it, and the board lacks a runtime, install all in an environment there."""
     if "install" not in settings:
         return
+    wanted = [runtime for known in RUNTIMES.values() for runtime in known]
     with _reached(address, settings) as board:
-        lacking = [runtime for known in RUNTIMES.values() for runtime in known if runtime not in board.interpreters]
-        if lacking:
-            _ssh_install.install(board.session, board.python, board.environment, lacking, say)
+        if not set(wanted) <= board.interpreter.packages.keys():
+            _ssh_install.install(board.session, board.python, board.environment, wanted, say)
 
 
 @contextmanager
@@ -182,4 +183,4 @@ def connect(address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
 @contextmanager
 def _reached(address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
     with session(Address.parse(address), settings.get("python", "python3")) as opened:
-        yield _Board(opened, settings.get("cores", ""))
+        yield _Board(opened, settings)
