@@ -143,11 +143,16 @@ def start(folder: Path, python: Path) -> Iterator[Sshd]:
 
 
 def login(board: Sshd, *, key: str, known: bool) -> None:
-    """Say what ``ssh`` does from now on: which key it offers, and whether it knows the host."""
-    hosts = board.folder / "known_hosts" if known else "/dev/null"
-    options = f"-F none -i {board.folder / key} -o IdentitiesOnly=yes -o UserKnownHostsFile={hosts}"
+    """Say what ``ssh`` does from now on: which key it offers, and whether it knows the host. ``pi5`` is the name of the
+    board in the user's configuration."""
+    config = board.client / "config"
+    config.write_text(
+        f"Host pi5\nHostName 127.0.0.1\nPort {board.port}\nUser {getpass.getuser()}\n"
+        f"Host *\nIdentityFile {board.folder / key}\nIdentitiesOnly yes\nIdentityAgent none\n"
+        f"UserKnownHostsFile {board.folder / 'known_hosts' if known else '/dev/null'}\nGlobalKnownHostsFile /dev/null\n"
+    )
     file = board.client / "ssh"
-    file.write_text(f'#!/bin/sh\nexec /usr/bin/ssh {options} "$@"\n')
+    file.write_text(f'#!/bin/sh\nexec {shutil.which("ssh", path=os.defpath)} -F {config} "$@"\n')
     file.chmod(0o755)
 
 

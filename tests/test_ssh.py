@@ -1,6 +1,5 @@
 """Boards over ssh, against a real sshd on loopback: the same record, clear errors, and nothing left behind."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sshd
 from conftest import Answer
 from sshd import Sshd
 from test_targets import job_of
@@ -22,40 +20,13 @@ from test_targets import job_of
 from edgeattn import records
 from edgeattn.errors import TargetError
 from export import targets
-from export.targets import Measurement, _board, _ssh_session
+from export.targets import Measurement, _board, _ssh_session, ssh
 from export.targets._ssh_session import Address
 
 Command = Callable[..., Answer]
 MANY = 10**9
 # A cache that outlives the tests: the last tflite-runtime in an environment of its own.
 OLD_RUNTIME = ("tflite-runtime==2.14.0", "numpy==1.26.4")
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    if absent := sshd.missing():
-        pytest.skip(absent)
-    with sshd.start(tmp_path_factory.mktemp("board"), Path(sys.executable)) as board:
-        yield board
-
-
-@pytest.fixture
-def board(served: Sshd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
-    """The board as it was; whatever a test does to it, nothing of ours may be left on it."""
-    monkeypatch.setenv("PATH", f"{served.client}{os.pathsep}{os.environ['PATH']}")
-    sshd.login(served, key="user", known=True)
-    served.use(Path(sys.executable))
-    served.profile("")
-    yield served
-    assert served.left == []
-
-
-@pytest.fixture(scope="module")
-def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python with no package at all."""
-    folder = tmp_path_factory.mktemp("bare")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    return folder / "bin/python"
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +74,6 @@ def end_the_worker(board: Sshd) -> None:
         os.kill(worker, signal.SIGKILL)
 
 
-def lean(bundle: Path) -> Path:
-    """With its first case alone."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["golden"] = dict([next(iter(manifest["golden"].items()))])
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
-    return bundle
-
-
 def test_a_profile(board: Sshd, edgeattn: Command, made_bundle: Path, tmp_path: Path) -> None:
     board.script("vcgencmd", 'echo "throttled=0x50000"')
     out, core = tmp_path / "r.json", min(os.sched_getaffinity(0))
@@ -125,33 +88,33 @@ def test_a_profile(board: Sshd, edgeattn: Command, made_bundle: Path, tmp_path: 
         assert len(record.samples_ns) == 7
         assert min(*record.samples_ns, record.load_ns or 0, record.peak_memory_bytes or 0) > 0
         assert {"machine", "system", "kernel", "python", "package"} <= record.device.details.keys()
-        assert record.device.details["cores used"] == str(core)
+        assert record.device.details["pinned to cores"] == str(core)
         assert record.before["throttling"] == "under-voltage since the start, throttled since the start"
         assert record.before.keys() == record.after.keys()
         assert not record.partial
     assert record.device.details["package"].startswith("ai-edge-litert ")
 
 
-def test_parity(board: Sshd, edgeattn: Command, bundle: Path) -> None:
-    answer = edgeattn("parity", lean(bundle), "--target", board.target, "--json")
+def test_parity(board: Sshd, edgeattn: Command, lean: Path) -> None:
+    answer = edgeattn("parity", lean, "--target", board.target, "--json")
     assert answer.code == 0, answer.err
     found = {row["runtime"] for row in answer.document["rows"] if row["hop"] == "conversion"}
     assert found == {f"{runtime} on {board.target}" for runtime in ("onnxruntime", "litert")}
 
 
-def test_the_last_tflite_runtime(board: Sshd, old_python: Path, edgeattn: Command, bundle: Path) -> None:
+def test_the_last_tflite_runtime(board: Sshd, old_python: Path, edgeattn: Command, lean: Path) -> None:
     there = ("--target", board.target, "--python", old_python, "--json")
-    answer = edgeattn("parity", lean(bundle), *there)
+    answer = edgeattn("parity", lean, *there)
     assert answer.code == 0, answer.err
     assert [row["candidate"] for row in answer.document["rows"] if row["hop"] == "conversion"]
     assert any("does not run onnx" in entry["reason"] for entry in answer.document["not_run"])
-    (record,) = edgeattn("profile", bundle, *there, "--runs", 5).document["records"]
+    (record,) = edgeattn("profile", lean, *there, "--runs", 5).document["records"]
     assert (record["runtime"], record["runtime_version"]) == ("litert", "2.14.0")
     assert record["device"]["details"]["package"] == "tflite-runtime 2.14.0"
     assert str(old_python) in record["device"]["details"]["python"]
 
 
-def test_other_outputs_there_are_seen(board: Sshd, edgeattn: Command, bundle: Path) -> None:
+def test_other_outputs_there_are_seen(board: Sshd, edgeattn: Command, lean: Path) -> None:
     """A runtime that is off by a thousandth, as a damaged one would be."""
     folder = board.home / "off"
     folder.mkdir(exist_ok=True)
@@ -160,9 +123,27 @@ def test_other_outputs_there_are_seen(board: Sshd, edgeattn: Command, bundle: Pa
         "numpy.save = lambda path, x: save(path, x * numpy.float32(1.001)) if 'last' in path else save(path, x)\n"
     )
     board.script("python3", f'PYTHONPATH={folder} exec {sys.executable} "$@"')
-    answer = edgeattn("parity", lean(bundle), "--target", board.target)
+    answer = edgeattn("parity", lean, "--target", board.target)
     assert answer.code == 1, answer.err
     assert "other outputs in its last run than in its first" in answer.out
+
+
+def test_the_page_is_true(
+    board: Sshd, old_python: Path, edgeattn: Command, lean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command of docs/boards.md; the board is another one, and its Python stands elsewhere."""
+    monkeypatch.chdir(lean.parent)  # the bundle is `b` there
+    monkeypatch.setattr(ssh._Board, "warmup", 5)  # until times settle takes long where much else runs
+    (board.home / "tflite").symlink_to(old_python.parent.parent)
+    page = (Path(__file__).parent.parent / "docs/boards.md").read_text()
+    commands = [line.split()[1:] for line in page.splitlines() if line.startswith("    edgeattn ")]
+    assert len(commands) == 6
+    here = {"ssh://pi@raspberrypi": "ssh://pi5", "3": max(os.sched_getaffinity(0))}
+    for command in commands:
+        answer = edgeattn(*(here.get(word, word) for word in command))
+        assert answer.code == 0, (command, answer.err)
+    (board.home / "tflite").unlink()
+    assert {"pi.json", "pi-4.json", "pi-core.json"} <= {path.name for path in lean.parent.iterdir()}
 
 
 def test_cores_are_those(board: Sshd) -> None:
@@ -251,220 +232,6 @@ def test_a_worker_that_crashes(board: Sshd, made_bundle: Path) -> None:
         assert not there.run(job).stopped
 
 
-def refused(edgeattn: Command, bundle: Path, target: str, *options: object) -> Answer:
-    return edgeattn("profile", bundle, "--target", target, *options)
-
-
-def test_a_wrong_key(board: Sshd, edgeattn: Command, made_bundle: Path) -> None:
-    sshd.login(board, key="stranger", known=True)
-    answer = refused(edgeattn, made_bundle, board.target)
-    assert answer.code == 3
-    assert "does not accept a key of yours" in answer.err
-    assert f"ssh-copy-id -p {board.port}" in answer.err
-
-
-def test_an_unknown_host_key(board: Sshd, edgeattn: Command, made_bundle: Path) -> None:
-    sshd.login(board, key="user", known=False)
-    answer = refused(edgeattn, made_bundle, board.target)
-    assert answer.code == 3
-    assert "ssh does not know the host key" in answer.err
-
-
-def test_another_host_key(board: Sshd, edgeattn: Command, made_bundle: Path) -> None:
-    known = board.folder / "known_hosts"
-    right = known.read_text()
-    known.write_text(f"[127.0.0.1]:{board.port} {(board.folder / 'stranger.pub').read_text()}")
-    answer = refused(edgeattn, made_bundle, board.target)
-    known.write_text(right)
-    assert answer.code == 3
-    assert "or knows another" in answer.err
-
-
-def test_no_such_host_and_a_closed_port(board: Sshd, edgeattn: Command, made_bundle: Path) -> None:
-    answer = refused(edgeattn, made_bundle, "ssh://root@nosuch.invalid")
-    assert answer.code == 3
-    assert "cannot be reached: ssh: Could not resolve hostname" in answer.err
-    answer = refused(edgeattn, made_bundle, f"ssh://root@127.0.0.1:{sshd.free_port()}")
-    assert answer.code == 3
-    assert "Connection refused" in answer.err
-
-
-def test_no_ssh_here(edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    answer = refused(edgeattn, made_bundle, "ssh://pi@raspberrypi")
-    assert answer.code == 3
-    assert "apt-get install openssh-client" in answer.err
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "",
-        "pi@raspberrypi",
-        "//",
-        "//-oProxyCommand=touch${IFS}owned",
-        "//pi@-oProxyCommand=x",
-        "//-l@host",
-        "//pi;id@host",
-        "//pi@host$(id)",
-        "//pi@host`id`",
-        "//pi@host:0",
-        "//pi@host:65536",
-        "//pi@host:22x",
-        "//pi@host\n",
-        "//pi:password@host",
-        "//pi@host/folder",
-        "//pi@[-x]",
-    ],
-)
-def test_what_is_no_address(address: str, edgeattn: Command, made_bundle: Path) -> None:
-    answer = refused(edgeattn, made_bundle, f"ssh:{address}")
-    assert answer.code == 2
-    assert "write ssh://user@host" in answer.err
-
-
-def test_addresses() -> None:
-    for text, words in {
-        "//pi@raspberrypi": ["pi@raspberrypi"],
-        "//board-2.local:2222/": ["-p", "2222", "board-2.local"],
-        "//pi@[fe80::1%eth0]:22": ["-p", "22", "pi@fe80::1%eth0"],
-    }.items():
-        assert Address.parse(text).words == words
-        assert str(Address.parse(text)) == f"ssh:{text.rstrip('/')}"
-
-
-@pytest.mark.parametrize("cores", ["x", "-1", "0-", "3-1", "4096", ""])
-def test_cores_that_are_not_there(cores: str, board: Sshd, edgeattn: Command, made_bundle: Path) -> None:
-    answer = refused(edgeattn, made_bundle, board.target, f"--cores={cores}")
-    assert answer.code == 2
-    assert "cores" in answer.err
-
-
-def test_no_python_there(board: Sshd, edgeattn: Command, made_bundle: Path) -> None:
-    answer = refused(edgeattn, made_bundle, board.target, "--python", "~/no such python; exit 0")
-    assert answer.code == 3
-    assert "install Python there" in answer.err
-
-
-def test_an_old_python_there(board: Sshd, edgeattn: Command, made_bundle: Path) -> None:
-    old = "import sys; sys.version_info = (3, 7, 3); exec(sys.argv.pop(1))"
-    board.script("python3", f'shift 2; exec {sys.executable} -u -c "{old}" "$@"')
-    answer = refused(edgeattn, made_bundle, board.target)
-    assert answer.code == 3
-    assert "older than Python 3.8" in answer.err
-
-
-def test_no_runtime_there(board: Sshd, bare_python: Path, edgeattn: Command, made_bundle: Path) -> None:
-    answer = refused(edgeattn, made_bundle, board.target, "--python", bare_python)
-    assert answer.code == 3
-    assert "has no runtime; --install makes an environment" in answer.err
-
-
-def test_an_installation(board: Sshd, bare_python: Path, edgeattn: Command, made_bundle: Path) -> None:
-    """Really, from the package index; the second time it is there."""
-    board.use(bare_python)
-    answer = refused(edgeattn, made_bundle, board.target, "--install", "--runs", 3, "--json")
-    assert answer.code == 0, answer.err
-    here = refused(edgeattn, made_bundle, "host", "--runs", 3, "--json").document["records"]
-    there = answer.document["records"]
-    assert [(r["runtime"], r["runtime_version"]) for r in there] == [(r["runtime"], r["runtime_version"]) for r in here]
-    assert all(".cache/edgeattn/board/bin/python" in r["device"]["details"]["python"] for r in there)
-    made = (board.home / ".cache/edgeattn/board/pyvenv.cfg").stat().st_mtime_ns
-    assert refused(edgeattn, made_bundle, board.target, "--install", "--runs", 3).code == 0
-    assert (board.home / ".cache/edgeattn/board/pyvenv.cfg").stat().st_mtime_ns == made
-    subprocess.run(["rm", "-r", board.home / ".cache/edgeattn"], check=True)
-
-
-def test_an_installation_that_fails(board: Sshd, bare_python: Path, edgeattn: Command, made_bundle: Path) -> None:
-    board.use(bare_python)
-    board.profile("export PIP_NO_INDEX=1")
-    answer = refused(edgeattn, made_bundle, board.target, "--install")
-    assert answer.code == 3
-    assert "could install no runtime: ERROR: No matching distribution found for onnxruntime" in answer.err
-    assert not (board.home / ".cache/edgeattn/board").exists()
-
-
-def test_a_python_without_venv(
-    board: Sshd, bare_python: Path, tmp_path: Path, edgeattn: Command, made_bundle: Path
-) -> None:
-    """As Debian's is, if python3-venv is not installed."""
-    (tmp_path / "venv.py").write_text("import sys; print('ensurepip is not available'); sys.exit(1)")
-    board.use(bare_python)
-    board.profile(f"export PYTHONPATH={tmp_path}")
-    answer = refused(edgeattn, made_bundle, board.target, "--install")
-    assert answer.code == 3
-    assert "no virtual environment (ensurepip is not available)" in answer.err
-    assert "apt-get install python3-venv" in answer.err
-
-
-def test_a_lost_connection_in_an_installation(board: Sshd, bare_python: Path) -> None:
-    board.use(bare_python)
-    environment = board.home / ".cache/edgeattn/board"
-
-    def cut() -> None:
-        until = time.monotonic() + 60
-        while not environment.exists() and time.monotonic() < until:
-            time.sleep(0.01)
-        board.drop()
-
-    said: list[str] = []
-    threading.Thread(target=cut).start()
-    with pytest.raises(TargetError, match="was lost"), targets.connect(board.target, {"install": "yes"}, said.append):
-        pass
-    assert said == [f"{board.target}: {bare_python} -m venv --clear {environment}"]
-    assert board.left == []
-    assert not environment.exists()
-
-
-def test_a_noisy_shell(board: Sshd, made_bundle: Path) -> None:
-    board.profile(f"echo welcome; printf '{{\"ok\": true}}\\n\\377\\0'; echo warning >&2; touch {board.home}/seen")
-    with targets.connect(board.target, {}) as there:
-        seen = there.run(job_of(made_bundle, ".onnx", runs=3))
-    assert len(seen.samples_ns) == 3
-    assert (board.home / "seen").exists()
-
-
-def test_a_shell_that_does_not_let_us_in(board: Sshd, edgeattn: Command, made_bundle: Path) -> None:
-    board.profile("echo closed for today >&2; exit 5")
-    answer = refused(edgeattn, made_bundle, board.target)
-    assert answer.code == 1
-    assert "ended with exit code 5, closed for today" in answer.err
-
-
-def test_a_shell_that_hangs(board: Sshd, made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ssh_session, "HELLO_S", 1)
-    board.profile("sleep 3")
-    with pytest.raises(TargetError, match="did not answer within 1 s"), targets.connect(board.target, {}):
-        pass
-
-
-def test_no_room_there(board: Sshd, edgeattn: Command, made_bundle: Path) -> None:
-    """No file may become larger than a kilobyte, as if the disk were full."""
-    board.profile("ulimit -f 1")
-    answer = refused(edgeattn, made_bundle, board.target)
-    assert answer.code == 1
-    assert f"{board.target} cannot put: [Errno 27] File too large" in answer.err
-
-
-def test_a_board_cannot_write_where_it_likes(
-    board: Sshd, made_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    agent = tmp_path / "agent.py"
-    agent.write_text(_ssh_session.AGENT.read_text().replace('"file": path,', '"file": "../" + path.replace("/", "-"),'))
-    monkeypatch.setattr(_ssh_session, "AGENT", agent)
-    with targets.connect(board.target, {}) as there, pytest.raises(TargetError, match="left no result"):
-        there.run(job_of(made_bundle, ".onnx", runs=3))
-
-
-def test_a_board_that_talks_nonsense(board: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = tmp_path / "agent.py"
-    agent.write_text(_ssh_session.AGENT.read_text().replace("json.dumps(message).encode()", 'b"nonsense"'))
-    monkeypatch.setattr(_ssh_session, "AGENT", agent)
-    said = "said what is no message of ours: b'nonsense"
-    with pytest.raises(TargetError, match=said), targets.connect(board.target, {}):
-        pass
-
-
 def test_what_a_raspberry_pi_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path, text in {
         "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
@@ -472,9 +239,10 @@ def test_what_a_raspberry_pi_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\n',
         "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
         "sys/class/thermal/thermal_zone0/temp": "48312\n",
-        "sys/devices/system/cpu/cpufreq/policy0/affected_cpus": "0 1 2 3\n",
+        "sys/devices/system/cpu/online": "0-3\n",
+        "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq": "2400000\n",
         "sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "ondemand\n",
-        "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "2400000\n",
+        "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1500000\n",
         "sys/devices/platform/soc/soc:firmware/get_throttled": "50005\n",
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -483,10 +251,24 @@ def test_what_a_raspberry_pi_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     facts = _board.facts(str(tmp_path))
     assert facts["name"] == "Raspberry Pi 5 Model B Rev 1.0"
     assert facts["details"]["system"] == "Debian GNU/Linux 12 (bookworm)"
+    assert facts["details"]["cores"] == "0-3"
     assert _board.state(str(tmp_path)) == {
-        "governor of cpu 0 1 2 3": "ondemand",
-        "frequency of cpu 0 1 2 3": "2400 MHz",
-        "temperature cpu-thermal": "48.3 °C",
+        "policy0": "1500 MHz (ondemand, at most 2400 MHz)",
+        "zone cpu-thermal": "48.3 °C",
         "throttling": "under-voltage now, throttled now, under-voltage since the start, throttled since the start",
     }
     assert _board.state(str(tmp_path / "nothing")) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "warned"),
+    [
+        ("none", "none", False),
+        ("throttled since the start", "throttled since the start", False),
+        ("none", "throttled since the start", True),
+        ("throttled now", "throttled now", True),
+    ],
+)
+def test_a_board_that_slowed_down(before: str, after: str, warned: bool) -> None:
+    assert bool(ssh._throttled({"throttling": before}, {"throttling": after})) is warned
+    assert not ssh._throttled({}, {})

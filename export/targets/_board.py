@@ -95,35 +95,35 @@ def facts(root: str = "/") -> dict[str, Any]:
         "model": model,
         "machine": platform.machine(),
         "cpu": cpu,
-        "cores": str(os.cpu_count() or ""),
+        "cores": read(os.path.join(root, "sys/devices/system/cpu/online")),
         "system": system,
         "kernel": platform.release(),
     }
     return {
         "name": model or platform.node() or "board",
         "details": {key: value for key, value in details.items() if value},
-        "cores": sorted(os.sched_getaffinity(0)),
+        # Not where it is no Linux.
+        "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
         "cache": os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),
         "python": sys.executable,
     }
+
+
+def mhz(khz: str) -> str:
+    return f"{int(khz) // 1000} MHz" if khz.isdigit() else "unknown"
 
 
 def state(root: str = "/") -> dict[str, str]:
     """What changes while it runs, in words with units; only what the board tells."""
     found: dict[str, str] = {}
     for policy in sorted(glob.glob(os.path.join(root, "sys/devices/system/cpu/cpufreq/policy*"))):
-        cores = read(os.path.join(policy, "affected_cpus")) or os.path.basename(policy)
-        if governor := read(os.path.join(policy, "scaling_governor")):
-            found["governor of cpu " + cores] = governor
-        khz = read(os.path.join(policy, "scaling_cur_freq"))
-        if khz.isdigit():
-            found["frequency of cpu " + cores] = f"{int(khz) // 1000} MHz"
+        speed, most = (mhz(read(os.path.join(policy, "scaling_" + name))) for name in ("cur_freq", "max_freq"))
+        governor = read(os.path.join(policy, "scaling_governor"))
+        found[os.path.basename(policy)] = f"{speed} ({governor}, at most {most})"
     for zone in sorted(glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*"))):
-        kind, value = read(os.path.join(zone, "type")) or os.path.basename(zone), read(os.path.join(zone, "temp"))
+        kind, value = read(os.path.join(zone, "type")), read(os.path.join(zone, "temp"))
         if value.lstrip("-").isdigit():
-            name = "temperature " + kind
-            while name in found:
-                name += " (also)"
+            name = f"zone {kind}" if kind and f"zone {kind}" not in found else f"zone {os.path.basename(zone)}"
             found[name] = f"{int(value) / 1000:.1f} °C"
     flags = output("vcgencmd", "get_throttled").partition("=")[2] or read(
         os.path.join(root, "sys/devices/platform/soc/soc:firmware/get_throttled")

@@ -190,8 +190,8 @@ def session(address: Address, python: str) -> Iterator[Session]:
         TargetError: it let us in, but does not answer.
     """
     source, marker = AGENT.read_bytes(), secrets.token_hex(16)
-    # A shell would not expand ~ within quotes; the session starts in the home folder.
-    interpreter = shlex.quote(re.sub("^~/", "./", python))
+    # A shell does not expand ~ within quotes.
+    interpreter = f"~/{shlex.quote(python[2:])}" if python.startswith("~/") else shlex.quote(python)
     start = (
         f"import sys; sys.version_info < {OLDEST} and sys.exit({_TOO_OLD}); "
         f"exec(compile(sys.stdin.buffer.read({len(source)}), '_board.py', 'exec'))"

@@ -1,7 +1,6 @@
 """A Raspberry Pi or another board over ssh: the worker, with the Python and the runtimes that are there."""
 
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,9 +9,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from edgeattn.errors import BadInputError, MissingError
+from edgeattn.errors import MissingError
 from edgeattn.records import Device, Origin
-from export.targets import RUNTIMES, Job, Measurement, _folder, _ssh_install
+from export.targets import RUNTIMES, Job, Measurement, _cores, _folder, _ssh_install
 from export.targets._ssh_session import Address, LostError, Session, session
 
 ORIGIN: Origin = "board"
@@ -60,8 +59,8 @@ class _Board:
         self.name, self.details = str(facts["name"]), {str(k): str(v) for k, v in facts["details"].items()}
         self.cores: list[int] = []
         if "cores" in settings:
-            self.cores = _cores(settings["cores"], facts["cores"], self.place)
-            self.details["cores used"] = settings["cores"]
+            self.cores = _cores.chosen(settings["cores"], present=",".join(map(str, facts["cores"])))
+            self.details["pinned to cores"] = settings["cores"]
         self.python, self.environment = str(facts["python"]), f"{facts['cache']}/edgeattn/board"
         self.sent: set[str] = set()
         own, made = self._ask(self.python), None
@@ -131,17 +130,6 @@ class _Board:
                 self.session.put(kept, content)
                 self.sent.add(kept)
             self.session.link(kept, path)
-
-
-def _cores(text: str, there: Sequence[int], place: str) -> list[int]:
-    """The cores that ``0,2-3`` names."""
-    if not re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", text, re.ASCII):
-        raise BadInputError(f"--cores {text!r} names no cores; write for instance 4-7, or 0,2")
-    ends = [[int(end) for end in part.split("-")] for part in text.split(",")]
-    cores = sorted({core for part in ends for core in range(part[0], part[-1] + 1)})
-    if not cores or not set(cores) <= set(there):
-        raise BadInputError(f"{place} has no such cores: --cores {text}; it has {', '.join(map(str, there))}")
-    return cores
 
 
 def _throttled(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
