@@ -171,8 +171,12 @@ class Board:
 
     def do_put(self, path: str, size: int) -> None:
         failed = None
+        try:
+            file = open(self.place(path), "wb", buffering=0)
+        except OSError as error:
+            file, failed = open(os.devnull, "wb", buffering=0), error
         # What was announced is read to its end, also where there is no room for it.
-        with open(self.place(path), "wb", buffering=0) as file:
+        with file:
             while size:
                 chunk = self.asked.read(min(size, CHUNK))
                 if not chunk:
@@ -236,11 +240,11 @@ class Board:
                     if not chunk:
                         open_pipes.remove(pipe)
                 sent.send_new(LIVE)
-            process.wait()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            process.wait()
             process.stdout.close()
             process.stderr.close()
         sent.send_new(("",))
@@ -256,28 +260,29 @@ class Sent:
 
     def __init__(self, board: Board, folders: list[str]) -> None:
         self.board, self.folders = board, folders
-        self.stamps = {path: self.stamp(path) for path in self.files()}
+        self.stamps = {path: self.stamp(board.place(path)) for path in self.files()}
 
     def files(self) -> list[str]:
         return [f"{folder}/{name}" for folder in self.folders for name in os.listdir(self.board.place(folder))]
 
-    def stamp(self, path: str) -> tuple[int, int, int]:
-        stat = os.stat(self.board.place(path))
+    def stamp(self, file: str | int) -> tuple[int, int, int]:
+        stat = os.stat(file)
         return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
     def send_new(self, suffixes: tuple[str, ...]) -> None:
         for path in self.files():
             if not path.endswith(suffixes):
                 continue
-            before, stamp = self.stamps.get(path), self.stamp(path)
-            if stamp == before:
+            before = self.stamps.get(path)
+            if before == self.stamp(self.board.place(path)):
                 continue
             # Samples only grow; another file is written anew.
             at = before[0] if before and path.endswith("/samples.txt") else 0
             with open(self.board.place(path), "rb") as file:
+                # Of the file that is open: another may have taken its place since.
+                stamp = self.stamps[path] = self.stamp(file.fileno())
                 file.seek(at)
                 content = file.read(stamp[0] - at)
-            self.stamps[path] = stamp
             self.board.send({"file": path, "at": at, "size": len(content)}, content)
 
 

@@ -63,9 +63,9 @@ class _Board:
             self.details["pinned to cores"] = settings["cores"]
         self.python, self.environment = str(facts["python"]), f"{facts['cache']}/edgeattn/board"
         self.sent: set[str] = set()
-        own, made = self._ask(self.python), None
+        own, made = self._interpreter(self.python), None
         if "python" not in settings or "install" in settings:
-            made = self._ask(f"{self.environment}/bin/python")
+            made = self._interpreter(f"{self.environment}/bin/python")
         # One for all runs, so that all runtimes can be run in turn: the one that has the most of them.
         self.interpreter = made if made and len(made.packages) > len(own.packages) else own
         self.runtimes: Mapping[str, tuple[str, ...]] = {
@@ -74,7 +74,7 @@ class _Board:
             if (there := tuple(runtime for runtime in known if runtime in self.interpreter.packages))
         }
 
-    def _ask(self, python: str) -> _Interpreter:
+    def _interpreter(self, python: str) -> _Interpreter:
         lines = self.session.run([python, "-c", PROBE]).out.splitlines()
         try:
             found = {str(k): str(v) for k, v in json.loads(lines[-1]).items()}
