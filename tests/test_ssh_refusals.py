@@ -1,5 +1,6 @@
 """Boards over ssh that cannot be reached, or lack something: one clear sentence, and nothing left behind."""
 
+import ast
 import subprocess
 import sys
 import threading
@@ -268,3 +269,7 @@ def test_a_board_that_talks_nonsense(board: Sshd, tmp_path: Path, monkeypatch: p
     said = "said what is no message of ours: b'nonsense"
     with pytest.raises(TargetError, match=said), targets.connect(board.target, {}):
         pass
+
+
+def test_the_agent_can_be_read_by_an_old_python() -> None:
+    ast.parse(_ssh_session.AGENT.read_text(), feature_version=(3, 8))

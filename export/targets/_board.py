@@ -30,6 +30,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
@@ -169,26 +170,23 @@ class Board:
         os.makedirs(os.path.dirname(place), exist_ok=True)
         return place
 
+    def chunks(self, size: int) -> Iterator[bytes]:
+        while size:
+            chunk = self.asked.read(min(size, CHUNK))
+            if not chunk:
+                raise BrokenPipeError
+            size -= len(chunk)
+            yield chunk
+
     def do_put(self, path: str, size: int) -> None:
-        failed = None
+        chunks = self.chunks(size)
         try:
-            file = open(self.place(path), "wb", buffering=0)
-        except OSError as error:
-            file, failed = open(os.devnull, "wb", buffering=0), error
-        # What was announced is read to its end, also where there is no room for it.
-        with file:
-            while size:
-                chunk = self.asked.read(min(size, CHUNK))
-                if not chunk:
-                    raise BrokenPipeError
-                size -= len(chunk)
-                try:
-                    while chunk and not failed:
-                        chunk = chunk[file.write(chunk) :]
-                except OSError as error:
-                    failed = error
-        if failed:
-            raise failed
+            with open(self.place(path), "wb") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+        finally:
+            for _ in chunks:  # what was announced is read to its end, also where there is no room for it
+                pass
 
     def do_link(self, path: str, to: str) -> None:
         os.link(self.place(path), self.place(to))
