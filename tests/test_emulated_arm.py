@@ -1,6 +1,5 @@
 """ARM's own kernels, really run under emulation: they agree with the reference, and their counts repeat."""
 
-import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -30,15 +29,6 @@ def emulator() -> _arm_setup.Emulator:
     if absent := _arm_setup._missing_packages():
         pytest.skip(absent)
     return _arm_setup.build()
-
-
-@pytest.fixture
-def lean(bundle: Path) -> Path:
-    """A bundle with its first case alone: each case is a start of the emulator."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["golden"] = dict([next(iter(manifest["golden"].items()))])
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
-    return bundle
 
 
 def counted(job: Job, cpu: str = "cortex-a76") -> targets.Measurement:
