@@ -20,10 +20,12 @@ INTERRUPTED = "interrupted"
 _KINDS: dict[str, type[EdgeAttnError]] = {"artifact": ArtifactError, "input": BadInputError, "missing": MissingError}
 
 
-def write(folder: Path, job: Job, *, count: bool = False) -> None:
-    """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator."""
-    artifact = f"artifact{job.artifact.suffix}"
-    shutil.copyfile(job.artifact, folder / artifact)
+def write(folder: Path, job: Job, *, count: bool = False, artifact: str = "") -> None:
+    """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator.
+    ``artifact`` is where the artifact lies already, seen from the folder on the other side."""
+    if not artifact:
+        artifact = f"artifact{job.artifact.suffix}"
+        shutil.copyfile(job.artifact, folder / artifact)
     lines = [
         f"artifact {artifact}",
         f"warmup {job.warmup}",

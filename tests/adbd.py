@@ -1,0 +1,409 @@
+"""A phone's end of adb, on loopback: the real `adb` client talks to a folder, in which the phone's commands run.
+
+The wire protocol is that of Android's own adbd (packages/modules/adb: protocol.txt, SYNC.TXT, the shell v2 packets).
+`Phone` is the device: its folder, its faults, and the services ``shell``, ``exec``, ``sync``, ``tcp`` and ``reverse``.
+"""
+
+import os
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+CNXN, AUTH, OPEN, OKAY, CLSE, WRTE = (int.from_bytes(name, "little") for name in
+                                      (b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"CLSE", b"WRTE"))  # fmt: skip
+VERSION, MAX_DATA = 0x01000001, 64 * 1024
+TOKEN, PUBLIC_KEY = 1, 3
+STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
+SHELL_PATH = "/system/bin"
+
+
+@dataclass
+class Phone:
+    """A phone whose file system is ``root``, on a port of its own.
+
+    ``state`` is what `adb devices` shall say of it. Faults: ``space_bytes`` is what may still be pushed, ``lost_after``
+    the number of pushed bytes after which the line is cut. ``view`` is called with the address of each `am start -d`.
+    """
+
+    root: Path
+    state: Literal["device", "unauthorized", "offline"] = "device"
+    space_bytes: int | None = None
+    lost_after: int | None = None
+    view: Callable[[str], None] = lambda _: None
+    pushed: list[str] = field(default_factory=list)
+    pushed_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.links: list[Link] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def serial(self) -> str:
+        host, port = self.listener.getsockname()
+        return f"{host}:{port}"
+
+    def lose(self) -> None:
+        """Cut the line, as a pulled cable does; nobody answers any more."""
+        _shut(self.listener)
+        for link in self.links:
+            link.cut()
+
+    def file(self, path: str) -> Path:
+        return Path(f"{self.root}{os.path.normpath('/' + path)}")
+
+    def sent(self, path: str, size: int) -> None:
+        """Count what is pushed to ``path``, and fail as it was said."""
+        self.pushed_bytes += size
+        if self.lost_after is not None and self.pushed_bytes > self.lost_after:
+            self.lose()
+        if self.space_bytes is not None and self.pushed_bytes > self.space_bytes:
+            raise OSError(28, "No space left on device", path)
+
+    def command(self, line: str) -> list[str]:
+        return ["chroot", str(self.root), f"{SHELL_PATH}/sh", *(["-c", line] if line else [])]
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                accepted, _ = self.listener.accept()
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.links.append(Link(self, accepted))
+
+
+class Stream:
+    """One of the streams of a link; a write waits for the answer to the one before."""
+
+    def __init__(self, link: "Link", local: int, remote: int) -> None:
+        self.link, self.local, self.remote = link, local, remote
+        self.changed = threading.Condition()
+        self.received, self.ended, self.ready = bytearray(), False, remote != 0
+
+    def take(self, size: int) -> bytes:
+        """Exactly ``size`` bytes."""
+        with self.changed:
+            self.changed.wait_for(lambda: len(self.received) >= size or self.ended)
+            if len(self.received) < size:
+                raise EOFError
+            taken = bytes(self.received[:size])
+            del self.received[:size]
+        return taken
+
+    def take_some(self) -> bytes:
+        """What is there, once something is; nothing at the end."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.received or self.ended)
+            taken = bytes(self.received)
+            self.received.clear()
+        return taken
+
+    def write(self, data: bytes) -> None:
+        for start in range(0, len(data), MAX_DATA):
+            with self.changed:
+                self.changed.wait_for(lambda: self.ready or self.ended)
+                if self.ended:
+                    raise EOFError
+                self.ready = False
+            self.link.send(WRTE, self.local, self.remote, data[start : start + MAX_DATA])
+
+    def fail(self, error: str) -> None:
+        """The answer of ``sync`` to what it cannot do."""
+        self.write(b"FAIL" + struct.pack("<I", len(error.encode())) + error.encode())
+
+    def update(self, *, data: bytes = b"", ready: bool = False, ended: bool = False) -> None:
+        with self.changed:
+            self.received += data
+            self.ready |= ready
+            self.ended |= ended
+            self.changed.notify_all()
+
+
+class Link:
+    """One connection of a client's server."""
+
+    def __init__(self, phone: Phone, line: socket.socket) -> None:
+        self.phone, self.line = phone, line
+        self.sending = threading.Lock()
+        self.streams: dict[int, Stream] = {}
+        self.forwards: dict[str, tuple[socket.socket, str]] = {}
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def cut(self) -> None:
+        _shut(self.line)
+        for stream in list(self.streams.values()):
+            stream.update(ended=True)
+        for listener, _ in self.forwards.values():
+            _shut(listener)
+
+    def send(self, command: int, first: int, second: int, data: bytes = b"") -> None:
+        header = struct.pack("<6I", command, first, second, len(data), sum(data) & 0xFFFFFFFF, command ^ 0xFFFFFFFF)
+        with self.sending:
+            self.line.sendall(header + data)
+
+    def open(self, remote: int) -> Stream:
+        stream = Stream(self, len(self.streams) + 1, remote)
+        self.streams[stream.local] = stream
+        return stream
+
+    def _serve(self) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                command, first, second, size, _, _ = struct.unpack("<6I", _receive(self.line, 24))
+                self._message(command, first, second, _receive(self.line, size))
+        self.cut()
+
+    def _message(self, command: int, first: int, second: int, data: bytes) -> None:
+        if command == CNXN and self.phone.state == "device":
+            banner = (
+                b"device::ro.product.name=loop;ro.product.model=Loop_8;ro.product.device=loop;features=shell_v2,cmd"
+            )
+            self.send(CNXN, VERSION, MAX_DATA, banner)
+        elif command == CNXN and self.phone.state == "unauthorized":
+            self.send(AUTH, TOKEN, 0, os.urandom(20))
+        elif (
+            command == AUTH and first != PUBLIC_KEY
+        ):  # it offers another key; the last is asked of the owner, who waits
+            self.send(AUTH, TOKEN, 0, os.urandom(20))
+        elif command == OPEN:
+            service = data.rstrip(b"\0").decode()
+            threading.Thread(target=self._answer, args=(self.open(first), service), daemon=True).start()
+        elif second in self.streams:
+            stream = self.streams[second]
+            if command == OKAY:
+                stream.remote = first
+                stream.update(ready=True)
+            elif command == WRTE:
+                stream.update(data=data)
+                self.send(OKAY, stream.local, stream.remote)
+            elif command == CLSE:
+                stream.update(ended=True)
+
+    def _answer(self, stream: Stream, service: str) -> None:
+        name, _, argument = service.partition(":")
+        name, *options = name.split(",")
+        answer = {
+            "shell": lambda: shell(self.phone, stream, argument, packets="v2" in options),
+            "exec": lambda: shell(self.phone, stream, argument, packets=False),
+            "sync": lambda: sync(self.phone, stream),
+            "tcp": lambda: splice(stream, socket.create_connection(("127.0.0.1", int(argument)))),
+            "reverse": lambda: reverse(self, stream, argument),
+        }.get(name)
+        with suppress(EOFError, OSError):
+            if answer:
+                self.send(OKAY, stream.local, stream.remote)
+                answer()
+            self.send(CLSE, stream.local if answer else 0, stream.remote)
+
+
+# ---- services ----
+
+
+def shell(phone: Phone, stream: Stream, line: str, *, packets: bool) -> None:
+    """Run ``line``; in ``packets`` (shell v2) stdout, stderr and the exit code travel apart."""
+    if line.startswith("am start"):
+        words = shlex.split(line)
+        phone.view(words[words.index("-d") + 1])
+        line = "echo Starting: Intent"
+    process = subprocess.Popen(
+        phone.command(line),
+        env={"PATH": SHELL_PATH, "HOME": "/", "LD_PRELOAD": "/system/lib/exec.so"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if packets else subprocess.STDOUT,
+        start_new_session=True,
+        bufsize=0,
+    )
+
+    def answer(kind: int, data: bytes) -> None:
+        stream.write(struct.pack("<BI", kind, len(data)) + data if packets else data)
+
+    def pump(kind: int, pipe: int) -> None:
+        with suppress(EOFError, OSError):
+            while data := os.read(pipe, MAX_DATA // 2):
+                with one:
+                    answer(kind, data)
+
+    one = threading.Lock()
+    threading.Thread(target=_feed, args=(process, stream, packets), daemon=True).start()
+    pipes = {STDOUT: process.stdout, STDERR: process.stderr}
+    pumps = [threading.Thread(target=pump, args=(kind, pipe.fileno())) for kind, pipe in pipes.items() if pipe]
+    for thread in pumps:
+        thread.start()
+    code = process.wait()
+    for thread in pumps:
+        thread.join()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            pipe.close()
+    if packets:
+        answer(EXIT, bytes([code if code >= 0 else 128 - code]))
+
+
+def _feed(process: subprocess.Popen[bytes], stream: Stream, packets: bool) -> None:
+    """The client's stdin; when the line goes, adbd sends SIGHUP to the shell."""
+    assert process.stdin
+    with suppress(EOFError, OSError, ValueError):
+        while packets:
+            kind, size = struct.unpack("<BI", stream.take(5))
+            data = stream.take(size)
+            if kind == STDIN:
+                process.stdin.write(data)
+            elif kind == CLOSE_STDIN:
+                process.stdin.close()
+        while data := stream.take_some():
+            process.stdin.write(data)
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGHUP)
+
+
+def sync(phone: Phone, stream: Stream) -> None:
+    """File transfer: STAT, LIST, SEND and RECV, until QUIT."""
+    while True:
+        request, size = struct.unpack("<4sI", stream.take(8))
+        path = stream.take(size).decode()
+        if request == b"QUIT":
+            return
+        if request == b"STAT":
+            stream.write(b"STAT" + struct.pack("<3I", *_status(phone.file(path))))
+        elif request == b"LIST":
+            folder = phone.file(path)
+            for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
+                name = entry.name.encode()
+                stream.write(b"DENT" + struct.pack("<4I", *_status(entry), len(name)) + name)
+            stream.write(b"DONE" + bytes(16))
+        elif request == b"SEND":
+            _store(phone, stream, *path.rsplit(",", 1))
+        elif request == b"RECV":
+            try:
+                for block in _blocks(phone.file(path)):
+                    stream.write(b"DATA" + struct.pack("<I", len(block)) + block)
+                stream.write(b"DONE" + bytes(4))
+            except OSError as error:
+                stream.fail(f"open failed: {error.strerror}")
+
+
+def _store(phone: Phone, stream: Stream, path: str, mode: str) -> None:
+    place, error = phone.file(path), ""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        place.touch()
+        phone.pushed.append(path)
+    except OSError as refusal:
+        error = f"couldn't create file: {refusal.strerror}"
+    while True:
+        kind, size = struct.unpack("<4sI", stream.take(8))
+        if kind == b"DONE":
+            break
+        block = stream.take(size)
+        try:
+            if not error:
+                phone.sent(path, size)
+                with place.open("ab") as file:
+                    file.write(block)
+        except OSError as refusal:
+            place.unlink()
+            error = f"write failed: {refusal.strerror}"
+    if error:
+        stream.fail(error)
+    else:
+        place.chmod(int(mode) & 0o777)
+        os.utime(place, (size, size))
+        stream.write(b"OKAY" + bytes(4))
+
+
+def reverse(link: Link, stream: Stream, request: str) -> None:
+    """`adb reverse tcp:A tcp:B`: connections to port A of the phone go to port B of the client's machine."""
+    verb, _, rest = request.partition(":")
+    if verb == "forward":
+        here, there = rest.removeprefix("norebind:").split(";")
+        try:
+            listener = socket.create_server(("127.0.0.1", int(here.removeprefix("tcp:"))))
+        except OSError as error:
+            text = str(error).encode()
+            stream.write(b"FAIL%04x" % len(text) + text)
+            return
+        port = listener.getsockname()[1]
+        link.forwards[f"tcp:{port}"] = (listener, there)
+        threading.Thread(target=_forward, args=(link, listener, there), daemon=True).start()
+        # The second answer tells the port that was chosen for tcp:0.
+        answer = str(port).encode()
+        stream.write(b"OKAY" + (b"OKAY%04x" % len(answer) + answer if here == "tcp:0" else b"OKAY"))
+    elif verb in ("killforward", "killforward-all"):
+        for name in [rest] if verb == "killforward" else list(link.forwards):
+            _shut(link.forwards.pop(name)[0])
+        stream.write(b"OKAY")
+    elif verb == "list-forward":
+        listed = "".join(f"host {here} {there}\n" for here, (_, there) in link.forwards.items()).encode()
+        stream.write(b"%04x" % len(listed) + listed)
+
+
+def _forward(link: Link, listener: socket.socket, there: str) -> None:
+    with suppress(OSError):
+        while True:
+            accepted, _ = listener.accept()
+            stream = link.open(0)
+            link.send(OPEN, stream.local, 0, there.encode() + b"\0")
+            threading.Thread(target=splice, args=(stream, accepted), daemon=True).start()
+
+
+def splice(stream: Stream, line: socket.socket) -> None:
+    """Pass bytes both ways until both ends are done."""
+
+    def outwards() -> None:
+        with suppress(EOFError, OSError):
+            while data := line.recv(MAX_DATA):
+                stream.write(data)
+        with suppress(OSError):
+            stream.link.send(CLSE, stream.local, stream.remote)
+        stream.update(ended=True)
+
+    other = threading.Thread(target=outwards, daemon=True)
+    other.start()
+    with suppress(OSError):
+        while data := stream.take_some():
+            line.sendall(data)
+        line.shutdown(socket.SHUT_WR)
+    other.join(5)
+    line.close()
+
+
+# ---- odds and ends ----
+
+
+def _receive(line: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        part = line.recv(size - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return bytes(data)
+
+
+def _shut(line: socket.socket) -> None:
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+    line.close()
+
+
+def _status(path: Path) -> tuple[int, int, int]:
+    try:
+        seen = path.lstat()
+    except OSError:
+        return 0, 0, 0
+    return seen.st_mode, seen.st_size, int(seen.st_mtime)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(MAX_DATA - 8):
+            yield block
