@@ -23,7 +23,7 @@ def unavailable() -> str | None:
 class _Host:
     place: str = "host"
     runtimes: Mapping[str, tuple[str, ...]] = RUNTIMES
-    warmup: int | None = 5
+    warmup: int | None = None
     runs = 50
 
     def __init__(self) -> None:
@@ -32,14 +32,16 @@ class _Host:
         )
 
     def run(self, job: Job) -> Measurement:
-        with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
-            folder = Path(scratch)
-            _folder.write(folder, job)
-            stopped = _folder.start([sys.executable, _folder.WORKER, folder], environment=os.environ)
-            return _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
+        return self.run_in_turn((job,))[0]
 
     def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
-        return tuple(map(self.run, jobs))
+        with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
+            folders = _folder.write_each(Path(scratch), jobs)
+            stopped = _folder.start([sys.executable, _folder.WORKER, *folders], environment=os.environ)
+            return tuple(
+                _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
+                for folder, job in zip(folders, jobs, strict=True)
+            )
 
 
 @contextmanager
