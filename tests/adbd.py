@@ -6,6 +6,7 @@ The wire protocol is that of Android's own adbd (packages/modules/adb: protocol.
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -43,13 +44,10 @@ class Phone:
 
     def __post_init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
+        host, port = self.listener.getsockname()
+        self.serial = f"{host}:{port}"
         self.links: list[Link] = []
         threading.Thread(target=self._accept, daemon=True).start()
-
-    @property
-    def serial(self) -> str:
-        host, port = self.listener.getsockname()
-        return f"{host}:{port}"
 
     def lose(self) -> None:
         """Cut the line, as a pulled cable does; nobody answers any more."""
@@ -69,7 +67,14 @@ class Phone:
             raise OSError(28, "No space left on device", path)
 
     def command(self, line: str) -> list[str]:
-        return ["chroot", str(self.root), f"{SHELL_PATH}/sh", *(["-c", line] if line else [])]
+        env = [f"{SHELL_PATH}/env", "LD_PRELOAD=/system/lib/exec.so"]
+        return [
+            shutil.which("chroot") or "chroot",
+            str(self.root),
+            *env,
+            f"{SHELL_PATH}/sh",
+            *(["-c", line] if line else []),
+        ]
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -113,6 +118,11 @@ class Stream:
                     raise EOFError
                 self.ready = False
             self.link.send(WRTE, self.local, self.remote, data[start : start + MAX_DATA])
+
+    def drain(self) -> None:
+        """Wait until the other side has taken all."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.ready or self.ended)
 
     def fail(self, error: str) -> None:
         """The answer of ``sync`` to what it cannot do."""
@@ -200,6 +210,8 @@ class Link:
             if answer:
                 self.send(OKAY, stream.local, stream.remote)
                 answer()
+                stream.drain()
+        with suppress(OSError):
             self.send(CLSE, stream.local if answer else 0, stream.remote)
 
 
@@ -214,7 +226,7 @@ def shell(phone: Phone, stream: Stream, line: str, *, packets: bool) -> None:
         line = "echo Starting: Intent"
     process = subprocess.Popen(
         phone.command(line),
-        env={"PATH": SHELL_PATH, "HOME": "/", "LD_PRELOAD": "/system/lib/exec.so"},
+        env={"PATH": SHELL_PATH, "HOME": "/"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if packets else subprocess.STDOUT,
@@ -334,9 +346,9 @@ def reverse(link: Link, stream: Stream, request: str) -> None:
         port = listener.getsockname()[1]
         link.forwards[f"tcp:{port}"] = (listener, there)
         threading.Thread(target=_forward, args=(link, listener, there), daemon=True).start()
-        # The second answer tells the port that was chosen for tcp:0.
+        # The port that was chosen for tcp:0 is told.
         answer = str(port).encode()
-        stream.write(b"OKAY" + (b"OKAY%04x" % len(answer) + answer if here == "tcp:0" else b"OKAY"))
+        stream.write(b"OKAY" + (b"%04x" % len(answer) + answer if here == "tcp:0" else b""))
     elif verb in ("killforward", "killforward-all"):
         for name in [rest] if verb == "killforward" else list(link.forwards):
             _shut(link.forwards.pop(name)[0])

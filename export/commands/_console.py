@@ -10,6 +10,9 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout, and nothing else there.")]
 TARGET = "NAME[:ADDRESS]"
 Cpu = Annotated[str | None, typer.Option(help="emulated-arm: cortex-a53, cortex-a76, neoverse-n1 or max.")]
+Cores = Annotated[
+    str | None, typer.Option(metavar="LIST|MASK", help="android: pin the run to these cores: 4-7, 0,4 or 0xf0.")
+]
 _json_wanted = False
 
 

@@ -15,6 +15,7 @@ def parity(
         str | None, typer.Option(metavar=console.TARGET, help="Run there, and not in the runtimes here.")
     ] = None,
     cpu: console.Cpu = None,
+    cores: console.Cores = None,
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Damage copies of the artifacts: would parity have noticed?")
     ] = False,
@@ -45,7 +46,7 @@ def parity(
         raise typer.BadParameter("give --self-test, or --layers and --picture, not both")
     if target and (self_test or layers or picture):
         raise typer.BadParameter("--self-test, --layers and --picture look at the runtimes here; leave --target out")
-    settings = console.settings(cpu=cpu)
+    settings = console.settings(cpu=cpu, cores=cores)
     if settings and not target:
         raise typer.BadParameter(f"--{next(iter(settings))} goes with --target")
     if picture is not None:

@@ -108,6 +108,20 @@ class Connection(Protocol):
         """
 
 
+def expand(target: str) -> tuple[str, ...]:
+    """``target``, or, if it names no device and there may be several, each of those that are attached now.
+
+    Raises:
+        BadInputError: no such target.
+        MissingError: nothing is attached.
+    """
+    name, _, address = target.partition(":")
+    module = plugins.get("targets", name)
+    if address or not hasattr(module, "addresses"):
+        return (target,)
+    return tuple(f"{name}:{found}" for found in module.addresses())
+
+
 def connect(target: str, settings: Mapping[str, str]) -> AbstractContextManager[Connection]:
     """Reach the target that is spelled ``target``: a name with dashes, and an address after a colon.
 

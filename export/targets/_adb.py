@@ -3,13 +3,13 @@
 import shlex
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeattn.errors import BadInputError, MissingError, TargetError
+from export import parallel
 
 INSTALL = (
     "adb is not installed; install it with: apt-get install -y adb (Debian), "
@@ -22,11 +22,11 @@ STATES = {
     "offline": "is offline: pull the cable and put it in again, or run adb reconnect",
     "no": "may not be opened by this user (no permissions): see the udev rules for Android",
 }
+# What may be written to without rights of root.
+PLACE = "/data/local/tmp"
 COMMAND_LIMIT_S = 60.0
 # A push or pull may take its time: so many bytes a second at least.
 SLOWEST_BYTES_S = 200_000
-# Set when several phones are measured by threads and the user interrupts: an interrupt reaches the main thread alone.
-interrupted = threading.Event()
 
 
 class LostError(TargetError):
@@ -84,13 +84,17 @@ class Phone:
         return ["adb", "-s", self.serial, *words]
 
 
+def installed() -> bool:
+    return shutil.which("adb") is not None
+
+
 def devices() -> dict[str, str]:
     """The state of each attached phone, by its serial.
 
     Raises:
         MissingError: there is no adb here, or its server does not start.
     """
-    if not shutil.which("adb"):
+    if not installed():
         raise MissingError(INSTALL)
     listed = subprocess.run(["adb", "devices", "-l"], capture_output=True, text=True, check=False)
     if listed.returncode:
@@ -145,13 +149,12 @@ def wait(process: "subprocess.Popen[str]", *, step_s: float, at_step: Callable[[
     """Wait for ``process``, its stderr; every ``step_s`` ask ``at_step`` whether to go on, and end it if not.
 
     Raises:
-        KeyboardInterrupt: of this thread, or asked of all threads by :data:`interrupted`.
+        KeyboardInterrupt: the user interrupted.
     """
     try:
         next_step = time.monotonic() + step_s
         while True:
-            if interrupted.is_set():
-                raise KeyboardInterrupt
+            parallel.check()
             try:
                 _, said = process.communicate(timeout=min(step_s, 0.5))
                 return said
@@ -200,9 +203,9 @@ def _run(phone: Phone, *words: str, limit_s: float) -> str:
 
 def _error(phone: Phone, verb: str, said: str) -> TargetError:
     if "No space left" in said:
-        return TargetError(f"the phone {phone.serial} has no space left below /data/local/tmp; free some")
+        return TargetError(f"the phone {phone.serial} has no space left for {PLACE}; free some")
     if lost(phone):
-        return LostError(f"the phone {phone.serial} was lost during adb {verb}")
+        return LostError(f"the phone {phone.serial} was lost during adb {verb}; it may still hold {PLACE}/edgeattn-*")
     return TargetError(f"adb {verb} failed on the phone {phone.serial}: {_last_line(said) or 'it said nothing'}")
 
 

@@ -32,13 +32,8 @@ class Native:
         return [f"{folder}/{LIBRARIES[0]}", "--library-path", folder, f"{folder}/runner"]
 
 
-def missing() -> str | None:
-    """What is not here, with the command that mends it; None if it was built."""
-    if absent := _arm_fetch.missing_packages("android", PACKAGES):
-        return absent
-    if not _place().is_dir():
-        return "the runner for phones is not built; run: edgeattn setup android"
-    return None
+def built() -> bool:
+    return _place().is_dir()
 
 
 def ready() -> Native:
@@ -47,8 +42,9 @@ def ready() -> Native:
     Raises:
         MissingError: nothing was, or it is another version's.
     """
-    if not _place().is_dir():
-        raise MissingError(missing() or "")
+    if not built():
+        absent = _arm_fetch.missing_packages("android", PACKAGES)
+        raise MissingError(absent or "the runner for phones is not built; run: edgeattn setup android")
     return Native(_place())
 
 

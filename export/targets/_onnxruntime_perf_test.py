@@ -1,0 +1,64 @@
+"""onnxruntime's `onnxruntime_perf_test`: its options, its result file and its profile (onnxruntime/test/perftest)."""
+
+import json
+from pathlib import Path
+from statistics import median
+
+from edgeattn.records import Operator
+from export.targets import Job
+from export.targets._benchmark_output import Seen, error, number, operator, text
+
+NAME, FORMAT = "onnxruntime_perf_test", "onnx"
+GROWS = ("out.txt", "result.csv")
+# It makes random inputs from this seed; without one it would leave the memory as it is.
+SEED = 1
+OPERATOR_RUNS = 20
+
+
+def script(job: Job, warmup: int, tool: str, artifact: str) -> str:
+    """It warms up with one run by itself; the others of the warm-up are measured ones that :func:`parse` leaves out."""
+    common = f"{tool} -e cpu -m times -x {job.threads} -y 1 -I -S {SEED}"
+    line = f"{common} -r {job.runs + max(warmup - 1, 0)} {artifact} result.csv >out.txt 2>&1"
+    if job.operators:
+        line += f" && {common} -r {OPERATOR_RUNS} -p profile {artifact} >profile.txt 2>&1"
+    return line
+
+
+def parse(folder: Path, job: Job, warmup: int) -> Seen:
+    """Read what the script left in ``folder``; a line of the result file is model, seconds, peak bytes, CPU %, run."""
+    lines = [line.rsplit(",", 4) for line in text(folder / "result.csv").split("\n")[:-1]]
+    runs = [line for line in lines if len(line) == 5]
+    output = text(folder / "out.txt")
+    load_s = number("Session creation time cost:", output)
+    operators = _operators(folder) if job.operators else ()
+    return Seen(
+        samples_ns=tuple(round(float(run[1]) * 1e9) for run in runs[max(warmup - 1, 0) :]),
+        load_ns=None if load_s is None else round(load_s * 1e9),
+        # The first run is told in whole milliseconds only.
+        peak_memory_bytes=int(runs[-1][2]) if runs else None,
+        operators=operators,
+        operators_note=_note(operators) if job.operators else "",
+        error=error(output),
+    )
+
+
+def _operators(folder: Path) -> tuple[Operator, ...]:
+    """Of a profile (Chrome's trace events) the kernels: in their order, each with the median of its runs."""
+    profile = next(folder.glob("profile_*.json"), None)
+    try:
+        events = json.loads(profile.read_text()) if profile else []
+    except ValueError:  # cut off
+        return ()
+    times: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            key = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
+            times.setdefault(key, []).append(event["dur"])
+    # Microseconds.
+    return tuple(operator(name, kind, median(found) * 1000) for (name, kind), found in times.items())
+
+
+def _note(operators: tuple[Operator, ...]) -> str:
+    if operators:
+        return f"medians of {OPERATOR_RUNS} runs with onnxruntime's profiler on"
+    return "onnxruntime_perf_test wrote no profile"
