@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
-from edgeattn.errors import EdgeAttnError
+from edgeattn.errors import EdgeAttnError, TargetError
 
 T = TypeVar("T")
 
@@ -14,8 +14,16 @@ T = TypeVar("T")
 _interrupted = threading.Event()
 
 
+class InterruptedTargetError(TargetError):
+    """One of several was interrupted, and has nothing to give."""
+
+
 def each(work: Callable[[str], T], names: Sequence[str]) -> dict[str, T | EdgeAttnError]:
-    """What ``work`` makes of each of ``names``, or the error that it ends with; one name runs in this thread."""
+    """What ``work`` makes of each of ``names``, or the error that it ends with; one name runs in this thread.
+
+    Raises:
+        KeyboardInterrupt: the user interrupted, and that ended all of them.
+    """
     if len(names) == 1:
         return {names[0]: work(names[0])}
     with ThreadPoolExecutor(len(names)) as pool:
@@ -27,7 +35,10 @@ def each(work: Callable[[str], T], names: Sequence[str]) -> dict[str, T | EdgeAt
             wait(futures.values())
         finally:
             _interrupted.clear()
-    return {name: future.result() for name, future in futures.items()}
+    found = {name: future.result() for name, future in futures.items()}
+    if all(isinstance(one, InterruptedTargetError) for one in found.values()):
+        raise KeyboardInterrupt
+    return found
 
 
 def check() -> None:
@@ -56,3 +67,5 @@ def _kept(work: Callable[[str], T], name: str) -> T | EdgeAttnError:
         return work(name)
     except EdgeAttnError as error:
         return error
+    except KeyboardInterrupt:
+        return InterruptedTargetError("interrupted before anything was measured")

@@ -97,24 +97,26 @@ RESULTS = "".join(f"edgeattn-1,{seconds},34603008,98,{run}\n" for run, seconds i
     ("0.00612", "0.00551", "0.00502", "0.00501", "0.0049876", "0.00505")))  # fmt: skip
 
 
-def test_how_they_are_started() -> None:
+def test_how_benchmark_model_is_started() -> None:
     job = Job(JOB.artifact, {}, warmup=4, runs=7, threads=2, operators=True)
-    line = _benchmark_model.script(job, 4, "./b", "../a.tflite")
-    once, profiled = (part for part in line.split(";") if "--graph=../a.tflite" in part)
-    for options in (
-        "--num_threads=2 --use_xnnpack=true",
-        "--min_secs=0 --warmup_min_secs=0",
-        "--warmup_runs=4 --num_runs=1",
-    ):
-        assert options in once
-    assert "-lt 7 ]" in line
+    once = _benchmark_model.once(job, 4, "./b", "../a.tflite", starts=7)
+    after = _benchmark_model.after(job, "./b", "../a.tflite")
+    for line in (once, after):
+        assert "./b --graph=../a.tflite --num_threads=2 --use_xnnpack=true --min_secs=0 --warmup_min_secs=0 " in line
+    assert "--warmup_runs=4 --num_runs=1 " in once
     # What disturbs the times is asked for in a start of its own.
     assert "profiling" not in once
     assert "report_peak_memory_footprint" not in once
-    assert "--report_peak_memory_footprint=true --enable_op_profiling=true" in profiled
-    once, profiled = _onnxruntime_perf_test.script(job, 4, "./p", "../a.onnx").split(" && ")
-    assert once == "./p -e cpu -m times -x 2 -y 1 -I -S 1 -r 10 ../a.onnx result.csv >out.txt 2>&1"
-    assert "-p profile" in profiled
+    assert "--report_peak_memory_footprint=true --enable_op_profiling=true" in after
+
+
+def test_how_onnxruntime_perf_test_is_started() -> None:
+    job = Job(JOB.artifact, {}, warmup=4, runs=25, threads=2, operators=True)
+    alone, with_others = (_onnxruntime_perf_test.starts(job, in_turn=in_turn) for in_turn in (False, True))
+    assert (alone, with_others) == (1, 10)
+    line = _onnxruntime_perf_test.once(job, 4, "./p", "../a.onnx", starts=10)
+    assert line == "./p -e cpu -m times -x 2 -y 1 -I -S 1 -r 6 ../a.onnx result.csv >>out.txt 2>&1"
+    assert "-p profile" in _onnxruntime_perf_test.after(job, "./p", "../a.onnx")
 
 
 @pytest.mark.parametrize("start", [START, OLD_START])
@@ -154,6 +156,8 @@ def test_onnxruntime_perf_test(tmp_path: Path) -> None:
     seen = _onnxruntime_perf_test.parse(tmp_path, JOB, 5)
     # The first four belong to the warm-up; its first run the tool leaves out by itself.
     assert seen.samples_ns == (4_987_600, 5_050_000)
+    (tmp_path / "result.csv").write_text(RESULTS * 2 + RESULTS[:30])
+    assert len(_onnxruntime_perf_test.parse(tmp_path, Job(JOB.artifact, {}, runs=4), 5).samples_ns) == 4
     assert (seen.load_ns, seen.peak_memory_bytes, seen.first_run_ns) == (12_345_600, 34_603_008, None)
 
 
@@ -191,20 +195,21 @@ STAND_IN = """
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 static const char start[] = %s, profiled[] = %s, perf[] = %s;
 int main(int argc, char **argv)
 {
     int runs = 0, seen = 0;
-    FILE *out = fopen("arguments.txt", "a");
+    char folder[200];
+    FILE *out = fopen("/data/starts", "a");
+    fprintf(out, "%%s\\n", strrchr(getcwd(folder, sizeof folder), '/') + 1);
+    fclose(out);
     for (int i = 1; i < argc; i++) {
-        fprintf(out, "%%s ", argv[i]);
         if (!strcmp(argv[i], "-r"))
             runs = atoi(argv[i + 1]);
         if (strstr(argv[i], "artifact"))
             seen = 1;
     }
-    fputs("\\n", out);
-    fclose(out);
     if (!seen) {
         puts("ERROR: Failed to load model");
         return 1;
@@ -269,6 +274,19 @@ def test_over_adb(
     assert left_on(phone) == []
 
 
+@pytest.mark.parametrize(("tool", "suffix"), [("android_aarch64_benchmark_model", ".tflite"),
+                                              ("onnxruntime_perf_test", ".onnx")])  # fmt: skip
+def test_two_in_turn(tool: str, suffix: str, stand_in: Path, attach: Attach, made_bundle: Path) -> None:
+    phone = attach()
+    job = job_of(made_bundle, suffix, runs=11, warmup=2)
+    with targets.connect("android", {"runner": str(stand_in / tool)}) as connection:
+        first, second = connection.run_in_turn((job, job))
+    assert len(first.samples_ns) == len(second.samples_ns) == 11
+    assert (first.stopped, first.first, first.last) == ("", {}, {})
+    turns = [line.split()[0] for line in (phone.root / "data/starts").read_text().splitlines()]
+    assert turns[:6] == ["0", "1"] * 3
+
+
 def test_times_by_operator_over_adb(stand_in: Path, attach: Attach, made_bundle: Path) -> None:
     attach()
     job = job_of(made_bundle, ".tflite", runs=1, warmup=1)
@@ -289,18 +307,24 @@ def test_times_by_operator_over_adb(stand_in: Path, attach: Attach, made_bundle:
 def test_a_tool_that_measures_nothing(out: str, stopped: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "out.txt").write_text(out)
     with pytest.raises(TargetError, match=said):
-        tool_of(_benchmark_model, tmp_path).read(tmp_path, JOB, device=Device("X", {}), stopped=stopped)
+        tool_of("benchmark_model", tmp_path).read(tmp_path, JOB, device=Device("X", {}), stopped=stopped)
+
+
+def test_a_result_file_of_rubbish(tmp_path: Path) -> None:
+    (tmp_path / "result.csv").write_text("a,b,c,d,e\n")
+    with pytest.raises(TargetError, match="wrote what cannot be read"):
+        tool_of("onnxruntime_perf_test", tmp_path).read(tmp_path, JOB, device=Device("X", {}), stopped="")
 
 
 def test_a_tool_that_stops_early(tmp_path: Path) -> None:
     (tmp_path / "out.txt").write_text(f"== start\n{START}== start\nINFO: STARTING!\n")
-    seen = tool_of(_benchmark_model, tmp_path).read(tmp_path, JOB, device=Device("X", {}), stopped="exit code 1")
+    seen = tool_of("benchmark_model", tmp_path).read(tmp_path, JOB, device=Device("X", {}), stopped="exit code 1")
     assert seen.samples_ns == (51_203_000,)
     assert seen.stopped == "exit code 1, after 1 of 2 runs"
 
 
-def tool_of(module: object, folder: Path) -> _benchmark_tools.Tool:
-    path = folder / "benchmark_model"
+def tool_of(name: str, folder: Path) -> _benchmark_tools.Tool:
+    path = folder / name
     path.write_bytes(b"\x7fELF" + bytes(14) + b"\xb7\x00")
     return _benchmark_tools.find(path)
 

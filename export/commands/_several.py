@@ -19,4 +19,5 @@ def together(bundle: str, found: Mapping[str, Profile | EdgeAttnError]) -> Profi
         raise next(iter(errors.values()))
     not_run = [entry for profile in profiles for entry in profile.not_run]
     not_run += [NotRun(bundle, target, str(error)) for target, error in errors.items()]
-    return Profile(tuple(record for profile in profiles for record in profile.records), tuple(not_run))
+    failed = bool(errors) or any(profile.failed for profile in profiles)
+    return Profile(tuple(record for profile in profiles for record in profile.records), tuple(not_run), failed)

@@ -20,21 +20,33 @@ CLOCK_STEP_NS = 1000
 OPERATOR_RUNS = 20
 
 
-def script(job: Job, warmup: int, tool: str, artifact: str) -> str:
-    """Starts it ``job.runs`` times, and once more for what would disturb the times: memory, and times by operator."""
-    common = (
-        f"{tool} --graph={artifact} --num_threads={job.threads} --use_xnnpack=true --min_secs=0 --warmup_min_secs=0"
+def starts(job: Job, *, in_turn: bool) -> int:
+    """How often it is started."""
+    return job.runs
+
+
+def once(job: Job, warmup: int, tool: str, artifact: str, *, starts: int) -> str:
+    """One start, in the job's folder."""
+    line = f"{_common(job, tool, artifact)} --warmup_runs={max(warmup, 1)} --num_runs=1"
+    return f"echo '{_START}' >>out.txt && {line} >>out.txt 2>&1"
+
+
+def after(job: Job, tool: str, artifact: str) -> str:
+    """A start after all others, for what would disturb the times: memory, and times by operator."""
+    line = (
+        f"{_common(job, tool, artifact)} --warmup_runs=1 --num_runs={OPERATOR_RUNS} --report_peak_memory_footprint=true"
     )
-    once = f"{common} --warmup_runs={max(warmup, 1)} --num_runs=1"
-    profiled = f"{common} --warmup_runs=1 --num_runs={OPERATOR_RUNS} --report_peak_memory_footprint=true"
-    if job.operators:
-        profiled += " --enable_op_profiling=true"
-    start = f"echo '{_START}' >>out.txt; {once} >>out.txt 2>&1 || exit"
-    return f"i=0; while [ $i -lt {job.runs} ]; do {start}; i=$((i+1)); done; {profiled} >{_OPERATORS} 2>&1"
+    return f"{line} --enable_op_profiling={'true' if job.operators else 'false'} >{_OPERATORS} 2>&1"
+
+
+def _common(job: Job, tool: str, artifact: str) -> str:
+    # Without the least durations it would run more often than it is told.
+    least = "--min_secs=0 --warmup_min_secs=0"
+    return f"{tool} --graph={artifact} --num_threads={job.threads} --use_xnnpack=true {least}"
 
 
 def parse(folder: Path, job: Job, warmup: int) -> Seen:
-    """Read what the script left in ``folder``."""
+    """Read what was left in ``folder``."""
     starts = text(folder / "out.txt").split(_START)[1:]
     samples = tuple(sample for start in starts if (sample := _sample_ns(start)) is not None)
     profiled = text(folder / _OPERATORS)

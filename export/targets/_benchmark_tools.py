@@ -10,6 +10,7 @@ from edgeattn.errors import BadInputError, TargetError
 from edgeattn.records import Device
 from export.targets import Job, Measurement, _benchmark_model, _onnxruntime_perf_test
 from export.targets._benchmark_output import Seen
+from export.targets._folder import INTERRUPTED
 
 # What a tool is given where a warm-up until the times settle was asked for: it knows none.
 WARMUP = 5
@@ -19,14 +20,17 @@ WARMUP = 5
 class Tool:
     """A tool at ``path``: its ``name`` is known from the file's, and with it the ``format`` of the files that it runs.
 
-    ``grows`` are the files that it writes as it goes.
+    ``grows`` are the files that it writes as it goes; ``starts``, ``once``, ``after`` and ``parse`` are the functions
+    of its module.
     """
 
     path: Path
     name: str
     format: str
     grows: tuple[str, ...]
-    script: Callable[[Job, int, str, str], str]
+    starts: Callable[..., int]
+    once: Callable[..., str]
+    after: Callable[[Job, str, str], str]
     parse: Callable[[Path, Job, int], Seen]
 
     @property
@@ -34,9 +38,15 @@ class Tool:
         """Shared libraries that lie beside it: they are pushed with it."""
         return tuple(sorted(self.path.parent.glob("*.so")))
 
-    def line(self, job: Job, *, tool: Sequence[str], artifact: str) -> str:
-        """The shell's line that runs ``job`` in the job's folder; ``tool`` are the words that start the tool."""
-        return self.script(job, _warmup(job), shlex.join(tool), artifact)
+    def script(self, jobs: Sequence[Job], artifacts: Sequence[str], tool: Sequence[str]) -> str:
+        """Shell that runs ``jobs`` in turn, each in the folder of its number; ``tool`` are the words that start it."""
+        words = shlex.join(tool)
+        starts = self.starts(jobs[0], in_turn=len(jobs) > 1)
+        pairs = list(zip(jobs, artifacts, strict=True))
+        turn = [self.once(job, _warmup(job), words, artifact, starts=starts) for job, artifact in pairs]
+        after = [self.after(job, words, artifact) for job, artifact in pairs]
+        lines = [" && ".join(f"(cd {number} && {line})" for number, line in enumerate(part)) for part in (turn, after)]
+        return f"i=0; while [ $i -lt {starts} ]; do {lines[0]} || exit; i=$((i+1)); done; {lines[1]}"
 
     def read(self, folder: Path, job: Job, *, device: Device, stopped: str) -> Measurement:
         """What it left in ``folder``; ``stopped`` is why it ended early, or nothing.
@@ -44,9 +54,12 @@ class Tool:
         Raises:
             TargetError: it left nothing that can be used.
         """
-        seen = self.parse(folder, job, _warmup(job))
+        try:
+            seen = self.parse(folder, job, _warmup(job))
+        except ValueError as error:
+            raise TargetError(f"{self.name} on {device.name} wrote what cannot be read: {error}") from error
         if not seen.samples_ns:
-            if stopped == "interrupted":
+            if stopped == INTERRUPTED:
                 raise KeyboardInterrupt
             why = "; ".join(reason for reason in (stopped, seen.error) if reason)
             raise TargetError(
@@ -97,7 +110,7 @@ def find(path: Path) -> Tool:
     if start[:4] != b"\x7fELF" or int.from_bytes(start[18:20], "little") != 183:
         raise BadInputError(f"--runner {path} is no program for arm64")
     module = _KNOWN[name]
-    return Tool(path, name, module.FORMAT, module.GROWS, module.script, module.parse)
+    return Tool(path, name, module.FORMAT, module.GROWS, module.starts, module.once, module.after, module.parse)
 
 
 def _warmup(job: Job) -> int:

@@ -53,10 +53,9 @@ class State:
     thermal_status: str
 
     @property
-    def runs_arm64(self) -> bool:
-        return "arm64-v8a" in self.properties.get(
-            "ro.product.cpu.abilist", self.properties.get("ro.product.cpu.abi", "")
-        )
+    def abis(self) -> str:
+        """What it can run, the best first: ``arm64-v8a,armeabi-v7a``."""
+        return self.properties.get("ro.product.cpu.abilist") or self.properties.get("ro.product.cpu.abi", "")
 
     @property
     def device(self) -> Device:

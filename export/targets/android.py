@@ -66,9 +66,9 @@ class _Android:
         self.place = f"android:{phone.serial}"
         self.folder = f"{_adb.PLACE}/edgeattn-{secrets.token_hex(4)}"
         self.first_look = _phone_state.look(phone)
-        if not self.first_look.runs_arm64:
-            abi = self.first_look.properties.get("ro.product.cpu.abi", "an unknown one")
-            raise MissingError(f"{self.place} does not run arm64 programs (its ABI is {abi}), and the runner is one")
+        if "arm64-v8a" not in self.first_look.abis:
+            other = self.first_look.abis or "it does not say what"
+            raise MissingError(f"{self.place} does not run arm64 programs (but {other}), and the runner is one")
         self.mask = _cores.mask(cores, present=self.first_look.cores) if cores else ""
         self.device = self.first_look.device
         if cores:
@@ -87,13 +87,8 @@ class _Android:
         return self.run_in_turn((job,))[0]
 
     def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
-        """In turn by the native runner; a tool of the user's own takes one file, so one after the other there."""
-        tool = self.tool
-        if tool and any(f".{tool.format}" == job.artifact.suffix for job in jobs):
-            return tuple(measured for job in jobs for measured in self._measure((job,), tool))
-        return self._measure(jobs, None)
-
-    def _measure(self, jobs: Sequence[Job], tool: _benchmark_tools.Tool | None) -> tuple[Measurement, ...]:
+        # All are of one format.
+        tool = self.tool if self.tool and jobs[0].artifact.suffix == f".{self.tool.format}" else None
         # A run for its outputs alone, as those of parity, takes no time, and the phone's state says nothing of it.
         timed = any(job.runs > 1 for job in jobs)
         warm = self._cool() if timed else ""
@@ -105,7 +100,7 @@ class _Android:
                 _folder.write(here / str(number), job, artifact=f"../../{artifact}")
             self.phone.shell(f"rm -rf {self.folder}/job")
             self.phone.push(here, f"{self.folder}/job")
-            started = self._tool_run(jobs[0], tool) if tool else self._native_run(len(jobs))
+            started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs))
             before = _phone_state.look(self.phone) if timed else None
             stopped = self._execute(started, here)
             after = self._look_again() if timed else None
@@ -141,14 +136,14 @@ class _Android:
         grows = tuple(f"{number}/{file}" for number in range(jobs) for file in ("result.json", "samples.txt"))
         return _Run(f"exec {_adb.quote(words)}", grows)
 
-    def _tool_run(self, job: Job, tool: _benchmark_tools.Tool) -> _Run:
+    def _tool_run(self, jobs: Sequence[Job], tool: _benchmark_tools.Tool) -> _Run:
         for file in (tool.path, *tool.libraries):
             self._send(file, file.name)
         self.phone.shell(f"chmod 755 {self.folder}/{tool.path.name}")
-        line = tool.line(
-            job, tool=[*self._pin(), f"../../{tool.path.name}"], artifact=f"../../{self._sent[job.artifact]}"
-        )
-        return _Run(f"cd 0 && export LD_LIBRARY_PATH=../.. && {line}", tuple(f"0/{file}" for file in tool.grows))
+        artifacts = [f"../../{self._sent[job.artifact]}" for job in jobs]
+        script = tool.script(jobs, artifacts, [*self._pin(), f"../../{tool.path.name}"])
+        grows = tuple(f"{number}/{file}" for number in range(len(jobs)) for file in tool.grows)
+        return _Run(f"export LD_LIBRARY_PATH={self.folder} && {script}", grows)
 
     def _pin(self) -> list[str]:
         return ["taskset", self.mask] if self.mask else []
