@@ -71,6 +71,27 @@ def test_an_interrupt(phones: int, attach: Attach, edgeattn: Command, made_bundl
         assert runners_of(phone) == []
 
 
+def test_an_interrupt_in_a_push(attach: Attach, edgeattn: Command, made_bundle: Path) -> None:
+    phone = attach()
+    phone.sent = lambda *_: time.sleep(0.05)  # type: ignore[method-assign]  # it takes its time
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    stop_when(lambda: len(phone.pushed) > 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        answer = edgeattn("profile", made_bundle, "--target", "android", *QUICK)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert answer.code == 130
+    assert left_on(phone) == []
+
+
+def test_an_emulator_gives_no_times(attach: Attach, edgeattn: Command, made_bundle: Path) -> None:
+    phone = attach()
+    loop_phone.say(phone.root, properties={**loop_phone.PROPERTIES, "ro.boot.qemu": "1"})
+    answer = edgeattn("profile", made_bundle, "--target", "android", *QUICK)
+    assert answer.code == 2
+    assert "is an emulator, whose times say nothing of a phone" in answer.err
+
+
 def test_lost_in_a_run(
     attach: Attach, edgeattn: Command, made_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,8 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,8 +152,8 @@ def wait(process: "subprocess.Popen[str]", *, step_s: float, at_step: Callable[[
     Raises:
         KeyboardInterrupt: the user interrupted.
     """
-    try:
-        next_step = time.monotonic() + step_s
+    next_step = time.monotonic() + step_s
+    with _ended(process):
         while True:
             parallel.check()
             try:
@@ -163,10 +164,6 @@ def wait(process: "subprocess.Popen[str]", *, step_s: float, at_step: Callable[[
                     if not at_step():
                         return ""
                     next_step = time.monotonic() + step_s
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
 
 
 def quote(words: Sequence[str]) -> str:
@@ -178,9 +175,8 @@ def _reason(serial: str, state: str) -> str:
 
 
 def _run(phone: Phone, *words: str, limit_s: float) -> str:
-    command = phone._words(*words)
     process = subprocess.Popen(
-        command,
+        phone._words(*words),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -189,16 +185,24 @@ def _run(phone: Phone, *words: str, limit_s: float) -> str:
         start_new_session=True,
     )
     try:
-        out, said = process.communicate(timeout=limit_s)
+        with _ended(process):
+            out, said = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired as error:
         raise LostError(f"the phone {phone.serial} did not answer adb {words[0]} in {limit_s:.0f} s") from error
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
     if process.returncode:
         raise _error(phone, words[0], f"{said}\n{out}" if words[0] == "push" else said or out)
     return out
+
+
+@contextmanager
+def _ended(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """However it is left, the process has ended then."""
+    with process:
+        try:
+            yield
+        finally:
+            if process.poll() is None:
+                process.kill()
 
 
 def _error(phone: Phone, verb: str, said: str) -> TargetError:

@@ -58,6 +58,11 @@ class State:
         return self.properties.get("ro.product.cpu.abilist") or self.properties.get("ro.product.cpu.abi", "")
 
     @property
+    def emulated(self) -> bool:
+        """Whether it is Android's emulator."""
+        return "1" in (self.properties.get("ro.boot.qemu"), self.properties.get("ro.kernel.qemu"))
+
+    @property
     def device(self) -> Device:
         """Which phone it is, and what does not change during a run."""
         details = {name: self.properties[key] for name, key in _PROPERTIES.items() if self.properties.get(key)}

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeattn.errors import MissingError, TargetError
+from edgeattn.errors import BadInputError, MissingError, TargetError
 from edgeattn.records import Origin
 from export import parallel
 from export.targets import Job, Measurement, _adb, _arm_native, _benchmark_tools, _cores, _folder, _phone_state
@@ -91,6 +91,8 @@ class _Android:
         tool = self.tool if self.tool and jobs[0].artifact.suffix == f".{self.tool.format}" else None
         # A run for its outputs alone, as those of parity, takes no time, and the phone's state says nothing of it.
         timed = any(job.runs > 1 for job in jobs)
+        if timed and self.first_look.emulated:
+            raise BadInputError(f"{self.place} is an emulator, whose times say nothing of a phone; parity works there")
         warm = self._cool() if timed else ""
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
             here = Path(scratch)
@@ -168,8 +170,8 @@ class _Android:
             if not progress.alive:
                 stopped = f"it did nothing for {SILENCE_S:.0f} s, and was ended"
         try:
-            # The whole group: a tool's loop, or a runner's processes.
-            self.phone.shell(f"kill -9 -$(cat {self.folder}/pid) 2>/dev/null; rm -f {self.folder}/job/*/input-*")
+            self._end()
+            self.phone.shell(f"rm -f {self.folder}/job/*/input-*")
             self.phone.pull(f"{self.folder}/job/.", here)
         except _adb.LostError:
             if stopped == _folder.INTERRUPTED:
@@ -197,7 +199,13 @@ class _Android:
     def clean_up(self) -> None:
         """Remove all that was pushed. A phone that is gone keeps it, which was said."""
         with suppress(_adb.LostError):
-            self.phone.shell(f"kill -9 -$(cat {self.folder}/pid) 2>/dev/null; rm -rf {self.folder}")
+            self._end()
+            self.phone.shell(f"rm -rf {self.folder}")
+
+    def _end(self) -> None:
+        """End what may still run: the shell that was started and its group, as a tool's loop has many processes."""
+        pid = f"{self.folder}/pid"
+        self.phone.shell(f"[ -f {pid} ] && p=$(cat {pid}) && kill -9 -$p $p 2>/dev/null; rm -f {pid}")
 
 
 class _Progress:
