@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -33,8 +34,8 @@ def stop_when(reached: Callable[[], bool], then: Callable[[], object]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def samples_on(phone: Phone) -> Callable[[], bool]:
-    return lambda: any(file.stat().st_size > 200 for file in phone.root.rglob("samples.txt"))
+def samples_in(folder: Path) -> Callable[[], bool]:
+    return lambda: any(file.stat().st_size > 200 for file in folder.rglob("samples.txt"))
 
 
 def runners_of(phone: Phone) -> list[str]:
@@ -53,7 +54,7 @@ def runners_of(phone: Phone) -> list[str]:
 def test_an_interrupt(phones: int, attach: Attach, edgeattn: Command, made_bundle: Path, tmp_path: Path) -> None:
     attached = [attach() for _ in range(phones)]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    stop_when(lambda: all(samples_on(phone)() for phone in attached), lambda: os.kill(os.getpid(), signal.SIGINT))
+    stop_when(lambda: all(samples_in(phone.root)() for phone in attached), lambda: os.kill(os.getpid(), signal.SIGINT))
     out = tmp_path / "r.json"
     try:
         answer = edgeattn("profile", made_bundle, "--target", "android", "--runs", 10**9, "--warmup", 0, "--out", out)
@@ -97,8 +98,10 @@ def test_lost_in_a_run(
 ) -> None:
     monkeypatch.setattr(android, "FETCH_S", 0.2)
     phone = attach()
-    # The second fetch is after the first samples.
-    stop_when(lambda: samples_on(phone)() and not time.sleep(1.0), phone.lose)
+    fetched = tmp_path / "fetched"
+    fetched.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(fetched))
+    stop_when(samples_in(fetched), phone.lose)
     out = tmp_path / "r.json"
     answer = edgeattn("profile", made_bundle, "--target", "android", "--runs", 10**9, "--warmup", 0, "--out", out)
     assert answer.code == 1, answer.err
@@ -156,7 +159,7 @@ def test_a_runner_that_fails(
 
 def test_a_crash_in_mid_run_keeps_the_samples(attach: Attach, made_bundle: Path) -> None:
     phone = attach()
-    stop_when(samples_on(phone), lambda: kill_runner(phone))
+    stop_when(samples_in(phone.root), lambda: kill_runner(phone))
     with targets.connect("android", {}) as connection:
         seen = connection.run(job_of(made_bundle, ".tflite", runs=10**9, warmup=0))
     assert seen.samples_ns

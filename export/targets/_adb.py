@@ -203,6 +203,7 @@ def _ended(process: "subprocess.Popen[str]") -> Iterator[None]:
         finally:
             if process.poll() is None:
                 process.kill()
+                process.wait()
 
 
 def _error(phone: Phone, verb: str, said: str) -> TargetError:
