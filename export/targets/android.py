@@ -49,7 +49,7 @@ class _Run:
 
 
 class _Android:
-    # Until the times settle; a tool is given what was the custom before.
+    # Until the times settle; a tool of the user's own, which knows no such thing, is given five runs.
     warmup: int | None = None
     runs = 50
 
