@@ -101,6 +101,7 @@ def profile(
         if found.errors:
             raise found.errors[0]
         raise MissingError(f"nothing was measured: {'; '.join(entry.reason for entry in found.not_run)}")
+    keep(found.profile())  # with what was noted after the last step
     return found.profile()
 
 

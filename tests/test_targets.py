@@ -237,6 +237,14 @@ def test_a_driver_that_is_right_once_only(wrong: str, passed: bool, made_bundle:
     assert any("gave other outputs in its last run than in its first" in warning for warning in report.warnings)
 
 
+def test_a_runtime_that_keeps_its_outputs_is_not_judged(made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = replace(_stopped(Job(made_bundle, {})), first={})
+    monkeypatch.setattr(Driver, "run", lambda self, job: silent)
+    report = verify(bundles.load(made_bundle), connection=Driver("last"))
+    assert {"it gives no outputs, times only"} <= {entry.reason for entry in report.not_run}
+    assert not report.artifacts_checked
+
+
 def test_a_run_that_stops_in_parity_is_an_error(made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Driver, "run", lambda self, job: replace(_stopped(job), stopped="unplugged"))
     with pytest.raises(TargetError, match=r"attention-fp32.onnx stopped on driver: unplugged"):

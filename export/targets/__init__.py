@@ -12,6 +12,7 @@ and, where there is more to it,
 
     setup(say)                    builds what it needs before its first use
     addresses()                   the addresses of all that are attached now, where one may measure on several at once
+    CAVEAT                        what to know before one relies on it, which `edgeattn doctor` says
 
 A module whose name begins with an underscore is no
 target: ``_worker.py`` is what runs on the other side, ``_folder.py`` speaks with it.

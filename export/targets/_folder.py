@@ -35,7 +35,8 @@ def write(folder: Path, job: Job, *, count: bool = False, artifact: str = "") ->
     ``artifact`` is where the artifact lies already, seen from the folder on the other side."""
     if not artifact:
         artifact = f"artifact{job.artifact.suffix}"
-        shutil.copyfile(job.artifact, folder / artifact)
+        copy = shutil.copytree if job.artifact.is_dir() else shutil.copyfile
+        copy(job.artifact, folder / artifact)
     lines = [
         f"artifact {artifact}",
         f"warmup {'auto' if job.warmup is None else job.warmup}",
@@ -113,7 +114,7 @@ def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str
             peak_memory_bytes=result.get("peak_memory_bytes"),
             warmup=result.get("warmup", 0),
             warmup_ns=result.get("warmup_ns"),
-            operators=tuple(Operator(name, kind, "", ns) for name, kind, ns in result.get("operators", ())),
+            operators=tuple(Operator(name, kind, "", *rest) for name, kind, *rest in result.get("operators", ())),
             operators_note=result.get("operators_note", ""),
             stopped="" if result["complete"] else stopped,
             untrusted=tuple(untrusted),

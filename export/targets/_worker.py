@@ -202,8 +202,12 @@ def clock_step() -> int:
 
 
 def peak_memory_bytes() -> int | None:
-    """The most memory that this process ever held (VmHWM), with Python's own."""
+    """The most memory that this process ever held, with Python's own: VmHWM, or on macOS the maximum resident size."""
     try:
+        if sys.platform == "darwin":
+            import resource
+
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with open("/proc/self/status", encoding="ascii") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
     except (OSError, StopIteration):
@@ -361,9 +365,9 @@ def has_turn(process: subprocess.Popen[bytes]) -> bool:
     return process.stdout.read(1) != b""
 
 
-def in_turn(folders: list[str]) -> int:
+def in_turn(program: list[str], folders: list[str]) -> int:
     """The jobs of all ``folders``; one that ends early leaves the others their turns."""
-    command = [sys.executable, os.path.abspath(__file__), ONE_OF_SEVERAL]
+    command = [*program, ONE_OF_SEVERAL]
     pipe = subprocess.PIPE
     processes = {folder: subprocess.Popen([*command, folder], stdin=pipe, stdout=pipe, bufsize=0) for folder in folders}
     running = list(processes.values())
@@ -375,8 +379,12 @@ def in_turn(folders: list[str]) -> int:
     return int(any(process.returncode for process in processes.values()))
 
 
-if __name__ == "__main__":
-    _, *given = sys.argv
+def command(program: list[str], given: list[str]) -> int:
+    """What ``given`` asks of ``program``, the command line that this worker was started by."""
     if given[0] == ONE_OF_SEVERAL:
-        sys.exit(as_one_of_several(given[1]))
-    sys.exit(main(given[0]) if len(given) == 1 else in_turn(given))
+        return as_one_of_several(given[1])
+    return main(given[0]) if len(given) == 1 else in_turn(program, given)
+
+
+if __name__ == "__main__":
+    sys.exit(command([sys.executable, os.path.abspath(__file__)], sys.argv[1:]))
