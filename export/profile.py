@@ -231,9 +231,9 @@ def _subject(artifact: Artifact, job: Job) -> Subject:
 
 
 def _operators(artifact: Artifact, job: Job, seen: Measurement) -> tuple[Operator, ...]:
-    if artifact.format != "onnx":
-        return seen.operators
-    try:
-        return operators.traced(job.artifact, seen.operators)
-    except MissingError:
-        return seen.operators
+    if artifact.format == "onnx" and seen.operators:
+        try:
+            return operators.traced(job.artifact, seen.operators)
+        except MissingError:
+            pass  # without the package onnx they have no layers
+    return operators.marked(seen.operators)

@@ -175,7 +175,7 @@ def test_a_runner_that_crashes() -> None:
 def test_profile_and_parity_on_the_host(edgeattn: Command, made_bundle: Path, tmp_path: Path) -> None:
     answer = edgeattn("profile", made_bundle, "--runs", 5, "--out", tmp_path / "r.json")
     assert answer.code == 0, answer.err
-    assert "Time of one run, median" in answer.out
+    assert "Time of one run, ms" in answer.out
     assert "does not run coreml" in answer.out
     onnx, tflite = records.load(tmp_path / "r.json").records
     assert (onnx.subject.format, tflite.subject.format) == ("onnx", "tflite")

@@ -27,6 +27,8 @@ def profile(
         str | None,
         typer.Option(metavar="FILE", help="android: your own benchmark_model or onnxruntime_perf_test, for arm64."),
     ] = None,
+    python: console.Python = None,
+    install: console.Install = False,
     runtime: Annotated[list[str] | None, typer.Option(help="One of the target's; all by default.")] = None,
     threads: Annotated[
         list[int] | None, typer.Option(min=1, help="Threads of the runtime; several numbers, several records.")
@@ -64,7 +66,14 @@ def profile(
     )
     files.check(out)
     loaded = bundles.load(bundle)
-    settings = console.settings(cpu=cpu, cores=cores, cool_down="yes" if cool_down else None, runner=runner)
+    settings = console.settings(
+        cpu=cpu,
+        cores=cores,
+        cool_down="yes" if cool_down else None,
+        runner=runner,
+        python=python,
+        install="yes" if install else None,
+    )
     so_far: dict[str, profiles.Profile] = {}
     saving = threading.Lock()
 
@@ -74,7 +83,7 @@ def profile(
             _save(out, _several.together(bundle.name, so_far))
 
     def measure(one: str) -> profiles.Profile:
-        with targets.connect(one, settings) as connection:
+        with targets.connect(one, settings, say) as connection:
             wanted = replace(options, target=one)
             return profiles.profile(loaded, connection, wanted, say, lambda profile: keep(one, profile))
 

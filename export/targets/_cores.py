@@ -1,13 +1,13 @@
-"""Which cores a run is pinned to, as a person says it and as `taskset` wants it."""
+"""Which cores a run is pinned to, as a person says it and as the systems want it."""
 
 import re
 
 from edgeattn.errors import BadInputError
 
 
-def mask(cores: str, *, present: str) -> str:
-    """The hexadecimal mask of ``cores``: a list as ``4-7`` or ``0,4``, or a mask as ``0xf0``; ``present`` is the list
-    of those that there are ("" if that is not known).
+def chosen(cores: str, *, present: str) -> list[int]:
+    """The numbers of ``cores``: a list as ``4-7`` or ``0,4``, or a mask as ``0xf0``; ``present`` is the list of those
+    that there are ("" if that is not known).
 
     Raises:
         BadInputError: it is neither, or there is no such core.
@@ -20,7 +20,12 @@ def mask(cores: str, *, present: str) -> str:
         raise BadInputError(f"--cores {cores!r} names no core; give a list, as 4-7 or 0,4, or a mask, as 0xf0")
     if present and not wanted <= _numbers(present):
         raise BadInputError(f"--cores {cores} names a core that is not there; there are {present}")
-    return f"{sum(1 << core for core in wanted):x}"
+    return sorted(wanted)
+
+
+def mask(cores: str, *, present: str) -> str:
+    """The same as the hexadecimal mask that ``taskset`` takes."""
+    return f"{sum(1 << core for core in chosen(cores, present=present)):x}"
 
 
 def _numbers(text: str) -> set[int]:

@@ -70,12 +70,17 @@ def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> s
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return INTERRUPTED
-    if process.returncode == 0:
+    return ended(process.returncode, said)
+
+
+def ended(code: int, said: str) -> str:
+    """Why a runner stopped early, by its exit code (negative for a signal) and what it said; nothing if it did not."""
+    if code == 0:
         return ""
-    if process.returncode < 0:
-        return f"it was ended by {signal.Signals(-process.returncode).name}"
+    if code < 0:
+        return f"it was ended by {signal.Signals(-code).name}"
     lines = said.strip().splitlines()
-    return f"exit code {process.returncode}" + (f", {lines[-1].strip()}" if lines else "")
+    return f"exit code {code}" + (f", {lines[-1].strip()}" if lines else "")
 
 
 def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str) -> Measurement:
