@@ -113,6 +113,20 @@ class Connection(Protocol):
         """
 
 
+def expand(target: str) -> tuple[str, ...]:
+    """``target``, or, if it names no device and there may be several, each of those that are attached now.
+
+    Raises:
+        BadInputError: no such target.
+        MissingError: nothing is attached.
+    """
+    name, _, address = target.partition(":")
+    module = plugins.get("targets", name)
+    if address or not hasattr(module, "addresses"):
+        return (target,)
+    return tuple(f"{name}:{found}" for found in module.addresses())
+
+
 def connect(
     target: str, settings: Mapping[str, str], say: Callable[[str], None] = lambda _: None
 ) -> AbstractContextManager[Connection]:

@@ -30,11 +30,13 @@ def write_each(scratch: Path, jobs: Sequence[Job]) -> list[Path]:
     return folders
 
 
-def write(folder: Path, job: Job, *, count: bool = False) -> None:
-    """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator."""
-    artifact = f"artifact{job.artifact.suffix}"
-    copy = shutil.copytree if job.artifact.is_dir() else shutil.copyfile
-    copy(job.artifact, folder / artifact)
+def write(folder: Path, job: Job, *, count: bool = False, artifact: str = "") -> None:
+    """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator.
+    ``artifact`` is where the artifact lies already, seen from the folder on the other side."""
+    if not artifact:
+        artifact = f"artifact{job.artifact.suffix}"
+        copy = shutil.copytree if job.artifact.is_dir() else shutil.copyfile
+        copy(job.artifact, folder / artifact)
     lines = [
         f"artifact {artifact}",
         f"warmup {'auto' if job.warmup is None else job.warmup}",
