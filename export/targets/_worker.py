@@ -190,13 +190,13 @@ def first_line(error: BaseException) -> str:
 
 def clock_step() -> int:
     """The smallest step of the clock that was seen, in ns."""
-    steps = []
+    smallest = 10**9
     for _ in range(200):
         start = now = time.perf_counter_ns()
         while now == start:
             now = time.perf_counter_ns()
-        steps.append(now - start)
-    return min(steps)
+        smallest = min(smallest, now - start)
+    return smallest
 
 
 def peak_memory_bytes() -> int | None:
