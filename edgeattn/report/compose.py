@@ -7,7 +7,7 @@ from edgeattn.records import Record
 from edgeattn.report import table, words
 from edgeattn.report.content import Content
 from edgeattn.report.details import details
-from edgeattn.report.document import Document, Part, Picture, Section, Table, Text
+from edgeattn.report.document import Document, Part, Picture, Section, Text
 from edgeattn.report.operators import operators
 from edgeattn.report.results import origin_name, results
 from edgeattn.report.verdict import verdict
@@ -119,5 +119,3 @@ def _attention(content: Content) -> Iterator[Section]:
         )
         yield Section("Where it looks", lead, tuple(parts))
 
-
-__all__ = ["Table", "compose", "told"]

@@ -99,7 +99,7 @@ def parity(judged: Iterable[Judged]) -> Table:
             Cell(j.worst, j.reason),
             verdict_cell(j.passed, j.max_noise_units),
             Cell(words.DASH if j.sqnr_db is None else f"{j.sqnr_db:.1f}"),
-            Cell(words.mib(j.size_bytes / 2**20)),
+            Cell(words.mib(None if j.size_bytes is None else j.size_bytes / 2**20)),
         )
         for j in judged
     )

@@ -1,0 +1,49 @@
+"""A page of its own: no script, no request, light and dark. Text is escaped by jinja2; only our own SVGs are not."""
+
+import itertools
+from typing import Any
+
+from edgeattn.errors import MissingError
+from edgeattn.report.document import Document, Picture, Table
+from edgeattn.report.pictures import canvas
+
+
+def write(document: Document) -> bytes:
+    """The page, UTF-8.
+
+    Raises:
+        MissingError: jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingError.package("jinja2", extra="report") from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("edgeattn.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    numbers = itertools.count(1)
+
+    def inline(picture: Picture) -> Any:
+        return jinja2.utils.markupsafe.Markup(canvas.inline(picture.svg, f"p{next(numbers)}-"))
+
+    def kind(part: object) -> str:
+        return type(part).__name__.lower()
+
+    page = environment.get_template("report.html").render(document=document, inline=inline, kind=kind, runs=runs)
+    # A lone surrogate, which JSON can spell and UTF-8 cannot, is shown as a question mark.
+    return page.encode("utf-8", "replace")
+
+
+def runs(section: Any) -> list[tuple[str, list[Any]]]:
+    """The parts of a section by neighbours of one kind: pictures that are not wide share a grid."""
+
+    def group(part: Any) -> str:
+        if isinstance(part, Picture):
+            return "wide" if part.wide else "grid"
+        return "table" if isinstance(part, Table) else "text"
+
+    return [(name, list(parts)) for name, parts in itertools.groupby(section.parts, key=group)]
