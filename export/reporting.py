@@ -8,7 +8,7 @@ from typing import Any
 from edgeattn import records
 from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.parity import LIMITS
-from edgeattn.records import NotRun, Record
+from edgeattn.records import NotRun
 from edgeattn.report.content import Answers, Content, Depths, Judged
 from edgeattn.report.pictures.depth import Curve
 from export import attention_map, layers
@@ -61,7 +61,7 @@ def _bundle(folder: Path, say: Callable[[str], None], *, inside: bool) -> Conten
         except MissingError as error:
             not_run.append(NotRun("error by depth", "here", str(error)))
     found = Content(
-        not_run=(*not_run, *_unmeasured(held, content.records)),
+        not_run=(*not_run, *_unmeasured(held, content)),
         judged=judged,
         answers=answers,
         depths=depths,
@@ -72,12 +72,13 @@ def _bundle(folder: Path, say: Callable[[str], None], *, inside: bool) -> Conten
     return _joined(content, found)
 
 
-def _unmeasured(held: Bundle, measured: tuple[Record, ...]) -> list[NotRun]:
-    known = {record.subject.sha256 for record in measured}
+def _unmeasured(held: Bundle, measured: Content) -> list[NotRun]:
+    known = {record.subject.sha256 for record in measured.records}
+    explained = {entry.subject for entry in measured.not_run}
     return [
-        NotRun(artifact.file.path, "anywhere", "there is no record of it; make one with `edgeattn profile`")
+        NotRun(artifact.file.path, "anywhere", "the bundle has no record of it: edgeattn profile makes one")
         for artifact in held.manifest.artifacts
-        if artifact.file.sha256 not in known
+        if artifact.file.sha256 not in known and artifact.file.path not in explained
     ]
 
 

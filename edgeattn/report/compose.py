@@ -26,6 +26,7 @@ def compose(content: Content) -> Document:
     models = dict.fromkeys([*(r.model for r in content.records), *(j.model for j in content.judged)])
     sections = (
         _figures(content),
+        *_same(content),
         *content.sections,
         *_samples(content.records),
         *operators(content.records),
@@ -53,15 +54,24 @@ def _subtitle(records: tuple[Record, ...]) -> str:
 def _figures(content: Content) -> Section:
     parts: list[Part] = [*table.by_origin(results(content))]
     if not content.records:
-        parts.append(Text("Nothing is measured yet: run `edgeattn profile BUNDLE`.", "caution"))
-    if content.judged:
-        parts.append(table.parity(content.judged))
-    if content.answers:
-        parts.append(table.answers(content.answers))
+        parts.append(Text("Nothing is measured yet: edgeattn profile does that.", "caution"))
+    if ratios := table.in_turn(content.records):
+        parts.append(ratios)
     if content.not_run:
         parts.append(table.not_run(content.not_run))
     lead = "Below each p50 stands the 95 % confidence interval of the median. Nothing is compared across origins."
     return Section("Figures", lead if content.records else "", tuple(parts))
+
+
+def _same(content: Content) -> Iterator[Section]:
+    parts: list[Part] = []
+    if content.judged:
+        parts.append(table.parity(content.judged))
+    if content.answers:
+        parts.append(table.answers(content.answers))
+    if parts:
+        lead = "What was found when the bundle was made, in the runtimes of that machine."
+        yield Section("Still the same model", lead, tuple(parts))
 
 
 def _samples(records: tuple[Record, ...]) -> Iterator[Section]:
@@ -96,7 +106,7 @@ def _depths(content: Content) -> Iterator[Section]:
     parts: list[Part] = []
     for found in content.depths:
         title = f"{found.model}: error by layer"
-        svg = depth.draw(found.curves, title=title, limit=found.limit)
+        svg = depth.draw(found.curves, title=title, limit=found.limit, headed=False)
         parts.append(Picture(title, depth.describe(found.curves, found.limit), svg, wide=True))
         parts += [Text(sentence) for sentence in found.sentences]
     if parts:

@@ -1,6 +1,7 @@
 """A line for each record: its figures, derived from what is stored. Nothing is measured here."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 from edgeattn import latency
 from edgeattn.records import Likeness, Record
@@ -33,6 +34,7 @@ class Result:
     format: str
     precision: str
     runtime: str
+    runtime_version: str
     threads: int
     status: str
     runs: int
@@ -91,7 +93,8 @@ def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
         artifact=record.subject.artifact,
         format=record.subject.format,
         precision=record.subject.precision or "",
-        runtime=f"{record.runtime} {record.runtime_version}".strip(),
+        runtime=record.runtime,
+        runtime_version=record.runtime_version,
         threads=record.threads,
         status=status,
         runs=len(record.samples_ns) or len(record.counts),
@@ -112,7 +115,7 @@ def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
         size_bytes=record.subject.size_bytes,
         layout_ops=record.subject.layout_ops,
         same_model=None if parity is None else parity.passed,
-        parity=None if parity is None else parity.max_noise_units,
+        parity=_finite(parity and parity.max_noise_units),
         notes="; ".join(notes),
     )
 
@@ -123,6 +126,10 @@ def _of_bundle(record: Record, judged: tuple[Judged, ...]) -> Likeness | Judged 
         return None
     same = (j for j in judged if j.sha256 == record.subject.sha256 and j.runtime == record.runtime)
     return next(same, None)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
 
 
 def _ms(ns: float | None) -> float | None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from edgeattn.records import NotRun
+from edgeattn import latency
+from edgeattn.records import NotRun, Record
 from edgeattn.report import words
 from edgeattn.report.content import Answers, Judged
 from edgeattn.report.document import Cell, Column, Table, Tone
@@ -49,7 +50,7 @@ def _named(row: Result) -> tuple[Cell, ...]:
     about = ", ".join(filter(None, (row.format, row.precision, "" if row.status == "measured" else row.status)))
     threads = words.number(row.threads, "thread")
     device = "" if row.device == row.target else row.device
-    return Cell(row.artifact, about, trouble), Cell(row.target, device), Cell(row.runtime, threads)
+    return Cell(row.artifact, about, trouble), Cell(row.target, device), Cell(f"{row.runtime} {row.runtime_version}", threads)
 
 
 def _figures(row: Result, slowest: float, *, counted: bool) -> tuple[Cell, ...]:
@@ -83,6 +84,38 @@ def verdict_cell(same: bool | None, noise_units: float | None) -> Cell:
     if same is None:
         return Cell(words.DASH, "not judged")
     return Cell(words.units(noise_units), "same" if same else "DIFFERENT", "good" if same else "bad")
+
+
+def in_turn(records: Iterable[Record]) -> Table | None:
+    """Records of one group were measured A B A B, so that their ratio is worth more than two separate times."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record.group and record.samples_ns:
+            groups.setdefault(record.group, []).append(record)
+    rows = []
+    for group in groups.values():
+        *faster, slowest = sorted(group, key=lambda r: latency.summary(r.samples_ns).p50_ns)
+        for record in faster:
+            found = latency.ratio_of_pairs(baseline_ns=slowest.samples_ns, candidate_ns=record.samples_ns)
+            certain = found.low > 1
+            rows.append(
+                (
+                    _of(record),
+                    Cell(record.target, f"{origin_name(record.origin)}, {record.device.name}"),
+                    Cell(f"{found.value:.2f} x", f"{found.low:.2f} to {found.high:.2f}"),
+                    _of(slowest),
+                    Cell("faster" if certain else "can't tell", tone="good" if certain else ""),
+                )
+            )
+    columns = (
+        Column("Artifact"), Column("Target"), Column("As fast", numeric=True), Column("As this one"), Column("So it is"),
+    )  # fmt: skip
+    note = "Timed runs took turns, so that a drift of the machine falls on both; the median of the ratios, and its 95 % interval."
+    return Table("Measured in turn", columns, tuple(rows), note) if rows else None
+
+
+def _of(record: Record) -> Cell:
+    return Cell(record.subject.artifact, f"{record.runtime}, {words.number(record.threads, 'thread')}")
 
 
 def parity(judged: Iterable[Judged]) -> Table:

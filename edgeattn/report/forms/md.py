@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from edgeattn.report.document import Cell, Document, Picture, Section, Table, Text
 
 # Everything that Markdown, or the HTML that it lets through, could take for more than a letter.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$^@])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]#!|~])")
 _LINK = re.compile(r"(?i)(https?|ftp|mailto|www)([:.])")
 _TONES = {"bad": "**", "caution": "*"}
 
@@ -57,5 +57,7 @@ def _text(text: str) -> str:
     flat = " ".join(text.split())
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     flat = _SPECIAL.sub(r"\\\1", flat)
+    if flat.startswith(("-", "+", "=")):  # a list, or a heading of the line before
+        flat = f"\\{flat}"
     # An address is not made a link of: the first letter's own code shows the same.
     return _LINK.sub(lambda found: f"{found[1]}&#{ord(found[2])};", flat)
