@@ -49,7 +49,7 @@ $(DEBIAN): packages.txt | $(READY)
 	if [ -z "$$missing" ]; then touch $@; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing && touch $@; } >/dev/null; \
-	else echo "not installed, so emulated ARM is not tested: apt-get install -y" $$missing; fi
+	else echo "not installed, so emulated ARM, or reports in a browser, are not tested: apt-get install -y" $$missing; fi
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

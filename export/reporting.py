@@ -9,7 +9,7 @@ from edgeattn import records
 from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.parity import LIMITS
 from edgeattn.records import NotRun
-from edgeattn.report.content import Answers, Content, Depths, Judged
+from edgeattn.report.content import LOWERED, Answers, Content, Depths, Judged
 from edgeattn.report.pictures.depth import Curve
 from export import attention_map, layers
 from export import bundle as bundles
@@ -51,7 +51,7 @@ def _records(path: Path) -> Content:
 def _bundle(folder: Path, say: Callable[[str], None], *, inside: bool) -> Content:
     held = bundles.load(folder)
     content = Content(versions=held.manifest.tools)
-    for path in sorted((folder / bundles.RECORDS).glob("*.json")):
+    for path in sorted(path for pattern in bundles.RECORDS for path in folder.glob(pattern)):
         content = _joined(content, _records(path))
     judged, answers, not_run, warnings = _parity(held)
     depths: tuple[Depths, ...] = ()
@@ -105,7 +105,7 @@ def _parity(held: Bundle) -> tuple[tuple[Judged, ...], tuple[Answers, ...], list
         judged.append(
             Judged(
                 model,
-                candidate if file else f"lowered form, {candidate}",
+                candidate if file else f"{LOWERED}{candidate}",
                 file.sha256 if file else "",
                 file.size_bytes if file else None,
                 runtime,
@@ -145,4 +145,3 @@ def curves(found: Layers) -> tuple[Curve, ...]:
         label = f"{depth.candidate}, {depth.runtime}" + (f", lost at {depth.lost[0]}" if depth.lost else "")
         drawn.append(Curve(label, units, first))
     return tuple(drawn)
-

@@ -9,7 +9,7 @@ from edgeattn.report.content import Content
 from edgeattn.report.details import details
 from edgeattn.report.document import Document, Part, Picture, Section, Text
 from edgeattn.report.operators import operators
-from edgeattn.report.results import origin_name, results
+from edgeattn.report.results import Result, origin_name, results
 from edgeattn.report.verdict import verdict
 
 # Each picture of samples takes some ten kilobytes, and nobody looks at more.
@@ -25,7 +25,7 @@ def compose(content: Content) -> Document:
     found = results(content)
     models = dict.fromkeys([*(r.model for r in content.records), *(j.model for j in content.judged)])
     sections = (
-        _figures(content),
+        _figures(content, found),
         *_same(content),
         *content.sections,
         *_samples(content.records),
@@ -51,8 +51,8 @@ def _subtitle(records: tuple[Record, ...]) -> str:
     return f"{words.number(len(records), 'record')}{when}" + (f"; {', '.join(places)}" if places else "")
 
 
-def _figures(content: Content) -> Section:
-    parts: list[Part] = [*table.by_origin(results(content))]
+def _figures(content: Content, found: tuple[Result, ...]) -> Section:
+    parts: list[Part] = [*table.by_origin(found)]
     if not content.records:
         parts.append(Text("Nothing is measured yet: edgeattn profile does that.", "caution"))
     if ratios := table.in_turn(content.records):
@@ -84,7 +84,9 @@ def _samples(records: tuple[Record, ...]) -> Iterator[Section]:
     for record in timed[:_MOST_PICTURES]:
         title = told(record)
         svg, description = samples.draw(record.samples_ns, latency.summary(record.samples_ns), title=title)
-        parts.append(Picture(title, " ".join((description, *record.untrusted)), svg))
+        parts.append(
+            Picture(title, " ".join((description, *(f"{words.sentence(doubt)}." for doubt in record.untrusted))), svg)
+        )
     if left := len(timed) - len(parts):
         parts.append(Text(f"{words.number(left, 'record')} more are in the tables and not drawn."))
     lead = (
@@ -128,4 +130,3 @@ def _attention(content: Content) -> Iterator[Section]:
             "They are computed by the reference."
         )
         yield Section("Where it looks", lead, tuple(parts))
-

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from edgeattn.report.document import Section
     from edgeattn.report.pictures.depth import Curve
 
+# So begins the name of what has no file of its own.
+LOWERED = "lowered form, "
+
 
 @dataclass(frozen=True)
 class Judged:

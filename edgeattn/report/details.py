@@ -80,4 +80,3 @@ def _files(content: Content) -> Table | None:
     rows = tuple((Cell(name), Cell(f"{size:,}"), Cell(digest)) for name, digest, size in dict.fromkeys(subjects))
     columns = (Column("File"), Column("Bytes", numeric=True), Column("SHA-256"))
     return Table("Files", columns, rows) if rows else None
-

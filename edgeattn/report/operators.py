@@ -4,24 +4,30 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 from edgeattn.records import Operator, Record
+from edgeattn.report import words
 from edgeattn.report.document import Part, Picture, Section, Text
 from edgeattn.report.pictures import bars
 from edgeattn.report.results import origin_name
 
 _MOST = 10
+_MOST_RECORDS = 12
 
 
 def operators(records: tuple[Record, ...]) -> Iterator[Section]:
     """One section for all records that have times by operator, or a note why they have none."""
     parts: list[Part] = []
+    drawn = 0
     for record in records:
         about = f"{record.subject.artifact}, {record.runtime}, {record.target} ({origin_name(record.origin)})"
-        if record.operators:
+        if record.operators and drawn < _MOST_RECORDS:
+            drawn += 1
             parts.append(_picture(f"{about}: by operator", record, lambda op: op.kind))
             if any(op.layer for op in record.operators):
                 parts.append(_picture(f"{about}: by layer", record, lambda op: op.layer or "(no layer)"))
         if record.operators_note:
             parts.append(Text(f"{about}: {record.operators_note}"))
+    if left := sum(bool(record.operators) for record in records) - drawn:
+        parts.append(Text(f"{words.number(left, 'record')} more with times by operator are not drawn."))
     if any(isinstance(part, Picture) for part in parts):
         lead = "Medians over runs that were made for this alone, as watching operators slows a run down. Layout ops, "
         lead += "which move data and compute nothing, stand out."

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from edgeattn import latency
+from edgeattn import comparison
 from edgeattn.records import NotRun, Record
 from edgeattn.report import words
 from edgeattn.report.content import Answers, Judged
@@ -50,7 +50,11 @@ def _named(row: Result) -> tuple[Cell, ...]:
     about = ", ".join(filter(None, (row.format, row.precision, "" if row.status == "measured" else row.status)))
     threads = words.number(row.threads, "thread")
     device = "" if row.device == row.target else row.device
-    return Cell(row.artifact, about, trouble), Cell(row.target, device), Cell(f"{row.runtime} {row.runtime_version}", threads)
+    return (
+        Cell(row.artifact, about, trouble),
+        Cell(row.target, device),
+        Cell(f"{row.runtime} {row.runtime_version}", threads),
+    )
 
 
 def _figures(row: Result, slowest: float, *, counted: bool) -> tuple[Cell, ...]:
@@ -88,34 +92,31 @@ def verdict_cell(same: bool | None, noise_units: float | None) -> Cell:
 
 def in_turn(records: Iterable[Record]) -> Table | None:
     """Records of one group were measured A B A B, so that their ratio is worth more than two separate times."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        if record.group and record.samples_ns:
-            groups.setdefault(record.group, []).append(record)
+    # A sample of no time at all, by a clock too coarse for it, has no ratio.
+    known = [record for record in records if record.samples_ns and min(record.samples_ns) > 0]
     rows = []
-    for group in groups.values():
-        *faster, slowest = sorted(group, key=lambda r: latency.summary(r.samples_ns).p50_ns)
-        for record in faster:
-            found = latency.ratio_of_pairs(baseline_ns=slowest.samples_ns, candidate_ns=record.samples_ns)
-            certain = found.low > 1
-            rows.append(
-                (
-                    _of(record),
-                    Cell(record.target, f"{origin_name(record.origin)}, {record.device.name}"),
-                    Cell(f"{found.value:.2f} x", f"{found.low:.2f} to {found.high:.2f}"),
-                    _of(slowest),
-                    Cell("faster" if certain else "can't tell", tone="good" if certain else ""),
-                )
+    for found in comparison.ratios(known):
+        one = next(record for record in known if record.group == found.group)
+        times = found.times_as_fast
+        verdict: tuple[str, Tone] = (
+            ("faster", "good") if times.low > 1 else ("slower", "") if times.high < 1 else ("can't tell", "")
+        )
+        rows.append(
+            (
+                Cell(found.candidate),
+                Cell(one.runtime, words.number(one.threads, "thread")),
+                Cell(one.target, f"{origin_name(one.origin)}, {one.device.name}"),
+                Cell(f"{times.value:.2f} x", f"{times.low:.2f} to {times.high:.2f}"),
+                Cell(found.baseline),
+                Cell(verdict[0], tone=verdict[1]),
             )
+        )
     columns = (
-        Column("Artifact"), Column("Target"), Column("As fast", numeric=True), Column("As this one"), Column("So it is"),
+        Column("Artifact"), Column("Runtime"), Column("Target"), Column("As fast", numeric=True),
+        Column("As this one"), Column("So it is"),
     )  # fmt: skip
-    note = "Timed runs took turns, so that a drift of the machine falls on both; the median of the ratios, and its 95 % interval."
+    note = "Runs took turns: a drift of the machine falls on both. The median of the ratios, and its 95 % interval."
     return Table("Measured in turn", columns, tuple(rows), note) if rows else None
-
-
-def _of(record: Record) -> Cell:
-    return Cell(record.subject.artifact, f"{record.runtime}, {words.number(record.threads, 'thread')}")
 
 
 def parity(judged: Iterable[Judged]) -> Table:

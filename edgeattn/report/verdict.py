@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from edgeattn.report import words
-from edgeattn.report.content import Content
+from edgeattn.report.content import LOWERED, Content
 from edgeattn.report.document import Statement
 from edgeattn.report.results import Result, origin_name
 
@@ -29,17 +29,22 @@ def _same(content: Content, results: tuple[Result, ...]) -> Statement:
     ]
     if not checks:
         return Statement(question, "Not judged", "No outputs were compared with the reference.", "caution")
-    wrong = [f"{artifact} in {runtime}{place}: {why}" for artifact, runtime, place, passed, _, why in checks if not passed]
+    wrong = [
+        f"{artifact} in {runtime}{place}: {why}" for artifact, runtime, place, passed, _, why in checks if not passed
+    ]
     if wrong:
         more = f" And {len(wrong) - 1} more." if len(wrong) > 1 else ""
         return Statement(question, "No", f"{wrong[0] or 'see the tables'}.{more}", "bad")
-    artifacts = words.number(len({check[0] for check in checks}), "form")
-    runtimes = ", ".join(dict.fromkeys(check[1] for check in checks))
+    files = [check for check in checks if not check[0].startswith(LOWERED)] or checks
+    artifacts = words.number(len({check[0] for check in files}), "artifact")
+    runtimes = ", ".join(dict.fromkeys(check[1] for check in files))
     units = [value for *_, value, _ in checks if value is not None]
     worst = f" Largest error: {words.units(max(units))} times the noise floor." if units else ""
     answers = "".join(f" {a.correct} of {a.n} answers right, as {a.reference_correct} of the reference's."
                       for a in content.answers[:1])  # fmt: skip
-    return Statement(question, "Yes", f"{artifacts} checked against the reference in {runtimes}.{worst}{answers}", "good")
+    return Statement(
+        question, "Yes", f"{artifacts} checked against the reference in {runtimes}.{worst}{answers}", "good"
+    )
 
 
 def _speeds(results: tuple[Result, ...]) -> Iterator[Statement]:
@@ -84,4 +89,5 @@ def _cautions(content: Content, results: tuple[Result, ...], untold: int) -> Ite
 
 
 def _short(text: str) -> str:
+    text = words.sentence(text)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1].rstrip() + "…"

@@ -26,6 +26,11 @@ def units(value: float | None) -> str:
     return DASH if value is None else f"{value:.2f}" if value < 100 else f"{value:,.0f}"
 
 
+def sentence(text: str) -> str:
+    """With a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
 def number(count: int, one: str, many: str = "") -> str:
     """``1 artifact``, ``3 artifacts``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -14,9 +14,7 @@ _TONES = {"bad": "**", "caution": "*"}
 def write(document: Document) -> bytes:
     lines = [f"# {_text(document.title)}", "", _text(document.subtitle), ""]
     for statement in document.verdict:
-        lines.append(
-            f"- **{_text(statement.question)}** {_text(statement.answer)}. {_text(statement.detail)}"
-        )
+        lines.append(f"- **{_text(statement.question)}** {_text(statement.answer)}. {_text(statement.detail)}")
     for section in document.sections:
         lines += ["", *_section(section)]
     return ("\n".join(lines).rstrip() + "\n").encode("utf-8", "replace")

@@ -21,7 +21,9 @@ def describe(attention: Attention) -> str:
         high, wide = ((n + 0.5) / size for n, size in zip((row, column), scores.shape, strict=True))
         spread = scores.max() * scores.size / max(float(scores.sum()), 1e-30)
         where = f"most {_third(high, 'at the top', 'at the bottom')}, {_third(wide, 'on the left', 'on the right')}"
-        parts.append(f"{layer} everywhere alike" if spread < _ALIKE else f"{layer} {where}, {spread:.1f} times the mean")
+        parts.append(
+            f"{layer} everywhere alike" if spread < _ALIKE else f"{layer} {where}, {spread:.1f} times the mean"
+        )
     return f"The image, and over it the context scores of {len(parts)} layers, which look: " + "; ".join(parts) + "."
 
 

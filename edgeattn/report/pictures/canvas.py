@@ -91,7 +91,7 @@ def figure(width: float, height: float) -> "Iterator[Figure]":
 def svg(drawn: "Figure", title: str, description: str) -> str:
     """The figure as an SVG document with a title and a description; the same figure gives the same bytes."""
     out = io.StringIO()
-    drawn.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawn.savefig(out, format="svg", dpi=120, transparent=True, metadata={"Date": None, "Creator": None})
     head, opened, rest = out.getvalue().partition("<svg ")
     attributes, closed, body = rest.partition(">")
     title, description = (escape(_CONTROL.sub(" ", text)) for text in (title, description))

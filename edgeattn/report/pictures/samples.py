@@ -9,15 +9,16 @@ from edgeattn.report.pictures import canvas
 
 # Longer courses are drawn by the least and the largest sample of each of so many stretches.
 _STRETCHES = 400
+_DOTS = 120
 
 
 def describe(samples_ms: Sequence[float], p50_ms: float, p99_ms: float) -> str:
     """What the picture shows, for those who cannot see it."""
     tenth = max(len(samples_ms) // 10, 1)
     first, last = float(np.median(samples_ms[:tenth])), float(np.median(samples_ms[-tenth:]))
-    change = last / first - 1
+    change = last / first - 1 if first else 0.0
     moved = "as fast at the end as at the start" if abs(change) < 0.02 else (
-        f"{abs(change):.0%} {'slower' if change > 0 else 'faster'} at the end than at the start"
+        f"{100 * abs(change):.0f} % {'slower' if change > 0 else 'faster'} at the end than at the start"
     )  # fmt: skip
     return (
         f"{len(samples_ms)} samples from {min(samples_ms):.4g} to {max(samples_ms):.4g} ms, p50 {p50_ms:.4g} ms, "
@@ -33,7 +34,9 @@ def draw(samples_ns: Sequence[int], summary: Summary, *, title: str) -> tuple[st
     with canvas.figure(4.4, 2.3) as figure:
         course, shape = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
         places, values = _thinned(samples)
-        course.plot(places, values, "-", lw=0.7, color=canvas.COLOURS["series-1"], marker=".", ms=2.2)
+        # A dot for each sample, while there are so few that each is seen; a dot takes a hundred bytes.
+        dots = {"marker": ".", "ms": 2.5} if len(places) <= _DOTS else {}
+        course.plot(places, values, lw=0.7, color=canvas.COLOURS["series-1"], **dots)
         course.axhline(p50, lw=0.9, color=canvas.COLOURS["ink"])
         course.axhline(p99, lw=0.9, ls="--", color=canvas.COLOURS["series-2"])
         course.set(xlabel="run", ylabel="ms")
