@@ -59,8 +59,8 @@ class Manifest:
 
     ``cases`` says what each golden case is, ``cases_omitted`` why the model cannot have one of the battery's.
     ``evaluation`` holds labelled inputs and the reference's logits, if the source had any. ``layers`` holds what the
-    lowered forms compute inside (by layout), and where the artifacts do (by their paths); older bundles have none. ``attention``
-    is where a vision model looks (:mod:`export.attention_map`).
+    lowered forms compute inside (by layout), and where the artifacts do (by their paths); ``attention`` where a vision
+    model looks (:mod:`export.attention_map`). Older bundles have neither.
     """
 
     schema_version: int

@@ -10,14 +10,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import Answer
 from markdown_it import MarkdownIt
-from reports import EMULATED, HOST, HOST_TFLITE, NOT_RUN, ONNX, OTHER, PHONE, TFLITE, content, samples
+from reports import HOST, HOST_TFLITE, NOT_RUN, ONNX, OTHER, PHONE, TFLITE, content, samples
 
-from edgeattn import latency, records
-from edgeattn.errors import ArtifactError
+from edgeattn import latency
 from edgeattn.records import Device, Operator, Record, Subject
 from edgeattn.report import forms
 from edgeattn.report.compose import compose
@@ -25,8 +23,6 @@ from edgeattn.report.content import Content
 from edgeattn.report.document import Cell, Column, Document, Section, Table
 from edgeattn.report.pictures import bars, canvas, curves
 from edgeattn.report.results import results
-from export import bundle as bundles
-from export import reporting
 
 Run = Callable[..., Answer]
 SCRIPT = "<script>alert(1)</script>\"'&`|*_[x](javascript:x)$\\frac{$\x07\u202e https://evil.example"

@@ -1,5 +1,6 @@
 """A line for each record: its figures, derived from what is stored. Nothing is measured here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 
@@ -80,6 +81,10 @@ def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
     """One record in figures; its parity is its own, else, for the host, that of the bundle."""
     times = latency.summary(record.samples_ns) if record.samples_ns else None
     counts = sorted(record.counts, key=lambda c: c.total)[len(record.counts) // 2] if record.counts else None
+
+    def ms(statistic: Callable[[latency.Summary], float]) -> float | None:
+        return None if times is None else _ms(statistic(times))
+
     parity = record.parity or _of_bundle(record, judged)
     notes = [*record.untrusted]
     if parity and not parity.passed:
@@ -98,24 +103,24 @@ def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
         threads=record.threads,
         status=status,
         runs=len(record.samples_ns) or len(record.counts),
-        min_ms=_ms(times and times.min_ns),
-        mean_ms=_ms(times and times.mean_ns),
-        p50_ms=_ms(times and times.p50_ns),
-        p50_low_ms=_ms(times and times.p50_interval_ns[0]),
-        p50_high_ms=_ms(times and times.p50_interval_ns[1]),
-        p90_ms=_ms(times and times.p90_ns),
-        p99_ms=_ms(times and times.p99_ns),
-        sd_ms=_ms(times and times.sd_ns),
-        instructions=counts and counts.total,
-        simd_instructions=counts and counts.simd,
-        memory_instructions=counts and counts.memory,
+        min_ms=ms(lambda t: t.min_ns),
+        mean_ms=ms(lambda t: t.mean_ns),
+        p50_ms=ms(lambda t: t.p50_ns),
+        p50_low_ms=ms(lambda t: t.p50_interval_ns[0]),
+        p50_high_ms=ms(lambda t: t.p50_interval_ns[1]),
+        p90_ms=ms(lambda t: t.p90_ns),
+        p99_ms=ms(lambda t: t.p99_ns),
+        sd_ms=ms(lambda t: t.sd_ns),
+        instructions=None if counts is None else counts.total,
+        simd_instructions=None if counts is None else counts.simd,
+        memory_instructions=None if counts is None else counts.memory,
         load_ms=_ms(record.load_ns),
         first_run_ms=_ms(record.first_run_ns),
         peak_memory_mib=None if record.peak_memory_bytes is None else record.peak_memory_bytes / 2**20,
         size_bytes=record.subject.size_bytes,
         layout_ops=record.subject.layout_ops,
         same_model=None if parity is None else parity.passed,
-        parity=_finite(parity and parity.max_noise_units),
+        parity=_finite(None if parity is None else parity.max_noise_units),
         notes="; ".join(notes),
     )
 

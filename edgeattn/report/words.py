@@ -1,6 +1,6 @@
 """Numbers as people read them, with the unit that suits their size."""
 
-DASH = "–"
+DASH = "\N{EN DASH}"
 
 
 def ms(value: float | None) -> str:

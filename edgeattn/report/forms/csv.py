@@ -7,8 +7,8 @@ from dataclasses import asdict, fields
 from edgeattn.report.document import Document
 from edgeattn.report.results import Result
 
-# With these a spreadsheet begins a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# With these, the last four of full width, a spreadsheet begins a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def write(document: Document) -> bytes:

@@ -16,6 +16,7 @@ def write(document: Document) -> bytes:
     """
     try:
         import jinja2
+        from markupsafe import Markup  # jinja2's own
     except ImportError as error:
         raise MissingError.package("jinja2", extra="report") from error
     environment = jinja2.Environment(
@@ -28,7 +29,7 @@ def write(document: Document) -> bytes:
     numbers = itertools.count(1)
 
     def inline(picture: Picture) -> Any:
-        return jinja2.utils.markupsafe.Markup(canvas.inline(picture.svg, f"p{next(numbers)}-"))
+        return Markup(canvas.inline(picture.svg, f"p{next(numbers)}-"))
 
     def kind(part: object) -> str:
         return type(part).__name__.lower()

@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ STYLES = ("-", "--", "-.", ":")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _NUMBERED = re.compile(r'\bid="|url\(#|href="#')
 
-_SETTINGS = {
+_SETTINGS: Any = {
     # Text stays text, and a dollar sign in a name is no formula.
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -111,4 +111,5 @@ def inline(document: str, prefix: str) -> str:
     for role, colour in COLOURS.items():
         element = element.replace(colour, f"var(--{role})")
     # The page sets the size; the proportions are the view box's.
-    return re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", element, 1), 1)
+    head, closed, body = element.partition(">")
+    return re.sub(r' (width|height)="[^"]*"', "", head) + closed + body

@@ -37,7 +37,7 @@ def describe(curves: Sequence[Curve], limit: float) -> str:
 
 
 def draw(curves: Sequence[Curve], *, title: str, limit: float, headed: bool = True) -> str:
-    """An SVG with real text, a title (also drawn, if ``headed``) and a description; the same curves give the same bytes."""
+    """An SVG with real text, a title (drawn too, if ``headed``) and a description. It needs matplotlib."""
     with canvas.figure(5.4, 3.9) as figure:
         axes = figure.add_subplot()
         for i, curve in enumerate(curves):
