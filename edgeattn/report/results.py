@@ -24,7 +24,7 @@ ORIGINS = {
 class Result:
     """One record in figures; None is not known. ``parity`` is in units of the noise floor.
 
-    ``status`` is ``measured``, ``partial`` or ``not to be trusted``; ``notes`` says why.
+    ``status`` is ``measured``, ``partial`` or ``doubtful``; ``notes`` says why.
     """
 
     origin: str
@@ -89,7 +89,7 @@ def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
     notes = [*record.untrusted]
     if parity and not parity.passed:
         notes.append(parity.reason)
-    status = "partial" if record.partial else "not to be trusted" if record.untrusted else "measured"
+    status = "partial" if record.partial else "doubtful" if record.untrusted else "measured"
     return Result(
         origin=record.origin,
         model=record.model,

@@ -40,7 +40,7 @@ def _same(content: Content, results: tuple[Result, ...]) -> Statement:
     runtimes = ", ".join(dict.fromkeys(check[1] for check in files))
     units = [value for *_, value, _ in checks if value is not None]
     worst = f" Largest error: {words.units(max(units))} times the noise floor." if units else ""
-    answers = "".join(f" {a.correct} of {a.n} answers right, as {a.reference_correct} of the reference's."
+    answers = "".join(f" {a.correct} of {a.n} labelled inputs right, the reference {a.reference_correct}."
                       for a in content.answers[:1])  # fmt: skip
     return Statement(
         question, "Yes", f"{artifacts} checked against the reference in {runtimes}.{worst}{answers}", "good"

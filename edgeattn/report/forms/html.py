@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 from edgeattn.errors import MissingError
-from edgeattn.report.document import Document, Picture, Table
+from edgeattn.report.document import Document, Part, Picture, Section, Table
 from edgeattn.report.pictures import canvas
 
 
@@ -39,12 +39,19 @@ def write(document: Document) -> bytes:
     return page.encode("utf-8", "replace")
 
 
-def runs(section: Any) -> list[tuple[str, list[Any]]]:
-    """The parts of a section by neighbours of one kind: pictures that are not wide share a grid."""
+def runs(section: Section) -> list[tuple[str, list[Part]]]:
+    """The parts of a section by neighbours of one kind: small pictures share a grid, and what is said right after a
+    wide one stands beside it."""
 
-    def group(part: Any) -> str:
+    def group(part: Part) -> str:
         if isinstance(part, Picture):
             return "wide" if part.wide else "grid"
         return "table" if isinstance(part, Table) else "text"
 
-    return [(name, list(parts)) for name, parts in itertools.groupby(section.parts, key=group)]
+    found: list[tuple[str, list[Part]]] = []
+    for name, parts in itertools.groupby(section.parts, key=group):
+        if name == "text" and found and found[-1][0] == "wide" and len(found[-1][1]) == 1:
+            found[-1] = ("beside", [*found[-1][1], *parts])
+        else:
+            found.append((name, list(parts)))
+    return found

@@ -10,6 +10,7 @@ from edgeattn.report.pictures import canvas
 # Longer courses are drawn by the least and the largest sample of each of so many stretches.
 _STRETCHES = 400
 _DOTS = 120
+_FAR = 3
 
 
 def describe(samples_ms: Sequence[float], p50_ms: float, p99_ms: float) -> str:
@@ -40,16 +41,22 @@ def draw(samples_ns: Sequence[int], summary: Summary, *, title: str) -> tuple[st
         course.axhline(p50, lw=0.9, color=canvas.COLOURS["ink"])
         course.axhline(p99, lw=0.9, ls="--", color=canvas.COLOURS["series-2"])
         course.set(xlabel="run", ylabel="ms")
+        if samples.min() > 0 and samples.max() > _FAR * p50:
+            # A far outlier would press all others into a line.
+            course.set(yscale="log", ylabel="ms, logarithmic")
+            course.yaxis.set_major_formatter("{x:g}")
+            course.yaxis.set_minor_formatter("")
         course.grid(axis="y")
-        shape.hist(samples, bins=min(40, max(8, len(samples) // 4)), orientation="horizontal",
-                   color=canvas.COLOURS["series-1"], alpha=0.75)  # fmt: skip
+        count, log = min(40, max(8, len(samples) // 4)), course.get_yscale() == "log"
+        edges = np.geomspace(samples.min(), samples.max(), count) if log else count
+        shape.hist(samples, bins=edges, orientation="horizontal", color=canvas.COLOURS["series-1"], alpha=0.75)
         shape.axhline(p50, lw=0.9, color=canvas.COLOURS["ink"])
         shape.axhline(p99, lw=0.9, ls="--", color=canvas.COLOURS["series-2"])
         shape.set(xlabel="runs")
         # The lines are named where nothing is drawn: at the right edge, outside.
         named = [(p50, "p50", canvas.COLOURS["ink"])]
-        low, high = course.get_ylim()
-        if abs(p99 - p50) > 0.08 * (high - low):
+        heights = course.transData.transform([(0, p50), (0, p99)])[:, 1] / course.bbox.height
+        if heights[1] - heights[0] > 0.08:
             named.append((p99, "p99", canvas.COLOURS["series-2"]))
         for height, name, colour in named:
             shape.annotate(name, (1.02, height), xycoords=("axes fraction", "data"), va="center", size=8, color=colour)
