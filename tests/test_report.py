@@ -268,6 +268,6 @@ def test_attention_in_words() -> None:
 
     (found,) = content().attention
     said = attention.describe(found)
-    assert "stages.2.attention most at the top, on the right, 64.0 times the mean" in said
-    assert "stages.3.attention everywhere alike" in said
+    assert "2 most at the top, on the right, 64.0 times the mean" in said
+    assert "3 everywhere alike" in said
     assert "data:image/png" in attention.draw(found, title="t")
