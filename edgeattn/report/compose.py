@@ -9,7 +9,7 @@ from edgeattn.report.content import Content
 from edgeattn.report.details import details
 from edgeattn.report.document import Document, Part, Picture, Section, Text
 from edgeattn.report.operators import operators
-from edgeattn.report.results import Result, origin_name, results
+from edgeattn.report.results import Result, origin_name, results, told
 from edgeattn.report.verdict import verdict
 
 # Each picture of samples takes some ten kilobytes, and nobody looks at more.
@@ -84,9 +84,8 @@ def _samples(records: tuple[Record, ...]) -> Iterator[Section]:
     for record in timed[:_MOST_PICTURES]:
         title = told(record)
         svg, description = samples.draw(record.samples_ns, latency.summary(record.samples_ns), title=title)
-        parts.append(
-            Picture(title, " ".join((description, *(f"{words.sentence(doubt)}." for doubt in record.untrusted))), svg)
-        )
+        doubts = (f"{words.sentence(doubt)}." for doubt in record.untrusted)
+        parts.append(Picture(title, " ".join((description, *doubts)), svg))
     if left := len(timed) - len(parts):
         parts.append(Text(f"{words.number(left, 'record')} more are in the tables and not drawn."))
     lead = (
@@ -94,12 +93,6 @@ def _samples(records: tuple[Record, ...]) -> Iterator[Section]:
         "is a device that throttles."
     )
     yield Section("Run by run", lead, tuple(parts))
-
-
-def told(record: Record) -> str:
-    """A record in a line: what, in what, where."""
-    threads = "" if record.threads == 1 else f", {record.threads} threads"
-    return f"{record.subject.artifact}, {record.runtime}{threads}, {record.target} ({origin_name(record.origin)})"
 
 
 def _depths(content: Content) -> Iterator[Section]:

@@ -7,7 +7,7 @@ from edgeattn.records import Record
 from edgeattn.report import words
 from edgeattn.report.document import Part, Picture, Section, Text
 from edgeattn.report.pictures import bars
-from edgeattn.report.results import origin_name
+from edgeattn.report.results import told
 
 _MOST = 10
 _MOST_LAYERS = 14
@@ -18,18 +18,20 @@ _NO_LAYER = "no layer of the model"
 def operators(records: tuple[Record, ...]) -> Iterator[Section]:
     """One section for all records that have times by operator, or a note why they have none."""
     parts: list[Part] = []
+    notes: list[str] = []
     drawn = 0
     for record in records:
-        about = f"{record.subject.artifact}, {record.runtime}, {record.target} ({origin_name(record.origin)})"
+        about = told(record)
         if record.operators and drawn < _MOST_RECORDS:
             drawn += 1
             parts.append(_by_operator(f"{about}: by operator", record))
             if any(op.layer for op in record.operators):
                 parts.append(_by_layer(f"{about}: by layer", record))
-        if record.operators_note:
-            parts.append(Text(f"{about}: {record.operators_note}"))
+        if record.operators_note and (note := f"{record.runtime}: {record.operators_note}") not in notes:
+            notes.append(note)
     if left := sum(bool(record.operators) for record in records) - drawn:
         parts.append(Text(f"{words.number(left, 'record')} more with times by operator are not drawn."))
+    parts += map(Text, notes)
     if any(isinstance(part, Picture) for part in parts):
         lead = "Medians over runs that were made for this alone, as watching operators slows a run down. Layout ops, "
         lead += "which move data and compute nothing, stand out."

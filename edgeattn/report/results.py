@@ -57,7 +57,14 @@ class Result:
     layout_ops: int | None
     same_model: bool | None
     parity: float | None
+    sqnr_db: float | None
     notes: str
+
+
+def told(record: Record) -> str:
+    """A record in a line: what, in what, where."""
+    threads = "" if record.threads == 1 else f", {record.threads} threads"
+    return f"{record.subject.artifact}, {record.runtime}{threads}, {record.target} ({origin_name(record.origin)})"
 
 
 def origin_name(origin: str) -> str:
@@ -121,6 +128,7 @@ def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
         layout_ops=record.subject.layout_ops,
         same_model=None if parity is None else parity.passed,
         parity=_finite(None if parity is None else parity.max_noise_units),
+        sqnr_db=_finite(None if parity is None else parity.sqnr_db),
         notes="; ".join(notes),
     )
 

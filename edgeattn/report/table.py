@@ -24,7 +24,11 @@ def by_origin(results: Iterable[Result]) -> tuple[Table, ...]:
 
 def _table(origin: str, rows: list[Result]) -> Table:
     counted = origin == "emulated"
-    figures = ("Instructions, M", "SIMD, M", "Memory, M") if counted else ("p50, ms", "p90, ms", "p99, ms", "Load, ms")
+    figures = (
+        ("Instructions, M", "SIMD, M", "Loads and stores, M")
+        if counted
+        else ("p50, ms", "p90, ms", "p99, ms", "Load, ms")
+    )
     several = len({row.model for row in rows}) > 1
     columns = (
         *([Column("Model")] if several else []),
@@ -76,7 +80,7 @@ def _common(row: Result) -> tuple[Cell, ...]:
     return (
         Cell(words.mib(row.size_bytes / 2**20)),
         Cell(words.DASH if row.layout_ops is None else str(row.layout_ops), tone="good" if row.layout_ops == 0 else ""),
-        verdict_cell(row.same_model, row.parity),
+        verdict_cell(row.same_model, row.parity, row.sqnr_db),
     )
 
 
@@ -84,10 +88,12 @@ def _cost(row: Result) -> float:
     return float(row.p50_ms if row.p50_ms is not None else row.instructions or 0)
 
 
-def verdict_cell(same: bool | None, noise_units: float | None) -> Cell:
+def verdict_cell(same: bool | None, noise_units: float | None, sqnr_db: float | None) -> Cell:
     if same is None:
         return Cell(words.DASH, "not judged")
-    return Cell(words.units(noise_units), "same" if same else "DIFFERENT", "good" if same else "bad")
+    said = "same" if same else "DIFFERENT"
+    said += "" if sqnr_db is None else f", {sqnr_db:.0f} dB"
+    return Cell(words.units(noise_units), said, "good" if same else "bad")
 
 
 def in_turn(records: Iterable[Record]) -> Table | None:
@@ -123,7 +129,7 @@ def parity(judged: Iterable[Judged]) -> Table:
     """What the bundles' own checks found, in the runtimes of the machine that made them."""
     columns = (
         Column("Artifact"), Column("Runtime"), Column("Cases", numeric=True), Column("Worst case"),
-        Column("Noise units", numeric=True), Column("SQNR, dB", numeric=True), Column("Size, MiB", numeric=True),
+        Column("Noise units", numeric=True), Column("Size, MiB", numeric=True),
     )  # fmt: skip
     rows = tuple(
         (
@@ -131,13 +137,12 @@ def parity(judged: Iterable[Judged]) -> Table:
             Cell(j.runtime),
             Cell(str(j.cases)),
             Cell(j.worst, j.reason),
-            verdict_cell(j.passed, j.max_noise_units),
-            Cell(words.DASH if j.sqnr_db is None else f"{j.sqnr_db:.1f}"),
+            verdict_cell(j.passed, j.max_noise_units, j.sqnr_db),
             Cell(words.mib(None if j.size_bytes is None else j.size_bytes / 2**20)),
         )
         for j in judged
     )
-    note = "Errors in units of the reference's own rounding error in the artifact's precision: the noise floor."
+    note = "Errors in units of the reference's own rounding error in the artifact's precision: the noise floor. dB: signal to noise."
     return Table("Parity, artifact against reference", columns, rows, note)
 
 

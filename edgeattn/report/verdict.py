@@ -1,6 +1,7 @@
 """The first thing that is read: is it the same model, how fast is it and where, and what to be careful of."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 
 from edgeattn.report import words
@@ -18,33 +19,47 @@ def verdict(content: Content, results: tuple[Result, ...]) -> tuple[Statement, .
     return (_same(content, results), *speeds[:_MOST], *_cautions(content, results, len(speeds) - _MOST))
 
 
+@dataclass(frozen=True)
+class _Check:
+    """One comparison with the reference, wherever it was made."""
+
+    artifact: str
+    where: str
+    passed: bool
+    reason: str
+    noise_units: float | None = None
+    sqnr_db: float | None = None
+
+
+def _checks(content: Content, results: tuple[Result, ...]) -> Iterator[_Check]:
+    for j in content.judged:
+        yield _Check(j.artifact, j.runtime, j.passed, j.reason, j.max_noise_units, j.sqnr_db)
+    for a in content.answers:
+        yield _Check(a.artifact, a.runtime, a.passed, a.reason)
+    for r in results:
+        if r.same_model is not None:
+            yield _Check(r.artifact, f"{r.runtime} on {r.target}", r.same_model, r.notes, r.parity, r.sqnr_db)
+
+
 def _same(content: Content, results: tuple[Result, ...]) -> Statement:
     question = "Still the same model?"
-    checks = [(j.artifact, j.runtime, "", j.passed, j.max_noise_units, j.reason) for j in content.judged]
-    checks += [(a.artifact, a.runtime, "", a.passed, None, a.reason) for a in content.answers]
-    checks += [
-        (r.artifact, r.runtime, f" on {r.target}", r.same_model, r.parity, r.notes)
-        for r in results
-        if r.same_model is not None
-    ]
+    checks = list(_checks(content, results))
     if not checks:
         return Statement(question, "Not judged", "No outputs were compared with the reference.", "caution")
-    wrong = [
-        f"{artifact} in {runtime}{place}: {why}" for artifact, runtime, place, passed, _, why in checks if not passed
-    ]
+    wrong = [f"{c.artifact} in {c.where}: {c.reason}" for c in checks if not c.passed]
     if wrong:
         more = f" And {len(wrong) - 1} more." if len(wrong) > 1 else ""
-        return Statement(question, "No", f"{wrong[0] or 'see the tables'}.{more}", "bad")
-    files = [check for check in checks if not check[0].startswith(LOWERED)] or checks
-    artifacts = words.number(len({check[0] for check in files}), "artifact")
-    runtimes = ", ".join(dict.fromkeys(check[1] for check in files))
-    units = [value for *_, value, _ in checks if value is not None]
-    worst = f" Largest error: {words.units(max(units))} times the noise floor." if units else ""
-    answers = "".join(f" {a.correct} of {a.n} labelled inputs right, the reference {a.reference_correct}."
-                      for a in content.answers[:1])  # fmt: skip
-    return Statement(
-        question, "Yes", f"{artifacts} checked against the reference in {runtimes}.{worst}{answers}", "good"
-    )
+        return Statement(question, "No", f"{wrong[0]}.{more}", "bad")
+    files = [c for c in checks if not c.artifact.startswith(LOWERED)] or checks
+    artifacts = words.number(len({c.artifact for c in files}), "artifact")
+    said = f"{artifacts} checked against the reference in {', '.join(dict.fromkeys(c.where for c in files))}."
+    units = [c.noise_units for c in checks if c.noise_units is not None]
+    noise = [c.sqnr_db for c in checks if c.sqnr_db is not None]
+    said += f" Largest error: {words.units(max(units))} times the noise floor." if units else ""
+    said += f" Signal to noise: {min(noise):.0f} dB or more." if noise else ""
+    said += "".join(f" {a.correct} of {a.n} labelled inputs right, the reference {a.reference_correct}."
+                    for a in content.answers[:1])  # fmt: skip
+    return Statement(question, "Yes", said, "good")
 
 
 def _speeds(results: tuple[Result, ...]) -> Iterator[Statement]:
@@ -58,7 +73,7 @@ def _speeds(results: tuple[Result, ...]) -> Iterator[Statement]:
             continue
         best = min(able, key=lambda r: (r.status != "measured", r.p50_ms or r.instructions or 0))
         told = f"{words.ms(best.p50_ms)} ms" if best.p50_ms is not None else f"{words.millions(best.instructions)} M"
-        what = "p50" if best.p50_ms is not None else "instructions, no time"
+        what = "p50" if best.p50_ms is not None else "Instructions, no time"
         about = f"{best.artifact} in {best.runtime} {best.runtime_version}, {words.number(best.threads, 'thread')}"
         place = device if origin == target or device == target else f"{target}, {device}"
         doubt = "" if best.status == "measured" else f" {best.status.capitalize()}."
@@ -74,7 +89,8 @@ def _cautions(content: Content, results: tuple[Result, ...], untold: int) -> Ite
     doubtful = [r for r in results if r.status != "measured"]
     said: list[tuple[str, str]] = []
     if doubtful:
-        why = "; ".join(dict.fromkeys(note for r in doubtful for note in [r.notes] if note))
+        # The worst of them is enough here: the tables have each.
+        why = next((r.notes for r in doubtful if r.notes), "a run stopped before its end")
         said.append((words.number(len(doubtful), "doubtful figure"), why))
     if content.warnings:
         said.append((words.number(len(content.warnings), "warning"), "; ".join(content.warnings)))

@@ -18,7 +18,9 @@ def mib(value: float | None) -> str:
 
 def millions(value: int | None) -> str:
     """Instructions in millions."""
-    return DASH if value is None else f"{value / 1e6:,.1f}" if value >= 1e7 else f"{value / 1e6:.3f}"
+    if value is None:
+        return DASH
+    return f"{value / 1e6:,.1f}" if value >= 1e7 else f"{value / 1e6:.2f}" if value >= 1e6 else f"{value / 1e6:.3f}"
 
 
 def units(value: float | None) -> str:
