@@ -271,3 +271,14 @@ def test_attention_in_words() -> None:
     assert "2 most at the top, on the right, 64.0 times the mean" in said
     assert "3 everywhere alike" in said
     assert "data:image/png" in attention.draw(found, title="t")
+
+
+def test_a_far_outlier_does_not_hide_the_others() -> None:
+    from edgeattn.report.pictures import samples as drawing
+
+    usual = (*(140_000 + i for i in range(50)), 400_000)
+    near, _ = drawing.draw(usual, latency.summary(usual), title="t")
+    far, _ = drawing.draw((*usual, 820_000), latency.summary((*usual, 820_000)), title="t")
+    assert "logarithmic" not in near
+    assert "ms, logarithmic" in far
+    assert {"0.2", "0.5"} <= set(re.findall(r">([\d.]+)</text>", far)), "numbers on an axis of less than a decade"

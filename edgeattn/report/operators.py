@@ -27,7 +27,12 @@ def operators(records: tuple[Record, ...]) -> Iterator[Section]:
             parts.append(_by_operator(f"{about}: by operator", record))
             if any(op.layer for op in record.operators):
                 parts.append(_by_layer(f"{about}: by layer", record))
-        if record.operators_note and (note := f"{record.runtime}: {record.operators_note}") not in notes:
+        # Where instructions are counted there are no times, and nobody looks for them.
+        if (
+            record.operators_note
+            and not record.counts
+            and (note := f"{record.runtime}: {record.operators_note}") not in notes
+        ):
             notes.append(note)
     if left := sum(bool(record.operators) for record in records) - drawn:
         parts.append(Text(f"{words.number(left, 'record')} more with times by operator are not drawn."))

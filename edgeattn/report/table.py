@@ -142,7 +142,7 @@ def parity(judged: Iterable[Judged]) -> Table:
         )
         for j in judged
     )
-    note = "Errors in units of the reference's own rounding error in the artifact's precision: the noise floor. dB: signal to noise."
+    note = "Errors in units of the reference's own rounding error, the noise floor. dB: signal to noise."
     return Table("Parity, artifact against reference", columns, rows, note)
 
 

@@ -24,11 +24,12 @@ class _Check:
     """One comparison with the reference, wherever it was made."""
 
     artifact: str
-    where: str
+    runtime: str
     passed: bool
     reason: str
     noise_units: float | None = None
     sqnr_db: float | None = None
+    place: str = ""
 
 
 def _checks(content: Content, results: tuple[Result, ...]) -> Iterator[_Check]:
@@ -38,7 +39,7 @@ def _checks(content: Content, results: tuple[Result, ...]) -> Iterator[_Check]:
         yield _Check(a.artifact, a.runtime, a.passed, a.reason)
     for r in results:
         if r.same_model is not None:
-            yield _Check(r.artifact, f"{r.runtime} on {r.target}", r.same_model, r.notes, r.parity, r.sqnr_db)
+            yield _Check(r.artifact, r.runtime, r.same_model, r.notes, r.parity, r.sqnr_db, f" on {r.target}")
 
 
 def _same(content: Content, results: tuple[Result, ...]) -> Statement:
@@ -46,13 +47,13 @@ def _same(content: Content, results: tuple[Result, ...]) -> Statement:
     checks = list(_checks(content, results))
     if not checks:
         return Statement(question, "Not judged", "No outputs were compared with the reference.", "caution")
-    wrong = [f"{c.artifact} in {c.where}: {c.reason}" for c in checks if not c.passed]
+    wrong = [f"{c.artifact} in {c.runtime}{c.place}: {c.reason}" for c in checks if not c.passed]
     if wrong:
         more = f" And {len(wrong) - 1} more." if len(wrong) > 1 else ""
         return Statement(question, "No", f"{wrong[0]}.{more}", "bad")
     files = [c for c in checks if not c.artifact.startswith(LOWERED)] or checks
     artifacts = words.number(len({c.artifact for c in files}), "artifact")
-    said = f"{artifacts} checked against the reference in {', '.join(dict.fromkeys(c.where for c in files))}."
+    said = f"{artifacts} checked against the reference in {', '.join(dict.fromkeys(c.runtime for c in files))}."
     units = [c.noise_units for c in checks if c.noise_units is not None]
     noise = [c.sqnr_db for c in checks if c.sqnr_db is not None]
     said += f" Largest error: {words.units(max(units))} times the noise floor." if units else ""

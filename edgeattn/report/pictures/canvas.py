@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # By role. In a page each is a variable of its style sheet (`--series-1`), so that it suits light and dark. The series
@@ -86,6 +87,15 @@ def figure(width: float, height: float) -> "Iterator[Figure]":
         drawn = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(drawn)
         yield drawn
+
+
+def logarithmic(axis: "Axis", least: float, most: float) -> None:
+    """Plain numbers on an axis from ``least`` to ``most``, more than the powers of ten where there are few of them."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 100 * least else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def svg(drawn: "Figure", title: str, description: str) -> str:

@@ -42,7 +42,8 @@ def draw(series: Sequence[Series], *, title: str, x: str, y: str) -> str:
             style = canvas.STYLES[i % len(canvas.STYLES)]
             axes.plot(one.x, one.y, style, marker="o", ms=3.5, lw=1.3, label=canvas.plain(one.name))
         axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
-        axes.yaxis.set_major_formatter("{x:g}")
+        heights = [point for one in series for point in one.y]
+        canvas.logarithmic(axes.yaxis, min(heights), max(heights))
         axes.xaxis.set_major_formatter("{x:,.10g}")
         ticks = sorted({point for one in series for point in one.x})
         if len(ticks) <= 10:

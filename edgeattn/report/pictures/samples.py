@@ -44,8 +44,7 @@ def draw(samples_ns: Sequence[int], summary: Summary, *, title: str) -> tuple[st
         if samples.min() > 0 and samples.max() > _FAR * p50:
             # A far outlier would press all others into a line.
             course.set(yscale="log", ylabel="ms, logarithmic")
-            course.yaxis.set_major_formatter("{x:g}")
-            course.yaxis.set_minor_formatter("")
+            canvas.logarithmic(course.yaxis, samples.min(), samples.max())
         course.grid(axis="y")
         count, log = min(40, max(8, len(samples) // 4)), course.get_yscale() == "log"
         edges = np.geomspace(samples.min(), samples.max(), count) if log else count
