@@ -57,4 +57,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo-bundle *.egg-info
+	rm -rf $(VENV) build demo-bundle demo-digits-bundle demo-report.html *.egg-info

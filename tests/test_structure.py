@@ -27,10 +27,11 @@ STOREYS = (
         "export.mutation",
         "export.recording",
         "export.layers",
+        "export.attention_map",
         "export.operators",
         "export.tables",
     ),
-    ("export.selftest", "export.summary", "export.compare"),
+    ("export.selftest", "export.summary", "export.compare", "export.reporting"),
     ("export.pipeline", "export.profile", "export.picture", "export.render", "export.render_records"),
     ("export.commands",),
     ("export.cli",),
@@ -44,6 +45,7 @@ HEAVY = {
     "litert_torch",
     "ai_edge_litert",
     "matplotlib",
+    "jinja2",
     "rich.table",
 }
 
@@ -114,6 +116,7 @@ def test_every_module_imports_without_the_vendors() -> None:
         "ai_edge_litert",
         "tflite_runtime",
         "matplotlib",
+        "jinja2",
     ]
     code = f"import sys; sys.modules.update(dict.fromkeys({vendors!r}))\nimport {', '.join(names)}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
