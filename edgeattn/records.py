@@ -34,13 +34,15 @@ class Device:
 @dataclass(frozen=True)
 class Operator:
     """Median time of one operator in one run: its name in the artifact, its kind there, and the model's layer that it
-    comes from (a dotted module path; "" where that is not known). ``layout`` marks a layout op."""
+    comes from (a dotted module path; "" where that is not known). ``layout`` marks a layout op; ``unit`` is the compute
+    unit that it is planned on, where a runtime has several."""
 
     name: str
     kind: str
     layer: str
     median_ns: int
     layout: bool = False
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Record:
         untrusted: why the figures should not be relied on, a sentence each; empty if nothing is known against them.
 
     Raises:
-        BadInputError: it holds a time from emulation.
+        BadInputError: it holds a time from emulation, a number that cannot be, or no runs at all.
     """
 
     model: str
@@ -135,6 +137,13 @@ class Record:
         times = (self.load_ns, self.first_run_ns, self.warmup_ns)
         if self.origin == "emulated" and (self.samples_ns or self.operators or any(t is not None for t in times)):
             raise BadInputError("a record from emulation must hold no times: they say nothing of the device")
+        if not self.samples_ns and not self.counts and not self.partial:
+            raise BadInputError("a record must hold a run: it has neither samples nor counts")
+        numbers = (*self.samples_ns, *(n for c in self.counts for n in (c.total, c.simd, c.memory)), self.warmup)
+        if any(number < 0 for number in (*numbers, *(t for t in times if t is not None))):
+            raise BadInputError("a record must hold no negative time, count or number of runs")
+        if self.threads < 1 or self.calls_per_sample < 1:
+            raise BadInputError("a record must have at least one thread, and one call in a sample")
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from edgeattn.records import Record
 from edgeattn.report import studies, table, words
 from edgeattn.report.content import Content
 from edgeattn.report.details import details
-from edgeattn.report.document import Document, Part, Picture, Section, Table, Text
+from edgeattn.report.document import Document, Part, Picture, Section, Text
 from edgeattn.report.operators import operators
-from edgeattn.report.results import origin_name, results
+from edgeattn.report.results import Result, origin_name, results, told
 from edgeattn.report.verdict import verdict
 
 # Each picture of samples takes some ten kilobytes, and nobody looks at more.
@@ -29,7 +29,7 @@ def compose(content: Content) -> Document:
     found = results(profiled)
     models = dict.fromkeys([*(r.model for r in profiled.records), *(j.model for j in content.judged)])
     sections = (
-        *(() if only_studies else (_figures(profiled),)),
+        *(() if only_studies else (_figures(profiled, found), *_same(content))),
         *studies.sections(studied),
         *content.sections,
         *_samples(profiled.records),
@@ -61,18 +61,27 @@ def _subtitle(records: tuple[Record, ...]) -> str:
     return f"{words.number(len(records), 'record')}{when}" + (f"; {', '.join(places)}" if places else "")
 
 
-def _figures(content: Content) -> Section:
-    parts: list[Part] = [*table.by_origin(results(content))]
+def _figures(content: Content, found: tuple[Result, ...]) -> Section:
+    parts: list[Part] = [*table.by_origin(found)]
     if not content.records:
-        parts.append(Text("Nothing is measured yet: run `edgeattn profile BUNDLE`.", "caution"))
-    if content.judged:
-        parts.append(table.parity(content.judged))
-    if content.answers:
-        parts.append(table.answers(content.answers))
+        parts.append(Text("Nothing is measured yet: edgeattn profile does that.", "caution"))
+    if ratios := table.in_turn(content.records):
+        parts.append(ratios)
     if content.not_run:
         parts.append(table.not_run(content.not_run))
     lead = "Below each p50 stands the 95 % confidence interval of the median. Nothing is compared across origins."
     return Section("Figures", lead if content.records else "", tuple(parts))
+
+
+def _same(content: Content) -> Iterator[Section]:
+    parts: list[Part] = []
+    if content.judged:
+        parts.append(table.parity(content.judged))
+    if content.answers:
+        parts.append(table.answers(content.answers))
+    if parts:
+        lead = "What was found when the bundle was made, in the runtimes of that machine."
+        yield Section("Still the same model", lead, tuple(parts))
 
 
 def _samples(records: tuple[Record, ...]) -> Iterator[Section]:
@@ -85,7 +94,8 @@ def _samples(records: tuple[Record, ...]) -> Iterator[Section]:
     for record in timed[:_MOST_PICTURES]:
         title = told(record)
         svg, description = samples.draw(record.samples_ns, latency.summary(record.samples_ns), title=title)
-        parts.append(Picture(title, " ".join((description, *record.untrusted)), svg))
+        doubts = (f"{words.sentence(doubt)}." for doubt in record.untrusted)
+        parts.append(Picture(title, " ".join((description, *doubts)), svg))
     if left := len(timed) - len(parts):
         parts.append(Text(f"{words.number(left, 'record')} more are in the tables and not drawn."))
     lead = (
@@ -95,19 +105,13 @@ def _samples(records: tuple[Record, ...]) -> Iterator[Section]:
     yield Section("Run by run", lead, tuple(parts))
 
 
-def told(record: Record) -> str:
-    """A record in a line: what, in what, where."""
-    threads = "" if record.threads == 1 else f", {record.threads} threads"
-    return f"{record.subject.artifact}, {record.runtime}{threads}, {record.target} ({origin_name(record.origin)})"
-
-
 def _depths(content: Content) -> Iterator[Section]:
     from edgeattn.report.pictures import depth
 
     parts: list[Part] = []
     for found in content.depths:
         title = f"{found.model}: error by layer"
-        svg = depth.draw(found.curves, title=title, limit=found.limit)
+        svg = depth.draw(found.curves, title=title, limit=found.limit, headed=False)
         parts.append(Picture(title, depth.describe(found.curves, found.limit), svg, wide=True))
         parts += [Text(sentence) for sentence in found.sentences]
     if parts:
@@ -129,6 +133,3 @@ def _attention(content: Content) -> Iterator[Section]:
             "They are computed by the reference."
         )
         yield Section("Where it looks", lead, tuple(parts))
-
-
-__all__ = ["Table", "compose", "told"]

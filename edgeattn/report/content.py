@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from edgeattn.report.document import Section
     from edgeattn.report.pictures.depth import Curve
 
+# So begins the name of what has no file of its own.
+LOWERED = "lowered form, "
+
 
 @dataclass(frozen=True)
 class Judged:
     """Parity of one artifact in one runtime of the machine that made the bundle: the worst of all cases.
 
     Args:
-        sha256: of the artifact, so that a record of another file is not taken for this one.
+        sha256: of the artifact, so that a record of another file is not taken for this one; "" is a lowered form,
+            judged in PyTorch, of which there is no file.
         cases: outputs that were judged.
         worst: the case and the output that are furthest off.
     """
@@ -26,7 +30,7 @@ class Judged:
     model: str
     artifact: str
     sha256: str
-    size_bytes: int
+    size_bytes: int | None
     runtime: str
     passed: bool
     reason: str

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from edgeattn.records import Record
 from edgeattn.report import words
 from edgeattn.report.content import Content
-from edgeattn.report.document import Cell, Column, Part, Section, Table, Text
+from edgeattn.report.document import Cell, Column, Part, Section, Table
 from edgeattn.report.results import origin_name
 
 
@@ -75,11 +75,13 @@ def _versions(content: Content) -> Table | None:
 
 
 def _files(content: Content) -> Table | None:
-    subjects = [(r.subject.artifact, r.subject.sha256, r.subject.size_bytes) for r in content.records]
-    subjects += [(j.artifact, j.sha256, j.size_bytes) for j in content.judged]
-    rows = tuple((Cell(name), Cell(f"{size:,}"), Cell(digest)) for name, digest, size in dict.fromkeys(subjects))
+    subjects: list[tuple[str, str, int | None]] = [
+        (r.subject.artifact, r.subject.sha256, r.subject.size_bytes) for r in content.records
+    ]
+    subjects += [(j.artifact, j.sha256, j.size_bytes) for j in content.judged if j.sha256]
+    rows = tuple(
+        (Cell(name), Cell(words.DASH if size is None else f"{size:,}"), Cell(digest))
+        for name, digest, size in dict.fromkeys(subjects)
+    )
     columns = (Column("File"), Column("Bytes", numeric=True), Column("SHA-256"))
     return Table("Files", columns, rows) if rows else None
-
-
-__all__ = ["Text", "details"]

@@ -1,6 +1,8 @@
 """A line for each record: its figures, derived from what is stored. Nothing is measured here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 
 from edgeattn import latency
 from edgeattn.records import Likeness, Record
@@ -22,7 +24,7 @@ ORIGINS = {
 class Result:
     """One record in figures; None is not known. ``parity`` is in units of the noise floor.
 
-    ``status`` is ``measured``, ``partial`` or ``not to be trusted``; ``notes`` says why.
+    ``status`` is ``measured``, ``partial`` or ``doubtful``; ``notes`` says why.
     """
 
     origin: str
@@ -33,6 +35,7 @@ class Result:
     format: str
     precision: str
     runtime: str
+    runtime_version: str
     threads: int
     status: str
     runs: int
@@ -54,7 +57,14 @@ class Result:
     layout_ops: int | None
     same_model: bool | None
     parity: float | None
+    sqnr_db: float | None
     notes: str
+
+
+def told(record: Record) -> str:
+    """A record in a line: what, in what, where."""
+    threads = "" if record.threads == 1 else f", {record.threads} threads"
+    return f"{record.subject.artifact}, {record.runtime}{threads}, {record.target} ({origin_name(record.origin)})"
 
 
 def origin_name(origin: str) -> str:
@@ -78,11 +88,15 @@ def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
     """One record in figures; its parity is its own, else, for the host, that of the bundle."""
     times = latency.summary(record.samples_ns) if record.samples_ns else None
     counts = sorted(record.counts, key=lambda c: c.total)[len(record.counts) // 2] if record.counts else None
+
+    def ms(statistic: Callable[[latency.Summary], float]) -> float | None:
+        return None if times is None else _ms(statistic(times))
+
     parity = record.parity or _of_bundle(record, judged)
     notes = [*record.untrusted]
     if parity and not parity.passed:
         notes.append(parity.reason)
-    status = "partial" if record.partial else "not to be trusted" if record.untrusted else "measured"
+    status = "partial" if record.partial else "doubtful" if record.untrusted else "measured"
     return Result(
         origin=record.origin,
         model=record.model,
@@ -91,28 +105,30 @@ def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
         artifact=record.subject.artifact,
         format=record.subject.format,
         precision=record.subject.precision or "",
-        runtime=f"{record.runtime} {record.runtime_version}".strip(),
+        runtime=record.runtime,
+        runtime_version=record.runtime_version,
         threads=record.threads,
         status=status,
         runs=len(record.samples_ns) or len(record.counts),
-        min_ms=_ms(times and times.min_ns),
-        mean_ms=_ms(times and times.mean_ns),
-        p50_ms=_ms(times and times.p50_ns),
-        p50_low_ms=_ms(times and times.p50_interval_ns[0]),
-        p50_high_ms=_ms(times and times.p50_interval_ns[1]),
-        p90_ms=_ms(times and times.p90_ns),
-        p99_ms=_ms(times and times.p99_ns),
-        sd_ms=_ms(times and times.sd_ns),
-        instructions=counts and counts.total,
-        simd_instructions=counts and counts.simd,
-        memory_instructions=counts and counts.memory,
+        min_ms=ms(lambda t: t.min_ns),
+        mean_ms=ms(lambda t: t.mean_ns),
+        p50_ms=ms(lambda t: t.p50_ns),
+        p50_low_ms=ms(lambda t: t.p50_interval_ns[0]),
+        p50_high_ms=ms(lambda t: t.p50_interval_ns[1]),
+        p90_ms=ms(lambda t: t.p90_ns),
+        p99_ms=ms(lambda t: t.p99_ns),
+        sd_ms=ms(lambda t: t.sd_ns),
+        instructions=None if counts is None else counts.total,
+        simd_instructions=None if counts is None else counts.simd,
+        memory_instructions=None if counts is None else counts.memory,
         load_ms=_ms(record.load_ns),
         first_run_ms=_ms(record.first_run_ns),
         peak_memory_mib=None if record.peak_memory_bytes is None else record.peak_memory_bytes / 2**20,
         size_bytes=record.subject.size_bytes,
         layout_ops=record.subject.layout_ops,
         same_model=None if parity is None else parity.passed,
-        parity=None if parity is None else parity.max_noise_units,
+        parity=_finite(None if parity is None else parity.max_noise_units),
+        sqnr_db=_finite(None if parity is None else parity.sqnr_db),
         notes="; ".join(notes),
     )
 
@@ -123,6 +139,10 @@ def _of_bundle(record: Record, judged: tuple[Judged, ...]) -> Likeness | Judged 
         return None
     same = (j for j in judged if j.sha256 == record.subject.sha256 and j.runtime == record.runtime)
     return next(same, None)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
 
 
 def _ms(ns: float | None) -> float | None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from edgeattn.records import NotRun
+from edgeattn import comparison
+from edgeattn.records import NotRun, Record
 from edgeattn.report import words
 from edgeattn.report.content import Answers, Judged
 from edgeattn.report.document import Cell, Column, Table, Tone
@@ -23,7 +24,11 @@ def by_origin(results: Iterable[Result]) -> tuple[Table, ...]:
 
 def _table(origin: str, rows: list[Result]) -> Table:
     counted = origin == "emulated"
-    figures = ("Instructions, M", "SIMD, M", "Memory, M") if counted else ("p50, ms", "p90, ms", "p99, ms", "Load, ms")
+    figures = (
+        ("Instructions, M", "SIMD, M", "Loads and stores, M")
+        if counted
+        else ("p50, ms", "p90, ms", "p99, ms", "Load, ms")
+    )
     several = len({row.model for row in rows}) > 1
     columns = (
         *([Column("Model")] if several else []),
@@ -49,7 +54,11 @@ def _named(row: Result) -> tuple[Cell, ...]:
     about = ", ".join(filter(None, (row.format, row.precision, "" if row.status == "measured" else row.status)))
     threads = words.number(row.threads, "thread")
     device = "" if row.device == row.target else row.device
-    return Cell(row.artifact, about, trouble), Cell(row.target, device), Cell(row.runtime, threads)
+    return (
+        Cell(row.artifact, about, trouble),
+        Cell(row.target, device),
+        Cell(f"{row.runtime} {row.runtime_version}", threads),
+    )
 
 
 def _figures(row: Result, slowest: float, *, counted: bool) -> tuple[Cell, ...]:
@@ -71,7 +80,7 @@ def _common(row: Result) -> tuple[Cell, ...]:
     return (
         Cell(words.mib(row.size_bytes / 2**20)),
         Cell(words.DASH if row.layout_ops is None else str(row.layout_ops), tone="good" if row.layout_ops == 0 else ""),
-        verdict_cell(row.same_model, row.parity),
+        verdict_cell(row.same_model, row.parity, row.sqnr_db),
     )
 
 
@@ -79,17 +88,48 @@ def _cost(row: Result) -> float:
     return float(row.p50_ms if row.p50_ms is not None else row.instructions or 0)
 
 
-def verdict_cell(same: bool | None, noise_units: float | None) -> Cell:
+def verdict_cell(same: bool | None, noise_units: float | None, sqnr_db: float | None) -> Cell:
     if same is None:
         return Cell(words.DASH, "not judged")
-    return Cell(words.units(noise_units), "same" if same else "DIFFERENT", "good" if same else "bad")
+    said = "same" if same else "DIFFERENT"
+    said += "" if sqnr_db is None else f", {sqnr_db:.0f} dB"
+    return Cell(words.units(noise_units), said, "good" if same else "bad")
+
+
+def in_turn(records: Iterable[Record]) -> Table | None:
+    """Records of one group were measured A B A B, so that their ratio is worth more than two separate times."""
+    # A sample of no time at all, by a clock too coarse for it, has no ratio.
+    known = [record for record in records if record.samples_ns and min(record.samples_ns) > 0]
+    rows = []
+    for found in comparison.ratios(known):
+        one = next(record for record in known if record.group == found.group)
+        times = found.times_as_fast
+        verdict: tuple[str, Tone] = (
+            ("faster", "good") if times.low > 1 else ("slower", "") if times.high < 1 else ("can't tell", "")
+        )
+        rows.append(
+            (
+                Cell(found.candidate),
+                Cell(one.runtime, words.number(one.threads, "thread")),
+                Cell(one.target, f"{origin_name(one.origin)}, {one.device.name}"),
+                Cell(f"{times.value:.2f} x", f"{times.low:.2f} to {times.high:.2f}"),
+                Cell(found.baseline),
+                Cell(verdict[0], tone=verdict[1]),
+            )
+        )
+    columns = (
+        Column("Artifact"), Column("Runtime"), Column("Target"), Column("As fast", numeric=True),
+        Column("As this one"), Column("So it is"),
+    )  # fmt: skip
+    note = "Runs took turns: a drift of the machine falls on both. The median of the ratios, and its 95 % interval."
+    return Table("Measured in turn", columns, tuple(rows), note) if rows else None
 
 
 def parity(judged: Iterable[Judged]) -> Table:
     """What the bundles' own checks found, in the runtimes of the machine that made them."""
     columns = (
         Column("Artifact"), Column("Runtime"), Column("Cases", numeric=True), Column("Worst case"),
-        Column("Noise units", numeric=True), Column("SQNR, dB", numeric=True), Column("Size, MiB", numeric=True),
+        Column("Noise units", numeric=True), Column("Size, MiB", numeric=True),
     )  # fmt: skip
     rows = tuple(
         (
@@ -97,13 +137,12 @@ def parity(judged: Iterable[Judged]) -> Table:
             Cell(j.runtime),
             Cell(str(j.cases)),
             Cell(j.worst, j.reason),
-            verdict_cell(j.passed, j.max_noise_units),
-            Cell(words.DASH if j.sqnr_db is None else f"{j.sqnr_db:.1f}"),
-            Cell(words.mib(j.size_bytes / 2**20)),
+            verdict_cell(j.passed, j.max_noise_units, j.sqnr_db),
+            Cell(words.mib(None if j.size_bytes is None else j.size_bytes / 2**20)),
         )
         for j in judged
     )
-    note = "Errors in units of the reference's own rounding error in the artifact's precision: the noise floor."
+    note = "Errors in units of the reference's own rounding error, the noise floor. dB: signal to noise."
     return Table("Parity, artifact against reference", columns, rows, note)
 
 

@@ -1,6 +1,6 @@
 """Numbers as people read them, with the unit that suits their size."""
 
-DASH = "–"
+DASH = "\N{EN DASH}"
 
 
 def ms(value: float | None) -> str:
@@ -18,12 +18,19 @@ def mib(value: float | None) -> str:
 
 def millions(value: int | None) -> str:
     """Instructions in millions."""
-    return DASH if value is None else f"{value / 1e6:,.1f}" if value >= 1e7 else f"{value / 1e6:.3f}"
+    if value is None:
+        return DASH
+    return f"{value / 1e6:,.1f}" if value >= 1e7 else f"{value / 1e6:.2f}" if value >= 1e6 else f"{value / 1e6:.3f}"
 
 
 def units(value: float | None) -> str:
     """Times the noise floor."""
     return DASH if value is None else f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+
+
+def sentence(text: str) -> str:
+    """With a capital letter."""
+    return text[:1].upper() + text[1:]
 
 
 def number(count: int, one: str, many: str = "") -> str:

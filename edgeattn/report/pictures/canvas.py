@@ -4,10 +4,11 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # By role. In a page each is a variable of its style sheet (`--series-1`), so that it suits light and dark. The series
@@ -31,7 +32,7 @@ STYLES = ("-", "--", "-.", ":")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _NUMBERED = re.compile(r'\bid="|url\(#|href="#')
 
-_SETTINGS = {
+_SETTINGS: Any = {
     # Text stays text, and a dollar sign in a name is no formula.
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -88,10 +89,19 @@ def figure(width: float, height: float) -> "Iterator[Figure]":
         yield drawn
 
 
+def logarithmic(axis: "Axis", least: float, most: float) -> None:
+    """Plain numbers on an axis from ``least`` to ``most``, more than the powers of ten where there are few of them."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 100 * least else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
+
+
 def svg(drawn: "Figure", title: str, description: str) -> str:
     """The figure as an SVG document with a title and a description; the same figure gives the same bytes."""
     out = io.StringIO()
-    drawn.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawn.savefig(out, format="svg", dpi=120, transparent=True, metadata={"Date": None, "Creator": None})
     head, opened, rest = out.getvalue().partition("<svg ")
     attributes, closed, body = rest.partition(">")
     title, description = (escape(_CONTROL.sub(" ", text)) for text in (title, description))
@@ -111,4 +121,5 @@ def inline(document: str, prefix: str) -> str:
     for role, colour in COLOURS.items():
         element = element.replace(colour, f"var(--{role})")
     # The page sets the size; the proportions are the view box's.
-    return re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", element, 1), 1)
+    head, closed, body = element.partition(">")
+    return re.sub(r' (width|height)="[^"]*"', "", head) + closed + body

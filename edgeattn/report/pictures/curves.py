@@ -42,6 +42,9 @@ def draw(series: Sequence[Series], *, title: str, x: str, y: str) -> str:
             style = canvas.STYLES[i % len(canvas.STYLES)]
             axes.plot(one.x, one.y, style, marker="o", ms=3.5, lw=1.3, label=canvas.plain(one.name))
         axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+        heights = [point for one in series for point in one.y]
+        canvas.logarithmic(axes.yaxis, min(heights), max(heights))
+        axes.xaxis.set_major_formatter("{x:,.10g}")
         ticks = sorted({point for one in series for point in one.x})
         if len(ticks) <= 10:
             axes.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks], rotation=30 if len(ticks) > 6 else 0)

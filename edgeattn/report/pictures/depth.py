@@ -36,9 +36,9 @@ def describe(curves: Sequence[Curve], limit: float) -> str:
     return " ".join(sentences)
 
 
-def draw(curves: Sequence[Curve], *, title: str, limit: float) -> str:
-    """An SVG with real text, a title and a description; the same curves give the same bytes. It needs matplotlib."""
-    with canvas.figure(7.2, 4.6) as figure:
+def draw(curves: Sequence[Curve], *, title: str, limit: float, headed: bool = True) -> str:
+    """An SVG with real text, a title (drawn too, if ``headed``) and a description. It needs matplotlib."""
+    with canvas.figure(5.4, 3.9) as figure:
         axes = figure.add_subplot()
         for i, curve in enumerate(curves):
             heights = [math.nan if n is None else max(n, _LEAST) for n in curve.noise_units]
@@ -57,7 +57,9 @@ def draw(curves: Sequence[Curve], *, title: str, limit: float) -> str:
             xlabel="depth, % of the layers in order of execution",
             ylabel="largest error, times the noise floor",
         )
-        axes.set_title(canvas.plain(title))
+        axes.yaxis.set_major_formatter("{x:g}")
+        if headed:
+            axes.set_title(canvas.plain(title))
         axes.grid(axis="y")
         figure.legend(loc="outside lower left", ncols=1)
         return canvas.svg(figure, title, describe(curves, limit))
