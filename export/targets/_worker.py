@@ -54,8 +54,7 @@ def read_job(folder: str) -> dict[str, Any]:
     job: dict[str, Any] = {"warmup": 1, "runs": 1, "threads": 1, "count": 0, "operators": 0}
     sets: list[dict[str, str]] = [{}]
     with open(os.path.join(folder, "job.txt"), encoding="utf-8") as file:
-        for line in file.read().splitlines():
-            key, _, value = line.partition(" ")
+        for key, _, value in (line.partition(" ") for line in file.read().splitlines()):
             if key == "input":
                 path, _, name = value.partition(" ")
                 sets[-1][name] = os.path.join(folder, path)
