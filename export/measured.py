@@ -1,6 +1,7 @@
 """From a module to a file that a target runs, and from what was seen there to a record."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -34,19 +35,23 @@ def convert(module: nn.Module, inputs: dict[str, Tensor], format_name: str, path
     return {name: x.detach().numpy() for name, x in inputs.items()}
 
 
-def subject(path: Path, name: str, format_name: str) -> Subject:
-    """A file that is of no bundle, called ``name``, with what it moves without computing."""
+def subject(path: Path, name: str, format_name: str, precision: str = "fp32") -> Subject:
+    """A file that is of no bundle, called ``name``."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     contents = [file.read_bytes() for file in files]
-    found: dict[str, int] = {}
-    try:
-        seen = inspection.inspect(path)
-        found = {"layout_ops": seen.worst_layout_ops, "layout_bytes": seen.layout_bytes, "copy_bytes": seen.copy_bytes}
-    except (MissingError, ArtifactError):
-        # Not to be counted here, by the packages that there are: the measurement does not need it.
-        pass
     digest = hashlib.sha256(b"".join(contents)).hexdigest()
-    return Subject(name, digest, sum(map(len, contents)), format_name, "fp32", **found)
+    return counted(Subject(name, digest, sum(map(len, contents)), format_name, precision), path)
+
+
+def counted(subject: Subject, path: Path) -> Subject:
+    """The subject with what its file at ``path`` moves without computing, if that can be counted here."""
+    try:
+        found = inspection.inspect(path)
+    except (MissingError, ArtifactError):
+        # Not by the packages that there are: the measurement does not need it.
+        return subject
+    layout_ops, layout_bytes = found.worst_layout_ops, found.layout_bytes
+    return replace(subject, layout_ops=layout_ops, layout_bytes=layout_bytes, copy_bytes=found.copy_bytes)
 
 
 def record(seen: Measurement, job: Job, subject: Subject, target: str, model: str = "") -> Record:

@@ -32,7 +32,15 @@ STOREYS = (
         "export.tables",
     ),
     ("export.selftest", "export.summary", "export.compare", "export.reporting"),
-    ("export.pipeline", "export.profile", "export.picture", "export.render", "export.render_records"),
+    (
+        "export.pipeline",
+        "export.profile",
+        "export.picture",
+        "export.render",
+        "export.render_records",
+        "export.measured",
+    ),
+    ("export.studies",),
     ("export.commands",),
     ("export.cli",),
 )
