@@ -31,7 +31,7 @@ STOREYS = (
         "export.operators",
         "export.tables",
     ),
-    ("export.selftest", "export.summary", "export.compare", "export.reporting"),
+    ("export.selftest", "export.summary", "export.compare", "export.reporting", "export.schema"),
     (
         "export.pipeline",
         "export.profile",
