@@ -39,6 +39,7 @@ STOREYS = (
         "export.render",
         "export.render_records",
         "export.measured",
+        "export.doctor",
     ),
     ("export.studies",),
     ("export.commands",),
