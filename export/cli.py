@@ -1,7 +1,7 @@
 """The ``edgeattn`` command: the only place that exits. The commands stand in ``export/commands``, one file each."""
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,6 @@ from export.commands import _console
 app = typer.Typer(
     add_completion=True,
     no_args_is_help=True,
-    help="Separable self-attention from PyTorch to ONNX, TFLite and Core ML, checked against its reference.",
     pretty_exceptions_enable=False,
 )
 # In the order in which one meets them; one that is not named here comes last.
@@ -28,6 +27,27 @@ def _commands() -> list[str]:
 
 for _name in _commands():
     app.command(_name)(getattr(plugins.get("commands", _name), _name))
+
+
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    import platform
+
+    from export.versions import versions
+
+    found = {**versions(), "Python": platform.python_version(), "system": platform.platform()}
+    print("\n".join(f"{name} {version}" for name, version in found.items()))
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Versions of what is installed.")
+    ] = False,
+) -> None:
+    """Separable self-attention from PyTorch to ONNX, TFLite and Core ML, checked against its reference."""
 
 
 def main() -> None:

@@ -4,30 +4,19 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
-from edgeattn import __version__
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower, to_channels_last
 from export import bundle, cases, golden, layers, plugins, recording
 from export.formats import Job
 from export.source import Source, run
 from export.verify import Report, verify
+from export.versions import versions
 
-TOOLS = (
-    "torch",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "litert-torch",
-    "ai-edge-litert",
-    "coremltools",
-    "numpy",
-)
 # The name under which all formats carry what the model expects of an image, as JSON.
 PREPROCESSING = "edgeattn.preprocessing"
 
@@ -236,14 +225,3 @@ def _hash_weights(module: torch.nn.Module) -> str:
         digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
         digest.update(value.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of edgeattn and of the tools that are installed."""
-    found = {"edgeattn": __version__}
-    for tool in TOOLS:
-        try:
-            found[tool] = metadata.version(tool)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from edgeattn.errors import MissingError
 from edgeattn.records import NotRun, Record, Subject
 from export.bundle import Artifact, Bundle
-from export.pipeline import versions
 from export.targets import Connection, Job, Measurement
 from export.verify import golden_cases, inputs
+from export.versions import versions
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ def doctor(json: console.Json = False) -> int:
     """
     console.wants(json)
     from export import plugins, runtimes
-    from export.pipeline import versions
+    from export.versions import versions
 
     found: dict[str, dict[str, str]] = {"formats": {}, "runtimes": {}, "targets": {}}
     for name in plugins.names("formats"):
