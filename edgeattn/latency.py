@@ -18,6 +18,8 @@ RESAMPLES, SEED = 2000, 0
 LEVEL = 0.95
 # Samples from which on less is enough: fewer resampled runs, and a trend over the medians of so many parts.
 MANY = 1000
+# Numbers that are drawn at once: some megabytes.
+_AT_ONCE = 2**18
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,14 @@ def _medians(x: _Floats, *, seed: int = SEED) -> _Floats:
     n = len(x)
     block = max(1, round(n ** (1 / 3)))
     random, within = np.random.default_rng(seed), np.arange(block)
-    starts = (random.integers(n, size=(-(-n // block), 1)) for _ in range(RESAMPLES if n <= MANY else RESAMPLES // 10))
-    return np.array([np.median(x[(start + within).reshape(-1)[:n] % n]) for start in starts])
+    total = RESAMPLES if n <= MANY else RESAMPLES // 10
+    rows = max(1, _AT_ONCE // n)
+    medians = []
+    for done in range(0, total, rows):
+        starts = random.integers(n, size=(min(rows, total - done), -(-n // block), 1))
+        drawn = (starts + within).reshape(len(starts), -1)[:, :n] % n
+        medians.append(np.median(x[drawn], axis=1))
+    return np.concatenate(medians)
 
 
 def _bounds(values: _Floats) -> tuple[float, float]:

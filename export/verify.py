@@ -10,6 +10,7 @@ import numpy as np
 from edgeattn.battery import depends
 from edgeattn.errors import ArtifactError, MissingError, TargetError
 from edgeattn.parity import EXACT_LIMIT, Comparison, compare, relative_error
+from edgeattn.records import Likeness
 from export.bundle import Artifact, Bundle
 from export.evaluate import Accuracy, evaluate
 from export.runtimes import Arrays, Session, Signature, as_layout, ways
@@ -154,6 +155,25 @@ def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: di
     found = _Found()
     _check(artifact, runtime, session, cases, None, found)
     return found.rows
+
+
+def likeness(artifact: Artifact, golden: Arrays, first: Arrays, last: Arrays) -> Likeness:
+    """The second hop alone, of outputs that were measured elsewhere: the worst of the first and of the last run, which
+    is empty if it was not reached."""
+    rows = {
+        which: worst(_hop_two(artifact, "", "", golden, outputs))
+        for which, outputs in (("first", first), ("last", last))
+        if outputs or which == "first"
+    }
+    row = worst(rows.values())
+    which = next(name for name, found in rows.items() if found is row)
+    return Likeness(
+        row.passed,
+        "" if row.passed else f"{row.output} of the {which} run: {row.reason}",
+        row.max_noise_units,
+        row.rms_noise_units,
+        row.sqnr_db,
+    )
 
 
 def golden_cases(bundle: Bundle) -> dict[str, Arrays]:
