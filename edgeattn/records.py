@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgeattn import files
-from edgeattn.errors import ArtifactError, BadInputError
+from edgeattn.errors import BadInputError
 
 # History: 1, the first. 2, time by operator, the state of the device before and after, parity of the measured runs, the
 # warm-up's length, groups of records that were measured in turn, what was not run; all of it may be missing.
@@ -183,9 +183,5 @@ def load(path: Path) -> Records:
     Raises:
         ArtifactError: in one sentence, what is wrong with it.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
     otherwise = "no file of records; make one with `edgeattn profile --out`"
-    return files.parse(content, Records, path, newest=SCHEMA, otherwise=otherwise)
+    return files.parse(files.read(path), Records, path, newest=SCHEMA, otherwise=otherwise)

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeattn.change import Change
 from edgeattn.errors import ArtifactError, BadInputError
-from edgeattn.files import parse
+from edgeattn.files import parse, read
 
 # History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers.
 SCHEMA = 2
@@ -105,7 +105,7 @@ def load(folder: Path) -> Bundle:
     if not path.is_file():
         raise ArtifactError(f"{folder} is no bundle: it has no {MANIFEST}; make one with `edgeattn export`")
     otherwise = "not a manifest of edgeattn; export the bundle again"
-    manifest = parse(path.read_bytes(), Manifest, path, newest=SCHEMA, otherwise=otherwise)
+    manifest = parse(read(path), Manifest, path, newest=SCHEMA, otherwise=otherwise)
     bundle = Bundle(folder, manifest)
     held_out = () if manifest.evaluation is None else (manifest.evaluation,)
     files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *held_out)
@@ -115,17 +115,25 @@ def load(folder: Path) -> Bundle:
 
 
 def _check(bundle: Bundle, file: File) -> None:
-    inside = PurePosixPath(file.path)
-    if (
-        inside.is_absolute()
-        or ".." in inside.parts
-        or not bundle.path(file).resolve().is_relative_to(bundle.folder.resolve())
-    ):
-        raise ArtifactError(f"{bundle.folder} names a path outside itself: {file.path}")
-    if not bundle.path(file).exists():
-        raise ArtifactError(f"{file.path} is missing from {bundle.folder}; export the bundle again")
-    if describe(bundle.folder, bundle.path(file)).sha256 != file.sha256:
+    inside, path = PurePosixPath(file.path), bundle.path(file)
+    try:
+        # A link inside a package could lead out as well, and an exported bundle has none.
+        links = path.is_symlink() or any(part.is_symlink() for part in path.rglob("*"))
+        if inside.is_absolute() or not inside.parts or ".." in inside.parts or links or not _holds(bundle.folder, path):
+            raise ArtifactError(f"{bundle.folder} names a path outside itself: {file.path}")
+        if not path.exists():
+            raise ArtifactError(f"{file.path} is missing from {bundle.folder}; export the bundle again")
+        found = describe(bundle.folder, path)
+    except ArtifactError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise ArtifactError(f"{file.path!r} in {bundle.folder} cannot be read: {error}") from error
+    if found.sha256 != file.sha256:
         raise ArtifactError(f"{file.path} in {bundle.folder} is not the file that was exported (its hash differs)")
+
+
+def _holds(folder: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def describe(folder: Path, path: Path) -> File:
