@@ -34,7 +34,7 @@ def outcome(reader: Reader, seeds: Path, number: int) -> str:
             said = "value"
         except EdgeAttnError as error:
             text = " ".join(str(error).split())
-            said = "refused" if 0 < len(text) < 2000 else f"FAULT no sentence: {text[:300]}"
+            said = "refused" if 0 < len(text) < 20_000 else f"FAULT no sentence: {text[:300]}"
         except BaseException as error:  # noqa: BLE001  # that is what is looked for
             said = f"FAULT {type(error).__name__} {_where(error)}: {' '.join(str(error).split())[:160]}"
         wrote = sorted(p.name for p in beside.iterdir()) + sorted({p.name for p in place.iterdir()} - {path.name})
