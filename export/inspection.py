@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeattn.cost import Graph, Op, count, in_category
 from edgeattn.errors import ArtifactError
-from export import plugins
+from export import plugins, probe
 from export.runtimes import missing
 
 
@@ -57,6 +57,12 @@ def inspect(path: Path) -> Inspection:
     """
     format_ = format_of(path)
     plugins.require(*format_.READ_PACKAGES, extra=format_.EXTRA)
+    probe.check(path)
+    return inspect_checked(path, format_)
+
+
+def inspect_checked(path: Path, format_: ModuleType) -> Inspection:
+    """As :func:`inspect`, of a file that is known not to harm the libraries that open it."""
     graph: Graph = format_.read(path)
     layout, copies = in_category(graph.ops, "layout"), in_category(graph.ops, "copy")
     return Inspection(

@@ -17,9 +17,9 @@ def load(path: Path) -> npt.NDArray[np.generic]:
     """
     try:
         # Mapped first: a shape that the file does not fill is refused, and not allocated.
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy reads the head as Python, and fails with whatever it stumbles over
         raise ValueError(f"{path.name} is no .npy file of numbers: {type(error).__name__}") from error
-    if not isinstance(mapped, np.ndarray) or mapped.dtype.kind not in _KINDS:
+    if mapped.dtype.kind not in _KINDS:
         raise ValueError(f"{path.name} is no .npy file of numbers")
     return np.array(mapped)

@@ -6,6 +6,7 @@ import inspect
 import json
 import pickle
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,6 +157,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise BadInputError(f"{path} is no weights file; give a .safetensors, .pt, .pth or .bin file")
     from safetensors.torch import load_file
 
+    _refuse_compressed(path)
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
@@ -169,6 +171,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BadInputError(f"{path} holds no state_dict (tensors by name)")
     return state
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch.save stores, and compresses nothing: a small file that becomes very large ones was made by someone else."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise BadInputError(f"{path} is a compressed zip, which torch.save does not write; it was not loaded")
 
 
 def first_line(error: BaseException) -> str:

@@ -14,7 +14,17 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("edgeattn", "sample_models", "export")
 # Inside export, from the ground up; a module may import from its own storey only where that is a package's own face.
 STOREYS = (
-    ("export.plugins", "export.quiet", "export.npy", "export.hub", "export.bundle", "export.source", "export.versions"),
+    (
+        "export.plugins",
+        "export.quiet",
+        "export.npy",
+        "export.probe",
+        "export._probe",
+        "export.hub",
+        "export.bundle",
+        "export.source",
+        "export.versions",
+    ),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
     ("export.targets",),

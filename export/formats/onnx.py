@@ -76,6 +76,7 @@ def read(path: Path) -> Graph:
         ArtifactError: the file is cut, empty or no valid ONNX model.
     """
     import onnx
+    import onnx.inliner
 
     try:
         model = onnx.load(str(path))
