@@ -1,4 +1,4 @@
-"""Opens files in their vendors' libraries, and runs them if asked to: `python _probe.py BYTES SECONDS 0|1 FILE...`.
+"""Opens a file in its vendors' libraries, and runs it if asked to: `python _probe.py BYTES SECONDS 0|1 FILE`.
 
 What these libraries do to a hostile file may end the process: this one is there to be ended. An error that they raise
 is no finding here: who opens the file afterwards meets it too, and says it well.
@@ -64,16 +64,14 @@ def limit(memory_bytes: int, seconds: int) -> None:
 
 
 def main() -> int:
-    memory_bytes, seconds, run, *paths = sys.argv[1:]
+    memory_bytes, seconds, run, path = sys.argv[1:]
     limit(int(memory_bytes), int(seconds))
-    for path in paths:
-        try:
-            OPENS[path.rpartition(".")[2]](path, run == "1")
-        except MemoryError:
-            return MEMORY
-        except Exception as error:  # noqa: BLE001  # see above
-            if "allocate memory" in str(error) or "bad_alloc" in str(error):
-                return MEMORY
+    try:
+        OPENS[path.rpartition(".")[2]](path, run == "1")
+    except MemoryError:
+        return MEMORY
+    except Exception as error:  # noqa: BLE001  # see above
+        return MEMORY if "allocate memory" in str(error) or "bad_alloc" in str(error) else 0
     return 0
 
 

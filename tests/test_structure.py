@@ -31,6 +31,7 @@ STOREYS = (
     (
         "export.cases",
         "export.inspection",
+        "export._inspect",
         "export.verify",
         "export.evaluate",
         "export.golden",

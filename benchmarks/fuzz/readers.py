@@ -4,10 +4,14 @@ import json
 import os
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from edgeattn.errors import EdgeAttnError
+from export import inspection
 
 from . import mutate
 
@@ -17,10 +21,12 @@ Mutation = Callable[[bytes, random.Random], bytes]
 @dataclass(frozen=True)
 class Reader:
     """``make(seeds, place, rng)`` writes a damaged copy of a real file to a scratch folder and says where it is;
-    ``read`` takes that, and gives a value or raises an EdgeAttnError."""
+    ``read`` takes that, and gives a value or raises an EdgeAttnError. Where ``read`` may crash, ``apart`` is what a
+    command calls, which does it in a process of its own."""
 
     make: Callable[[Path, Path, random.Random], Path]
     read: Callable[[Path], Any]
+    apart: Callable[[Path], Any] | None = None
 
 
 def _one(pattern: str, mutation: Mutation) -> Callable[[Path, Path, random.Random], Path]:
@@ -101,10 +107,9 @@ def _safetensors(content: bytes, rng: random.Random) -> bytes:
 
 
 def _inspect(path: Path) -> Any:
-    from export import inspection, render
+    from export import render
 
-    # Without the probe: this process is there to be ended, too, and tells what would have ended there.
-    found = inspection.inspect_checked(path, inspection.format_of(path))
+    found = inspection.inspect(path)
     return _shown(found, render.inspection(found))
 
 
@@ -203,8 +208,8 @@ _JOB: dict[str, Mutation] = {
     "*.npy": mutate.array,
 }
 READERS = {
-    "onnx": Reader(_one("*.onnx", _onnx), _inspect),
-    "tflite": Reader(_one("*.tflite", _tflite), _inspect),
+    "onnx": Reader(_one("*.onnx", _onnx), _inspect, inspection.inspect_apart),
+    "tflite": Reader(_one("*.tflite", _tflite), _inspect, inspection.inspect_apart),
     "mlpackage": Reader(
         _in_folder(
             "*.mlpackage",
@@ -228,3 +233,17 @@ READERS = {
     "worker": Reader(_in_folder("worker*", _JOB), _result),
     "native": Reader(_in_folder("native*", _JOB), _result),
 }
+
+
+def met(seeds: Path, name: str, number: int) -> bool:
+    """Whether an input that crashed its reader is answered as it should be where that is a process of its own."""
+    reader = READERS[name]
+    if reader.apart is None:
+        return False
+    with tempfile.TemporaryDirectory() as scratch:
+        path = reader.make(seeds, Path(scratch), random.Random(number))
+        try:
+            reader.apart(path)
+        except EdgeAttnError as error:
+            return "\n" not in str(error)
+        return True

@@ -41,28 +41,34 @@ def make(folder: Path) -> None:
     """Write all seeds to the new folder ``folder``."""
     folder.mkdir(parents=True)
     (folder / "small.py").write_text(MODEL)
-    bundle = folder / "bundle"
-    pipeline.export(source.load(f"{folder / 'small.py'}:build"), pipeline.Options(), bundle)
-    loaded = bundles.load(bundle)
-    for artifact in loaded.manifest.artifacts:
-        path = loaded.path(artifact.file)
-        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, folder / path.name)
+    pipeline.export(source.load(f"{folder / 'small.py'}:build"), pipeline.Options(), folder / "bundle")
+    of_bundle(folder)
+    loaded = bundles.load(folder / "bundle")
     with targets.connect("host", {}) as host:
         found = profiles.profile(loaded, host, profiles.Options("host", runs=7, warmup=1))
         records.save(folder / "records.json", found.records, found.not_run)
+    try:
+        emulator = _arm_setup.ready()
+    except MissingError as error:
+        print(f"the native runner's output is not fuzzed: {error}")
+    else:
+        _run(folder / "native", _job(loaded, "tflite"), emulator.runner("cortex-a76"))
+
+
+def of_bundle(folder: Path) -> None:
+    """What is in ``folder / "bundle"``, and what the worker wrote of it."""
+    loaded = bundles.load(folder / "bundle")
     for artifact in loaded.manifest.artifacts:
-        path, given = loaded.path(artifact.file), inputs(artifact, golden_cases(loaded)["example"])
-        job = Job(path, given, warmup=1, runs=7)
-        if path.suffix == ".onnx":
-            _run(folder / "worker", job, [sys.executable, str(_folder.WORKER)])
-        if path.suffix == ".tflite":
-            _run(folder / "worker-tflite", job, [sys.executable, str(_folder.WORKER)])
-            try:
-                emulator = _arm_setup.ready()
-            except MissingError as error:
-                print(f"the native runner's output is not fuzzed: {error}")
-            else:
-                _run(folder / "native", job, emulator.runner("cortex-a76"))
+        path = loaded.path(artifact.file)
+        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, folder / path.name)
+    for format_ in ("onnx", "tflite"):
+        _run(folder / f"worker-{format_}", _job(loaded, format_), [sys.executable, str(_folder.WORKER)])
+
+
+def _job(bundle: bundles.Bundle, format_: str) -> Job:
+    artifact = next(artifact for artifact in bundle.manifest.artifacts if artifact.format == format_)
+    given = inputs(artifact, golden_cases(bundle)["example"])
+    return Job(bundle.path(artifact.file), given, warmup=1, runs=7)
 
 
 def _run(folder: Path, job: Job, command: list[str]) -> None:

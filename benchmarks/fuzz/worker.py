@@ -1,12 +1,12 @@
-"""One reader in a process of its own, as it may die: `python -m benchmarks.fuzz.worker READER SEEDS`.
+"""Readers in a process of its own, as it may die: `python -m benchmarks.fuzz.worker SEEDS READER...`.
 
-A line of standard input is a number; the answer is a line with it and what came of the input that was made of it.
+A line of standard input is a reader and a number; the answer is what came of the input that was made of that number.
 """
 
+import contextlib
 import os
 import random
 import resource
-import shutil
 import signal
 import sys
 import tempfile
@@ -27,22 +27,22 @@ def outcome(reader: Reader, seeds: Path, number: int) -> str:
         place, beside = Path(scratch) / "in", Path(scratch) / "beside"
         place.mkdir()
         beside.mkdir()
-        os.chdir(beside)
         path = reader.make(seeds, place, random.Random(number))
-        try:
-            reader.read(path)
-            said = "value"
-        except EdgeAttnError as error:
-            text = " ".join(str(error).split())
-            said = "refused" if 0 < len(text) < 20_000 else f"FAULT no sentence: {text[:300]}"
-        except BaseException as error:  # noqa: BLE001  # that is what is looked for
-            said = f"FAULT {type(error).__name__} {_where(error)}: {' '.join(str(error).split())[:160]}"
+        with contextlib.chdir(beside):
+            said = _read(reader, path)
         wrote = sorted(p.name for p in beside.iterdir()) + sorted({p.name for p in place.iterdir()} - {path.name})
-        if wrote:
-            said = f"FAULT wrote {wrote}"
-        os.chdir("/")
-        shutil.rmtree(place, ignore_errors=True)
-        return said
+        return f"FAULT wrote {wrote}" if wrote else said
+
+
+def _read(reader: Reader, path: Path) -> str:
+    try:
+        reader.read(path)
+    except EdgeAttnError as error:
+        text = " ".join(str(error).split())
+        return "refused" if 0 < len(text) < 20_000 else f"FAULT no sentence: {text[:300]}"
+    except BaseException as error:  # noqa: BLE001  # that is what is looked for
+        return f"FAULT {type(error).__name__} {_where(error)}: {' '.join(str(error).split())[:160]}"
+    return "value"
 
 
 def _where(error: BaseException) -> str:
@@ -53,17 +53,18 @@ def _where(error: BaseException) -> str:
 
 
 def main() -> None:
-    reader, seeds = READERS[sys.argv[1]], Path(sys.argv[2])
+    seeds, names = Path(sys.argv[1]), sys.argv[2:]
     out = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    outcome(reader, seeds, 0)  # everything is imported
+    for name in names:
+        outcome(READERS[name], seeds, 0)  # everything is imported
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**28,) * 2)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     for line in sys.stdin:
-        number = int(line)
-        out.write(f"{number} {outcome(reader, seeds, number)}\n")
+        name, number = line.split()
+        out.write(f"{outcome(READERS[name], seeds, int(number))}\n")
         out.flush()
 
 
