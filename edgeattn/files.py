@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,11 @@ def check(*paths: Path | None) -> None:
     for path in paths:
         if path is None:
             continue
-        if not (folder := path.absolute().parent).is_dir() or path.is_dir():
+        try:
+            good = (folder := path.absolute().parent).is_dir() and not path.is_dir()
+        except OSError as error:  # a name that is too long
+            raise BadInputError(f"{path} cannot be written: {error.strerror}") from error
+        if not good:
             raise BadInputError(f"{path} cannot be written: name a file in a folder that exists")
         if not os.access(folder, os.W_OK):
             raise BadInputError(f"{path} cannot be written: you may not write to {folder}")
@@ -34,14 +39,15 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         BadInputError: it cannot be written.
     """
-    scratch = path.with_name(f".{path.name[:100]}.{os.getpid()}")
+    scratch = path.with_name(f".edgeattn.{os.getpid()}")  # the name itself may be as long as names can be
     try:
         scratch.write_bytes(content)
         scratch.replace(path)
     except OSError as error:
         raise BadInputError(f"{path} cannot be written: {error.strerror}") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
 
 
 def read(path: Path, most_bytes: int = MOST_BYTES) -> bytes:

@@ -1,11 +1,13 @@
 """A bundle: one folder with a manifest, artifacts, golden inputs and reference outputs. Written whole or not at all."""
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +19,8 @@ from edgeattn.files import parse, read
 # History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers.
 SCHEMA = 2
 MANIFEST = "manifest.json"
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,11 @@ def check_destination(out: Path, *, force: bool) -> None:
     Raises:
         BadInputError: ``out`` exists and is no bundle, or is one and ``force`` was not given, or cannot be written.
     """
-    if out.exists() or out.is_symlink():
+    try:
+        there = out.exists() or out.is_symlink()
+    except OSError as error:  # a name that is too long
+        raise BadInputError(f"{out} cannot be written: {error.strerror}") from error
+    if there:
         if not (out / MANIFEST).is_file():
             raise BadInputError(f"{out} exists and is no bundle; choose another --out")
         if not force:
@@ -185,16 +193,48 @@ def writing(out: Path, *, force: bool) -> Iterator[Path]:
     try:
         scratch.chmod(0o755)
         yield scratch
-        if out.exists():
-            # Two renames: at any moment either the old or the new bundle stands whole under one of two names.
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.old.", dir=out.parent))
-            out.rename(old / "bundle")
-            scratch.rename(out)
-            shutil.rmtree(old)
-        else:
-            scratch.rename(out)
-    except BaseException:
+        _publish(scratch, out, force=force)
+    except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
         for folder in made:
-            folder.rmdir()
+            with suppress(OSError):  # another export may have put its bundle there
+                folder.rmdir()
+        # That a disk is full is what no check before the work can tell.
+        if reason := not_writable(error):
+            raise BadInputError(f"{out} cannot be written: {reason}") from error
         raise
+
+
+def not_writable(error: BaseException | None) -> str:
+    """What the system has against writing, if that is what an error, or its cause, is about; else nothing."""
+    while error is not None:
+        rust = _RUST_ERROR.search(str(error))  # safetensors'
+        number = int(rust[1]) if rust else getattr(error, "errno", None)
+        if number in _UNWRITABLE:
+            return os.strerror(number)
+        error = error.__cause__
+    return ""
+
+
+def _publish(scratch: Path, out: Path, *, force: bool) -> None:
+    """Give a complete bundle its name. Another process may do the same: one of them is last, and both are whole."""
+    if force and out.exists():
+        # Two renames: at any moment either the old or the new bundle stands whole under one of two names.
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.old.", dir=out.parent))
+        with suppress(FileNotFoundError):  # another process took it away
+            out.rename(old / "bundle")
+        try:
+            _rename(scratch, out)
+        finally:
+            shutil.rmtree(old)
+    else:
+        _rename(scratch, out)
+
+
+def _rename(scratch: Path, out: Path) -> None:
+    try:
+        scratch.rename(out)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise BadInputError(f"{out} was written by another process meanwhile; its bundle was kept") from error

@@ -55,10 +55,16 @@ def main() -> None:
     _console.wants("--json" in sys.argv)
     try:
         code = app(standalone_mode=False)
+        if code == 130:  # typer makes an exit code of an interrupt
+            raise KeyboardInterrupt
     except EdgeAttnError as error:
         code = _console.fail(str(error), error.exit_code)
     except _UsageError as error:
         code = _console.fail(error.format_message() or "say what to do; see edgeattn --help", 2)
+    except OSError as error:
+        # Files and folders may be taken away, filled or closed at any time, after every check.
+        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        code = _console.fail(f"the system refuses {what}", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = _console.fail("interrupted; nothing was written", 130)
     sys.exit(code if isinstance(code, int) else 0)

@@ -12,6 +12,7 @@ import torch
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower, to_channels_last
 from export import bundle, cases, golden, layers, plugins, recording
+from export.foreign import contained
 from export.formats import Job
 from export.source import Source, run
 from export.verify import Report, verify
@@ -63,6 +64,11 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
         BadInputError: the options, or the place, cannot be used.
         ConversionError: a converter that was asked for by name refuses the module, or all of them do.
     """
+    with contained():  # the model's own code runs in all that follows
+        return _export(source, options, out.absolute(), out, say)
+
+
+def _export(source: Source, options: Options, place: Path, out: Path, say: Callable[[str], None]) -> Export:
     names = options.formats or plugins.names("formats")
     lowerings: dict[Layout, Lowering] = {}
     for name in names:
@@ -71,7 +77,7 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
             say(f"lowering to {layout}")
             lowerings[layout] = lower(source.module, layout=layout, inputs=tuple(source.inputs.values()))
 
-    with bundle.writing(out, force=options.force) as folder:
+    with bundle.writing(place, force=options.force) as folder:
         say("reference outputs in float64 and float32")
         exact = golden.exact(source, lowerings)
         chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
@@ -84,6 +90,8 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
                 try:
                     artifacts.append(_convert(source, lowerings, name, precision, options, folder))
                 except ConversionError as error:
+                    if bundle.not_writable(error):
+                        raise
                     refused[name] = str(error)
                     if options.formats:
                         raise

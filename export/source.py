@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import sample_models
 from edgeattn.errors import BadInputError, EdgeAttnError
 from export import hub
+from export.foreign import contained
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def load(
             state = checkpoint.state
             preprocessing = {"source": checkpoint.source, **checkpoint.preprocessing}
             parsed = {**checkpoint.arguments, **parsed}
-    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(sys.stderr):
+    with contained():
         torch.manual_seed(seed)
         built = _call(build, parsed, name)
         module, inputs, labelled = _unpack(built, name)
@@ -184,6 +185,14 @@ def _refuse_compressed(path: Path) -> None:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type where it has none."""
+    cause: BaseException | None = error
+    while cause is not None:  # torch says much around this one, and not what it means
+        if type(cause).__name__ == "GuardOnDataDependentSymNode":
+            return (
+                "its control flow depends on the values of a tensor, which cannot be traced; use torch.where, or a "
+                "fixed number of steps"
+            )
+        cause = cause.__cause__
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
@@ -202,9 +211,9 @@ def _factory(model: str) -> tuple[str, Callable[..., Any]]:
     sys.modules[spec.name] = module
     sys.path.insert(0, str(path.parent.resolve()))
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contained():
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInputError(f"{path} failed on import: {type(error).__name__}: {first_line(error)}") from error
     finally:
         sys.path.pop(0)
@@ -219,7 +228,7 @@ def _call(build: Callable[..., Any], arguments: dict[str, Any], name: str) -> An
         return build(**arguments)
     except EdgeAttnError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInputError(f"{name} failed: {type(error).__name__}: {first_line(error)}") from error
 
 

@@ -18,6 +18,7 @@ STOREYS = (
         "export.plugins",
         "export.quiet",
         "export.npy",
+        "export.foreign",
         "export.probe",
         "export._probe",
         "export.hub",
