@@ -1,6 +1,6 @@
 """What a record cost: a time, or counted instructions. The two never stand in one table."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -38,11 +38,18 @@ def times_cheaper(baseline: Record, candidate: Record) -> Cell:
     return Cell(f"{of(baseline).value / of(candidate).value:.2f}")
 
 
+def span(values: Sequence[float]) -> str:
+    """From the least to the largest, as people say it."""
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
 def place(record: Record) -> str:
     """Where and in what it was measured, as the title of a table."""
     threads = "" if record.threads == 1 else f", {record.threads} threads"
-    where = f"{record.runtime} {record.runtime_version} on {record.device.name}{threads}"
-    return f"{origin_name(record.origin)}: {record.labels.get('runtime', record.runtime)}, {record.target} ({where})"
+    device = "" if record.device.name == record.target else f", {record.device.name}"
+    runtime = f"{record.runtime} {record.runtime_version}".strip()
+    return f"{runtime} on {record.target}{device}{threads} ({origin_name(record.origin).lower()})"
 
 
 def by_place(records: Iterable[Record]) -> dict[str, list[Record]]:

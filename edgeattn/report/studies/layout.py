@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from edgeattn.records import Record
-from edgeattn.report.document import Cell, Column, Part, Section, Statement, Table
+from edgeattn.report.document import Cell, Column, Part, Picture, Section, Statement, Table
+from edgeattn.report.pictures import bars
 from edgeattn.report.studies import _cost
 
 TITLE = "What the layout buys"
@@ -14,10 +15,18 @@ _FORMS = {
     "deployed": "as deployed",
 }
 
+_SHORT = {"channels_last_linear": "channels-last", "folded": "folded", "deployed": "deployed"}
+
 
 def section(records: Sequence[Record]) -> Section:
     """A table for each place: cost, times cheaper than the reference, bytes that layout and copy ops move."""
-    parts: list[Part] = [_table(place, own) for place, own in _cost.by_place(records).items()]
+    parts: list[Part] = []
+    for place, own in _cost.by_place(records).items():
+        found = _bars(own)
+        title = f"{place}: times cheaper than the reference"
+        if found:
+            parts.append(Picture(title, bars.describe(found), bars.draw(found, title=title, unit="times cheaper")))
+        parts.append(_table(place, own))
     lead = (
         "The same function in four forms, measured in turn. Cheaper is against the first form that the converter "
         "takes; the bytes are what layout and copy ops of the saved file move in one run and compute nothing."
@@ -35,11 +44,22 @@ def statement(records: Sequence[Record]) -> Statement:
                 gains += [costs["reference"] / costs["deployed"]] if "reference" in costs else []
                 linear += [costs["channels_last_linear"] / costs["deployed"]] if "channels_last_linear" in costs else []
     told = [
-        f"{min(found):.2f} to {max(found):.2f} times cheaper than {name}"
+        f"{_cost.span(found)} times cheaper than {name}"
         for found, name in ((gains, "the reference"), (linear, "channels-last with its transposes"))
         if found
     ]
     return Statement(TITLE, told[0] if told else "no two forms to compare", "; ".join(told[1:]) + "." if told else "")
+
+
+def _bars(records: list[Record]) -> list[bars.Bar]:
+    """How many times cheaper than the reference each form is, where the converter takes the reference."""
+    found = []
+    for shape in dict.fromkeys(record.labels["shape"] for record in records):
+        costs = {r.labels["form"]: _cost.of(r).value for r in records if r.labels["shape"] == shape}
+        if "reference" in costs:
+            times = {form: costs["reference"] / costs[form] for form in _SHORT if form in costs}
+            found += [bars.Bar(f"{shape}: {_SHORT[f]}", t, f"{t:.2f}", f == "deployed") for f, t in times.items()]
+    return found
 
 
 def _table(place: str, records: list[Record]) -> Table:
