@@ -36,13 +36,13 @@ def section(records: Sequence[Record]) -> Section:
 
 def statement(records: Sequence[Record]) -> Statement:
     """How many times cheaper the deployed form is, over all shapes and places."""
-    gains, linear = [], []
+    gains: list[float] = []
+    linear: list[float] = []
     for own in _cost.by_place(records).values():
-        for shape in dict.fromkeys(record.labels["shape"] for record in own):
-            costs = {r.labels["form"]: _cost.of(r).value for r in own if r.labels["shape"] == shape}
-            if "deployed" in costs:
-                gains += [costs["reference"] / costs["deployed"]] if "reference" in costs else []
-                linear += [costs["channels_last_linear"] / costs["deployed"]] if "channels_last_linear" in costs else []
+        for forms in _shapes(own).values():
+            for name, found in (("reference", gains), ("channels_last_linear", linear)):
+                if {name, "deployed"} <= forms.keys():
+                    found.append(_cost.ratio(forms[name], forms["deployed"]).value)
     told = [
         f"{_cost.span(found)} times cheaper than {name}"
         for found, name in ((gains, "the reference"), (linear, "channels-last with its transposes"))
@@ -54,11 +54,19 @@ def statement(records: Sequence[Record]) -> Statement:
 def _bars(records: list[Record]) -> list[bars.Bar]:
     """How many times cheaper than the reference each form is, where the converter takes the reference."""
     found = []
-    for shape in dict.fromkeys(record.labels["shape"] for record in records):
-        costs = {r.labels["form"]: _cost.of(r).value for r in records if r.labels["shape"] == shape}
-        if "reference" in costs:
-            times = {form: costs["reference"] / costs[form] for form in _SHORT if form in costs}
-            found += [bars.Bar(f"{shape}: {_SHORT[f]}", t, f"{t:.2f}", f == "deployed") for f, t in times.items()]
+    for shape, forms in _shapes(records).items():
+        for form in _SHORT:
+            if {"reference", form} <= forms.keys():
+                times = _cost.ratio(forms["reference"], forms[form]).value
+                found.append(bars.Bar(f"{shape}: {_SHORT[form]}", times, f"{times:.2f}", form == "deployed"))
+    return found
+
+
+def _shapes(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
+    """The records by shape, then by form."""
+    found: dict[str, dict[str, Record]] = {}
+    for record in records:
+        found.setdefault(record.labels["shape"], {})[record.labels["form"]] = record
     return found
 
 
@@ -73,8 +81,7 @@ def _table(place: str, records: list[Record]) -> Table:
         Column("copy ops, KiB", True),
     )
     rows = []
-    for shape in dict.fromkeys(record.labels["shape"] for record in records):
-        forms = {record.labels["form"]: record for record in records if record.labels["shape"] == shape}
+    for shape, forms in _shapes(records).items():
         there = [form for form in _FORMS if form in forms]
         for form in there:
             record = forms[form]
