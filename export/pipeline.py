@@ -11,7 +11,7 @@ import torch
 
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower, to_channels_last
-from export import bundle, cases, golden, layers, plugins, recording
+from export import attention_map, bundle, cases, golden, layers, plugins, recording
 from export.foreign import contained
 from export.formats import Job
 from export.source import Source, run
@@ -114,6 +114,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
             parity={},
             evaluation=evaluation,
             layers=inside,
+            attention=attention_map.write(source, chosen, folder),
             cases={name: case.about for name, case in chosen.items()},
             cases_omitted=omitted,
         )

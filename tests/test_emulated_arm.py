@@ -1,11 +1,11 @@
 """ARM's own kernels, really run under emulation: they agree with the reference, and their counts repeat."""
 
-import json
 import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import onnx
@@ -17,7 +17,7 @@ from test_targets import job_of
 from edgeattn import records
 from edgeattn.errors import BadInputError, MissingError
 from export import targets
-from export.targets import Job, _arm_setup, _folder
+from export.targets import Job, _arm_fetch, _arm_setup, _folder
 
 Command = Callable[..., Answer]
 ROOT = Path(__file__).parent.parent
@@ -29,15 +29,6 @@ def emulator() -> _arm_setup.Emulator:
     if absent := _arm_setup._missing_packages():
         pytest.skip(absent)
     return _arm_setup.build()
-
-
-@pytest.fixture
-def lean(bundle: Path) -> Path:
-    """A bundle with its first case alone: each case is a start of the emulator."""
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["golden"] = dict([next(iter(manifest["golden"].items()))])
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
-    return bundle
 
 
 def counted(job: Job, cpu: str = "cortex-a76") -> targets.Measurement:
@@ -60,9 +51,12 @@ def test_parity_on_every_core(cpu: str, edgeattn: Command, lean: Path) -> None:
 def test_counts_repeat(suffix: str, tolerance: float, made_bundle: Path) -> None:
     job = job_of(made_bundle, suffix, runs=3, warmup=2)
     first, second = counted(job), counted(job)
-    totals = [count.total for count in (*first.counts, *second.counts)]
-    assert len(totals) == 6
-    assert max(totals) - min(totals) <= tolerance * min(totals)
+    totals = [[count.total for count in seen.counts] for seen in (first, second)]
+    assert [len(runs) for runs in totals] == [3, 3]
+    # Python's worker has a run now and then that takes some thousand more: the median is what a report shows.
+    one, two = (median(runs) for runs in totals)
+    assert abs(one - two) <= tolerance * one
+    assert suffix == ".onnx" or len({*totals[0], *totals[1]}) == 1
     for count in first.counts:
         assert count.total > count.simd > 0
         assert count.total > count.memory > 0
@@ -229,13 +223,13 @@ def test_a_set_up_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_pins_are_those_of_the_project() -> None:
     constraints = set((ROOT / "constraints.txt").read_text().split())
-    pinned = [line.split()[0] for line in _arm_setup._data("requirements.txt").read_text().splitlines() if "==" in line]
+    pinned = [line.split()[0] for line in _arm_fetch.data("requirements.txt").read_text().splitlines() if "==" in line]
     assert len(pinned) == 3
     assert set(pinned) <= constraints
     listed = set((ROOT / "packages.txt").read_text().split())
     assert set(_arm_setup.PACKAGES) - {"apt", "dpkg"} <= listed
     litert = next(pin.partition("==")[2] for pin in pinned if pin.startswith("ai-edge-litert"))
-    assert f'LITERT_VERSION "{litert}"' in _arm_setup._data("litert.h").read_text()
+    assert f'LITERT_VERSION "{litert}"' in _arm_fetch.data("litert.h").read_text()
 
 
 def test_of_two_set_ups_at_once_one_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,12 +73,13 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "b/x")
 
 @pytest.mark.parametrize("error", [FULL, SafetensorError("I/O error: No space left on device (os error 28)")])
 def test_a_full_disk_is_a_sentence(error: Exception, tmp_path: Path) -> None:
-    with (
-        pytest.raises(BadInputError, match="b cannot be written: No space left"),
-        bundles.writing(tmp_path / "new" / "b", force=False) as folder,
-    ):
-        (folder / "x").write_bytes(b"")
-        raise error
+    def full() -> None:
+        with bundles.writing(tmp_path / "new" / "b", force=False) as folder:
+            (folder / "x").write_bytes(b"")
+            raise error
+
+    with pytest.raises(BadInputError, match="b cannot be written: No space left"):
+        full()
     assert not list(tmp_path.iterdir())
 
 

@@ -16,6 +16,7 @@ FLOORS = ("edgeattn", "sample_models", "export")
 STOREYS = (
     (
         "export.plugins",
+        "export.parallel",
         "export.quiet",
         "export.npy",
         "export.foreign",
@@ -39,11 +40,20 @@ STOREYS = (
         "export.mutation",
         "export.recording",
         "export.layers",
+        "export.attention_map",
         "export.operators",
         "export.tables",
     ),
-    ("export.selftest", "export.summary", "export.compare"),
-    ("export.pipeline", "export.profile", "export.picture", "export.render", "export.render_records"),
+    ("export.selftest", "export.summary", "export.compare", "export.reporting"),
+    (
+        "export.pipeline",
+        "export.profile",
+        "export.picture",
+        "export.render",
+        "export.render_records",
+        "export.measured",
+    ),
+    ("export.studies",),
     ("export.commands",),
     ("export.cli",),
 )
@@ -56,6 +66,7 @@ HEAVY = {
     "litert_torch",
     "ai_edge_litert",
     "matplotlib",
+    "jinja2",
     "rich.table",
 }
 
@@ -126,6 +137,7 @@ def test_every_module_imports_without_the_vendors() -> None:
         "ai_edge_litert",
         "tflite_runtime",
         "matplotlib",
+        "jinja2",
     ]
     code = f"import sys; sys.modules.update(dict.fromkeys({vendors!r}))\nimport {', '.join(names)}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -7,7 +7,7 @@ value of every op, an :class:`Observed`, in the order of execution.
 One that runs an artifact in several ways has ``VARIANTS``, and its ``open`` takes ``variant``, one of their names.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -58,6 +58,10 @@ class Session(Protocol):
     signature: Signature
 
     def run(self, inputs: Arrays) -> Arrays: ...
+
+
+# Several inputs, run one after the other in one session.
+RunEach = Callable[[Sequence[Arrays]], Iterable[Arrays]]
 
 
 @contextmanager

@@ -11,13 +11,15 @@ A target is a module with
 and, where there is more to it,
 
     setup(say)                    builds what it needs before its first use
+    prepare(address, settings, say)    does, before it is reached, what the settings ask for there (an installation)
     addresses()                   the addresses of all that are attached now, where one may measure on several at once
+    CAVEAT                        what to know before one relies on it, which `edgeattn doctor` says
 
 A module whose name begins with an underscore is no
 target: ``_worker.py`` is what runs on the other side, ``_folder.py`` speaks with it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +40,8 @@ class Job:
 
     Inputs are by name, in the artifact's own layout. ``warmup`` None goes on until the times settle. ``runtime`` is one
     of those that the target has for the artifact's format, "" the first of them. ``operators`` asks for times by
-    operator, which are taken after the samples, as that slows a run down.
+    operator, which are taken after the samples, as that slows a run down. ``then`` are further inputs, run once each
+    after the samples by the same session, for their outputs.
     """
 
     artifact: Path
@@ -48,6 +51,7 @@ class Job:
     threads: int = 1
     runtime: str = ""
     operators: bool = False
+    then: tuple[Arrays, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Measurement:
     operators_note: str = ""
     before: dict[str, str] = field(default_factory=dict)
     after: dict[str, str] = field(default_factory=dict)
+    then: tuple[Arrays, ...] = ()
     stopped: str = ""
     untrusted: tuple[str, ...] = ()
 
@@ -108,7 +113,23 @@ class Connection(Protocol):
         """
 
 
-def connect(target: str, settings: Mapping[str, str]) -> AbstractContextManager[Connection]:
+def expand(target: str) -> tuple[str, ...]:
+    """``target``, or, if it names no device and there may be several, each of those that are attached now.
+
+    Raises:
+        BadInputError: no such target.
+        MissingError: nothing is attached.
+    """
+    name, _, address = target.partition(":")
+    module = plugins.get("targets", name)
+    if address or not hasattr(module, "addresses"):
+        return (target,)
+    return tuple(f"{name}:{found}" for found in module.addresses())
+
+
+def connect(
+    target: str, settings: Mapping[str, str], say: Callable[[str], None] = lambda _: None
+) -> AbstractContextManager[Connection]:
     """Reach the target that is spelled ``target``: a name with dashes, and an address after a colon.
 
     Raises:
@@ -122,5 +143,7 @@ def connect(target: str, settings: Mapping[str, str]) -> AbstractContextManager[
             raise BadInputError(f"--{setting.replace('_', '-')} means nothing to --target {name}; leave it out")
     if reason := module.unavailable():
         raise MissingError(reason)
+    if hasattr(module, "prepare"):
+        module.prepare(address, settings, say)
     connection: AbstractContextManager[Connection] = module.connect(address, settings)
     return connection
