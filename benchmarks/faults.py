@@ -1,8 +1,8 @@
 """What is left after a kill -9 at twenty points, on a full disk, in a read-only folder, of two processes at once and of
 odd names: `python benchmarks/faults.py [export] [force] [profile] [setup] [disk] [two] [names]`. Root, for the disks.
 
-A point is an event of Python's own audit (a file opened for writing, a folder made, a rename): the first run counts
-them, and the others are killed at one of twenty that are spread over all.
+A point is an event of Python's own audit (a file opened, a folder made, a rename, an import, ...) from the first one on
+that writes: one run counts them, and the others are killed at one of twenty that are spread over all.
 """
 
 import json
@@ -20,15 +20,13 @@ from export import bundle as bundles
 
 ROOT = Path(__file__).parent.parent
 POINTS = 20
-EVENTS = ("open", "os.mkdir", "os.rename", "os.rmdir", "os.remove", "os.chmod", "shutil.rmtree", "subprocess.Popen")
+WRITES = ("tempfile.mkdtemp", "tempfile.mkstemp", "os.mkdir", "os.rename")
 KILLED = f"""
 import os, signal, sys
 point, seen = int(sys.argv.pop(1)), 0
 def hook(event, arguments):
     global seen
-    if event not in {EVENTS!r} or event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
-        return
-    seen += 1
+    seen += seen > 0 or event in {WRITES!r}
     if seen == point:
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
