@@ -27,7 +27,7 @@ point, seen = int(sys.argv.pop(1)), 0
 def hook(event, arguments):
     global seen
     seen += seen > 0 or event in {WRITES!r}
-    if seen == point:
+    if seen and seen == point:
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
 from export import cli
