@@ -1,7 +1,7 @@
 """Parity of a bundle, in two hops: reference to lowered form, lowered form to artifact in its runtime."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from edgeattn.battery import depends
 from edgeattn.errors import ArtifactError, MissingError, TargetError
 from edgeattn.parity import EXACT_LIMIT, Comparison, compare, relative_error
+from edgeattn.records import Likeness
 from export.bundle import Artifact, Bundle
 from export.evaluate import Accuracy, evaluate
 from export.runtimes import Arrays, Session, Signature, as_layout, ways
@@ -256,6 +257,17 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, result
             verdict = compare(oracle=oracle, reference=reference, candidate=candidate, precision=artifact.precision)
         rows.append(_row("conversion", artifact.file.path, runtime, case, output.name, verdict))
     return rows
+
+
+def likeness(artifact: Artifact, golden: Arrays, runs: Mapping[str, Arrays]) -> Likeness:
+    """Parity of the outputs of some measured runs on the inputs of ``golden``, by the names of the runs: the worst."""
+    rows = [
+        replace(row, reason=f"{name} run: {row.reason}" if row.reason else "")
+        for name, outputs in runs.items()
+        for row in _hop_two(artifact, "", "", golden, outputs)
+    ]
+    row = worst(rows)
+    return Likeness(row.passed, row.reason, row.max_noise_units, row.rms_noise_units, row.sqnr_db)
 
 
 def _check_signature(artifact: Artifact, found: Signature) -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("edgeattn", "sample_models", "export")
 # Inside export, from the ground up; a module may import from its own storey only where that is a package's own face.
 STOREYS = (
-    ("export.plugins", "export.quiet", "export.hub", "export.bundle", "export.source"),
+    ("export.plugins", "export.cache", "export.quiet", "export.hub", "export.bundle", "export.source"),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
     ("export.targets",),
@@ -30,6 +30,7 @@ STOREYS = (
     ),
     ("export.selftest", "export.summary", "export.compare"),
     ("export.pipeline", "export.profile", "export.picture", "export.render"),
+    ("export.phone",),
     ("export.commands",),
     ("export.cli",),
 )

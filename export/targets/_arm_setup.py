@@ -5,20 +5,18 @@ changed: the ARM packages of Debian are fetched by apt with a state of its own (
 signature), and only unpacked.
 """
 
-import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 from edgeattn.errors import MissingError
+from export import cache
 
 # Debian's packages that must be installed here: what each of them brings, by which it is known to be there.
 PACKAGES = {
@@ -42,6 +40,8 @@ NATIVE_LIBRARIES = ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libgcc_s
 _LIBRARY_FOLDERS = ("lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu")
 # The plugin's interface is version 1 from QEMU 6.0 to 8.2.
 QEMU_VERSIONS = range(6, 9)
+
+_run = partial(cache.run, "emulated-arm")
 
 _ARMV8 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
 _ARMV82 = f"{_ARMV8} atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
@@ -123,16 +123,7 @@ def build(say: Callable[[str], None] = lambda _: None) -> Emulator:
     if absent := _missing_packages():
         raise MissingError(absent)
     place = _place()
-    with _locked(place.parent):
-        if not place.is_dir():
-            scratch = Path(tempfile.mkdtemp(prefix=".building.", dir=place.parent))
-            try:
-                scratch.chmod(0o755)
-                _build(scratch, say)
-                scratch.rename(place)
-            except BaseException:
-                shutil.rmtree(scratch, ignore_errors=True)
-                raise
+    cache.build(place, partial(_build, say=say))
     return Emulator(place)
 
 
@@ -146,25 +137,11 @@ def _missing_packages() -> str | None:
 
 
 def _place() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    made_from = hashlib.sha256()
-    for file in (*sorted(_data(".").iterdir()), Path(__file__)):
-        made_from.update(file.read_bytes())
-    return cache / "edgeattn" / "emulated-arm" / made_from.hexdigest()[:16]
+    return cache.place("emulated-arm", (*sorted(_data(".").iterdir()), Path(__file__)))
 
 
 def _data(name: str) -> Path:
     return Path(str(resources.files("export.targets") / "arm64" / name))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _build(folder: Path, say: Callable[[str], None]) -> None:
@@ -279,13 +256,3 @@ def _make_root(folder: Path, cpu: str) -> None:
         f"CPU variant\t: 0x1\nCPU part\t: {part}\nCPU revision\t: 0\n\n"
     )
     (root / "proc" / "cpuinfo").write_text("".join(f"processor\t: {i}\n{core}" for i in range(2)))
-
-
-def _run(doing: str, *command: object) -> str:
-    words = [str(word) for word in command]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**clean, "LC_ALL": "C.UTF-8"})
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise MissingError(f"setting up emulated-arm failed at {doing}: {said}")
-    return done.stdout

@@ -1,0 +1,93 @@
+"""What the terminal shows while phones come and go: a table that follows them, or lines where there is no terminal."""
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from edgeattn.records import Record
+from export.phone.phones import Phone, Phones
+from export.phone.plan import Plan
+from export.phone.results import label
+from export.phone.serving import Place
+
+# Everything that a phone sent is printed as Text, which knows no markup.
+
+
+def code(url: str) -> str:
+    """The URL as a QR code for a terminal."""
+    import segno
+
+    drawn = io.StringIO()
+    segno.make(url, error="l").terminal(out=drawn, compact=True)
+    return drawn.getvalue()
+
+
+class Display:
+    """Writes to stderr; stdout is for the result."""
+
+    def __init__(self, plan: Plan, phones: Phones) -> None:
+        self.plan, self.phones = plan, phones
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.live: Live | None = None
+
+    def open(self, place: Place, hints: list[str]) -> None:
+        self.console.print(f"Open {place.open_at}", markup=False)
+        if sys.stderr.isatty() and place.host != "localhost":
+            self.console.print(code(place.open_at), markup=False)
+        if place.fingerprint:
+            self.console.print(f"The certificate's SHA-256: {place.fingerprint}", markup=False, style="dim")
+        for hint in hints:
+            self.console.print(hint, markup=False)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        if not sys.stderr.isatty():
+            yield
+            return
+        with Live(self._table(), console=self.console, refresh_per_second=4, get_renderable=self._table) as self.live:
+            yield
+
+    def changed(self, phone: Phone, task: str) -> None:
+        """Something happened to ``phone``; ``task`` is what it has just done, or ""."""
+        if self.live:
+            return  # it looks by itself
+        if task:
+            self.console.print(Text.assemble(f"phone {phone.number}: ", self._result(phone, task)))
+        elif phone.finished:
+            self.console.print(f"phone {phone.number} is done")
+        elif not phone.kept and not phone.doing:
+            self.console.print(Text.assemble(f"phone {phone.number} joined: ", phone.sender.device.name))
+
+    def _result(self, phone: Phone, task: str) -> Text:
+        what = label(self.plan, self.plan.tasks[task])
+        entry = phone.kept[task].entry
+        if entry.record:
+            return Text(f"{what}: {summary(entry.record)}")
+        return Text(f"{what}: not run, {entry.not_run.reason if entry.not_run else ''}")
+
+    def _table(self) -> Table:
+        table = Table(box=None, header_style="bold", title="Phones", title_justify="left")
+        for column in ("", "device", "done", "now"):
+            table.add_column(column)
+        for phone in self.phones.known.values():
+            now = "done" if phone.finished else ""
+            if phone.doing:
+                now = f"{label(self.plan, self.plan.tasks[phone.doing])}, {phone.run} of {self.plan.runs}"
+            done = f"{len(phone.kept)} of {len(self.plan.tasks)}"
+            table.add_row(str(phone.number), Text(phone.sender.device.name), done, Text(now))
+        return table
+
+
+def summary(record: Record) -> str:
+    """A record in a few words."""
+    verdict = ""
+    if record.parity:
+        verdict = "parity passed" if record.parity.passed else f"parity FAILED, {record.parity.reason}"
+    return f"{median(record.samples_ns) / 1e6:.3f} ms, {record.threads} threads, {verdict}"

@@ -1,0 +1,80 @@
+// The clock, the batches and the samples. Times inside are in milliseconds, as performance.now() gives them.
+
+const STEPS_PER_SAMPLE = 20; // a sample that is shorter says more of the clock than of the model
+const WARMUP = { least: 5, most: 200, window: 5, like: 1.1, atMostMs: 5_000 };
+const SAMPLES = { atMostMs: 30_000, least: 5 };
+
+export const nanoseconds = (ms) => Math.max(1, Math.round(ms * 1e6));
+
+/** The smallest step of the clock that was seen, in ms; browsers make it as coarse as 1 ms. */
+export function clockStep(now = () => performance.now(), looks = 50) {
+  let least = Infinity;
+  for (let look = 0; look < looks; look++) {
+    const start = now();
+    let later = start;
+    while (later === start) later = now();
+    least = Math.min(least, later - start);
+  }
+  return least;
+}
+
+async function elapsed(run, calls = 1) {
+  const start = performance.now();
+  for (let call = 0; call < calls; call++) await run();
+  return performance.now() - start;
+}
+
+const middle = (values) => values.toSorted ? values.toSorted((a, b) => a - b)[values.length >> 1] : [...values].sort((a, b) => a - b)[values.length >> 1];
+
+/** Run until the median of the last runs is like that of those before them; how often, and for how long. */
+async function warmUp(run) {
+  const times = [];
+  const start = performance.now();
+  const settled = () => {
+    const { window, like } = WARMUP;
+    if (times.length < 2 * window) return false;
+    const [before, last] = [middle(times.slice(-2 * window, -window)), middle(times.slice(-window))];
+    return Math.max(before, last) <= like * Math.min(before, last) || before === last;
+  };
+  while (times.length < WARMUP.least || (!settled() && times.length < WARMUP.most)) {
+    times.push(await elapsed(run));
+    if (performance.now() - start > WARMUP.atMostMs) break;
+  }
+  return { warmup: times.length, warmupMs: performance.now() - start };
+}
+
+/** As many calls, doubled from one, as take at least twenty steps of the clock together. */
+async function batch(run, step) {
+  let calls = 1;
+  while ((await elapsed(run, calls)) < STEPS_PER_SAMPLE * step && calls < 2 ** 19) calls *= 2;
+  return calls;
+}
+
+/**
+ * Measure `session.run`: the fields of a result, but for what is known of the session and the page.
+ * `tell(n)` is called after each sample. It stops early when its time is up.
+ */
+export async function measure(session, runs, tell) {
+  const first_run_ns = nanoseconds(await elapsed(session.run));
+  const first = await session.read();
+  const { warmup, warmupMs } = await warmUp(session.run);
+  const step = clockStep();
+  const calls = await batch(session.run, step);
+  const samples = [];
+  const start = performance.now();
+  while (samples.length < runs) {
+    samples.push(nanoseconds((await elapsed(session.run, calls)) / calls));
+    tell(samples.length);
+    if (performance.now() - start > SAMPLES.atMostMs && samples.length >= SAMPLES.least) break;
+  }
+  return {
+    first_run_ns,
+    warmup,
+    warmup_ns: Math.round(warmupMs * 1e6),
+    clock_step_ns: nanoseconds(step),
+    calls_per_sample: calls,
+    samples_ns: samples,
+    first,
+    last: await session.read(),
+  };
+}

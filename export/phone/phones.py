@@ -1,0 +1,73 @@
+"""The phones that joined: what each has done, and what it is doing."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import anyio
+
+from export.phone.journal import Entry
+from export.phone.messages import Join
+from export.phone.results import Sender, sender
+
+# More than anyone has; beyond that somebody plays with the server.
+MOST = 1000
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A result that is on the disk, and the hash of what was sent."""
+
+    digest: str
+    entry: Entry
+
+
+@dataclass
+class Phone:
+    """One phone. ``kept`` has what came of the tasks that are done; ``since`` is when the task ``doing`` began."""
+
+    session: str
+    number: int
+    sender: Sender
+    kept: dict[str, Kept] = field(default_factory=dict)
+    doing: str = ""
+    run: int = 0
+    since: str = ""
+    finished: bool = False
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+    def begin(self, task: str, run: int) -> None:
+        if task != self.doing:
+            self.doing, self.since = task, now()
+        self.run = run
+
+
+@dataclass
+class Phones:
+    """All of them, in the order in which they came."""
+
+    known: dict[str, Phone] = field(default_factory=dict)
+
+    def join(self, message: Join, *, local: bool) -> Phone | None:
+        """The phone, new or come back; None if there are too many."""
+        if message.session in self.known:
+            return self.known[message.session]
+        if len(self.known) >= MOST:
+            return None
+        session = secrets.token_hex(8)
+        who = sender(message, session=session, local=local)
+        self.known[session] = Phone(session, len(self.known) + 1, who)
+        return self.known[session]
+
+    @property
+    def finished(self) -> int:
+        return sum(phone.finished for phone in self.known.values())
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
