@@ -35,8 +35,9 @@ FILES = {
     "litert/wasm-utils.js": "@litertjs/wasm-utils/dist/index.js",
     **{
         f"litert/litert_wasm_{build}internal.{suffix}": f"{_LITERT}/wasm/litert_wasm_{build}internal.{suffix}"
-        # The last is for browsers without relaxed SIMD.
-        for build in ("", "threaded_", "compat_")
+        # For browsers with relaxed SIMD: one thread, several, and WebGPU with a part of the model left on the CPU, which
+        # needs JSPI; the last for those without.
+        for build in ("", "threaded_", "jspi_", "compat_")
         for suffix in ("js", "wasm")
     },
 }

@@ -7,7 +7,9 @@ export async function prepare({ base, backend, threads, precision }) {
   const litert = await import(`${folder}index.js`);
   const relaxed = await litert.supportsFeature("relaxedSimd");
   if (threads > 1 && !relaxed) throw new Error("LiteRT.js has threads only where there is relaxed SIMD");
-  const build = relaxed ? (threads > 1 ? "threaded_" : "") : "compat_";
+  // With JSPI, what the GPU cannot do is left to the CPU; without, the GPU takes all of a model or nothing.
+  const jspi = backend === "webgpu" && relaxed && (await litert.supportsFeature("jspi"));
+  const build = !relaxed ? "compat_" : jspi ? "jspi_" : threads > 1 ? "threaded_" : "";
   // What Emscripten's start-up looks for: in a worker it cannot find out by itself where its own script lies.
   self.Module = {
     locateFile: (file) => folder + file,
@@ -15,7 +17,7 @@ export async function prepare({ base, backend, threads, precision }) {
     wasmBinary: await (await fetch(`${folder}litert_wasm_${build}internal.wasm`)).arrayBuffer(),
   };
   return async (model, inputs) => {
-    await litert.loadLiteRt(folder, { threads: threads > 1 });
+    await litert.loadLiteRt(folder, { threads: threads > 1, jspi });
     return open(litert, { backend, threads, relaxed, precision }, model, inputs);
   };
 }
