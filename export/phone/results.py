@@ -6,12 +6,12 @@ from statistics import median
 
 import numpy as np
 
+from edgeattn import __version__
 from edgeattn.errors import BadInputError
 from edgeattn.records import Device, NotRun, Origin, Record, Subject
 from export.bundle import Artifact
 from export.phone.messages import Join, Seen
 from export.phone.plan import Plan, Task
-from export.pipeline import versions
 from export.runtimes import Arrays
 from export.verify import likeness
 
@@ -67,7 +67,7 @@ def record(plan: Plan, task: Task, seen: Seen, by: Sender, *, started_at: str, c
         device=Device(by.device.name, {**by.device.details, **seen.details}),
         runtime=f"{task.runtime} {task.backend}",
         runtime_version=plan.runtime_versions[task.runtime],
-        versions={**plan.bundle.manifest.tools, "edgeattn": versions()["edgeattn"]},
+        versions={**plan.bundle.manifest.tools, "edgeattn": __version__},
         threads=seen.threads,
         warmup=seen.warmup,
         samples_ns=tuple(seen.samples_ns),

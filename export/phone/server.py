@@ -74,7 +74,7 @@ def application(site: Site) -> Starlette:
 
         return answer
 
-    return Starlette(
+    found = Starlette(
         routes=[
             Route("/{token}/join", guarded(_join), methods=["POST"]),
             Route("/{token}/phones/{session}/progress", guarded(_progress), methods=["POST"]),
@@ -85,6 +85,9 @@ def application(site: Site) -> Starlette:
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(site.hosts), www_redirect=False)],
         exception_handlers={HTTPException: _refuse, BadInputError: _refuse},
     )
+    # Without the token there is not even a hint that another path would be better.
+    found.router.redirect_slashes = False
+    return found
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
@@ -144,8 +147,7 @@ async def _result(site: Site, request: Request) -> Response:
         elif kept.digest != digest(body):
             raise HTTPException(409, "there is another result for this task")
     record = kept.entry.record
-    parity = record.parity if record else None
-    return _json({"passed": parity and parity.passed, "noise_units": parity and parity.max_noise_units})
+    return _json({"passed": bool(record and record.parity and record.parity.passed)})
 
 
 def _keep(site: Site, phone: Phone, task: Task, message: Result) -> Entry:

@@ -102,25 +102,23 @@ def local_addresses(host: str) -> frozenset[str]:
 
 
 async def serve(place: Place, application: Starlette, stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set, or an interrupt comes; requests that are under way are answered."""
-    loop = asyncio.get_running_loop()
+    """Serve until ``stop`` is set; requests that are under way are answered."""
     servers = [_server(application, place.tls)]
     if place.tls:
         servers.append(_server(_landing(), None))
-    with _interrupts(lambda: loop.call_soon_threadsafe(stop.set)):
-        running = [asyncio.create_task(server.serve([own])) for server, own in zip(servers, place.sockets, strict=True)]
-        ending = asyncio.create_task(stop.wait())
-        await asyncio.wait([ending, *running], return_when=asyncio.FIRST_COMPLETED)
-        for server in servers:
-            server.should_exit = True
-        await asyncio.gather(*running)
-        ending.cancel()
+    running = [asyncio.create_task(server.serve([own])) for server, own in zip(servers, place.sockets, strict=True)]
+    ending = asyncio.create_task(stop.wait())
+    await asyncio.wait([ending, *running], return_when=asyncio.FIRST_COMPLETED)
+    for server in servers:
+        server.should_exit = True
+    await asyncio.gather(*running)
+    ending.cancel()
 
 
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Two servers share this process: :func:`serve` takes the signals for both."""
+        """Two servers share this process: :func:`interrupts` takes the signals for both."""
         yield
 
 
@@ -163,7 +161,8 @@ def _server(application: Starlette, tls: tuple[bytes, bytes] | None) -> _Server:
 
 
 @contextlib.contextmanager
-def _interrupts(stop: Callable[[], object]) -> Iterator[None]:
+def interrupts(stop: Callable[[], object]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM call ``stop`` and do nothing else. (uvicorn's loop turns ten times a second, and sees it.)"""
     old = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

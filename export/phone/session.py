@@ -73,6 +73,7 @@ def run(bundle: Bundle, options: Options) -> Found:
         journal.writing(options.out) as kept,
         serving.place(options.host, https=options.https, port=options.port) as place,
         cable.opened(place) if options.adb else nullcontext(),
+        serving.interrupts(stop.set),
     ):
         plain = not options.https and place.host != "localhost"
         served = Site(

@@ -35,8 +35,8 @@ FILES = {
     "litert/wasm-utils.js": "@litertjs/wasm-utils/dist/index.js",
     **{
         f"litert/litert_wasm_{build}internal.{suffix}": f"{_LITERT}/wasm/litert_wasm_{build}internal.{suffix}"
-        # For browsers with relaxed SIMD: one thread, several, and WebGPU with a part of the model left on the CPU, which
-        # needs JSPI; the last for those without.
+        # For browsers with relaxed SIMD: one thread, several, and WebGPU with a part of the model left on the CPU (by
+        # JSPI); the last for those without.
         for build in ("", "threaded_", "jspi_", "compat_")
         for suffix in ("js", "wasm")
     },

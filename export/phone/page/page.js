@@ -96,10 +96,10 @@ async function perform(task, plan, phone, row) {
   const [first, last, after] = await Promise.all([encoded(seen.first), encoded(seen.last), state()]);
   const details = told(seen.details);
   const answer = await post(`${phone}/result`, { task: task.key, seen: { ...seen, first, last, before, after, details } }, lost);
-  row.finish(seen.samples_ns, answer);
+  row.finish(seen.samples_ns, answer.passed);
 }
 
-const aboutMinutes = (ms) => (ms < 50_000 ? "less than a minute" : `about ${Math.ceil(ms / 60_000)} min`);
+const aboutMinutes = (ms) => (ms < 50_000 ? "Less than a minute" : `About ${Math.ceil(ms / 60_000)} min`);
 
 async function main() {
   const [plan, device, has, awake] = await Promise.all([get("plan.json"), describe(), abilities(), stayAwake()]);
@@ -117,7 +117,7 @@ async function main() {
     const row = table.get(task.key);
     const left = plan.tasks.slice(index).filter((later) => !done.includes(later.key) && !obstacle(later, has)).length;
     const each = measured ? (performance.now() - start) / measured : 6_000;
-    say(`${left} to go`, `${aboutMinutes(left * each)}. Leave this page open and the phone in peace.`);
+    say(`${left} ${left === 1 ? "measurement" : "measurements"} to go`, `${aboutMinutes(left * each)}. Leave this page open and the phone in peace.`);
     advance(index / plan.tasks.length);
     if (done.includes(task.key)) {
       row.keep();

@@ -1,7 +1,7 @@
 // What is on the screen. Text is set as text, never as markup.
 
 const at = (id) => document.getElementById(id);
-const WHERE = { wasm: "processor", webgpu: "WebGPU", webnn: "WebNN" };
+const NAMES = { "onnxruntime-web": "ONNX Runtime", "litert.js": "LiteRT", wasm: "CPU", webgpu: "WebGPU", webnn: "WebNN" };
 
 function made(name, classes, text) {
   const element = document.createElement(name);
@@ -50,61 +50,60 @@ function picture(samples) {
   ]);
   line.setAttribute("points", points.join(" "));
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", `${samples.length} samples, from ${milliseconds(Math.min(...samples))} to ${milliseconds(most)}`);
   svg.append(line);
   return svg;
 }
 
-/** A row for each task; each gets `wait`, `run`, `fail`, `keep` and `finish`. */
+/** Fastest and slowest sample, and what the computer says of the outputs. */
+function verdict(samples, passed) {
+  const range = `${milliseconds(Math.min(...samples))} to ${milliseconds(Math.max(...samples))}`;
+  return `${range} · ${passed ? "✓ same outputs" : "✗ not the model's outputs"}`;
+}
+
+/** Bars from zero to the slowest task, drawn anew with each that is done. */
+class Bars {
+  #bars = new Map();
+
+  add(ns) {
+    const bar = made("div", "bar");
+    this.#bars.set(bar, ns);
+    const slowest = Math.max(...this.#bars.values());
+    for (const [each, value] of this.#bars) each.style.width = `${Math.max(1, (100 * value) / slowest)}%`;
+    return bar;
+  }
+}
+
+/** A row for each task, by its key; each gets `run`, `fail`, `keep` and `finish`. */
 export function rows(plan) {
-  const results = new Map();
-  const bars = new Map();
-  const drawBars = () => {
-    const slowest = Math.max(...results.values());
-    for (const [key, ns] of results) bars.get(key).style.width = `${Math.max(2, (100 * ns) / slowest)}%`;
+  const bars = new Bars();
+  return new Map(plan.tasks.map((task) => [task.key, row(task, plan, bars)]));
+}
+
+function row(task, plan, bars) {
+  const threads = { one: "1 thread", all: `${navigator.hardwareConcurrency} threads` }[task.threads];
+  const file = plan.artifacts[task.artifact].name;
+  const item = made("li", "waiting");
+  const name = made("strong", "", `${NAMES[task.runtime]} · ${NAMES[task.backend]}`);
+  const what = made("span", "what", task.backend === "wasm" ? `${file} · ${threads}` : file);
+  const value = made("span", "value", "");
+  const more = made("div", "more");
+  item.append(name, value, what, more);
+  at("tasks").append(item);
+  const become = (state, text, ...below) => {
+    item.className = state;
+    value.textContent = text;
+    more.replaceChildren(...below);
   };
-  return new Map(
-    plan.tasks.map((task) => {
-      const threads = { one: "1 thread", all: `${navigator.hardwareConcurrency} threads` }[task.threads];
-      const item = made("li", "waiting");
-      const name = made("strong", "", `${task.runtime} · ${WHERE[task.backend]}`);
-      const what = made("span", "what", task.backend === "wasm" ? `${plan.artifacts[task.artifact].name} · ${threads}` : plan.artifacts[task.artifact].name);
-      const value = made("span", "value", "");
-      const more = made("div", "more");
-      item.append(name, value, what, more);
-      at("tasks").append(item);
-      const become = (state, text) => {
-        item.className = state;
-        value.textContent = text;
-      };
-      return [
-        task.key,
-        {
-          run(done) {
-            become("running", done ? `${done} of ${plan.runs}` : "loading");
-          },
-          fail(reason) {
-            become("failed", "not run");
-            more.replaceChildren(made("p", "reason", reason));
-          },
-          keep() {
-            become("finished", "kept");
-            more.replaceChildren(made("p", "reason", "This one was done before the page was opened again."));
-          },
-          finish(samples, { passed, noise_units: units }) {
-            results.set(task.key, median(samples));
-            become(passed ? "finished" : "wrong", milliseconds(median(samples)));
-            const bar = made("div", "bar");
-            bars.set(task.key, bar);
-            const verdict = passed
-              ? `✓ the same outputs as the model: ${units.toFixed(1)} times the noise of single precision`
-              : "✗ not the model's outputs";
-            more.replaceChildren(bar, picture(samples), made("p", "verdict", verdict));
-            drawBars();
-          },
-        },
-      ];
-    }),
-  );
+  return {
+    run: (done) => become("running", done ? `${done} of ${plan.runs}` : "loading"),
+    fail: (reason) => become("failed", "not run", made("p", "reason", reason)),
+    keep: () => become("finished", "done", made("p", "reason", "before this page was opened again")),
+    finish(samples, passed) {
+      const below = [bars.add(median(samples)), picture(samples), made("p", "verdict", verdict(samples, passed))];
+      become(passed ? "finished" : "wrong", milliseconds(median(samples)), ...below);
+    },
+  };
 }
