@@ -27,7 +27,7 @@ from export.phone.site import read
 HEAD_S = 15.0
 # A phone's browser opens some six connections.
 CONNECTIONS = 800
-LANDING = {"": "landing.html", "landing.js": "landing.js", "style.css": "style.css"}
+LANDING = {"": "landing.html", **{name: name for name in ("landing.js", "style.css", "icon.svg")}}
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from export.phone.server import Site, application
 _ONLY_HERE = "It can be reached from this computer alone. For phones in your network: --host lan; by a cable: --adb."
 _IN_THE_NETWORK = "Everyone in your network can reach this computer's port, and who has the whole address the page too."
 _PLAIN = (
-    "This page came over plain http: browsers then give it one thread, no WebGPU and a coarse clock. "
-    "For all of them restart with --https."
+    "This page comes over plain http: browsers then give it one thread, no WebGPU and a coarse clock. "
+    "For all of them, start edgeattn again without the option for http."
 )
 
 
