@@ -1,7 +1,7 @@
 """Parity of a bundle, in two hops: reference to lowered form, lowered form to artifact in its runtime."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from math import inf, isfinite
 from pathlib import Path
 
@@ -157,6 +157,25 @@ def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: di
     return found.rows
 
 
+def likeness(artifact: Artifact, golden: Arrays, first: Arrays, last: Arrays) -> Likeness:
+    """The second hop alone, of outputs that were measured elsewhere: the worst of the first and of the last run, which
+    is empty if it was not reached."""
+    rows = {
+        which: worst(_hop_two(artifact, "", "", golden, outputs))
+        for which, outputs in (("first", first), ("last", last))
+        if outputs or which == "first"
+    }
+    row = worst(rows.values())
+    which = next(name for name, found in rows.items() if found is row)
+    return Likeness(
+        row.passed,
+        "" if row.passed else f"{row.output} of the {which} run: {row.reason}",
+        row.max_noise_units,
+        row.rms_noise_units,
+        row.sqnr_db,
+    )
+
+
 def golden_cases(bundle: Bundle) -> dict[str, Arrays]:
     """The golden cases by name: inputs, and what the reference and the lowered forms make of them."""
     return {name: read_golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
@@ -257,17 +276,6 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, result
             verdict = compare(oracle=oracle, reference=reference, candidate=candidate, precision=artifact.precision)
         rows.append(_row("conversion", artifact.file.path, runtime, case, output.name, verdict))
     return rows
-
-
-def likeness(artifact: Artifact, golden: Arrays, runs: Mapping[str, Arrays]) -> Likeness:
-    """Parity of the outputs of some measured runs on the inputs of ``golden``, by the names of the runs: the worst."""
-    rows = [
-        replace(row, reason=f"{name} run: {row.reason}" if row.reason else "")
-        for name, outputs in runs.items()
-        for row in _hop_two(artifact, "", "", golden, outputs)
-    ]
-    row = worst(rows)
-    return Likeness(row.passed, row.reason, row.max_noise_units, row.rms_noise_units, row.sqnr_db)
 
 
 def _check_signature(artifact: Artifact, found: Signature) -> None:

@@ -88,14 +88,15 @@ def test_the_lowered_layer_has_no_layout_and_no_copy_op(name: str, made_bundle: 
     assert found.worst_layout_ops == 0
     assert found.parameters == 32 * 32 * 3 + 32 + 3 * 32  # the query's bias is dropped
     channels, columns = 32, 64
-    projections = 2 * channels * channels * columns + channels * channels * 4 + channels * columns
-    assert found.macs - projections in (0, channels * columns)  # the context sum: a matrix product in TFLite
+    projections = 2 * channels * channels * columns + channels * channels * 4
+    # The query is a matrix product but in TFLite; the context is a sum.
+    assert found.macs - projections == (0 if name == "tflite" else channels * columns)
     if name == "onnx":
         assert not found.runtime["layout_ops"]
         assert not found.runtime["copy_ops"]
     if name == "tflite":
         assert found.runtime["xnnpack_partitions"] == 1
-        assert sum(found.operators.values()) <= 10
+        assert sum(found.operators.values()) <= 11  # two of them reshape a hundred numbers, which one pixel saves
 
 
 def test_the_reference_form_is_not_so_clean(tmp_path: Path) -> None:

@@ -35,12 +35,12 @@ def server(runtimes: Path, made_bundle: Path, tmp_path_factory: pytest.TempPathF
 
 def test_what_a_phone_sends_becomes_records(runtimes: Path, made_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
-    with serving(made_bundle, "--out", out, "--wait", "1", "--runs", "9") as server:
+    with serving(made_bundle, "--out", out, "--wait", "1", "--runs", "25") as server:
         client = Client(server.url, offered(made_bundle))
         assert client.join() == []
         good, wrong, failed, *others = client.plan.tasks
         assert client.send("progress", {"task": good, "run": 0})[0] == 200
-        samples = [1_000_000] * 5 + [2_000_000] * 4
+        samples = [1_000_000] * 13 + [2_000_000] * 12
         assert client.send("result", client.result(good, samples=samples, hidden=[1, 2]))[1] == {"passed": True}
         last = {"y": encoded(np.zeros(2048, np.float32).tobytes())}
         assert client.send("result", client.result(wrong, last=last))[1] == {"passed": False}
@@ -58,13 +58,13 @@ def test_what_a_phone_sends_becomes_records(runtimes: Path, made_bundle: Path, t
     assert one.device.name == "Pixel 9, Chrome 150"
     assert one.device.details["session"] == client.session
     assert not one.partial
-    assert "during 2 of 9 samples (1, 2)" in one.untrusted[0]
-    assert "2.00 times as long" in one.untrusted[1]
+    assert "during 2 of 25 samples (1, 2)" in one.untrusted[0]
+    assert "two levels" in one.untrusted[1]
     assert one.parity
     assert one.parity.passed
     assert two.parity
     assert not two.parity.passed
-    assert two.parity.reason.startswith("last run: ")
+    assert two.parity.reason.startswith("y of the last run: ")
     assert two.partial
     assert [entry.reason for entry in saved.not_run] == ["[red]no[/] <b>WebGPU</b>"]
     assert len(others) == 4

@@ -218,7 +218,7 @@ def test_targets_are_found_by_their_names(edgeattn: Command) -> None:
 class Driver:
     """A target whose first or last run is wrong, as some drivers' are."""
 
-    place, runtimes, warmup, runs = "driver", {"onnx": "onnxruntime"}, 0, 1
+    place, runtimes, warmup, runs = "driver", {"onnx": ("onnxruntime",)}, 0, 1
 
     def __init__(self, wrong: str) -> None:
         self.wrong = wrong

@@ -40,7 +40,7 @@ def phone(
     from dataclasses import asdict
 
     from export import bundle as bundles
-    from export import plugins, render
+    from export import plugins, render_records
 
     plugins.require("starlette", "uvicorn", "segno", "cryptography", extra="phone")
     from export.phone import session
@@ -60,6 +60,6 @@ def phone(
     found = session.run(bundles.load(bundle), options)
     console.show(
         {"passed": found.passed, "out": str(options.out), **asdict(found)},
-        lambda: [*render.records(found.records, found.not_run), f"added to {options.out}"],
+        lambda: [*render_records.measured(found.records, (), found.not_run), f"added to {options.out}"],
     )
     return 0 if found.passed else 1

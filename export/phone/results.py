@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 
 from edgeattn import __version__
 from edgeattn.errors import BadInputError
+from edgeattn.latency import doubts
 from edgeattn.records import Device, NotRun, Origin, Record, Subject
 from export.bundle import Artifact
 from export.phone.messages import Join, Seen
@@ -18,8 +18,6 @@ from export.verify import likeness
 TARGET = "phone"
 # What the browsers of phones and tablets say of their platform, whatever else they hide.
 _PHONES = ("Linux arm", "Linux aarch64", "iPhone", "iPad", "Android")
-# A phone that is warm computes slower; below this, it is noise.
-_SLOWED = 1.2
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def record(plan: Plan, task: Task, seen: Seen, by: Sender, *, started_at: str, c
         started_at=started_at,
         before=seen.before,
         after=seen.after,
-        parity=likeness(artifact, plan.golden, {"first": first, "last": last}),
+        parity=likeness(artifact, plan.golden, first, last),
         command=command,
         partial=len(seen.samples_ns) < plan.runs,
         untrusted=tuple(_doubts(plan, seen)),
@@ -107,6 +105,4 @@ def _doubts(plan: Plan, seen: Seen) -> Iterator[str]:
     if seen.hidden:
         numbers = ", ".join(str(number) for number in sorted(set(seen.hidden))[:20])
         yield f"the page was not on the screen during {len(set(seen.hidden))} of {len(samples)} samples ({numbers})"
-    third = len(samples) // 3
-    if third >= 3 and (slowed := median(samples[-third:]) / median(samples[:third])) > _SLOWED:
-        yield f"the last third of the samples took {slowed:.2f} times as long as the first: it may have been throttled"
+    yield from doubts(samples)

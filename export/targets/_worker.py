@@ -1,11 +1,13 @@
-"""Runs one artifact in the runtime that is here, and writes down what it saw: `python _worker.py FOLDER`.
+"""Runs artifacts in the runtime that is here, and writes down what it saw: `python _worker.py FOLDER...`.
 
 Sent to boards as it is: one file, Python 3.8 or later, numpy, and one of ai-edge-litert, tflite-runtime, onnxruntime.
+Several folders are run in turn, A B A B, each in a process of its own.
 
-FOLDER holds ``job.txt``, a line for each of ``artifact FILE``, ``warmup N``, ``runs N``, ``threads N``, ``count 0|1``,
-and ``input FILE.npy NAME`` for each input. What comes out, in the same folder:
+FOLDER holds ``job.txt``, a line for each of ``artifact FILE``, ``warmup N|auto``, ``runs N``, ``threads N``,
+``count 0|1``, ``operators 0|1``, and ``input FILE.npy NAME`` for each input. What comes out, in the same folder:
 
-    result.json     one JSON object; written after loading and again at the end, when ``complete`` becomes true
+    result.json     one JSON object; written after loading, after the warm-up, and at the end, when ``complete`` becomes
+                    true; and once more with ``operators``, lists of name, kind and median time in ns, if asked for
     samples.txt     a line for each timed run, in ns, as it goes: what is there after a kill is still good
     first-I.npy     output I of the very first run, in the order of ``outputs`` in result.json
     last-I.npy      and of the last run
@@ -18,6 +20,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +30,14 @@ import numpy as np
 
 # Calls shorter than this many steps of the clock are timed several at once.
 CLOCK_STEPS = 20
+# A warm-up until times settle: until the medians of two windows of calls, one after the other, differ by no more than
+# SETTLED. A window is so many calls, and so long that a clock frequency that rises shows in it.
+WINDOW_CALLS, WINDOW_NS, SETTLED = 5, 100_000_000, 0.03
+WARMUP_CALLS, WARMUP_NS = 10_000, 10_000_000_000
+# Calls for the times by operator, and how long they may take together.
+OPERATOR_CALLS, OPERATOR_NS = 20, 5_000_000_000
+# What stands before the folder in the command of a process that runs in turn with others.
+ONE_OF_SEVERAL = "--one-of-several"
 # Marks that the counting plugin of an emulator sees (arm64/counter.c), and no kernel minds.
 REGION_BEGIN, REGION_END = 0x51510001, 0x51510002
 
@@ -40,15 +51,17 @@ class RefusedError(Exception):
 
 
 def read_job(folder: str) -> dict[str, Any]:
-    job: dict[str, Any] = {"warmup": 1, "runs": 1, "threads": 1, "count": 0, "inputs": {}}
+    job: dict[str, Any] = {"warmup": 1, "runs": 1, "threads": 1, "count": 0, "operators": 0, "inputs": {}}
     with open(os.path.join(folder, "job.txt"), encoding="utf-8") as file:
         for line in file.read().splitlines():
             key, _, value = line.partition(" ")
             if key == "input":
                 path, _, name = value.partition(" ")
                 job["inputs"][name] = np.load(os.path.join(folder, path), allow_pickle=False)
+            elif key == "artifact":
+                job[key] = os.path.join(folder, value)
             else:
-                job[key] = os.path.join(folder, value) if key == "artifact" else int(value)
+                job[key] = None if value == "auto" else int(value)
     return job
 
 
@@ -63,15 +76,20 @@ class OnnxRuntime:
         except ImportError as error:
             raise RefusedError("missing", "onnxruntime is not installed here: pip install onnxruntime") from error
         self.version = onnxruntime.__version__
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
+        self.path, self.threads = path, threads
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.session = self.load(onnxruntime.SessionOptions())
         except Exception as error:
             raise RefusedError("artifact", f"onnxruntime refuses the file: {first_line(error)}") from error
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.values: list[Any] = []
+
+    def load(self, options: Any) -> Any:
+        import onnxruntime
+
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        return onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
 
     def feed(self, inputs: dict[str, Any]) -> None:
         check_names([tensor.name for tensor in self.session.get_inputs()], inputs)
@@ -82,6 +100,32 @@ class OnnxRuntime:
 
     def results(self) -> list[Any]:
         return self.values
+
+    def operators(self, folder: str) -> tuple[list[Any], str]:
+        """Name, kind and median time in ns of each node of the optimised graph, in order, by onnxruntime's profile."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = os.path.join(folder, "profile")
+        session = self.load(options)
+        start, calls = time.perf_counter_ns(), 0
+        while calls < OPERATOR_CALLS and (calls < 2 or time.perf_counter_ns() - start < OPERATOR_NS):
+            session.run(self.outputs, self.inputs)
+            calls += 1
+        path = session.end_profiling()
+        with open(path, encoding="utf-8") as file:
+            events = json.load(file)
+        os.remove(path)
+        suffix = "_kernel_time"
+        found: dict[str, tuple[str, list[int]]] = {}
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith(suffix):
+                name = event["name"][: -len(suffix)]
+                found.setdefault(name, (event["args"]["op_name"], []))[1].append(event["dur"] * 1000)
+        # The first call is another one: it lays out memory.
+        rows = [[name, kind, int(median(times[1:] or times))] for name, (kind, times) in found.items()]
+        return rows, f"medians of {calls - 1} runs under onnxruntime's profiler, which has steps of 1 us and takes time"
 
 
 class LiteRt:
@@ -125,6 +169,9 @@ class LiteRt:
     def results(self) -> list[Any]:
         return [self.interpreter.get_tensor(place) for place in self.output_places]
 
+    def operators(self, folder: str) -> tuple[list[Any], str]:
+        return [], "LiteRT's Python interface tells no time by operator"
+
 
 RUNTIMES: dict[str, Any] = {".onnx": OnnxRuntime, ".tflite": LiteRt}
 
@@ -136,6 +183,11 @@ def check_names(wanted: list[str], given: dict[str, Any]) -> None:
 
 def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def median(values: list[int]) -> float:
+    middle = sorted(values)[(len(values) - 1) // 2 : len(values) // 2 + 1]
+    return sum(middle) / len(middle)
 
 
 def clock_step() -> int:
@@ -180,6 +232,21 @@ def calls_per_sample(run: Callable[[], None], step_ns: int) -> int:
     return calls
 
 
+def warm_up(run: Callable[[], None]) -> tuple[int, bool]:
+    """Call ``run`` until its times settle: how many calls that took, and whether they did before the limit."""
+    calls, start, before = 0, time.perf_counter_ns(), None
+    while calls < WARMUP_CALLS and time.perf_counter_ns() - start < WARMUP_NS:
+        window: list[int] = []
+        while len(window) < WINDOW_CALLS or (sum(window) < WINDOW_NS and calls + len(window) < WARMUP_CALLS):
+            window.append(elapsed_ns(run))
+        calls += len(window)
+        now = median(window)
+        if before is not None and abs(now - before) <= SETTLED * before:
+            return calls, True
+        before = now
+    return calls, False
+
+
 def write_result(folder: str, result: dict[str, Any]) -> None:
     path = os.path.join(folder, "result.json")
     with open(path + ".part", "w", encoding="utf-8") as file:
@@ -192,7 +259,9 @@ def save(folder: str, which: str, values: list[Any]) -> None:
         np.save(os.path.join(folder, f"{which}-{index}.npy"), np.asarray(value))
 
 
-def work(folder: str) -> None:
+def work(folder: str, turn: Callable[[], bool]) -> None:
+    """Run the job of ``folder``; ``turn`` is called before each sample, and comes back when it may go on, with
+    whether another has run since."""
     job = read_job(folder)
     suffix = os.path.splitext(job["artifact"])[1]
     if suffix not in RUNTIMES:
@@ -219,8 +288,14 @@ def work(folder: str) -> None:
     except Exception as error:
         raise RefusedError("input", f"{session.name} fails on these inputs: {first_line(error)}") from error
     save(folder, "first", session.results())
-    for _ in range(job["warmup"]):
-        session.run()
+    start = time.perf_counter_ns()
+    if job["warmup"] is None:
+        result["warmup"], result["settled"] = warm_up(session.run)
+    else:
+        result["warmup"] = job["warmup"]
+        for _ in range(job["warmup"]):
+            session.run()
+    result["warmup_ns"] = time.perf_counter_ns() - start
     step = clock_step()
     calls = 1 if job["count"] or not job["runs"] else calls_per_sample(session.run, step)
     result.update(clock_step_ns=step, calls_per_sample=calls)
@@ -229,6 +304,9 @@ def work(folder: str) -> None:
     mark = marker() if job["count"] else lambda _: None
     with open(os.path.join(folder, "samples.txt"), "w", encoding="ascii") as samples:
         for _ in range(job["runs"]):
+            if turn():
+                # The other's data are in the caches, and its threads may still be spinning.
+                session.run()
             mark(REGION_BEGIN)
             elapsed = elapsed_ns(session.run, calls)
             mark(REGION_END)
@@ -237,16 +315,68 @@ def work(folder: str) -> None:
     save(folder, "last", session.results())
     result.update(complete=True, peak_memory_bytes=peak_memory_bytes())
     write_result(folder, result)
+    if job["operators"]:
+        turn()
+        result["operators"], result["operators_note"] = session.operators(folder)
+        write_result(folder, result)
 
 
-def main(folder: str) -> int:
+def main(folder: str, turn: Callable[[], bool] = lambda: False) -> int:
     try:
-        work(folder)
+        work(folder, turn)
     except RefusedError as refusal:
         write_result(folder, {"error": str(refusal), "kind": refusal.kind})
         return 1
     return 0
 
 
+def as_one_of_several(folder: str) -> int:
+    """The job of ``folder``, run while this process has its turn: a byte on stdin gives it, a byte on stdout gives it
+    back."""
+    # What a runtime prints is no turn given back.
+    back = os.dup(1)
+    os.dup2(2, 1)
+
+    def wait() -> bool:
+        if not os.read(0, 1):
+            sys.exit("the process that gives the turns has ended")
+        return True
+
+    def turn() -> bool:
+        os.write(back, b".")
+        return wait()
+
+    wait()
+    return main(folder, turn)
+
+
+def has_turn(process: subprocess.Popen[bytes]) -> bool:
+    """Let ``process`` run until it gives back its turn; whether it did, and has not ended."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(b".")
+    except BrokenPipeError:
+        return False
+    return process.stdout.read(1) != b""
+
+
+def in_turn(folders: list[str]) -> int:
+    """The jobs of all ``folders``; one that ends early leaves the others their turns."""
+    command = [sys.executable, os.path.abspath(__file__), ONE_OF_SEVERAL]
+    pipe = subprocess.PIPE
+    processes = {folder: subprocess.Popen([*command, folder], stdin=pipe, stdout=pipe, bufsize=0) for folder in folders}
+    running = list(processes.values())
+    while running:
+        running = [process for process in running if has_turn(process)]
+    for folder, process in processes.items():
+        if process.wait() < 0:
+            sys.stderr.write(f"the run in {folder} was ended by signal {-process.returncode}\n")
+    return int(any(process.returncode for process in processes.values()))
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    _, *given = sys.argv
+    if given[0] == ONE_OF_SEVERAL:
+        sys.exit(as_one_of_several(given[1]))
+    sys.exit(main(given[0]) if len(given) == 1 else in_turn(given))
