@@ -1,6 +1,7 @@
 // The clock, the batches and the samples. Times inside are in milliseconds, as performance.now() gives them.
 
 const STEPS_PER_SAMPLE = 20; // a sample that is shorter says more of the clock than of the model
+const MOST_CALLS = 2 ** 19;
 const WARMUP = { least: 5, most: 200, window: 5, like: 1.1, atMostMs: 5_000 };
 const SAMPLES = { atMostMs: 30_000, least: 5 };
 
@@ -24,7 +25,7 @@ async function elapsed(run, calls = 1) {
   return performance.now() - start;
 }
 
-const middle = (values) => values.toSorted ? values.toSorted((a, b) => a - b)[values.length >> 1] : [...values].sort((a, b) => a - b)[values.length >> 1];
+export const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 
 /** Run until the median of the last runs is like that of those before them; how often, and for how long. */
 async function warmUp(run) {
@@ -33,8 +34,8 @@ async function warmUp(run) {
   const settled = () => {
     const { window, like } = WARMUP;
     if (times.length < 2 * window) return false;
-    const [before, last] = [middle(times.slice(-2 * window, -window)), middle(times.slice(-window))];
-    return Math.max(before, last) <= like * Math.min(before, last) || before === last;
+    const [before, last] = [median(times.slice(-2 * window, -window)), median(times.slice(-window))];
+    return Math.max(before, last) <= like * Math.min(before, last);
   };
   while (times.length < WARMUP.least || (!settled() && times.length < WARMUP.most)) {
     times.push(await elapsed(run));
@@ -43,11 +44,12 @@ async function warmUp(run) {
   return { warmup: times.length, warmupMs: performance.now() - start };
 }
 
-/** As many calls, doubled from one, as take at least twenty steps of the clock together. */
+/** As many calls, doubled from one, as take at least twenty steps of the clock together, in each of three tries. */
 async function batch(run, step) {
-  let calls = 1;
-  while ((await elapsed(run, calls)) < STEPS_PER_SAMPLE * step && calls < 2 ** 19) calls *= 2;
-  return calls;
+  for (let calls = 1; ; calls *= 2) {
+    const tries = [await elapsed(run, calls), await elapsed(run, calls), await elapsed(run, calls)];
+    if (Math.min(...tries) >= STEPS_PER_SAMPLE * step || calls >= MOST_CALLS) return calls;
+  }
 }
 
 /**

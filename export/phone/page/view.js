@@ -1,5 +1,7 @@
 // What is on the screen. Text is set as text, never as markup.
 
+import { median } from "./measure.js";
+
 const at = (id) => document.getElementById(id);
 const NAMES = { "onnxruntime-web": "ONNX Runtime", "litert.js": "LiteRT", wasm: "CPU", webgpu: "WebGPU", webnn: "WebNN" };
 
@@ -35,8 +37,6 @@ const milliseconds = (ns) => {
   const ms = ns / 1e6;
   return `${ms >= 100 ? ms.toFixed(0) : ms >= 10 ? ms.toFixed(1) : ms.toFixed(2)} ms`;
 };
-
-export const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 
 /** The samples in the order in which they were taken, from zero to the slowest. */
 function picture(samples) {
