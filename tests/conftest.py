@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 from export import cli
+from export.phone import setup
 
 # The same random cases on every machine: a failure in CI is the failure that one gets at home.
 settings.register_profile("seeded", derandomize=True, deadline=None)
@@ -93,3 +94,11 @@ def norm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(made_bundle: Path, tmp_path: Path) -> Path:
     """A copy that a test may break."""
     return Path(shutil.copytree(made_bundle, tmp_path / "b"))
+
+
+@pytest.fixture(scope="session")
+def phone_runtimes() -> Path:
+    """What `edgeattn setup phone` makes, in the user's cache; where npm is missing, the skip says so."""
+    if not shutil.which("npm"):
+        pytest.skip("install it: apt-get install -y npm")
+    return setup.build()

@@ -16,7 +16,6 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 from edgeattn import records
 from edgeattn.records import Record
 from export import pipeline, source
-from export.phone import setup
 
 CHROMIUM = ("--no-sandbox", "--disable-dev-shm-usage")
 # WebGPU without a GPU: for function only, its times mean nothing.
@@ -26,9 +25,7 @@ LIMIT_MS = 120_000
 LAN = "198.51.100.7"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def runtimes() -> Path:
-    return setup.build()
+pytestmark = pytest.mark.usefixtures("phone_runtimes")
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +53,15 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
 
 def launched(playwright: Playwright, *arguments: str, before: str | None = None) -> Browser:
     """Debian's Chromium; ``before`` is a program that starts it elsewhere."""
-    found = before or shutil.which("chromium")
-    assert found, "install it: apt-get install -y chromium"
-    return playwright.chromium.launch(executable_path=found, args=[*CHROMIUM, *arguments])
+    return playwright.chromium.launch(executable_path=before or program("chromium"), args=[*CHROMIUM, *arguments])
+
+
+def program(name: str) -> str:
+    """Where it is; where Debian's packages are missing, the skip names them."""
+    found = shutil.which(name)
+    if not found:
+        pytest.skip(f"install it: apt-get install -y {name}")
+    return found
 
 
 @contextmanager
@@ -82,10 +85,8 @@ def done(page: Page) -> None:
 
 @contextmanager
 def firefox(url: str) -> Iterator[None]:
-    found = shutil.which("firefox-esr")
-    assert found, "install it: apt-get install -y firefox-esr"
     with tempfile.TemporaryDirectory() as profile:
-        words = [found, "--headless", "--no-remote", "--profile", profile, url]
+        words = [program("firefox-esr"), "--headless", "--no-remote", "--profile", profile, url]
         with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
                 yield

@@ -22,18 +22,13 @@ from export.phone.messages import Join
 from export.phone.results import sender
 
 
-@pytest.fixture(scope="session")
-def runtimes() -> Path:
-    return setup.build()
-
-
 @pytest.fixture(scope="module")
-def server(runtimes: Path, made_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(phone_runtimes: Path, made_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(made_bundle, "--out", tmp_path_factory.mktemp("phone") / "r.json") as running:
         yield running
 
 
-def test_what_a_phone_sends_becomes_records(runtimes: Path, made_bundle: Path, tmp_path: Path) -> None:
+def test_what_a_phone_sends_becomes_records(phone_runtimes: Path, made_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     with serving(made_bundle, "--out", out, "--wait", "1", "--runs", "25") as server:
         client = Client(server.url, offered(made_bundle))
@@ -70,7 +65,7 @@ def test_what_a_phone_sends_becomes_records(runtimes: Path, made_bundle: Path, t
     assert len(others) == 4
 
 
-def test_outputs_that_are_not_the_models(runtimes: Path, made_bundle: Path, tmp_path: Path) -> None:
+def test_outputs_that_are_not_the_models(phone_runtimes: Path, made_bundle: Path, tmp_path: Path) -> None:
     wrong = {
         "missing": {},
         "shape [3]": {"y": encoded(b"\0" * 12)},
@@ -100,7 +95,7 @@ def test_a_browser_of_this_machine_is_no_phone() -> None:
     assert origin(platform="Win32") == "browser"
 
 
-def test_a_hundred_phones(runtimes: Path, made_bundle: Path, tmp_path: Path) -> None:
+def test_a_hundred_phones(phone_runtimes: Path, made_bundle: Path, tmp_path: Path) -> None:
     """No result is lost, doubled or given to another phone."""
     out = tmp_path / "r.json"
     what = offered(made_bundle)
@@ -130,7 +125,7 @@ def test_a_hundred_phones(runtimes: Path, made_bundle: Path, tmp_path: Path) -> 
     assert all(kib < 500_000 for kib in held)
 
 
-def test_a_killed_server_loses_nothing(runtimes: Path, made_bundle: Path, tmp_path: Path) -> None:
+def test_a_killed_server_loses_nothing(phone_runtimes: Path, made_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     arguments = (made_bundle, "--out", out, "--runs", "1")
     sent = []
@@ -268,7 +263,7 @@ def test_slow_senders_keep_nobody_waiting(server: Server, made_bundle: Path) -> 
 
 
 def test_what_is_said_when_it_cannot_start(
-    edgeattn: type[Answer], runtimes: Path, made_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edgeattn: type[Answer], phone_runtimes: Path, made_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = edgeattn
     with socket.create_server(("127.0.0.1", 0)) as taken:
