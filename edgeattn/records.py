@@ -35,13 +35,15 @@ class Device:
 @dataclass(frozen=True)
 class Operator:
     """Median time of one operator in one run: its name in the artifact, its kind there, and the model's layer that it
-    comes from (a dotted module path; "" where that is not known). ``layout`` marks a layout op."""
+    comes from (a dotted module path; "" where that is not known). ``layout`` marks a layout op; ``unit`` is the compute
+    unit that it is planned on, where a runtime has several."""
 
     name: str
     kind: str
     layer: str
     median_ns: int
     layout: bool = False
+    unit: str = ""
 
 
 @dataclass(frozen=True)

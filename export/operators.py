@@ -30,6 +30,15 @@ def traced(path: Path, operators: Sequence[Operator]) -> tuple[Operator, ...]:
     return tuple(_traced(operator, known) for operator in operators)
 
 
+def marked(operators: Sequence[Operator]) -> tuple[Operator, ...]:
+    """The operators of a file whose runtime names its kernels (``Transpose (ND, X32)``), the layout ops marked."""
+    kinds = (operator.kind.partition("(")[0].replace(" ", "").removeprefix("Static") for operator in operators)
+    return tuple(
+        replace(operator, layout=Op(kind, operator.name).category == "layout")
+        for operator, kind in zip(operators, kinds, strict=True)
+    )
+
+
 def _traced(operator: Operator, known: dict[str, tuple[str, Op]]) -> Operator:
     name = operator.name
     while name not in known and (shorter := _SUFFIX.sub("", name)) != name:

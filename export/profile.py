@@ -101,6 +101,7 @@ def profile(
         if found.errors:
             raise found.errors[0]
         raise MissingError(f"nothing was measured: {'; '.join(entry.reason for entry in found.not_run)}")
+    keep(found.profile())  # with what was noted after the last step
     return found.profile()
 
 
@@ -229,9 +230,9 @@ def _subject(artifact: Artifact, job: Job) -> Subject:
 
 
 def _operators(artifact: Artifact, job: Job, seen: Measurement) -> tuple[Operator, ...]:
-    if artifact.format != "onnx":
-        return seen.operators
-    try:
-        return operators.traced(job.artifact, seen.operators)
-    except MissingError:
-        return seen.operators
+    if artifact.format == "onnx" and seen.operators:
+        try:
+            return operators.traced(job.artifact, seen.operators)
+        except MissingError:
+            pass  # without the package onnx they have no layers
+    return operators.marked(seen.operators)

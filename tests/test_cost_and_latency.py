@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from edgeattn.cost import Op, TensorInfo, conv_macs, count, einsum_macs, in_category, is_one_hot, matmul_macs
+from edgeattn.cost import (
+    Op,
+    TensorInfo,
+    conv_macs,
+    count,
+    einsum_macs,
+    in_category,
+    is_one_hot,
+    is_one_hot_transposed,
+    matmul_macs,
+)
 from edgeattn.latency import interleave, ratio_of_pairs
 
 
@@ -45,6 +55,14 @@ def test_one_hot_kernels() -> None:
     assert not is_one_hot(np.ones((4, 1, 2, 2)))
     assert is_one_hot(np.eye(4).reshape(1, 2, 2, 4), output_axis=3)
     assert not is_one_hot(np.zeros((0, 1, 1, 1)))
+
+
+def test_one_hot_kernels_of_transposed_convolutions() -> None:
+    fold = np.eye(4).reshape(1, 2, 2, 4)
+    assert is_one_hot_transposed(fold, input_axis=3)
+    assert not is_one_hot_transposed(fold * 2, input_axis=3)
+    # Two inputs in one place are a sum.
+    assert not is_one_hot_transposed(fold[..., [0, 0, 2, 3]], input_axis=3)
 
 
 def test_multiply_adds() -> None:

@@ -107,6 +107,18 @@ def test_the_reference_form_is_not_so_clean(tmp_path: Path) -> None:
     assert not (tmp_path / "m.tflite").exists()
 
 
+@pytest.mark.parametrize(("stride", "weight", "layout"), [(2, 1, True), (2, 2, False), (3, 1, False)])
+def test_a_fold_by_a_transposed_convolution_is_a_layout_op(
+    stride: int, weight: float, layout: bool, tmp_path: Path
+) -> None:
+    """As onnx2tf folds. Another weight computes, and a greater stride puts zeros between."""
+    fold = nn.ConvTranspose2d(4, 1, 2, stride, bias=False).requires_grad_(False)
+    fold.weight.copy_(weight * torch.eye(4).reshape(4, 1, 2, 2))
+    graph = convert("tflite", fold.eval(), torch.randn(1, 4, 3, 3), tmp_path)
+    assert graph.operators["TRANSPOSE_CONV"] == 1
+    assert graph.layout_ops.get("TRANSPOSE_CONV", 0) == layout
+
+
 @pytest.mark.parametrize("name", SUFFIXES)
 def test_a_module_that_cannot_be_traced_is_one_sentence(name: str, tmp_path: Path) -> None:
     class Fickle(nn.Module):

@@ -11,6 +11,7 @@ def doctor(json: console.Json = False) -> int:
     """
     console.wants(json)
     from export import plugins, runtimes
+    from export.phone import setup as phone
     from export.pipeline import versions
 
     found: dict[str, dict[str, str]] = {"formats": {}, "runtimes": {}, "targets": {}}
@@ -24,7 +25,11 @@ def doctor(json: console.Json = False) -> int:
     for name in plugins.names("runtimes"):
         found["runtimes"][name] = runtimes.missing(plugins.get("runtimes", name)) or "ready"
     for name in plugins.names("targets"):
-        found["targets"][name.replace("_", "-")] = plugins.get("targets", name).unavailable() or "ready"
+        target = plugins.get("targets", name)
+        caveat = getattr(target, "CAVEAT", "")
+        state = target.unavailable() or "ready"
+        found["targets"][name.replace("_", "-")] = f"{state} ({caveat})" if caveat else state
+    found["targets"]["phone"] = phone.missing() or "ready (any phone's browser: edgeattn phone)"
     tools = versions()
     console.show(
         {**found, "versions": tools},

@@ -60,6 +60,11 @@ def phone(
     found = session.run(bundles.load(bundle), options)
     console.show(
         {"passed": found.passed, "out": str(options.out), **asdict(found)},
-        lambda: [*render_records.measured(found.records, (), found.not_run), f"added to {options.out}"],
+        lambda: [
+            *render_records.measured(found.records, (), found.not_run),
+            f"{len(found.records)} records of {found.phones} phones were added to {options.out}"
+            if found.phones
+            else "No phone came.",
+        ],
     )
     return 0 if found.passed else 1

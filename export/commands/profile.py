@@ -18,6 +18,9 @@ def profile(
     bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
     target: Annotated[str, typer.Option(metavar=console.TARGET, help="Where to run.")] = "host",
     cpu: console.Cpu = None,
+    cores: console.Cores = None,
+    python: console.Python = None,
+    install: console.Install = False,
     runtime: Annotated[list[str] | None, typer.Option(help="One of the target's; all by default.")] = None,
     threads: Annotated[
         list[int] | None, typer.Option(min=1, help="Threads of the runtime; several numbers, several records.")
@@ -54,7 +57,8 @@ def profile(
     )
     files.check(out)
     loaded = bundles.load(bundle)
-    with targets.connect(target, console.settings(cpu=cpu)) as connection, console.progress() as say:
+    settings = console.settings(cpu=cpu, cores=cores, python=python, install="yes" if install else None)
+    with console.progress() as say, targets.connect(target, settings, say) as connection:
         found = profiles.profile(loaded, connection, options, say, lambda so_far: _save(out, so_far))
     ratios = comparison.ratios(found.records)
     statistics = [asdict(summary(record.samples_ns)) if record.samples_ns else None for record in found.records]

@@ -15,10 +15,9 @@ VALIDITY = timedelta(days=7)
 
 
 def make(address: str) -> tuple[bytes, bytes]:
-    """A self-signed certificate for an IP address or ``localhost``, and its key, both PEM."""
+    """A self-signed certificate for an IP address or a name, and its key, both PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "edgeattn phone")])
-    host = x509.DNSName(address) if address == "localhost" else x509.IPAddress(ip_address(address))
     # An hour back: the clocks of phones differ.
     begin = datetime.now(UTC) - timedelta(hours=1)
     certificate = (
@@ -29,7 +28,7 @@ def make(address: str) -> tuple[bytes, bytes]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(begin)
         .not_valid_after(begin + VALIDITY)
-        .add_extension(x509.SubjectAlternativeName([host]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_name(address)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
@@ -37,6 +36,13 @@ def make(address: str) -> tuple[bytes, bytes]:
     encoding = serialization.Encoding.PEM
     private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return certificate.public_bytes(encoding), private
+
+
+def _name(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
 
 
 def fingerprint(certificate: bytes) -> str:

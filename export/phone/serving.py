@@ -49,10 +49,15 @@ class Place:
     def port(self) -> int:
         return int(self.sockets[0].getsockname()[1])
 
+    @property
+    def local(self) -> frozenset[str]:
+        """Addresses from which only this machine's own browsers come."""
+        return frozenset({"127.0.0.1", str(self.sockets[0].getsockname()[0])})
+
 
 @contextlib.contextmanager
 def place(host: str, *, https: bool, port: int) -> Iterator[Place]:
-    """Bind ``host``: "localhost", "lan", or an IPv4 address of this machine; port 0 is any free one.
+    """Bind ``host``: "localhost", "lan", or a name or IPv4 address of this machine; port 0 is any free one.
 
     Raises:
         BadInputError: it cannot be bound.
@@ -63,7 +68,11 @@ def place(host: str, *, https: bool, port: int) -> Iterator[Place]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(_bind(address, port))]
         token = secrets.token_urlsafe(16)
-        own = sockets[0].getsockname()[1]
+        bound, own = sockets[0].getsockname()
+        if bound == "0.0.0.0":
+            raise BadInputError(
+                f"{host} is no address that one can open; give --host lan, or an address of this machine"
+            )
         page = f"{'https' if https else 'http'}://{name}:{own}/{token}/"
         open_at, tls = page, None
         if https:
@@ -94,11 +103,6 @@ def _bind(address: str, port: int) -> socket.socket:
     bound.listen(128)
     bound.setblocking(False)
     return bound
-
-
-def local_addresses(host: str) -> frozenset[str]:
-    """Addresses from which only this machine's own browsers come."""
-    return frozenset({"127.0.0.1", "127.0.1.1", "::1", host})
 
 
 async def serve(place: Place, application: Starlette, stop: asyncio.Event) -> None:

@@ -83,7 +83,7 @@ def run(bundle: Bundle, options: Options) -> Found:
             phones=phones,
             token=place.token,
             hosts=(place.host,),
-            local=frozenset() if options.adb else serving.local_addresses(place.host),
+            local=frozenset() if options.adb else place.local,
             command=options.command,
             changed=changed,
         )

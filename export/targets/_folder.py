@@ -33,7 +33,8 @@ def write_each(scratch: Path, jobs: Sequence[Job]) -> list[Path]:
 def write(folder: Path, job: Job, *, count: bool = False) -> None:
     """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator."""
     artifact = f"artifact{job.artifact.suffix}"
-    shutil.copyfile(job.artifact, folder / artifact)
+    copy = shutil.copytree if job.artifact.is_dir() else shutil.copyfile
+    copy(job.artifact, folder / artifact)
     lines = [
         f"artifact {artifact}",
         f"warmup {'auto' if job.warmup is None else job.warmup}",
@@ -67,12 +68,17 @@ def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> s
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return INTERRUPTED
-    if process.returncode == 0:
+    return ended(process.returncode, said)
+
+
+def ended(code: int, said: str) -> str:
+    """Why a runner stopped early, by its exit code (negative for a signal) and what it said; nothing if it did not."""
+    if code == 0:
         return ""
-    if process.returncode < 0:
-        return f"it was ended by {signal.Signals(-process.returncode).name}"
+    if code < 0:
+        return f"it was ended by {signal.Signals(-code).name}"
     lines = said.strip().splitlines()
-    return f"exit code {process.returncode}" + (f", {lines[-1].strip()}" if lines else "")
+    return f"exit code {code}" + (f", {lines[-1].strip()}" if lines else "")
 
 
 def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str) -> Measurement:
@@ -111,7 +117,7 @@ def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str
             peak_memory_bytes=result.get("peak_memory_bytes"),
             warmup=result.get("warmup", 0),
             warmup_ns=result.get("warmup_ns"),
-            operators=tuple(Operator(name, kind, "", ns) for name, kind, ns in result.get("operators", ())),
+            operators=tuple(Operator(name, kind, "", *rest) for name, kind, *rest in result.get("operators", ())),
             operators_note=result.get("operators_note", ""),
             stopped="" if result["complete"] else stopped,
             untrusted=tuple(untrusted),

@@ -17,13 +17,15 @@ If it cannot run, result.json has ``error``, a sentence, and ``kind``: ``artifac
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -33,9 +35,10 @@ CLOCK_STEPS = 20
 # A warm-up until times settle: until the medians of two windows of calls, one after the other, differ by no more than
 # SETTLED. A window is so many calls, and so long that a clock frequency that rises shows in it.
 WINDOW_CALLS, WINDOW_NS, SETTLED = 5, 100_000_000, 0.03
-WARMUP_CALLS, WARMUP_NS = 10_000, 10_000_000_000
+WARMUP_CALLS, WARMUP_NS = 100_000, 10_000_000_000
 # Calls for the times by operator, and how long they may take together.
 OPERATOR_CALLS, OPERATOR_NS = 20, 5_000_000_000
+PROFILED = "medians of {} runs under {}'s profiler, which has steps of 1 us and takes time itself{}"
 # What stands before the folder in the command of a process that runs in turn with others.
 ONE_OF_SEVERAL = "--one-of-several"
 # Marks that the counting plugin of an emulator sees (arm64/counter.c), and no kernel minds.
@@ -76,20 +79,20 @@ class OnnxRuntime:
         except ImportError as error:
             raise RefusedError("missing", "onnxruntime is not installed here: pip install onnxruntime") from error
         self.version = onnxruntime.__version__
-        self.path, self.threads = path, threads
+        self.module, self.path, self.threads = onnxruntime, path, threads
         try:
-            self.session = self.load(onnxruntime.SessionOptions())
+            self.session = self.load()
         except Exception as error:
             raise RefusedError("artifact", f"onnxruntime refuses the file: {first_line(error)}") from error
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.values: list[Any] = []
 
-    def load(self, options: Any) -> Any:
-        import onnxruntime
-
+    def load(self, profile: str = "") -> Any:
+        options = self.module.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
-        return onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+        options.enable_profiling, options.profile_file_prefix = bool(profile), profile
+        return self.module.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
 
     def feed(self, inputs: dict[str, Any]) -> None:
         check_names([tensor.name for tensor in self.session.get_inputs()], inputs)
@@ -103,29 +106,21 @@ class OnnxRuntime:
 
     def operators(self, folder: str) -> tuple[list[Any], str]:
         """Name, kind and median time in ns of each node of the optimised graph, in order, by onnxruntime's profile."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.enable_profiling = True
-        options.profile_file_prefix = os.path.join(folder, "profile")
-        session = self.load(options)
-        start, calls = time.perf_counter_ns(), 0
-        while calls < OPERATOR_CALLS and (calls < 2 or time.perf_counter_ns() - start < OPERATOR_NS):
+        session = self.load(profile=os.path.join(folder, "profile"))
+        for _ in operator_calls():
             session.run(self.outputs, self.inputs)
-            calls += 1
         path = session.end_profiling()
         with open(path, encoding="utf-8") as file:
             events = json.load(file)
         os.remove(path)
-        suffix = "_kernel_time"
         found: dict[str, tuple[str, list[int]]] = {}
         for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith(suffix):
-                name = event["name"][: -len(suffix)]
+            name, _, what = event["name"].rpartition("_kernel_")
+            if event.get("cat") == "Node" and what == "time":
                 found.setdefault(name, (event["args"]["op_name"], []))[1].append(event["dur"] * 1000)
-        # The first call is another one: it lays out memory.
-        rows = [[name, kind, int(median(times[1:] or times))] for name, (kind, times) in found.items()]
-        return rows, f"medians of {calls - 1} runs under onnxruntime's profiler, which has steps of 1 us and takes time"
+        rows = [[name, kind, int(median(times[1:]))] for name, (kind, times) in found.items()]
+        calls = max((len(times) for _, times in found.values()), default=1)
+        return rows, PROFILED.format(calls - 1, self.name, "")
 
 
 class LiteRt:
@@ -144,6 +139,7 @@ class LiteRt:
             except ImportError as error:
                 raise RefusedError("missing", "no LiteRT is installed here: pip install ai-edge-litert") from error
         self.version = __version__
+        self.path, self.threads = path, threads
         try:
             self.interpreter = Interpreter(path, num_threads=threads)
             self.interpreter.allocate_tensors()
@@ -163,6 +159,7 @@ class LiteRt:
 
     def feed(self, inputs: dict[str, Any]) -> None:
         check_names(list(self.places), inputs)
+        self.inputs = inputs
         for name, value in inputs.items():
             self.interpreter.set_tensor(self.places[name], value)
 
@@ -170,7 +167,19 @@ class LiteRt:
         return [self.interpreter.get_tensor(place) for place in self.output_places]
 
     def operators(self, folder: str) -> tuple[list[Any], str]:
-        return [], "LiteRT's Python interface tells no time by operator"
+        """As the other: by the profiler of LiteRT's C interface, if that, and the file that calls it, are here."""
+        try:
+            library = os.path.join(os.path.dirname(import_module("ai_edge_litert").__file__ or ""), "libLiteRt.so")
+            beside: Any = import_module("_litert_profiler")  # not where this file was sent alone
+            profiler = beside.Profiler(library, self.path, self.threads, self.inputs)
+            calls = [profiler.run() for _ in operator_calls()]
+        except (ImportError, OSError, AttributeError, KeyError, RuntimeError) as error:
+            return [], f"no time by operator: LiteRT's profiler is not here ({first_line(error)})"
+        rows = [
+            [f"{i} {each[0][0]}", each[0][0], int(median([ns for _, ns in each]))]
+            for i, each in enumerate(zip(*calls[1:]))  # noqa: B905 Python 3.8 has no strict
+        ]
+        return rows, PROFILED.format(len(calls) - 1, "LiteRT", "; its kernels do not tell which layer they are of")
 
 
 RUNTIMES: dict[str, Any] = {".onnx": OnnxRuntime, ".tflite": LiteRt}
@@ -186,8 +195,7 @@ def first_line(error: BaseException) -> str:
 
 
 def median(values: list[int]) -> float:
-    middle = sorted(values)[(len(values) - 1) // 2 : len(values) // 2 + 1]
-    return sum(middle) / len(middle)
+    return float(np.median(values))
 
 
 def clock_step() -> int:
@@ -202,8 +210,12 @@ def clock_step() -> int:
 
 
 def peak_memory_bytes() -> int | None:
-    """The most memory that this process ever held (VmHWM), with Python's own."""
+    """The most memory that this process ever held, with Python's own: VmHWM, or on macOS the maximum resident size."""
     try:
+        if sys.platform == "darwin":
+            import resource
+
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with open("/proc/self/status", encoding="ascii") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
     except (OSError, StopIteration):
@@ -237,14 +249,24 @@ def warm_up(run: Callable[[], None]) -> tuple[int, bool]:
     calls, start, before = 0, time.perf_counter_ns(), None
     while calls < WARMUP_CALLS and time.perf_counter_ns() - start < WARMUP_NS:
         window: list[int] = []
-        while len(window) < WINDOW_CALLS or (sum(window) < WINDOW_NS and calls + len(window) < WARMUP_CALLS):
+        spent = 0
+        while len(window) < WINDOW_CALLS or (spent < WINDOW_NS and calls + len(window) < WARMUP_CALLS):
             window.append(elapsed_ns(run))
+            spent += window[-1]
         calls += len(window)
         now = median(window)
         if before is not None and abs(now - before) <= SETTLED * before:
             return calls, True
         before = now
     return calls, False
+
+
+def operator_calls() -> Iterator[None]:
+    """A turn for each call that is profiled: two at least, as the first lays out memory, and does not count."""
+    start, calls = time.perf_counter_ns(), 0
+    while calls < OPERATOR_CALLS and (calls < 2 or time.perf_counter_ns() - start < OPERATOR_NS):
+        yield
+        calls += 1
 
 
 def write_result(folder: str, result: dict[str, Any]) -> None:
@@ -288,6 +310,7 @@ def work(folder: str, turn: Callable[[], bool]) -> None:
     except Exception as error:
         raise RefusedError("input", f"{session.name} fails on these inputs: {first_line(error)}") from error
     save(folder, "first", session.results())
+    gc.disable()  # Python's own housekeeping is no part of a run
     start = time.perf_counter_ns()
     if job["warmup"] is None:
         result["warmup"], result["settled"] = warm_up(session.run)
@@ -317,6 +340,7 @@ def work(folder: str, turn: Callable[[], bool]) -> None:
     write_result(folder, result)
     if job["operators"]:
         turn()
+        write_result(folder, {**result, "operators_note": "no time by operator: it ended in the profiler"})
         result["operators"], result["operators_note"] = session.operators(folder)
         write_result(folder, result)
 
@@ -333,9 +357,8 @@ def main(folder: str, turn: Callable[[], bool] = lambda: False) -> int:
 def as_one_of_several(folder: str) -> int:
     """The job of ``folder``, run while this process has its turn: a byte on stdin gives it, a byte on stdout gives it
     back."""
-    # What a runtime prints is no turn given back.
     back = os.dup(1)
-    os.dup2(2, 1)
+    os.dup2(2, 1)  # what a runtime prints is no turn given back
 
     def wait() -> bool:
         if not os.read(0, 1):
@@ -350,20 +373,18 @@ def as_one_of_several(folder: str) -> int:
     return main(folder, turn)
 
 
-def has_turn(process: subprocess.Popen[bytes]) -> bool:
-    """Let ``process`` run until it gives back its turn; whether it did, and has not ended."""
-    assert process.stdin is not None
-    assert process.stdout is not None
+def has_turn(process: Any) -> bool:
+    """Let a process with pipes run until it gives back its turn; whether it did, and has not ended."""
     try:
         process.stdin.write(b".")
     except BrokenPipeError:
         return False
-    return process.stdout.read(1) != b""
+    return bool(process.stdout.read(1))
 
 
-def in_turn(folders: list[str]) -> int:
+def in_turn(program: list[str], folders: list[str]) -> int:
     """The jobs of all ``folders``; one that ends early leaves the others their turns."""
-    command = [sys.executable, os.path.abspath(__file__), ONE_OF_SEVERAL]
+    command = [*program, ONE_OF_SEVERAL]
     pipe = subprocess.PIPE
     processes = {folder: subprocess.Popen([*command, folder], stdin=pipe, stdout=pipe, bufsize=0) for folder in folders}
     running = list(processes.values())
@@ -375,8 +396,12 @@ def in_turn(folders: list[str]) -> int:
     return int(any(process.returncode for process in processes.values()))
 
 
-if __name__ == "__main__":
-    _, *given = sys.argv
+def command(program: list[str], given: list[str]) -> int:
+    """What ``given`` asks of ``program``, the command line that this worker was started by."""
     if given[0] == ONE_OF_SEVERAL:
-        sys.exit(as_one_of_several(given[1]))
-    sys.exit(main(given[0]) if len(given) == 1 else in_turn(given))
+        return as_one_of_several(given[1])
+    return main(given[0]) if len(given) == 1 else in_turn(program, given)
+
+
+if __name__ == "__main__":
+    sys.exit(command([sys.executable, os.path.abspath(__file__)], sys.argv[1:]))
