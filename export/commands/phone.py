@@ -62,9 +62,7 @@ def phone(
         {"passed": found.passed, "out": str(options.out), **asdict(found)},
         lambda: [
             *render_records.measured(found.records, (), found.not_run),
-            f"{len(found.records)} records of {found.phones} phones were added to {options.out}"
-            if found.phones
-            else "No phone came.",
+            f"Phones: {found.phones}. Records added to {options.out}: {len(found.records)}.",
         ],
     )
     return 0 if found.passed else 1

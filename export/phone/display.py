@@ -1,4 +1,4 @@
-"""What the terminal shows while phones come and go: a table that follows them, or lines where there is no terminal."""
+"""What is shown while phones come and go: a line for each result and, on a terminal, a table that follows them."""
 
 import io
 import sys
@@ -35,12 +35,12 @@ class Display:
     def __init__(self, plan: Plan, phones: Phones) -> None:
         self.plan, self.phones = plan, phones
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.live: Live | None = None
 
     def open(self, place: Place, hints: list[str]) -> None:
         self.console.print(f"Open {place.open_at}", markup=False)
         if sys.stderr.isatty() and place.host != "localhost":
-            self.console.print(code(place.open_at), markup=False)
+            # Both colours are given: a camera needs dark on light, whatever the terminal's own are.
+            self.console.print(Text(code(place.open_at), style="bright_white on black"))
         if place.fingerprint:
             self.console.print(f"The certificate's SHA-256: {place.fingerprint}", markup=False, style="dim")
         for hint in hints:
@@ -51,13 +51,11 @@ class Display:
         if not sys.stderr.isatty():
             yield
             return
-        with Live(self._table(), console=self.console, refresh_per_second=4, get_renderable=self._table) as self.live:
+        with Live(console=self.console, refresh_per_second=4, get_renderable=self._table):
             yield
 
     def changed(self, phone: Phone, task: str) -> None:
         """Something happened to ``phone``; ``task`` is what it has just done, or ""."""
-        if self.live:
-            return  # it looks by itself
         if task:
             self.console.print(Text.assemble(f"phone {phone.number}: ", self._result(phone, task)))
         elif phone.finished:
@@ -90,4 +88,4 @@ def summary(record: Record) -> str:
     verdict = ""
     if record.parity:
         verdict = "parity passed" if record.parity.passed else f"parity FAILED, {record.parity.reason}"
-    return f"{median(record.samples_ns) / 1e6:.3f} ms, {record.threads} threads, {verdict}"
+    return f"{median(record.samples_ns) / 1e6:.3f} ms, {record.threads} thread{'s' * (record.threads > 1)}, {verdict}"
