@@ -21,19 +21,20 @@ async function stayAwake() {
 
 /** Why this browser cannot do a task, or "". */
 function obstacle(task, has) {
-  if (task.threads === "all" && !has.threads) return has.whyNoThreads;
+  if (task.threads === "all" && has.whyNoThreads) return has.whyNoThreads;
   if (task.backend === "webgpu" && !has.webgpu) return `this browser has no WebGPU${isSecureContext ? "" : " on a page that came over plain http"}`;
   if (task.backend === "webnn" && !navigator.ml) return "this browser has no WebNN";
   return "";
 }
 
 async function abilities() {
-  const one = navigator.hardwareConcurrency < 2;
-  return {
-    threads: globalThis.crossOriginIsolated && typeof SharedArrayBuffer === "function" && !one,
-    whyNoThreads: one ? "this device has one processor" : "threads need https, or localhost; this page came over plain http",
-    webgpu: Boolean(await adapterName()),
-  };
+  return { whyNoThreads: whyNoThreads(), webgpu: Boolean(await adapterName()) };
+}
+
+function whyNoThreads() {
+  if (navigator.hardwareConcurrency < 2) return "this device has one processor";
+  if (!isSecureContext) return "threads need https, or localhost; this page came over plain http";
+  return globalThis.crossOriginIsolated && globalThis.SharedArrayBuffer ? "" : "this browser has no threads";
 }
 
 /** Run a task in a worker of its own: what was seen, and which samples were taken while nobody saw the page. */
