@@ -130,10 +130,13 @@ BROWSERS = {"Chrome": (WASM, "relaxed"), "Firefox": (WASM, "relaxed"), "Safari":
 def test_three_browsers_at_once(model: str, bundles: dict[str, Path], chromium: Browser, tmp_path: Path) -> None:
     """On localhost: one thread and all, both runtimes, and each the model's outputs."""
     out = tmp_path / "r.json"
-    with serving(bundles[model], "--out", out, "--wait", 3, "--runs", 5) as server:
-        with opened(firefox(), server.url), opened(webkit(), server.url):
-            visit(chromium, server.url)
-            code, document, said = server.wait(LIMIT_MS / 1000)
+    with (
+        serving(bundles[model], "--out", out, "--wait", 3, "--runs", 5) as server,
+        opened(firefox(), server.url),
+        opened(webkit(), server.url),
+    ):
+        visit(chromium, server.url)
+        code, document, said = server.wait(LIMIT_MS / 1000)
     assert code == 0, said
     assert document["passed"]
     found = records.load(out)
@@ -149,7 +152,7 @@ def test_three_browsers_at_once(model: str, bundles: dict[str, Path], chromium: 
             assert record.first_run_ns
             assert record.warmup >= 5
             assert record.clock_step_ns
-            assert min(record.samples_ns) * record.calls_per_sample > 10 * record.clock_step_ns
+            assert min(record.samples_ns) * record.calls_per_sample > 19 * record.clock_step_ns
             assert record.device.details["secure_context"] == "true"
             assert record.device.details["cross_origin_isolated"] == "true"
             assert record.device.details["simd"] == (simd if record.runtime.startswith("litert") else "fixed")

@@ -44,28 +44,27 @@ async function warmUp(run) {
   return { warmup: times.length, warmupMs: performance.now() - start };
 }
 
-/** As many calls, doubled from one, as take at least twenty steps of the clock together, in each of three tries. */
-async function batch(run, step) {
-  for (let calls = 1; ; calls *= 2) {
-    const tries = [await elapsed(run, calls), await elapsed(run, calls), await elapsed(run, calls)];
-    if (Math.min(...tries) >= STEPS_PER_SAMPLE * step || calls >= MOST_CALLS) return calls;
-  }
-}
-
 /**
  * Measure `session.run`: the fields of a result, but for what is known of the session and the page.
- * `tell(n)` is called after each sample. It stops early when its time is up.
+ * `tell(n)` is called after each sample. As soon as one is shorter than twenty steps of the clock, all are taken anew,
+ * of twice as many calls. It stops early when its time is up.
  */
 export async function measure(session, runs, tell) {
   const first_run_ns = nanoseconds(await elapsed(session.run));
   const first = await session.read();
   const { warmup, warmupMs } = await warmUp(session.run);
   const step = clockStep();
-  const calls = await batch(session.run, step);
   const samples = [];
+  let calls = 1;
   const start = performance.now();
   while (samples.length < runs) {
-    samples.push(nanoseconds((await elapsed(session.run, calls)) / calls));
+    const took = await elapsed(session.run, calls);
+    if (took < STEPS_PER_SAMPLE * step && calls < MOST_CALLS) {
+      calls *= 2;
+      samples.length = 0;
+      continue;
+    }
+    samples.push(nanoseconds(took / calls));
     tell(samples.length);
     if (performance.now() - start > SAMPLES.atMostMs && samples.length >= SAMPLES.least) break;
   }

@@ -56,6 +56,7 @@ function run(task, artifact, runs, tell) {
       if (kind === "failure") reject(new Error(reason));
       if (kind === "result") resolve({ ...seen, hidden });
       if (kind === "sample") {
+        if (done === 1) hidden.length = 0; // they begin anew where they were too short
         if (wasHidden) hidden.push(done - 1);
         wasHidden = document.hidden;
         tell(done);
