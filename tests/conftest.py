@@ -93,6 +93,16 @@ def norm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "b"
 
 
+@pytest.fixture(scope="session")
+def made_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained sample in all formats; tests only read it."""
+    from export import pipeline, source
+
+    out = tmp_path_factory.mktemp("digits") / "b"
+    assert pipeline.export(source.load("digits"), pipeline.Options(), out).report.passed
+    return out
+
+
 @pytest.fixture
 def bundle(made_bundle: Path, tmp_path: Path) -> Path:
     """A copy that a test may break."""
