@@ -1,9 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run installs nothing.
-<<<<<<< HEAD
 # As root, `make test` also installs the Debian packages of packages.txt that are missing.
-=======
-# As root, `make test` also installs the Debian packages of packages.txt that are missing (emulated ARM and ssh need them).
->>>>>>> main
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -54,11 +50,7 @@ $(DEBIAN): packages.txt | $(READY)
 	if [ -z "$$missing" ]; then touch $@; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing && touch $@; } >/dev/null; \
-<<<<<<< HEAD
-	else echo "not installed, so emulated ARM or phones are not tested: apt-get install -y" $$missing; fi
-=======
-	else echo "not installed, so what needs them is not tested: apt-get install -y" $$missing; fi
->>>>>>> main
+# As root, `make test` also installs the Debian packages of packages.txt that are missing.
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -66,4 +58,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo-bundle *.egg-info
+	rm -rf $(VENV) build demo-bundle demo-digits-bundle demo-report.html *.egg-info

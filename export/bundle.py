@@ -17,6 +17,8 @@ from edgeattn.files import parse
 # History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers.
 SCHEMA = 2
 MANIFEST = "manifest.json"
+# Beside what the manifest knows: files of records of this bundle's artifacts, written as they are measured.
+RECORDS = ("records.json", "records/*.json")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Manifest:
 
     ``cases`` says what each golden case is, ``cases_omitted`` why the model cannot have one of the battery's.
     ``evaluation`` holds labelled inputs and the reference's logits, if the source had any. ``layers`` holds what the
-    lowered forms compute inside (by layout), and where the artifacts do (by their paths); older bundles have none.
+    lowered forms compute inside (by layout), and where the artifacts do (by their paths); ``attention`` where a vision
+    model looks (:mod:`export.attention_map`). Older bundles have neither.
     """
 
     schema_version: int
@@ -76,6 +79,7 @@ class Manifest:
     cases: dict[str, str] = field(default_factory=dict)
     cases_omitted: dict[str, str] = field(default_factory=dict)
     layers: dict[str, File] | None = None
+    attention: File | None = None
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,8 @@ def load(folder: Path) -> Bundle:
     otherwise = "not a manifest of edgeattn; export the bundle again"
     manifest = parse(path.read_bytes(), Manifest, path, newest=SCHEMA, otherwise=otherwise)
     bundle = Bundle(folder, manifest)
-    held_out = () if manifest.evaluation is None else (manifest.evaluation,)
-    files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *held_out)
+    others = (file for file in (manifest.evaluation, manifest.attention) if file is not None)
+    files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *others)
     for file in (*files, *(artifact.file for artifact in manifest.artifacts)):
         _check(bundle, file)
     return bundle

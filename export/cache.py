@@ -6,15 +6,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from edgeattn.errors import MissingError
 
 
-def place(name: str, made_from: Iterable[Path]) -> Path:
-    """Where ``name`` is, or will be, if it is made from these files."""
+def place(name: str, *made_from: Path) -> Path:
+    """The folder for what is called ``name`` and made from these files."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     content = hashlib.sha256()
     for file in made_from:
@@ -22,26 +22,26 @@ def place(name: str, made_from: Iterable[Path]) -> Path:
     return cache / "edgeattn" / name / content.hexdigest()[:16]
 
 
-def build(folder: Path, make: Callable[[Path], None]) -> None:
-    """Let ``make`` fill ``folder``, if it is not there; of two processes at once, one builds and the other waits."""
-    with _locked(folder.parent):
-        if folder.is_dir():
-            return
-        scratch = Path(tempfile.mkdtemp(prefix=".building.", dir=folder.parent))
-        try:
-            scratch.chmod(0o755)
-            make(scratch)
-            scratch.rename(folder)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
+def once(place: Path, build: Callable[[Path], None]) -> Path:
+    """``place``, filled by ``build`` if it is not there: whole or not at all, and by one process at a time."""
+    with _locked(place.parent):
+        if not place.is_dir():
+            scratch = Path(tempfile.mkdtemp(prefix=".building.", dir=place.parent))
+            try:
+                scratch.chmod(0o755)
+                build(scratch)
+                scratch.rename(place)
+            except BaseException:
+                shutil.rmtree(scratch, ignore_errors=True)
+                raise
+    return place
 
 
-def run(name: str, doing: str, *command: object, cwd: Path | None = None) -> str:
-    """Run a step of setting up ``name``; what it wrote to stdout.
+def run(doing: str, *command: object, cwd: Path | None = None) -> str:
+    """Run a step of a set-up; its stdout.
 
     Raises:
-        MissingError: it failed.
+        MissingError: it failed at what it was ``doing``.
     """
     words = [str(word) for word in command]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
@@ -50,7 +50,7 @@ def run(name: str, doing: str, *command: object, cwd: Path | None = None) -> str
     )
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise MissingError(f"setting up {name} failed at {doing}: {said}")
+        raise MissingError(f"the set-up failed at {doing}: {said}")
     return done.stdout
 
 

@@ -13,7 +13,7 @@ import torch
 from edgeattn import __version__
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower, to_channels_last
-from export import bundle, cases, golden, layers, plugins, recording
+from export import attention_map, bundle, cases, golden, layers, plugins, recording
 from export.formats import Job
 from export.source import Source, run
 from export.verify import Report, verify
@@ -117,6 +117,7 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
             parity={},
             evaluation=evaluation,
             layers=inside,
+            attention=attention_map.write(source, chosen, folder),
             cases={name: case.about for name, case in chosen.items()},
             cases_omitted=omitted,
         )

@@ -1,16 +1,14 @@
 """The page of ``edgeattn phone`` in real browsers of Debian: Chromium, Firefox and WebKitGTK."""
 
 import os
-import shutil
-import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import firefox, opened, program, webkit
 from phone_client import serving
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
@@ -54,14 +52,6 @@ def launched(playwright: Playwright, *arguments: str, before: str | None = None)
     return playwright.chromium.launch(executable_path=before or program("chromium"), args=[*CHROMIUM, *arguments])
 
 
-def program(name: str) -> str:
-    """Where it is; where Debian's packages are missing, the skip names them."""
-    found = shutil.which(name)
-    if not found:
-        pytest.skip(f"install it: apt-get install -y {name}")
-    return found
-
-
 @contextmanager
 def phone_page(browser: Browser, url: str, **context: Any) -> Iterator[Page]:
     with browser.new_context(**{**PHONE, **context}) as opened:
@@ -79,37 +69,6 @@ def visit(browser: Browser, url: str) -> None:
 def done(page: Page) -> None:
     page.wait_for_selector("#status.good", timeout=LIMIT_MS)
     assert page.inner_text("#headline") == "Done. Look at your computer."
-
-
-@contextmanager
-def opened(words: Sequence[str], url: str) -> Iterator[None]:
-    """A browser that nobody drives: the page needs nobody."""
-    # WebKit's own sandbox does not start as root; it draws without a GPU.
-    settings = {"WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS": "1", "LIBGL_ALWAYS_SOFTWARE": "1"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with (
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home,
-        subprocess.Popen(
-            [*(word.format(home=home) for word in words), url],
-            env={**os.environ, **settings, "HOME": home},
-            start_new_session=True,
-            **quiet,
-        ) as process,
-    ):
-        try:
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-
-
-def firefox() -> list[str]:
-    return [program("firefox-esr"), "--headless", "--no-remote", "--profile", "{home}"]
-
-
-def webkit() -> list[str]:
-    """WebKitGTK, the engine of Safari: its own small browser, on a screen in memory."""
-    [browser] = Path("/usr/lib").glob("*/webkit2gtk-4.1/MiniBrowser") if program("xvfb-run") else []
-    return ["xvfb-run", "--auto-servernum", str(browser)]
 
 
 def ways(found: Sequence[Record]) -> set[tuple[str, bool]]:

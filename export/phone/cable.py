@@ -1,41 +1,39 @@
-"""The page on the Android phone that is attached: its own localhost leads here, which needs no certificate."""
+"""The page on an attached Android phone: a port of its own localhost leads here, which needs no certificate."""
 
-import shutil
-import subprocess
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
-from edgeattn.errors import MissingError
+from edgeattn.errors import BadInputError, TargetError
 from export.phone.serving import Place
-
-_WAIT_S = 30
+from export.targets import _adb
 
 
 @contextmanager
-def opened(place: Place) -> Iterator[None]:
-    """Lead the phone's port to ours and open the page in its browser; the way is closed again at the end.
+def opened(place: Place) -> Iterator[Place]:
+    """Open the page in the phone's browser; the place as it is called there. The way is closed again at the end.
 
     Raises:
-        MissingError: adb is not installed, or not exactly one phone is attached and allows this.
+        BadInputError: several phones are attached, and ANDROID_SERIAL, adb's own variable, names none.
+        MissingError: adb is not installed, or no phone is attached that allows this.
+        TargetError: the phone cannot open it.
     """
-    if not shutil.which("adb"):
-        raise MissingError("adb is not installed; install it, on Debian: apt-get install -y adb")
-    port = f"tcp:{place.port}"
-    _adb("reverse", port, port)
+    phone = _phone()
+    port = phone.reverse(place.port)
     try:
-        # The URL has no character that a shell on the phone would take for more than it is.
-        _adb("shell", "am", "start", "-a", "android.intent.action.VIEW", "-d", place.page)
-        yield
+        page = place.page.replace(f":{place.port}/", f":{port}/")
+        said = phone.shell(_adb.quote(["am", "start", "-a", "android.intent.action.VIEW", "-d", page]))
+        if "Error" in said:  # `am start` ends well all the same
+            raise TargetError(f"the phone {phone.serial} cannot open a page: {said.strip().splitlines()[-1]}")
+        yield replace(place, page=page, open_at=page)
     finally:
-        subprocess.run(["adb", "reverse", "--remove", port], capture_output=True, check=False, timeout=_WAIT_S)
+        with suppress(TargetError):  # a phone that is gone has closed it
+            phone.end_reverse(port)
 
 
-def _adb(*words: str) -> None:
-    try:
-        done = subprocess.run(["adb", *words], capture_output=True, text=True, check=False, timeout=_WAIT_S)
-    except subprocess.TimeoutExpired as error:
-        raise MissingError(f"adb {words[0]} had no answer within {_WAIT_S} s; is the phone unlocked?") from error
-    said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
-    # `am start` says an error and still ends well.
-    if done.returncode or any(line.startswith("Error") for line in said):
-        raise MissingError(f"adb {words[0]} failed: {said[-1]}")
+def _phone() -> _adb.Phone:
+    serial = os.environ.get("ANDROID_SERIAL", "")
+    if not serial and len(serials := _adb.usable()) > 1:
+        raise BadInputError(f"several phones are attached; choose one: ANDROID_SERIAL={serials[0]} edgeattn phone …")
+    return _adb.reach(serial)

@@ -71,8 +71,8 @@ def run(bundle: Bundle, options: Options) -> Found:
 
     with (
         journal.writing(options.out) as kept,
-        serving.place(options.host, https=options.https, port=options.port) as place,
-        cable.opened(place) if options.adb else nullcontext(),
+        serving.place(options.host, https=options.https, port=options.port) as here,
+        cable.opened(here) if options.adb else nullcontext(here) as place,
         serving.interrupts(stop.set),
     ):
         plain = not options.https and place.host != "localhost"

@@ -9,7 +9,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -44,8 +43,6 @@ FILES = {
 PACKAGES = {"onnxruntime-web": "onnxruntime-web", "litert.js": "@litertjs/core"}
 # LiteRT.js imports its helper by the name of a package, which a browser resolves in a page only, not in a worker.
 _BARE, _RELATIVE = b'from "@litertjs/wasm-utils"', b'from "./wasm-utils.js"'
-
-_run = partial(cache.run, "phone")
 
 
 def data(folder: str) -> Path:
@@ -86,12 +83,11 @@ def build(say: Callable[[str], None] = lambda _: None) -> Path:
             "npm is not installed, and the phone's runtimes come from there (it is needed for this alone); install "
             "Node.js with it, on Debian: apt-get install -y npm"
         )
-    cache.build(place, partial(_build, say=say))
-    return place
+    return cache.once(place, lambda folder: _build(folder, say))
 
 
 def _place() -> Path:
-    return cache.place("phone", (*sorted(data("npm").iterdir()), *sorted(data("licences").iterdir()), Path(__file__)))
+    return cache.place("phone", *sorted(data("npm").iterdir()), *sorted(data("licences").iterdir()), Path(__file__))
 
 
 def _build(folder: Path, say: Callable[[str], None]) -> None:
@@ -99,7 +95,7 @@ def _build(folder: Path, say: Callable[[str], None]) -> None:
         for file in data("npm").iterdir():
             shutil.copy(file, scratch)
         say("fetching onnxruntime-web and LiteRT.js")
-        _run("npm ci", "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=Path(scratch))
+        cache.run("npm ci", "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=Path(scratch))
         packages = Path(scratch) / "node_modules"
         say("compressing them")
         for name, place in FILES.items():
@@ -119,5 +115,5 @@ def _build(folder: Path, say: Callable[[str], None]) -> None:
 
 def _with_relative_import(script: bytes) -> bytes:
     if script.count(_BARE) != 1:
-        raise MissingError("setting up phone failed: this LiteRT.js imports other modules; update edgeattn")
+        raise MissingError("the set-up failed: this LiteRT.js imports other modules; update edgeattn")
     return script.replace(_BARE, _RELATIVE)
