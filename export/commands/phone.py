@@ -27,6 +27,9 @@ def phone(
     out: Annotated[
         Path | None, typer.Option(metavar="RECORDS.json", help="Added to if it exists; BUNDLE/records.json by default.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="report.html beside the records by default; .html, .md, .csv.")
+    ] = None,
     adb: Annotated[
         bool, typer.Option("--adb", help="Open the page on the Android phone that is attached by cable.")
     ] = False,
@@ -39,30 +42,41 @@ def phone(
     console.wants(json)
     from dataclasses import asdict
 
-    from export import bundle as bundles
-    from export import plugins, render_records
+    from rich.markup import escape
 
-    plugins.require("starlette", "uvicorn", "segno", "cryptography", extra="phone")
+    from edgeattn import files
+    from edgeattn.report import forms
+    from export import bundle as bundles
+    from export import plugins, render_records, reporting
+
+    plugins.require("starlette", "uvicorn", "segno", "cryptography", "matplotlib", "jinja2", extra="phone")
     from export.phone import session
 
     if adb and host != "localhost":
         raise typer.BadParameter("--adb brings the page by the cable; leave --host out")
+    out = out or bundle / "records.json"
+    report = report or out.with_name("report.html")
+    forms.check(report)
+    loaded = bundles.load(bundle)
+    files.check(out, report)
     options = session.Options(
         host=host,
         https=host != "localhost" if https is None else https,
         port=port,
         runs=runs,
         wait=wait,
-        out=out or bundle / "records.json",
+        out=out,
         adb=adb,
         command=" ".join(["edgeattn", *sys.argv[1:]]),
     )
-    found = session.run(bundles.load(bundle), options)
+    found = session.run(loaded, options)
+    where = f"Phones: {found.phones}. Records added to {out}: {len(found.records)}."
+    if found.records:
+        with console.progress() as say:
+            reporting.write(reporting.gather((out,), say), report, say)
+        where += f" The report is {report}."
     console.show(
-        {"passed": found.passed, "out": str(options.out), **asdict(found)},
-        lambda: [
-            *render_records.measured(found.records, (), found.not_run),
-            f"Phones: {found.phones}. Records added to {options.out}: {len(found.records)}.",
-        ],
+        {"passed": found.passed, "out": str(out), "report": str(report), **asdict(found)},
+        lambda: [*render_records.measured(found.records, (), found.not_run), escape(where)],
     )
     return 0 if found.passed else 1

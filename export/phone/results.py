@@ -15,7 +15,6 @@ from export.phone.plan import Plan, Task
 from export.runtimes import Arrays
 from export.verify import likeness
 
-TARGET = "phone"
 # What the browsers of phones and tablets say of their platform, whatever else they hide.
 _PHONES = ("Linux arm", "Linux aarch64", "iPhone", "iPad", "Android")
 
@@ -43,7 +42,7 @@ def label(plan: Plan, task: Task) -> str:
 
 
 def not_run(plan: Plan, task: Task, by: Sender, reason: str) -> NotRun:
-    return NotRun(label(plan, task), f"{TARGET}: {by.device.name}", reason)
+    return NotRun(label(plan, task), f"{by.origin}: {by.device.name}", reason)
 
 
 def record(plan: Plan, task: Task, seen: Seen, by: Sender, *, started_at: str, command: str) -> Record:
@@ -60,7 +59,8 @@ def record(plan: Plan, task: Task, seen: Seen, by: Sender, *, started_at: str, c
     return Record(
         model=plan.bundle.manifest.model,
         subject=Subject(file.path, file.sha256, file.size_bytes, artifact.format, artifact.precision),
-        target=TARGET,
+        # Not what was typed: a desktop's browser is not called a phone anywhere.
+        target=by.origin,
         origin=by.origin,
         device=Device(by.device.name, {**by.device.details, **seen.details}),
         runtime=f"{task.runtime} {task.backend}",
