@@ -4,14 +4,12 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import median
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgeattn.records import Record
 from export.phone.phones import Phone, Phones
 from export.phone.plan import Plan
 from export.phone.results import label
@@ -57,18 +55,12 @@ class Display:
     def changed(self, phone: Phone, task: str) -> None:
         """Something happened to ``phone``; ``task`` is what it has just done, or ""."""
         if task:
-            self.console.print(Text.assemble(f"phone {phone.number}: ", self._result(phone, task)))
+            what = label(self.plan, self.plan.tasks[task])
+            self.console.print(Text(f"phone {phone.number}: {what}: {phone.kept[task].said}"))
         elif phone.finished:
             self.console.print(f"phone {phone.number} is done")
         elif not phone.kept and not phone.doing:
-            self.console.print(Text.assemble(f"phone {phone.number} joined: ", phone.sender.device.name))
-
-    def _result(self, phone: Phone, task: str) -> Text:
-        what = label(self.plan, self.plan.tasks[task])
-        entry = phone.kept[task].entry
-        if entry.record:
-            return Text(f"{what}: {summary(entry.record)}")
-        return Text(f"{what}: not run, {entry.not_run.reason if entry.not_run else ''}")
+            self.console.print(Text(f"phone {phone.number} joined: {phone.sender.device.name}"))
 
     def _table(self) -> Table:
         table = Table(box=None, header_style="bold", title="Phones", title_justify="left")
@@ -81,11 +73,3 @@ class Display:
             done = f"{len(phone.kept)} of {len(self.plan.tasks)}"
             table.add_row(str(phone.number), Text(phone.sender.device.name), done, Text(now))
         return table
-
-
-def summary(record: Record) -> str:
-    """A record in a few words."""
-    verdict = ""
-    if record.parity:
-        verdict = "parity passed" if record.parity.passed else f"parity FAILED, {record.parity.reason}"
-    return f"{median(record.samples_ns) / 1e6:.3f} ms, {record.threads} thread{'s' * (record.threads > 1)}, {verdict}"

@@ -28,11 +28,10 @@ class Entry:
 
 @dataclass
 class Journal:
-    """An open journal; ``entries`` are those of this run."""
+    """An open journal. ``entries`` are what arrived, once it is closed: until then it is on the disk alone."""
 
-    out: Path
     file: BinaryIO
-    entries: list[Entry] = field(default_factory=list)
+    entries: tuple[Entry, ...] = ()
     lock: Lock = field(default_factory=Lock)
 
     def append(self, entry: Entry) -> None:
@@ -51,7 +50,6 @@ class Journal:
             except OSError:
                 self.file.truncate(end)
                 raise
-            self.entries.append(entry)
 
 
 def path_of(out: Path) -> Path:
@@ -78,26 +76,27 @@ def writing(out: Path) -> Iterator[Journal]:
         _hold(file, out)
         _fold(out)
         file.truncate(0)
+        journal = Journal(file)
         try:
-            yield Journal(out, file)
+            yield journal
         finally:
-            _fold(out)
+            journal.entries = _fold(out)
             path.unlink()
 
 
-def _fold(out: Path) -> None:
-    """Add the whole lines of the journal to the file of records; what is in it already is not added again."""
-    lines = path_of(out).read_bytes().split(b"\n")[:-1]
-    there = records.load(out) if out.exists() else records.Records(records.SCHEMA, ())
-    found, left = list(there.records), list(there.not_run)
-    for line in lines:
-        entry = _parse(line)
-        if entry.record and entry.record not in found:
-            found.append(entry.record)
-        if entry.not_run and entry.not_run not in left:
-            left.append(entry.not_run)
-    if lines:
+def _fold(out: Path) -> tuple[Entry, ...]:
+    """Add the whole lines of the journal to the file of records, but for those that are in it already; all of them."""
+    entries = tuple(map(_parse, path_of(out).read_bytes().split(b"\n")[:-1]))
+    if entries:
+        there = records.load(out) if out.exists() else records.Records(records.SCHEMA, ())
+        found, left = list(there.records), list(there.not_run)
+        for entry in entries:
+            if entry.record and entry.record not in found:
+                found.append(entry.record)
+            if entry.not_run and entry.not_run not in left:
+                left.append(entry.not_run)
         records.save(out, tuple(found), tuple(left))
+    return entries
 
 
 def _hold(file: BinaryIO, out: Path) -> None:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import anyio
 
-from export.phone.journal import Entry
 from export.phone.messages import Join
 from export.phone.results import Sender, sender
 
@@ -17,15 +16,17 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Kept:
-    """A result that is on the disk, and the hash of what was sent."""
+    """What is remembered of a result that is on the disk: the hash of what was sent, and what it says, in short."""
 
     digest: str
-    entry: Entry
+    passed: bool
+    said: str
 
 
 @dataclass
 class Phone:
-    """One phone. ``kept`` has what came of the tasks that are done; ``since`` is when the task ``doing`` began."""
+    """One phone. ``kept`` has what came of the tasks that are done, by their keys; ``since`` is when the task ``doing``
+    began."""
 
     session: str
     number: int

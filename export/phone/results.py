@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -82,6 +83,14 @@ def record(plan: Plan, task: Task, seen: Seen, by: Sender, *, started_at: str, c
         partial=len(seen.samples_ns) < plan.runs,
         untrusted=tuple(_doubts(plan, seen)),
     )
+
+
+def summary(record: Record) -> str:
+    """A record in a few words."""
+    verdict = ""
+    if record.parity:
+        verdict = "parity passed" if record.parity.passed else f"parity FAILED, {record.parity.reason}"
+    return f"{median(record.samples_ns) / 1e6:.3f} ms, {record.threads} thread{'s' * (record.threads > 1)}, {verdict}"
 
 
 def _outputs(plan: Plan, artifact: Artifact, sent: Mapping[str, bytes]) -> Arrays:

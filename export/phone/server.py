@@ -1,6 +1,5 @@
 """The web application: the page and its files out, joins and results in. Whoever lacks the token finds nothing here."""
 
-import gzip
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from edgeattn.errors import BadInputError
@@ -100,15 +99,13 @@ async def _file(site: Site, request: Request) -> Response:
     file = site.files.get(request.path_params["path"])
     if file is None:
         raise HTTPException(404)
-    content = (
-        await anyio.to_thread.run_sync(file.content.read_bytes) if isinstance(file.content, Path) else file.content
-    )
     headers = {**HEADERS, "Cache-Control": "private, max-age=3600"}
-    if file.compressed and "gzip" in request.headers.get("accept-encoding", ""):
-        headers["Content-Encoding"] = "gzip"
-    elif file.compressed:
-        content = await anyio.to_thread.run_sync(gzip.decompress, content)
-    return Response(content, media_type=file.media_type, headers=headers)
+    if file.compressed:
+        headers["Content-Encoding"] = "gzip"  # not asked for: every browser knows it
+    if isinstance(file.content, Path):
+        # In pieces: a hundred phones may fetch a large artifact at once.
+        return FileResponse(file.content, media_type=file.media_type, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)
 
 
 async def _join(site: Site, request: Request) -> Response:
@@ -139,26 +136,24 @@ async def _result(site: Site, request: Request) -> Response:
     async with phone.lock:
         if (kept := phone.kept.get(task.key)) is None:
             try:
-                entry = await anyio.to_thread.run_sync(_keep, site, phone, task, message)
+                kept = await anyio.to_thread.run_sync(_keep, site, phone, task, message, digest(body))
             except OSError as error:
                 raise HTTPException(507, f"the result cannot be written here: {error.strerror}") from error
-            kept = phone.kept[task.key] = Kept(digest(body), entry)
+            phone.kept[task.key] = kept
             site.changed(phone, task.key)
         elif kept.digest != digest(body):
             raise HTTPException(409, "there is another result for this task")
-    record = kept.entry.record
-    return _json({"passed": bool(record and record.parity and record.parity.passed)})
+    return _json({"passed": kept.passed})
 
 
-def _keep(site: Site, phone: Phone, task: Task, message: Result) -> Entry:
+def _keep(site: Site, phone: Phone, task: Task, message: Result, sent: str) -> Kept:
     if message.seen is None:
-        entry = Entry(not_run=results.not_run(site.plan, task, phone.sender, message.failure))
-    else:
-        since = phone.since if phone.doing == task.key else now()
-        record = results.record(site.plan, task, message.seen, phone.sender, started_at=since, command=site.command)
-        entry = Entry(record=record)
-    site.journal.append(entry)
-    return entry
+        site.journal.append(Entry(not_run=results.not_run(site.plan, task, phone.sender, message.failure)))
+        return Kept(sent, passed=False, said=f"not run, {message.failure}")
+    since = phone.since if phone.doing == task.key else now()
+    record = results.record(site.plan, task, message.seen, phone.sender, started_at=since, command=site.command)
+    site.journal.append(Entry(record=record))
+    return Kept(sent, passed=bool(record.parity and record.parity.passed), said=results.summary(record))
 
 
 async def _done(site: Site, request: Request) -> Response:
