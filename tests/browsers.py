@@ -39,6 +39,10 @@ def opened(words: Sequence[str], url: str) -> Iterator[None]:
             yield
         finally:
             os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def chromium() -> list[str]:

@@ -19,6 +19,7 @@ from edgeattn import records
 from edgeattn.errors import MissingError
 from export.phone import certificate, journal, setup
 from export.phone.messages import Join
+from export.phone.phones import Phones
 from export.phone.results import sender
 
 
@@ -98,6 +99,16 @@ def test_a_browser_of_this_machine_is_no_phone() -> None:
     assert origin(local=True) == "browser"
     assert origin(mobile=False) == "browser"
     assert origin(platform="Win32") == "browser"
+
+
+def test_two_of_a_kind_stay_apart() -> None:
+    phones = Phones()
+    joined = [phones.join(Join.model_validate(ANDROID), local=False) for _ in range(3)]
+    names = [phone.sender.device.name for phone in joined if phone]
+    assert names == ["Pixel 9, Chrome 150", "Pixel 9, Chrome 150 #2", "Pixel 9, Chrome 150 #3"]
+    assert joined[0]
+    again = Join.model_validate({**ANDROID, "session": joined[0].session})
+    assert phones.join(again, local=False) is joined[0]
 
 
 def test_a_hundred_phones(phone_runtimes: Path, made_bundle: Path, tmp_path: Path) -> None:

@@ -26,10 +26,11 @@ class Kept:
 @dataclass
 class Phone:
     """One phone. ``kept`` has what came of the tasks that are done, by their keys; ``since`` is when the task ``doing``
-    began."""
+    began. ``called`` is what it calls itself."""
 
     session: str
     number: int
+    called: str
     sender: Sender
     kept: dict[str, Kept] = field(default_factory=dict)
     doing: str = ""
@@ -57,9 +58,14 @@ class Phones:
         if len(self.known) >= MOST:
             return None
         session = secrets.token_hex(8)
-        who = sender(message, session=session, local=local)
-        self.known[session] = Phone(session, len(self.known) + 1, who)
+        who = sender(message.model_copy(update={"name": self._own(message.name)}), session=session, local=local)
+        self.known[session] = Phone(session, len(self.known) + 1, message.name, who)
         return self.known[session]
+
+    def _own(self, name: str) -> str:
+        """A name that no other phone has: two of a kind stay apart in a report."""
+        alike = sum(phone.called == name for phone in self.known.values())
+        return f"{name} #{alike + 1}" if alike else name
 
     @property
     def finished(self) -> int:

@@ -78,24 +78,25 @@ def build(say: Callable[[str], None] = lambda _: None) -> Path:
         MissingError: npm is not installed, or cannot fetch them.
     """
     place = _place()
-    if not place.is_dir() and not shutil.which("npm"):
+    npm = shutil.which("npm")
+    if not place.is_dir() and not npm:
         raise MissingError(
             "npm is not installed, and the phone's runtimes come from there (it is needed for this alone); install "
             "Node.js with it, on Debian: apt-get install -y npm"
         )
-    return cache.once(place, lambda folder: _build(folder, say))
+    return cache.once(place, lambda folder: _build(folder, str(npm), say))
 
 
 def _place() -> Path:
     return cache.place("phone", *sorted(data("npm").iterdir()), *sorted(data("licences").iterdir()), Path(__file__))
 
 
-def _build(folder: Path, say: Callable[[str], None]) -> None:
+def _build(folder: Path, npm: str, say: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         for file in data("npm").iterdir():
             shutil.copy(file, scratch)
         say("fetching onnxruntime-web and LiteRT.js")
-        cache.run("npm ci", "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=Path(scratch))
+        cache.run("npm ci", npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=Path(scratch))
         packages = Path(scratch) / "node_modules"
         say("compressing them")
         for name, place in FILES.items():

@@ -26,7 +26,10 @@ async function elapsed(run, calls = 1) {
   return performance.now() - start;
 }
 
-export const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return (sorted[(values.length - 1) >> 1] + sorted[values.length >> 1]) / 2;
+}
 
 /** Run until the median of the last runs is like that of those before them; how often, and for how long. */
 async function warmUp(run) {
