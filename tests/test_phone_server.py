@@ -13,12 +13,15 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from conftest import Answer
+from hypothesis import given
+from hypothesis import strategies as st
 from phone_client import ANDROID, Client, Server, encoded, offered, serving
+from pydantic import ValidationError
 
 from edgeattn import records
 from edgeattn.errors import MissingError
 from export.phone import certificate, journal, setup
-from export.phone.messages import Join
+from export.phone.messages import Join, Message, Progress, Result
 from export.phone.phones import Phones
 from export.phone.results import sender
 
@@ -258,6 +261,18 @@ def test_bad_messages(server: Server, made_bundle: Path) -> None:
     assert status(client.result(task, samples=[2])) == 409
     assert status(client.result(other)) == 200
     assert client.join() == [task, other]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["task", "seen", "failure"]), inner),
+)
+
+
+@given(JSON, st.sampled_from([Join, Progress, Result]))
+def test_any_json_is_refused_in_the_same_way(document: object, kind: type[Message]) -> None:
+    with pytest.raises(ValidationError):
+        kind.model_validate_json(json.dumps(document))
 
 
 def test_slow_senders_keep_nobody_waiting(server: Server, made_bundle: Path) -> None:
