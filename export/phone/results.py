@@ -63,7 +63,7 @@ def record(plan: Plan, task: Task, seen: Seen, by: Sender, *, started_at: str, c
         # Not what was typed: a desktop's browser is not called a phone anywhere.
         target=by.origin,
         origin=by.origin,
-        device=Device(by.device.name, {**by.device.details, **seen.details}),
+        device=Device(by.device.name, {**seen.details, **by.device.details}),
         runtime=f"{task.runtime} {task.backend}",
         runtime_version=plan.runtime_versions[task.runtime],
         versions={**plan.bundle.manifest.tools, "edgeattn": __version__},

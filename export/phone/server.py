@@ -27,8 +27,8 @@ from export.phone.site import File
 M = TypeVar("M", bound=Message)
 # A body has to arrive within this time.
 BODY_S = 30.0
-# Cross-origin isolation gives the page threads and a fine clock. Nothing may come from elsewhere. The runtimes compile
-# WebAssembly; ``unsafe-eval`` is what LiteRT.js, made by Emscripten, names its functions with.
+# Cross-origin isolation gives the page threads and a fine clock. Nothing may come from elsewhere, and no text is run:
+# ``wasm-unsafe-eval`` lets WebAssembly be compiled, no more.
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",

@@ -42,11 +42,15 @@ function run(task, artifact, runs, tell) {
   const worker = new Worker(new URL("worker.js", import.meta.url));
   const hidden = [];
   let wasHidden = document.hidden;
-  const notice = () => (wasHidden ||= document.hidden);
-  document.addEventListener("visibilitychange", notice);
+  let listen = () => {};
+  const changed = () => {
+    wasHidden ||= document.hidden;
+    listen(); // a phone may stop all of a page that nobody sees: it begins to wait anew
+  };
+  document.addEventListener("visibilitychange", changed);
   return new Promise((resolve, reject) => {
     let silence;
-    const listen = () => {
+    listen = () => {
       clearTimeout(silence);
       silence = setTimeout(() => reject(new Error(`it said nothing for ${SILENCE_MS / 1000} s`)), SILENCE_MS);
     };
@@ -65,7 +69,7 @@ function run(task, artifact, runs, tell) {
     listen();
     worker.postMessage({ base, task, artifact, runs, threads: task.threads === "all" ? navigator.hardwareConcurrency : 1 });
   }).finally(() => {
-    document.removeEventListener("visibilitychange", notice);
+    document.removeEventListener("visibilitychange", changed);
     worker.terminate();
   });
 }
@@ -82,7 +86,7 @@ async function perform(task, plan, phone, row) {
     row.run(done);
     if (performance.now() - told_ms < TELL_MS) return;
     told_ms = performance.now();
-    post(`${phone}/progress`, { task: task.key, run: done }).catch(() => {});
+    post(`${phone}/progress`, { task: task.key, run: done }, { tries: 1 }).catch(() => {});
   };
   tell(0);
   const before = await state();
@@ -92,12 +96,12 @@ async function perform(task, plan, phone, row) {
   } catch (error) {
     const failure = plain(error.message) || "an error without a message";
     row.fail(failure);
-    await post(`${phone}/result`, { task: task.key, failure }, lost);
+    await post(`${phone}/result`, { task: task.key, failure }, { lost });
     return;
   }
   const [first, last, after] = await Promise.all([encoded(seen.first), encoded(seen.last), state()]);
   const details = told(seen.details);
-  const answer = await post(`${phone}/result`, { task: task.key, seen: { ...seen, first, last, before, after, details } }, lost);
+  const answer = await post(`${phone}/result`, { task: task.key, seen: { ...seen, first, last, before, after, details } }, { lost });
   row.finish(seen.samples_ns, answer.passed);
 }
 
@@ -106,7 +110,7 @@ const aboutMinutes = (ms) => (ms < 50_000 ? "Less than a minute" : `About ${Math
 async function main() {
   const [plan, device, has, awake] = await Promise.all([get("plan.json"), describe(), abilities(), stayAwake()]);
   title(plan.model, device.name);
-  const { session, number, done } = await post("join", { session: localStorage.getItem(memory), ...device }, lost);
+  const { session, number, done } = await post("join", { session: localStorage.getItem(memory), ...device }, { lost });
   localStorage.setItem(memory, session);
   const phone = `phones/${session}`;
   const hints = [plan.notice];
@@ -129,7 +133,7 @@ async function main() {
     try {
       if (reason) {
         row.fail(reason);
-        await post(`${phone}/result`, { task: task.key, failure: reason }, lost);
+        await post(`${phone}/result`, { task: task.key, failure: reason }, { lost });
       } else {
         await perform(task, plan, phone, row);
         measured += 1;
@@ -139,7 +143,7 @@ async function main() {
       row.fail(`the computer refused the result: ${error.message}`);
     }
   }
-  await post(`${phone}/done`, {}, lost);
+  await post(`${phone}/done`, {}, { lost });
   advance(1);
   say("Done. Look at your computer.", `This is phone ${number} there. You may close this page.`, "good");
 }

@@ -16,15 +16,15 @@ export async function get(path) {
   return response.json();
 }
 
-/** Post; `lost` is called with true while the computer does not answer, and with false when it does again. */
-export async function post(path, message, lost = () => {}) {
+/** Post; `lost` is called with true while the computer does not answer, and with false when it does. */
+export async function post(path, message, { lost = () => {}, tries = TRIES } = {}) {
   const body = JSON.stringify(message);
   for (let attempt = 1; ; attempt++) {
     let response;
     try {
       response = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
     } catch (error) {
-      if (attempt === TRIES) throw error;
+      if (attempt >= tries) throw error;
       lost(true);
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       continue;
