@@ -28,11 +28,11 @@ pytestmark = pytest.mark.usefixtures("phone_runtimes")
 
 
 @pytest.fixture(scope="module")
-def bundles(made_bundle: Path, made_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def made_mobilevit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("phone") / "b"
     loaded = source.load("mobilevitv2", ["width=0.5", "image_size=64"])
     assert pipeline.export(loaded, pipeline.Options(formats=("onnx", "tflite")), out).report.passed
-    return {"attention": made_bundle, "mobilevitv2": out, "digits": made_digits}
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +82,14 @@ WASM = ONE | {("onnxruntime-web wasm", True), ("litert.js wasm", True)}
 BROWSERS = {"Chrome": (WASM, "relaxed"), "Firefox": (WASM, "relaxed"), "Safari": (ONE, "fixed")}
 
 
-@pytest.mark.parametrize("model", ["attention", "mobilevitv2", "digits"])
-def test_three_browsers_at_once(model: str, bundles: dict[str, Path], chromium: Browser, tmp_path: Path) -> None:
+@pytest.mark.parametrize("made", ["made_bundle", "made_mobilevit", "made_digits"])
+def test_three_browsers_at_once(
+    made: str, request: pytest.FixtureRequest, chromium: Browser, tmp_path: Path
+) -> None:
     """On localhost: one thread and all, both runtimes, and each the model's outputs."""
     out = tmp_path / "r.json"
     with (
-        serving(bundles[model], "--out", out, "--wait", 3, "--runs", 5) as server,
+        serving(request.getfixturevalue(made), "--out", out, "--wait", 3, "--runs", 5) as server,
         opened(firefox(), server.url),
         opened(webkit(), server.url),
     ):
