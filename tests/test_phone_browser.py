@@ -83,9 +83,7 @@ BROWSERS = {"Chrome": (WASM, "relaxed"), "Firefox": (WASM, "relaxed"), "Safari":
 
 
 @pytest.mark.parametrize("made", ["made_bundle", "made_mobilevit", "made_digits"])
-def test_three_browsers_at_once(
-    made: str, request: pytest.FixtureRequest, chromium: Browser, tmp_path: Path
-) -> None:
+def test_three_browsers_at_once(made: str, request: pytest.FixtureRequest, chromium: Browser, tmp_path: Path) -> None:
     """On localhost: one thread and all, both runtimes, and each the model's outputs."""
     out = tmp_path / "r.json"
     with (

@@ -1,5 +1,6 @@
 """The server of ``edgeattn phone``: what arrives is kept, whatever happens; what is not honest is refused."""
 
+import http.client
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -166,6 +168,35 @@ def test_a_killed_server_loses_nothing(phone_runtimes: Path, made_bundle: Path, 
         server.interrupt()
     assert [r.samples_ns for r in records.load(out).records] == sent
     assert [path.name for path in tmp_path.glob("r.json*")] == ["r.json"]
+
+
+def test_a_kill_while_many_send(phone_runtimes: Path, made_bundle: Path, tmp_path: Path) -> None:
+    """Whatever was acknowledged is there, once."""
+    out = tmp_path / "r.json"
+    what = offered(made_bundle)
+    acknowledged: list[int] = []
+
+    def visit(number: int) -> None:
+        client = Client(server.url, what)
+        with suppress(OSError, http.client.HTTPException, ValueError):
+            client.join()
+            for place, task in enumerate(what.tasks):
+                sample = 100 * number + place + 1
+                if client.send("result", client.result(task, samples=[sample]))[0] == 200:
+                    acknowledged.append(sample)
+                if len(acknowledged) > 20:
+                    server.process.kill()
+
+    with serving(made_bundle, "--out", out, "--runs", "1") as server:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(visit, range(8)))
+        server.process.wait()
+    with journal.writing(out):
+        pass
+    saved = [record.samples_ns[0] for record in records.load(out).records]
+    assert len(acknowledged) > 20
+    assert set(acknowledged) <= set(saved)
+    assert len(saved) == len(set(saved))
 
 
 def test_folding_twice_adds_once(tmp_path: Path) -> None:
