@@ -1,6 +1,6 @@
 """The README's picture: the first screen of a real report, in Debian's Chromium.
 
-python benchmarks/report_picture.py demo-report.html docs/images/report.png
+    python benchmarks/report_picture.py demo-report.html docs/images/report.png
 """
 
 import sys
