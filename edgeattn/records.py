@@ -11,7 +11,8 @@ from edgeattn.errors import BadInputError
 # warm-up's length, groups of records that were measured in turn, what was not run; all of it may be missing.
 SCHEMA = 2
 
-Origin = Literal["phone", "board", "emulated", "host"]
+# "browser" is one on a desktop, or one of which that cannot be told: never a phone's.
+Origin = Literal["phone", "board", "emulated", "browser", "host"]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ FLOORS = ("edgeattn", "sample_models", "export")
 STOREYS = (
     (
         "export.plugins",
+        "export.cache",
         "export.parallel",
         "export.quiet",
         "export.npy",
@@ -53,7 +54,7 @@ STOREYS = (
         "export.render_records",
         "export.measured",
     ),
-    ("export.studies",),
+    ("export.studies", "export.phone"),
     ("export.commands",),
     ("export.cli",),
 )

@@ -11,6 +11,7 @@ def doctor(json: console.Json = False) -> int:
     """
     console.wants(json)
     from export import plugins, runtimes
+    from export.phone import setup as phone
     from export.versions import versions
 
     found: dict[str, dict[str, str]] = {"formats": {}, "runtimes": {}, "targets": {}}
@@ -28,6 +29,7 @@ def doctor(json: console.Json = False) -> int:
         caveat = getattr(target, "CAVEAT", "")
         state = target.unavailable() or "ready"
         found["targets"][name.replace("_", "-")] = f"{state} ({caveat})" if caveat else state
+    found["targets"]["phone"] = phone.missing() or "ready (any phone's browser: edgeattn phone)"
     tools = versions()
     console.show(
         {**found, "versions": tools},
