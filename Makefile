@@ -49,7 +49,8 @@ bench-arm: $(READY) $(DEBIAN)
 
 # Where they cannot be installed, the tests that need them are skipped, and say so.
 $(DEBIAN): packages.txt | $(READY)
-	@missing=$$(for name in $$(grep -v '^#' packages.txt); do dpkg -s $$name >/dev/null 2>&1 || echo $$name; done); \
+	@missing=$$(for name in $$(grep -v '^#' packages.txt); do \
+	    dpkg -s $$name >/dev/null 2>&1 || command -v $$name >/dev/null || echo $$name; done); \
 	if [ -z "$$missing" ]; then touch $@; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing && touch $@; } >/dev/null; \

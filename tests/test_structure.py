@@ -14,13 +14,27 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("edgeattn", "sample_models", "export")
 # Inside export, from the ground up; a module may import from its own storey only where that is a package's own face.
 STOREYS = (
-    ("export.plugins", "export.parallel", "export.quiet", "export.hub", "export.bundle", "export.source"),
+    (
+        "export.plugins",
+        "export.cache",
+        "export.parallel",
+        "export.quiet",
+        "export.npy",
+        "export.foreign",
+        "export.probe",
+        "export._probe",
+        "export.hub",
+        "export.bundle",
+        "export.source",
+        "export.versions",
+    ),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
     ("export.targets",),
     (
         "export.cases",
         "export.inspection",
+        "export._inspect",
         "export.verify",
         "export.evaluate",
         "export.golden",
@@ -41,7 +55,7 @@ STOREYS = (
         "export.measured",
         "export.doctor",
     ),
-    ("export.studies",),
+    ("export.studies", "export.phone"),
     ("export.commands",),
     ("export.cli",),
 )

@@ -142,12 +142,14 @@ def test_the_layout_study_says_how_much_cheaper() -> None:
     times = {"reference": 3.0, "channels_last_linear": 4.0, "folded": 2.0, "deployed": 1.5}
     own = [record("layout", ms, shape="8, 4, 6", form=form) for form, ms in times.items()]
     (section,) = sections(own)
-    (table,) = section.parts
+    picture, table = section.parts
+    assert isinstance(picture, Picture)
+    assert "8, 4, 6: deployed: 2.00" in picture.description
     assert isinstance(table, Table)
     assert [row[3].text for row in table.rows] == ["1", "0.75", "1.50", "2.00"]
     assert [row[4].text for row in table.rows] == ["2"] * 4
     (statement,) = statements(own)
-    assert statement.answer == "2.00 to 2.00 times cheaper than the reference"
+    assert statement.answer == "2.00 times cheaper than the reference"
 
 
 def test_the_mobilevit_study_stands_beside_the_papers_ratios() -> None:

@@ -23,7 +23,8 @@ def doctor(
 
     from export import doctor as doctors
     from export import plugins
-    from export.pipeline import versions
+    from export.phone import setup as phone
+    from export.versions import versions
 
     with console.progress() as say:
         found = doctors.look() if quick else doctors.examine(say)
@@ -31,6 +32,7 @@ def doctor(
     for one in found:
         caveat = getattr(plugins.get(one.kind, one.name), "CAVEAT", "")
         states[one.kind][one.name] = f"{one.state} ({caveat})" if caveat else one.state
+    states["targets"]["phone"] = phone.missing() or "ready (any phone's browser: edgeattn phone)"
     broken = any(one.broken for one in found)
     tools = versions()
     console.show(

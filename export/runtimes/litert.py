@@ -7,11 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import ArtifactError
 from export.plugins import require
 from export.quiet import quiet
-from export.runtimes import Arrays, Observed, Signature
-from export.source import first_line
+from export.runtimes import Arrays, Observed, Signature, refusing
 
 FORMAT = "tflite"
 EXTRA = "tflite"
@@ -57,6 +55,10 @@ class _Session:
         self.inputs = inputs
 
     def run(self, inputs: Arrays) -> Arrays:
+        with refusing("LiteRT cannot run the file on these inputs"):
+            return self._run(inputs)
+
+    def _run(self, inputs: Arrays) -> Arrays:
         if self.runner is not None:
             return dict(self.runner(**inputs))
         for name, value in inputs.items():
@@ -72,13 +74,16 @@ def open(path: Path, threads: int = 1) -> Iterator[_Session]:
     Raises:
         ArtifactError: LiteRT refuses the file.
     """
-    yield _Session(_load(path, threads))
+    with refusing(f"LiteRT refuses {path}"):
+        session = _Session(_load(path, threads))
+    yield session
 
 
 def partitions(path: Path) -> int:
     """How many delegate partitions XNNPACK makes of the model: one means that nothing is left outside."""
     # Not a public call; both packages have it, and no public one tells.
-    return sum(op["op_name"] == "DELEGATE" for op in _load(path, 1)._get_ops_details())
+    with refusing(f"LiteRT refuses {path}"):
+        return sum(op["op_name"] == "DELEGATE" for op in _load(path, 1)._get_ops_details())
 
 
 def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None:
@@ -95,27 +100,20 @@ def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None
     from export.formats.tflite import with_all_outputs
 
     _load(path, 1)  # the interpreter verifies the file; what rewrites it does not
-    try:
+    with refusing(f"{path} cannot be looked into"):
         content, ops = with_all_outputs(path.read_bytes())
-    except ValueError as error:
-        raise ArtifactError(f"{path} cannot be looked into: {first_line(error)}") from error
-    interpreter = _load(path, 1, content)
-    _Session(interpreter).run(inputs)
-    # The converter's names list the classes and parts on the way to each op that went into one, with their packages:
-    # the innermost part of the first says enough.
-    names = {d["index"]: re.split(r"[/.]", d["name"].split(";")[0])[-1] for d in interpreter.get_tensor_details()}
+        interpreter = _load(path, 1, content)
+        _Session(interpreter).run(inputs)
+        # The converter's names list the classes and parts on the way to each op that went into one, with their
+        # packages: the innermost part of the first says enough.
+        names = {d["index"]: re.split(r"[/.]", d["name"].split(";")[0])[-1] for d in interpreter.get_tensor_details()}
     for index, op in ops.items():
         see(Observed(f"{index} {names[index]}", op, interpreter.get_tensor(index)))
 
 
 def _load(path: Path, threads: int, content: bytes | None = None) -> Any:
     """An interpreter of ``path``, or of ``content``, which was made of it."""
-    try:
-        with quiet():
-            interpreter = _module().Interpreter(
-                None if content else str(path), model_content=content, num_threads=threads
-            )
-            interpreter.allocate_tensors()
-    except Exception as error:
-        raise ArtifactError(f"LiteRT refuses {path}: {first_line(error)}") from error
+    with refusing(f"LiteRT refuses {path}"), quiet():
+        interpreter = _module().Interpreter(None if content else str(path), model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
     return interpreter

@@ -59,7 +59,7 @@ def run(
         for group in module.groups(options.quick):
             for format_ in formats:
                 for runtime in connection.runtimes.get(format_, ()):
-                    missing = [v for v in group.variants if not _has(found, v, format_, runtime, options)]
+                    missing = [v for v in group.variants if not _has(found, v, format_, runtime, connection, options)]
                     if missing:
                         say(f"{group.name}: {format_} in {runtime} on {connection.place}")
                         todo = replace(group, variants=tuple(missing))
@@ -94,11 +94,13 @@ def _save(store: Path, found: list[Record], not_run: list[NotRun]) -> None:
         records.save(store, tuple(found), tuple(not_run))
 
 
-def _has(found: Iterable[Record], variant: Variant, format_: str, runtime: str, options: Options) -> bool:
-    wanted = (options.target, format_, runtime, options.threads)
+def _has(
+    found: Iterable[Record], variant: Variant, format_: str, runtime: str, connection: Connection, options: Options
+) -> bool:
+    labels = {**variant.labels, "runtime": runtime, "place": connection.place}
     return any(
-        variant.labels.items() <= record.labels.items()
-        and wanted == (record.target, record.subject.format, record.labels["runtime"], record.threads)
+        labels.items() <= record.labels.items()
+        and (record.subject.format, record.threads) == (format_, options.threads)
         for record in found
     )
 
@@ -139,7 +141,7 @@ def _measure(
         for variant, job, one in zip(variants, jobs, seen, strict=True):
             name = " ".join((module.MODEL, *variant.labels.values()))
             record = measured.record(one, job, measured.subject(job.artifact, name, format_), options.target)
-            labels = {"study": study, "runtime": runtime, **variant.labels}
+            labels = {"study": study, "place": connection.place, "runtime": runtime, **variant.labels}
             record = replace(record, model=module.MODEL, labels=labels, started_at=started, command=options.command)
             made.append(replace(record, group=f"{study}, {group.name}, {started}" if one.samples_ns else ""))
     if any(record.partial for record in made):

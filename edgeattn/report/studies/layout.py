@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from edgeattn.records import Record
-from edgeattn.report.document import Cell, Column, Part, Section, Statement, Table
+from edgeattn.report.document import Cell, Column, Part, Picture, Section, Statement, Table
+from edgeattn.report.pictures import bars
 from edgeattn.report.studies import _cost
 
 TITLE = "What the layout buys"
@@ -14,10 +15,18 @@ _FORMS = {
     "deployed": "as deployed",
 }
 
+_SHORT = {"channels_last_linear": "channels-last", "folded": "folded", "deployed": "deployed"}
+
 
 def section(records: Sequence[Record]) -> Section:
     """A table for each place: cost, times cheaper than the reference, bytes that layout and copy ops move."""
-    parts: list[Part] = [_table(place, own) for place, own in _cost.by_place(records).items()]
+    parts: list[Part] = []
+    for place, own in _cost.by_place(records).items():
+        found = _bars(own)
+        title = f"{place}: times cheaper than the reference"
+        if found:
+            parts.append(Picture(title, bars.describe(found), bars.draw(found, title=title, unit="times cheaper")))
+        parts.append(_table(place, own))
     lead = (
         "The same function in four forms, measured in turn. Cheaper is against the first form that the converter "
         "takes; the bytes are what layout and copy ops of the saved file move in one run and compute nothing."
@@ -27,19 +36,38 @@ def section(records: Sequence[Record]) -> Section:
 
 def statement(records: Sequence[Record]) -> Statement:
     """How many times cheaper the deployed form is, over all shapes and places."""
-    gains, linear = [], []
+    gains: list[float] = []
+    linear: list[float] = []
     for own in _cost.by_place(records).values():
-        for shape in dict.fromkeys(record.labels["shape"] for record in own):
-            costs = {r.labels["form"]: _cost.of(r).value for r in own if r.labels["shape"] == shape}
-            if "deployed" in costs:
-                gains += [costs["reference"] / costs["deployed"]] if "reference" in costs else []
-                linear += [costs["channels_last_linear"] / costs["deployed"]] if "channels_last_linear" in costs else []
+        for forms in _shapes(own).values():
+            for name, found in (("reference", gains), ("channels_last_linear", linear)):
+                if {name, "deployed"} <= forms.keys():
+                    found.append(_cost.ratio(forms[name], forms["deployed"]).value)
     told = [
-        f"{min(found):.2f} to {max(found):.2f} times cheaper than {name}"
+        f"{_cost.span(found)} times cheaper than {name}"
         for found, name in ((gains, "the reference"), (linear, "channels-last with its transposes"))
         if found
     ]
     return Statement(TITLE, told[0] if told else "no two forms to compare", "; ".join(told[1:]) + "." if told else "")
+
+
+def _bars(records: list[Record]) -> list[bars.Bar]:
+    """How many times cheaper than the reference each form is, where the converter takes the reference."""
+    found = []
+    for shape, forms in _shapes(records).items():
+        for form in _SHORT:
+            if {"reference", form} <= forms.keys():
+                times = _cost.ratio(forms["reference"], forms[form]).value
+                found.append(bars.Bar(f"{shape}: {_SHORT[form]}", times, f"{times:.2f}", form == "deployed"))
+    return found
+
+
+def _shapes(records: Sequence[Record]) -> dict[str, dict[str, Record]]:
+    """The records by shape, then by form."""
+    found: dict[str, dict[str, Record]] = {}
+    for record in records:
+        found.setdefault(record.labels["shape"], {})[record.labels["form"]] = record
+    return found
 
 
 def _table(place: str, records: list[Record]) -> Table:
@@ -53,8 +81,7 @@ def _table(place: str, records: list[Record]) -> Table:
         Column("copy ops, KiB", True),
     )
     rows = []
-    for shape in dict.fromkeys(record.labels["shape"] for record in records):
-        forms = {record.labels["form"]: record for record in records if record.labels["shape"] == shape}
+    for shape, forms in _shapes(records).items():
         there = [form for form in _FORMS if form in forms]
         for form in there:
             record = forms[form]

@@ -48,9 +48,9 @@ def statement(records: Sequence[Record]) -> Statement:
         ratios = []
         for own in _cost.by_place(records).values():
             slow, fast = _by_width(name, own), _by_width("separable", own)
-            ratios += [_cost.of(slow[w]).value / _cost.of(fast[w]).value for w in slow if w in fast]
+            ratios += [_cost.ratio(slow[w], fast[w]).value for w in slow if w in fast]
         if ratios:
-            told.append(f"{min(ratios):.2f} to {max(ratios):.2f} times cheaper than {NAMES[name]}")
+            told.append(f"{_cost.span(ratios)} times cheaper than {NAMES[name]}")
     return Statement(TITLE, told[0] if told else "nothing to compare", "; ".join(told[1:]) + "." if told[1:] else "")
 
 
