@@ -4,9 +4,12 @@ A command is a line of a code block that begins with `edgeattn`; it ends at two 
 Each page has a folder of its own in which its commands run in their order, on models that are made small.
 """
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -170,6 +173,16 @@ def test_every_command_shows_an_example(name: str) -> None:
     for example in found:
         assert f"edgeattn {name}" in example
         check_options(example)
+
+
+def test_the_shell_completes() -> None:
+    """As the script that `edgeattn --install-completion` installs asks for it."""
+    asked = {"_EDGEATTN_COMPLETE": "complete_bash", "COMP_WORDS": "edgeattn doctor --q", "COMP_CWORD": "2"}
+    code = "import sys; from export import cli; sys.argv = ['edgeattn']; cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["--quick"], done.stderr
 
 
 def test_commands_are_found_where_they_stand() -> None:
