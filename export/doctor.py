@@ -89,7 +89,8 @@ def _examine(trials: dict[str, _Trial], scratch: Path, say: Say) -> Iterator[Fin
 def _tried(kind: str, name: str, attempt: Callable[[], str | None], say: Say) -> Finding:
     """``attempt`` says what was done, or None if there was nothing to do."""
     spelled = _spelled(kind, name)
-    if reason := _missing(kind, plugins.get(kind, name)):
+    module = plugins.get(kind, name)
+    if reason := _missing(kind, module):
         return Finding(kind, spelled, reason)
     say(f"trying {spelled}")
     begun = time.monotonic()
@@ -98,10 +99,18 @@ def _tried(kind: str, name: str, attempt: Callable[[], str | None], say: Say) ->
     except MissingError as error:
         return Finding(kind, spelled, str(error))
     except EdgeAttnError as error:
-        return Finding(kind, spelled, f"does not work: {error}", broken=True)
+        return Finding(kind, spelled, f"does not work: {error}{_mend(module, spelled)}", broken=True)
     except Exception as error:  # noqa: BLE001  # whatever a broken installation raises is the answer to the question
-        return Finding(kind, spelled, f"does not work: {type(error).__name__}: {error}", broken=True)
+        said = f"{type(error).__name__}: {error}"
+        return Finding(kind, spelled, f"does not work: {said}{_mend(module, spelled)}", broken=True)
     return Finding(kind, spelled, f"works: {done}, {time.monotonic() - begun:.1f} s" if done else "ready, not tried")
+
+
+def _mend(module: ModuleType, spelled: str) -> str:
+    """What is worth trying where something is installed and fails."""
+    if hasattr(module, "EXTRA"):
+        return f"; try: pip install --force-reinstall 'edgeattn[{module.EXTRA}]'"
+    return f"; try: edgeattn setup {spelled}" if hasattr(module, "setup") else ""
 
 
 def _spelled(kind: str, name: str) -> str:

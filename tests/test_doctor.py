@@ -69,7 +69,8 @@ def test_an_installation_that_crashes_is_told(edgeattn: Callable[..., Any], monk
     monkeypatch.setattr(plugins.get("formats", "onnx"), "convert", crash)
     code, found = states(edgeattn)
     assert code == 1
-    assert found["onnx"] == "does not work: ImportError: libcrash.so: undefined symbol"
+    said = "does not work: ImportError: libcrash.so: undefined symbol"
+    assert found["onnx"] == f"{said}; try: pip install --force-reinstall 'edgeattn[onnx]'"
     # There is nothing that it could run.
     assert found["onnxruntime"] == found["host"] == "ready, not tried"
 
