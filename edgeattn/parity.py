@@ -91,9 +91,7 @@ def noise_floor(*, oracle: Array, reference: Array, precision: str) -> tuple[flo
     return floor_max, floor_rms
 
 
-def compare(
-    *, oracle: Array, reference: Array, candidate: Array, precision: str, calibrated: bool = True
-) -> Comparison:
+def compare(*, oracle: Array, reference: Array, candidate: Array, precision: str, judged: bool = True) -> Comparison:
     """Judge ``candidate`` against ``oracle`` (float64): in units of ``reference``'s own error, or by its SQNR.
 
     Args:
@@ -101,8 +99,8 @@ def compare(
         reference: the reference in float32.
         candidate: the output that is judged; its shape and a floating type are part of the verdict.
         precision: one of :data:`PRECISIONS`.
-        calibrated: whether the input is of the kind that an int8 candidate was calibrated on; otherwise its output
-            only has to be finite.
+        judged: False for an input that is not of the kind that the candidate was calibrated on: its output only has
+            to be finite then.
     """
     if candidate.shape != oracle.shape:
         return Comparison.failure(f"shape {list(candidate.shape)} instead of {list(oracle.shape)}")
@@ -123,11 +121,9 @@ def compare(
         reason = f"error is {max_units:.3g} (max), {rms_units:.3g} (RMS) times the noise floor"
     else:
         passed = sqnr_db >= SQNR_DB[precision] or _rms(error) <= SMALLEST_STEP[precision]
-        passed = passed or (precision.startswith("int8") and not calibrated)
         reason = f"signal to noise is {sqnr_db:.1f} dB, not {SQNR_DB[precision]:g}"
-    return Comparison(
-        passed, "" if passed else reason, max_abs, max_units, rms_units, sqnr_db, _cosine(truth, values)
-    )
+    passed = passed or not judged
+    return Comparison(passed, "" if passed else reason, max_abs, max_units, rms_units, sqnr_db, _cosine(truth, values))
 
 
 def _rms(values: npt.NDArray[np.float64]) -> float:

@@ -14,8 +14,9 @@ from edgeattn.change import Change
 from edgeattn.errors import ArtifactError, BadInputError
 from edgeattn.files import parse
 
-# History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers.
-SCHEMA = 2
+# History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers; 3, what
+# lower precisions were calibrated on.
+SCHEMA = 3
 MANIFEST = "manifest.json"
 
 
@@ -40,7 +41,10 @@ class File:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One deployable file; ``lowering`` is the layout of the lowered form that it was made from."""
+    """One deployable file; ``lowering`` is the layout of the lowered form that it was made from.
+
+    ``judged_on`` are the golden cases of the kind that it was calibrated on, None if it was not and all count.
+    """
 
     format: str
     precision: str
@@ -49,6 +53,18 @@ class Artifact:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     details: dict[str, Any]
+    judged_on: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What int8 was calibrated on: in words, how many inputs, their hash, and files that were skipped, with reasons."""
+
+    about: str
+    number: int
+    sha256: str
+    skipped: dict[str, str] = field(default_factory=dict)
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,7 @@ class Manifest:
     cases: dict[str, str] = field(default_factory=dict)
     cases_omitted: dict[str, str] = field(default_factory=dict)
     layers: dict[str, File] | None = None
+    calibration: Calibrated | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ STOREYS = (
     ("export.plugins", "export.quiet", "export.hub", "export.bundle", "export.source"),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
-    ("export.targets",),
+    ("export.targets", "export.precisions", "export.calibration"),
+    ("export.conversion",),
     (
         "export.cases",
         "export.inspection",

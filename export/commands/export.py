@@ -13,7 +13,7 @@ def export(
     model: Annotated[str, typer.Argument(help="A sample model's name, or FILE.py:FACTORY. The file is run.")],
     arg: Annotated[list[str] | None, typer.Option(metavar="K=V", help="An argument of the model.")] = None,
     format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; all by default.")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="fp32.")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32 (default), fp16, int8 or int8-dynamic.")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="A .safetensors, .pt, .pth or .bin state dict, a folder, or a hub name.")
     ] = None,
@@ -24,6 +24,9 @@ def export(
     ] = None,
     input: Annotated[
         list[Path] | None, typer.Option(metavar="FILE.safetensors", help="More inputs to check parity on.")
+    ] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Images or .npz files that int8 is calibrated on.")
     ] = None,
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Leave the batch size free (ONNX, Core ML).")
@@ -47,6 +50,7 @@ def export(
         dynamic_batch=dynamic_batch,
         inputs=tuple(input or ()),
         force=force,
+        calibrate=calibrate,
     )
     name = model.rpartition(":")[2]
     out = out or Path(f"{name}-bundle")

@@ -23,7 +23,6 @@ PACKAGES = ("litert_torch",)
 READ_PACKAGES = ("ai_edge_litert",)
 LAYOUT = "channels_last"
 DYNAMIC_BATCH = False
-PRECISIONS = ("fp32",)
 
 _ITEM_SIZES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT64": 8, "FLOAT64": 8, "UINT32": 4}
 

@@ -64,9 +64,17 @@ def _fp16(model: Any, job: Job) -> dict[str, Any]:
         op_block_list=DEFAULT_OP_BLOCK_LIST,
         node_block_list=[node.name for node in kept],
     )
+    _without_twins(converted.graph)
     OnnxModel(converted).topological_sort()  # the converter puts its casts at the end
     job.path.write_bytes(converted.SerializeToString(deterministic=True))
     return {"kept_in_fp32": sorted({node.op_type for node in kept}), "kept_ops": len(kept), "edges": "float32"}
+
+
+def _without_twins(graph: Any) -> None:
+    """The converter writes one and the same cast once for each of its readers."""
+    nodes = {node.output[0]: node for node in graph.node}
+    del graph.node[:]
+    graph.node.extend(nodes.values())
 
 
 def _norms(graph: Any) -> set[str]:
