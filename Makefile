@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run installs nothing.
-# As root, `make test` also installs the Debian packages of packages.txt that are missing (emulated ARM needs them).
+# As root, `make test` also installs the Debian packages of packages.txt that are missing (emulated ARM and ssh need them).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -49,7 +49,7 @@ $(DEBIAN): packages.txt | $(READY)
 	if [ -z "$$missing" ]; then touch $@; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing && touch $@; } >/dev/null; \
-	else echo "not installed, so emulated ARM is not tested: apt-get install -y" $$missing; fi
+	else echo "not installed, so what needs them is not tested: apt-get install -y" $$missing; fi
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

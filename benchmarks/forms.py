@@ -9,7 +9,7 @@ import torch
 
 from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import ConversionError
-from edgeattn.latency import interleave, ratio
+from edgeattn.latency import interleave, ratio_of_pairs
 from edgeattn.lowering import lower, to_channels_last
 from export import inspection, plugins
 from export.formats import Job
@@ -56,7 +56,7 @@ def measure(layer: LinearSelfAttention, x: torch.Tensor, format_name: str, *, ru
                     "lowered": lambda: new.run({"x": given.numpy()}),
                 }
                 samples = interleave(calls, runs=runs, warmup=runs // 5)
-            speed = ratio(baseline_ns=samples["reference"], candidate_ns=samples["lowered"])
+            speed = ratio_of_pairs(baseline_ns=samples["reference"], candidate_ns=samples["lowered"]).value
         return Measured(
             format_name,
             inspection.inspect(lowered),

@@ -109,6 +109,13 @@ def is_one_hot(kernel: npt.NDArray[np.generic], *, output_axis: int = 0) -> bool
     return bool((np.count_nonzero(rows, axis=1) == 1).all() and (rows[rows != 0] == 1).all())
 
 
+def is_one_hot_transposed(kernel: npt.NDArray[np.generic], *, input_axis: int) -> bool:
+    """Whether a transposed convolution, whose stride is its kernel's size, copies every input channel to one place,
+    and no two to the same."""
+    places = np.count_nonzero(kernel, axis=input_axis)
+    return is_one_hot(kernel, output_axis=input_axis) and bool((places <= 1).all())
+
+
 def conv_macs(output_shape: tuple[int | None, ...], filter_shape: tuple[int, ...]) -> int:
     """Multiply-adds of a convolution; ``filter_shape`` is the kernel of one output channel."""
     return prod(n or 1 for n in output_shape) * prod(filter_shape)

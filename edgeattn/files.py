@@ -13,11 +13,15 @@ def check(*paths: Path | None) -> None:
     """Refuse early what could not be written at the end; None is no file.
 
     Raises:
-        BadInputError: a folder does not exist, or the path is itself a folder.
+        BadInputError: a folder does not exist or may not be written to, or the path is itself a folder.
     """
     for path in paths:
-        if path is not None and (not path.absolute().parent.is_dir() or path.is_dir()):
+        if path is None:
+            continue
+        if not (folder := path.absolute().parent).is_dir() or path.is_dir():
             raise BadInputError(f"{path} cannot be written: name a file in a folder that exists")
+        if not os.access(folder, os.W_OK):
+            raise BadInputError(f"{path} cannot be written: you may not write to {folder}")
 
 
 def write(path: Path, content: bytes) -> None:

@@ -1,9 +1,122 @@
-"""Times as ratios: interleaved samples of several callables, and what they say. Pure but for the clock."""
+"""What samples of time say, and when they should not be believed. Pure but for the clock of :func:`interleave`.
+
+Nothing of this is stored: a record keeps its samples, and the statistics are derived from them.
+"""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+
+from edgeattn.errors import BadInputError
+
+_Floats = npt.NDArray[np.float64]
+
+RESAMPLES, SEED = 2000, 0
+LEVEL = 0.95
+# Samples from which on less is enough: fewer resampled runs, and a trend over the medians of so many parts.
+MANY = 1000
+# Numbers that are drawn at once: some megabytes.
+_AT_ONCE = 2**18
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Statistics of the samples of one record, in ns."""
+
+    n: int
+    min_ns: float
+    mean_ns: float
+    p50_ns: float
+    p90_ns: float
+    p99_ns: float
+    sd_ns: float
+    p50_interval_ns: tuple[float, float]
+
+
+def summary(samples_ns: Sequence[int]) -> Summary:
+    """Describe the samples of one run, in the order in which they were taken.
+
+    Raises:
+        BadInputError: there are none.
+    """
+    x = _samples(samples_ns)
+    p50, p90, p99 = np.percentile(x, (50, 90, 99)).tolist()
+    return Summary(
+        n=len(x),
+        min_ns=float(x.min()),
+        mean_ns=float(x.mean()),
+        p50_ns=p50,
+        p90_ns=p90,
+        p99_ns=p99,
+        sd_ns=float(x.std(ddof=1)) if len(x) > 1 else 0.0,
+        p50_interval_ns=_bounds(_medians(x)),
+    )
+
+
+def _samples(samples_ns: Sequence[int]) -> _Floats:
+    x = np.asarray(samples_ns, np.float64)
+    if not x.size:
+        raise BadInputError("there are no samples; a record without any says nothing of time")
+    return x
+
+
+def _medians(x: _Floats, *, seed: int = SEED) -> _Floats:
+    """Medians of RESAMPLES resampled runs: drawn in blocks, as a sample resembles those beside it.
+
+    Source: the circular block bootstrap (Politis and Romano, 1992), blocks of the cube root of n.
+    """
+    n = len(x)
+    block = max(1, round(n ** (1 / 3)))
+    random, within = np.random.default_rng(seed), np.arange(block)
+    total = RESAMPLES if n <= MANY else RESAMPLES // 10
+    rows = max(1, _AT_ONCE // n)
+    medians = []
+    for done in range(0, total, rows):
+        starts = random.integers(n, size=(min(rows, total - done), -(-n // block), 1))
+        drawn = (starts + within).reshape(len(starts), -1)[:, :n] % n
+        medians.append(np.median(x[drawn], axis=1))
+    return np.concatenate(medians)
+
+
+def _bounds(values: _Floats) -> tuple[float, float]:
+    low, high = np.percentile(values, (50 * (1 - LEVEL), 50 * (1 + LEVEL))).tolist()
+    return low, high
+
+
+def ratio_of_pairs(*, baseline_ns: Sequence[int], candidate_ns: Sequence[int]) -> Interval:
+    """How many times as fast the candidate is, of samples that were taken in turn: the median over the rounds of
+    baseline / candidate. A drift of the machine falls on both, and does not matter. A round that only one has, because
+    the other stopped, is left out.
+
+    Raises:
+        BadInputError: there is no round.
+    """
+    n = min(len(baseline_ns), len(candidate_ns))
+    ratios = _samples(baseline_ns[:n]) / _samples(candidate_ns[:n])
+    return Interval(float(np.median(ratios)), *_bounds(_medians(ratios)))
+
+
+def ratio_of_runs(*, baseline_ns: Sequence[int], candidate_ns: Sequence[int]) -> Interval:
+    """How many times as fast the candidate is, of runs at different times: median of baseline / median of candidate.
+
+    Raises:
+        BadInputError: one has no samples.
+    """
+    baseline, candidate = _samples(baseline_ns), _samples(candidate_ns)
+    value = float(np.median(baseline) / np.median(candidate))
+    return Interval(value, *_bounds(_medians(baseline) / _medians(candidate, seed=SEED + 1)))
 
 
 def interleave(calls: Mapping[str, Callable[[], object]], *, runs: int, warmup: int) -> dict[str, list[int]]:
@@ -23,6 +136,80 @@ def interleave(calls: Mapping[str, Callable[[], object]], *, runs: int, warmup: 
     return samples
 
 
-def ratio(*, baseline_ns: list[int], candidate_ns: list[int]) -> float:
-    """How many times as fast the candidate is: median over the rounds of baseline / candidate."""
-    return float(np.median(np.asarray(baseline_ns, np.float64) / np.asarray(candidate_ns, np.float64)))
+# ---- when not to believe it ----
+
+# A run of fewer samples says little of its spread, and nothing of its tail.
+FEW = 20
+# The smallest change within a run that matters, as a share of the median.
+MATTERS = 0.05
+# A trend: Mann and Kendall's test, at this number of standard deviations (two-sided, one calm run in 15,000).
+TREND_SIGMAS = 4.0
+# Two levels: the distance of two clusters in standard deviations of the wider one. A normal distribution cut in two at
+# its median has 2.7, a uniform one 3.5.
+LEVEL_DISTANCE = 5.0
+# ... and the smaller cluster's share of the samples.
+LEVEL_SHARE = 0.15
+# An outlier is so many robust standard deviations above the median, and by so large a share of it.
+OUTLIER_SIGMAS, OUTLIER_SHARE = 6.0, 0.2
+# So many of them are no accident.
+OUTLIERS_ALLOWED = 0.05
+
+
+def doubts(samples_ns: Sequence[int]) -> tuple[str, ...]:
+    """Why these samples should not be relied on, a sentence each; none for a calm run, and none for no samples."""
+    if not samples_ns:
+        return ()
+    if len(samples_ns) < FEW:
+        return (f"only {len(samples_ns)} samples: at least {FEW} are needed to see whether the times are steady",)
+    x = _samples(samples_ns)
+    found = (_trend(x), _two_levels(x), _outliers(x), _wide(x))
+    return tuple(sentence for sentence in found if sentence)
+
+
+def _trend(x: _Floats) -> str:
+    """A drift over the run, as throttling makes it: significant, and large enough to matter."""
+    if len(x) > MANY:
+        x = np.array([np.median(part) for part in np.array_split(x, MANY)])
+    n = len(x)
+    later, earlier = np.tril_indices(n, -1)
+    differences = x[later] - x[earlier]
+    # Theil and Sen's slope.
+    change = float(np.median(differences / (later - earlier))) * (n - 1) / float(np.median(x))
+    sigma = np.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    if abs(np.sign(differences).sum()) < TREND_SIGMAS * sigma or abs(change) < MATTERS:
+        return ""
+    cause = "the device may be throttling" if change > 0 else "it was not warm yet"
+    return f"the times drift by {change:+.0%} over the run: {cause}"
+
+
+def _two_levels(x: _Floats) -> str:
+    """Two clusters of times, as cores of two kinds or steps of a clock make them."""
+    y = np.sort(np.log(np.maximum(x, 1)))
+    n = len(y)
+    least = int(np.ceil(LEVEL_SHARE * n))
+    # Where the two parts together spread least: the sums of squares about their means, from running sums.
+    cuts = np.arange(least, n - least + 1)
+    sums = np.cumsum(y - y[0])
+    left, total = sums[cuts - 1], sums[-1]
+    cut = int(cuts[np.argmax(left**2 / cuts + (total - left) ** 2 / (n - cuts))])
+    low, high = y[:cut], y[cut:]
+    distance = float(high.mean() - low.mean())
+    if distance < max(MATTERS, LEVEL_DISTANCE * low.std(), LEVEL_DISTANCE * high.std()):
+        return ""
+    a, b = np.exp(np.median(low)) / 1e6, np.exp(np.median(high)) / 1e6
+    return f"the times stand on two levels, {a:.3g} ms and {b:.3g} ms ({(n - cut) / n:.0%} of the samples)"
+
+
+def _outliers(x: _Floats) -> str:
+    middle = float(np.median(x))
+    # 1.4826: from the median absolute deviation to the standard deviation of a normal distribution.
+    sigma = 1.4826 * float(np.median(np.abs(x - middle)))
+    limit = middle + max(OUTLIER_SIGMAS * sigma, OUTLIER_SHARE * middle)
+    share = float((x > limit).mean())
+    return f"{share:.0%} of the samples are outliers: something else was running" if share > OUTLIERS_ALLOWED else ""
+
+
+def _wide(x: _Floats) -> str:
+    low, high = _bounds(_medians(x))
+    half = (high - low) / 2 / float(np.median(x))
+    return f"the median is known to {half:.0%} only: give more --runs" if half > MATTERS else ""

@@ -34,13 +34,15 @@ class Device:
 @dataclass(frozen=True)
 class Operator:
     """Median time of one operator in one run: its name in the artifact, its kind there, and the model's layer that it
-    comes from (a dotted module path; "" where that is not known). ``layout`` marks a layout op."""
+    comes from (a dotted module path; "" where that is not known). ``layout`` marks a layout op; ``unit`` is the compute
+    unit that it is planned on, where a runtime has several."""
 
     name: str
     kind: str
     layer: str
     median_ns: int
     layout: bool = False
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Subject:
-    """The file that was measured. ``precision`` is None for a file that is not of a bundle; ``layout_ops`` None where
-    they were not counted."""
+    """The file that was measured. ``precision`` is None for a file that is not of a bundle; ``layout_ops`` and the
+    bytes that layout and copy ops move are None where they were not counted."""
 
     artifact: str
     sha256: str
@@ -65,6 +67,8 @@ class Subject:
     format: str
     precision: str | None
     layout_ops: int | None = None
+    layout_bytes: int | None = None
+    copy_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,12 @@ class Record:
         before, after: the state of the device (temperatures, frequencies, battery), in words with units.
         parity: of the outputs of these runs; None where there was nothing to judge them by.
         command: what was typed.
+        labels: what a study varies, and its name as "study"; empty for a profile.
         partial: it stopped before all runs were done.
         untrusted: why the figures should not be relied on, a sentence each; empty if nothing is known against them.
 
     Raises:
-        BadInputError: it holds a time from emulation.
+        BadInputError: it holds a time from emulation, a number that cannot be, or no runs at all.
     """
 
     model: str
@@ -124,6 +129,7 @@ class Record:
     after: dict[str, str] = field(default_factory=dict)
     parity: Likeness | None = None
     command: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
     partial: bool = False
     untrusted: tuple[str, ...] = ()
 
@@ -131,6 +137,13 @@ class Record:
         times = (self.load_ns, self.first_run_ns, self.warmup_ns)
         if self.origin == "emulated" and (self.samples_ns or self.operators or any(t is not None for t in times)):
             raise BadInputError("a record from emulation must hold no times: they say nothing of the device")
+        if not self.samples_ns and not self.counts and not self.partial:
+            raise BadInputError("a record must hold a run: it has neither samples nor counts")
+        numbers = (*self.samples_ns, *(n for c in self.counts for n in (c.total, c.simd, c.memory)), self.warmup)
+        if any(number < 0 for number in (*numbers, *(t for t in times if t is not None))):
+            raise BadInputError("a record must hold no negative time, count or number of runs")
+        if self.threads < 1 or self.calls_per_sample < 1:
+            raise BadInputError("a record must have at least one thread, and one call in a sample")
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,8 @@ def compare(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Laye
     manifest = bundle.manifest
     if manifest.layers is None:
         raise ArtifactError(f"{bundle.folder} holds no layers; export it again with this version of edgeattn")
+    if CASE not in manifest.golden:
+        raise ArtifactError(f"{bundle.folder} has no golden case {CASE!r}, which its layers are of; export it again")
     golden = read_golden(bundle.path(manifest.golden[CASE]))
     depths, not_run = [], []
     for artifact in manifest.artifacts:

@@ -1,74 +1,193 @@
-"""A bundle, measured on a target: one record for each artifact that the target runs."""
+"""A bundle, measured on a target: a record for each artifact, runtime and number of threads."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal
 
-from edgeattn.errors import MissingError
-from edgeattn.records import NotRun, Record, Subject
+from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, MissingError
+from edgeattn.latency import doubts
+from edgeattn.records import NotRun, Operator, Record, Subject
+from export import inspection, operators, plugins
 from export.bundle import Artifact, Bundle
 from export.pipeline import versions
+from export.runtimes import Arrays
 from export.targets import Connection, Job, Measurement
-from export.verify import golden_cases, inputs
+from export.verify import golden_cases, inputs, likeness
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to measure; ``target`` as the user spelled it. None is what suits the target."""
+    """How to measure; ``target`` and ``command`` as the user spelled them. None, or nothing, is what suits the target;
+    a ``warmup`` "auto" goes on until the times settle. No ``runtimes`` are all that the target has."""
 
     target: str
-    threads: int = 1
+    threads: tuple[int, ...] = (1,)
     runs: int | None = None
-    warmup: int | None = None
+    warmup: int | Literal["auto"] | None = None
+    runtimes: tuple[str, ...] = ()
+    operators: bool = True
+    command: str = ""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What was measured, and the artifacts that were not, with the reason."""
+    """What was measured, and what was not, with the reason; ``failed`` if any of that should have been."""
 
     records: tuple[Record, ...]
     not_run: tuple[NotRun, ...]
+    failed: bool
 
     @property
-    def complete(self) -> bool:
-        return not any(record.partial for record in self.records)
+    def passed(self) -> bool:
+        """Whether all was measured to the end, and all gave the outputs of the reference."""
+        sound = all(not record.partial and (record.parity is None or record.parity.passed) for record in self.records)
+        return sound and not self.failed
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Artifacts of one format in one runtime, with one number of threads: they are measured in turn."""
+
+    runtime: str
+    threads: int
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass
+class _Found:
+    """What is known so far."""
+
+    records: list[Record] = field(default_factory=list)
+    not_run: list[NotRun] = field(default_factory=list)
+    errors: list[EdgeAttnError] = field(default_factory=list)
+    stopped: str = ""
+
+    def profile(self) -> Profile:
+        return Profile(tuple(self.records), tuple(self.not_run), bool(self.errors or self.stopped))
 
 
 def profile(
-    bundle: Bundle, connection: Connection, options: Options, say: Callable[[str], None] = lambda _: None
+    bundle: Bundle,
+    connection: Connection,
+    options: Options,
+    say: Callable[[str], None] = lambda _: None,
+    keep: Callable[[Profile], None] = lambda _: None,
 ) -> Profile:
-    """Measure the artifacts of ``bundle`` on the inputs of its first case; a run that stops early is the last one.
+    """Measure the artifacts of ``bundle`` on the inputs of its first case, those of one runtime in turn.
+
+    An interrupt ends it, and what was measured is kept; what a target refuses is listed as not run, and the rest goes
+    on. ``keep`` is shown what there is after each step.
 
     Raises:
-        BadInputError: the target refuses an artifact, its inputs or the number of threads.
+        BadInputError: the target has no such runtime; or it refuses all that there is, its inputs or the number of
+            threads.
         MissingError: the target runs none of the artifacts, or lacks the runtime.
-        TargetError: a run came to nothing.
+        TargetError: all runs came to nothing.
+        KeyboardInterrupt: before anything was measured.
     """
+    found = _Found()
     golden = next(iter(golden_cases(bundle).values()))
-    warmup = connection.warmup if options.warmup is None else options.warmup
-    records: list[Record] = []
-    not_run: list[NotRun] = []
-    for artifact in bundle.manifest.artifacts:
-        path = artifact.file.path
-        if artifact.format not in connection.runtimes:
-            not_run.append(NotRun(path, options.target, f"{connection.place} does not run {artifact.format}"))
-        elif records and records[-1].partial:
-            not_run.append(NotRun(path, options.target, f"the run of {records[-1].subject.artifact} stopped"))
+    for group in _groups(bundle, connection, options, found):
+        if not found.stopped:
+            say(f"{', '.join(a.file.path for a in group.artifacts)} in {_place(group, connection)}")
+            _measure(bundle, golden, connection, options, group, found)
+            keep(found.profile())
         else:
-            say(f"{path} on {connection.place}")
-            given = inputs(artifact, golden)
-            job = Job(bundle.path(artifact.file), given, warmup, options.runs or connection.runs, options.threads)
-            records.append(_record(bundle, artifact, options.target, job, connection.run(job)))
-    if not records:
-        raise MissingError(f"nothing was measured: {'; '.join(entry.reason for entry in not_run)}")
-    return Profile(tuple(records), tuple(not_run))
+            found.not_run += (NotRun(a.file.path, options.target, found.stopped) for a in group.artifacts)
+    if not found.records:
+        if found.stopped:
+            raise KeyboardInterrupt
+        if found.errors:
+            raise found.errors[0]
+        raise MissingError(f"nothing was measured: {'; '.join(entry.reason for entry in found.not_run)}")
+    keep(found.profile())  # with what was noted after the last step
+    return found.profile()
 
 
-def _record(bundle: Bundle, artifact: Artifact, target: str, job: Job, seen: Measurement) -> Record:
-    file = artifact.file
+def _place(group: _Group, connection: Connection) -> str:
+    threads = "" if group.threads == 1 else f", {group.threads} threads"
+    return f"{group.runtime} on {connection.place}{threads}"
+
+
+def _groups(bundle: Bundle, connection: Connection, options: Options, found: _Found) -> Iterator[_Group]:
+    """All that is to be measured; what the target does not run is noted."""
+    known = {runtime for runtimes in connection.runtimes.values() for runtime in runtimes}
+    for runtime in options.runtimes:
+        if runtime not in known:
+            raise BadInputError(
+                f"{connection.place} has no runtime {runtime!r}; choose from {', '.join(sorted(known))}"
+            )
+    by_format: dict[str, list[Artifact]] = {}
+    for artifact in bundle.manifest.artifacts:
+        by_format.setdefault(artifact.format, []).append(artifact)
+    for format_, artifacts in by_format.items():
+        there = connection.runtimes.get(format_, ())
+        wanted = [runtime for runtime in there if runtime in options.runtimes or not options.runtimes]
+        if not wanted:
+            reason = f"of its runtimes on {connection.place} none was asked for" if there else ""
+            reason = reason or f"{connection.place} does not run {format_}"
+            found.not_run += (NotRun(artifact.file.path, options.target, reason) for artifact in artifacts)
+        # What is counted does not drift, and takes minutes: one by one.
+        sets = [[artifact] for artifact in artifacts] if _counted(options.target) else [artifacts]
+        yield from (_Group(r, n, tuple(together)) for r in wanted for n in options.threads for together in sets)
+
+
+def _counted(target: str) -> bool:
+    return bool(plugins.get("targets", target.partition(":")[0]).ORIGIN == "emulated")
+
+
+def _measure(
+    bundle: Bundle, golden: Arrays, connection: Connection, options: Options, group: _Group, found: _Found
+) -> None:
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    warmup = connection.warmup if options.warmup is None else options.warmup
+    jobs = [
+        Job(
+            bundle.path(artifact.file),
+            inputs(artifact, golden),
+            None if warmup == "auto" else warmup,
+            options.runs or connection.runs,
+            group.threads,
+            group.runtime,
+            options.operators,
+        )
+        for artifact in group.artifacts
+    ]
+    try:
+        seen: Sequence[Measurement] = connection.run_in_turn(jobs) if len(jobs) > 1 else [connection.run(jobs[0])]
+    except KeyboardInterrupt:
+        found.stopped = "interrupted"
+        found.not_run += (NotRun(artifact.file.path, options.target, found.stopped) for artifact in group.artifacts)
+        return
+    except EdgeAttnError as error:
+        if len(jobs) > 1:  # one of them may be the cause: each by itself
+            for artifact in group.artifacts:
+                _measure(bundle, golden, connection, options, replace(group, artifacts=(artifact,)), found)
+            return
+        found.errors.append(error)
+        found.not_run.append(NotRun(group.artifacts[0].file.path, options.target, str(error)))
+        return
+    for artifact, job, measurement in zip(group.artifacts, jobs, seen, strict=True):
+        in_turn = f"{_place(group, connection)}, {started}" if len(jobs) > 1 and measurement.samples_ns else ""
+        record = _record(bundle, artifact, options, job, measurement)
+        record = replace(
+            record,
+            started_at=started,
+            group=in_turn,
+            parity=likeness(artifact, golden, measurement.first, measurement.last),
+        )
+        found.records.append(record)
+        if record.partial:
+            found.stopped = f"the run of {artifact.file.path} stopped"
+
+
+def _record(bundle: Bundle, artifact: Artifact, options: Options, job: Job, seen: Measurement) -> Record:
+    stopped = (seen.stopped,) if seen.stopped else ()
     return Record(
         model=bundle.manifest.model,
-        subject=Subject(file.path, file.sha256, file.size_bytes, artifact.format, artifact.precision),
-        target=target,
+        subject=_subject(artifact, job),
+        target=options.target,
         origin=seen.origin,
         device=seen.device,
         runtime=seen.runtime,
@@ -83,6 +202,37 @@ def _record(bundle: Bundle, artifact: Artifact, target: str, job: Job, seen: Mea
         load_ns=seen.load_ns,
         first_run_ns=seen.first_run_ns,
         peak_memory_bytes=seen.peak_memory_bytes,
+        warmup_ns=seen.warmup_ns,
+        operators=_operators(artifact, job, seen),
+        operators_note=seen.operators_note,
+        before=seen.before,
+        after=seen.after,
+        command=options.command,
         partial=bool(seen.stopped),
-        untrusted=(*([seen.stopped] if seen.stopped else []), *seen.untrusted),
+        untrusted=(*stopped, *seen.untrusted, *doubts(seen.samples_ns)),
     )
+
+
+def _subject(artifact: Artifact, job: Job) -> Subject:
+    file = artifact.file
+    subject = Subject(file.path, file.sha256, file.size_bytes, artifact.format, artifact.precision)
+    try:
+        found = inspection.inspect(job.artifact)
+    except (MissingError, ArtifactError):
+        # Not to be counted here, by the packages that there are: the measurement does not need it.
+        return subject
+    return replace(
+        subject,
+        layout_ops=found.worst_layout_ops,
+        layout_bytes=found.layout_bytes,
+        copy_bytes=found.copy_bytes,
+    )
+
+
+def _operators(artifact: Artifact, job: Job, seen: Measurement) -> tuple[Operator, ...]:
+    if artifact.format == "onnx" and seen.operators:
+        try:
+            return operators.traced(job.artifact, seen.operators)
+        except MissingError:
+            pass  # without the package onnx they have no layers
+    return operators.marked(seen.operators)

@@ -2,34 +2,21 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from statistics import median
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from edgeattn.accuracy import wilson
-from edgeattn.records import NotRun as Unmeasured
-from edgeattn.records import Record
 from export.bundle import Bundle
 from export.compare import Row as Compared
 from export.evaluate import Accuracy
 from export.inspection import Inspection
 from export.layers import LayerRow, Layers
 from export.selftest import SelfTest
+from export.tables import number as _number
+from export.tables import table as _table
 from export.verify import NotRun, Report, Row, worst
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        name, _, right = column.partition(">")
-        table.add_column(name, justify="right" if right == "r" else "left", no_wrap=True)
-    return table
-
-
-def _number(value: float | None, pattern: str) -> str:
-    return "-" if value is None else format(value, pattern)
 
 
 def files(bundle: Bundle) -> Table:
@@ -172,43 +159,6 @@ def comparison(rows: list[Compared]) -> Table:
         numbers = (f"{d.max_abs:.1e}", f"{d.relative:.1e}", f"{d.sqnr_db:.1f}", f"{d.cosine:.6f}")
         table.add_row(row.a, row.b, row.case, row.output, *numbers)
     return table
-
-
-def records(found: tuple[Record, ...], skipped: tuple[Unmeasured, ...]) -> list[Table]:
-    """Counted instructions or times: never both, as emulation has no times."""
-    tables = []
-    if counted := [record for record in found if record.counts]:
-        table = _table("Instructions of one run, median", *_RECORD, "all>r", "SIMD>r", "memory>r", "runs>r", "note")
-        for record in counted:
-            middle = sorted(record.counts, key=lambda c: c.total)[len(record.counts) // 2]
-            sums = (f"{n:,}" for n in (middle.total, middle.simd, middle.memory))
-            table.add_row(*_record(record), *sums, str(len(record.counts)), "; ".join(record.untrusted))
-        tables.append(table)
-    if timed := [record for record in found if not record.counts]:
-        table = _table("Time of one run, median", *_RECORD, "ms>r", "runs>r", "load ms>r", "peak MiB>r", "note")
-        for record in timed:
-            numbers = (
-                _number(median(record.samples_ns) / 1e6 if record.samples_ns else None, ".3f"),
-                str(len(record.samples_ns)),
-                _number(None if record.load_ns is None else record.load_ns / 1e6, ".1f"),
-                _number(None if record.peak_memory_bytes is None else record.peak_memory_bytes / 2**20, ".0f"),
-            )
-            table.add_row(*_record(record), *numbers, "; ".join(record.untrusted))
-        tables.append(table)
-    if skipped:
-        left = _table("Not run", "artifact", "target", "reason")
-        for entry in skipped:
-            left.add_row(entry.subject, entry.target, entry.reason)
-        tables.append(left)
-    return tables
-
-
-_RECORD = ("artifact", "origin", "device", "runtime", "threads>r")
-
-
-def _record(record: Record) -> tuple[str, ...]:
-    runtime = f"{record.runtime} {record.runtime_version}"
-    return record.subject.artifact, record.origin, record.device.name, runtime, str(record.threads)
 
 
 def inspection(found: Inspection) -> list[Table]:

@@ -1,14 +1,17 @@
 """What several tests need: the command run in this process, and one bundle that is made once."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sshd
 from hypothesis import settings
 
 from export import cli
@@ -93,3 +96,39 @@ def norm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(made_bundle: Path, tmp_path: Path) -> Path:
     """A copy that a test may break."""
     return Path(shutil.copytree(made_bundle, tmp_path / "b"))
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
+    if absent := sshd.missing():
+        pytest.skip(absent)
+    with sshd.start(tmp_path_factory.mktemp("board"), Path(sys.executable)) as board:
+        yield board
+
+
+@pytest.fixture
+def board(served: sshd.Sshd, monkeypatch: pytest.MonkeyPatch) -> Iterator[sshd.Sshd]:
+    """The board as it was; whatever a test does to it, nothing of ours may be left on it."""
+    monkeypatch.setenv("PATH", f"{served.client}{os.pathsep}{os.environ['PATH']}")
+    sshd.login(served, key="user", known=True)
+    served.use(Path(sys.executable))
+    served.profile("")
+    yield served
+    assert served.left == []
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with no package at all."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    return folder / "bin/python"
+
+
+@pytest.fixture
+def lean(bundle: Path) -> Path:
+    """A copy with its first case alone, where each case is a start of its own."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["golden"] = dict([next(iter(manifest["golden"].items()))])
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    return bundle

@@ -1,8 +1,18 @@
 import numpy as np
 import pytest
 
-from edgeattn.cost import Op, TensorInfo, conv_macs, count, einsum_macs, in_category, is_one_hot, matmul_macs
-from edgeattn.latency import interleave, ratio
+from edgeattn.cost import (
+    Op,
+    TensorInfo,
+    conv_macs,
+    count,
+    einsum_macs,
+    in_category,
+    is_one_hot,
+    is_one_hot_transposed,
+    matmul_macs,
+)
+from edgeattn.latency import interleave, ratio_of_pairs
 
 
 def op(kind: str, *, shape: tuple[int, ...] = (2, 3), dtype: str = "float32", **more: bool) -> Op:
@@ -47,6 +57,14 @@ def test_one_hot_kernels() -> None:
     assert not is_one_hot(np.zeros((0, 1, 1, 1)))
 
 
+def test_one_hot_kernels_of_transposed_convolutions() -> None:
+    fold = np.eye(4).reshape(1, 2, 2, 4)
+    assert is_one_hot_transposed(fold, input_axis=3)
+    assert not is_one_hot_transposed(fold * 2, input_axis=3)
+    # Two inputs in one place are a sum.
+    assert not is_one_hot_transposed(fold[..., [0, 0, 2, 3]], input_axis=3)
+
+
 def test_multiply_adds() -> None:
     assert conv_macs((1, 8, 4, 4), (3, 2, 2)) == 8 * 16 * 12
     assert conv_macs((None, 8, 4, 4), (3, 2, 2)) == 8 * 16 * 12
@@ -63,4 +81,4 @@ def test_calls_are_interleaved_and_the_warm_up_dropped() -> None:
 
 def test_the_ratio_is_of_pairs_so_a_drift_does_not_matter() -> None:
     drift = [1, 10, 100]
-    assert ratio(baseline_ns=[3 * d for d in drift], candidate_ns=[2 * d for d in drift]) == 1.5
+    assert ratio_of_pairs(baseline_ns=[3 * d for d in drift], candidate_ns=[2 * d for d in drift]).value == 1.5

@@ -88,14 +88,15 @@ def test_the_lowered_layer_has_no_layout_and_no_copy_op(name: str, made_bundle: 
     assert found.worst_layout_ops == 0
     assert found.parameters == 32 * 32 * 3 + 32 + 3 * 32  # the query's bias is dropped
     channels, columns = 32, 64
-    projections = 2 * channels * channels * columns + channels * channels * 4 + channels * columns
-    assert found.macs - projections in (0, channels * columns)  # the context sum: a matrix product in TFLite
+    projections = 2 * channels * channels * columns + channels * channels * 4
+    # The query is a matrix product but in TFLite; the context is a sum.
+    assert found.macs - projections == (0 if name == "tflite" else channels * columns)
     if name == "onnx":
         assert not found.runtime["layout_ops"]
         assert not found.runtime["copy_ops"]
     if name == "tflite":
         assert found.runtime["xnnpack_partitions"] == 1
-        assert sum(found.operators.values()) <= 10
+        assert sum(found.operators.values()) <= 11  # two of them reshape a hundred numbers, which one pixel saves
 
 
 def test_the_reference_form_is_not_so_clean(tmp_path: Path) -> None:
@@ -104,6 +105,18 @@ def test_the_reference_form_is_not_so_clean(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"litert-torch refuses the module: .*broadcast-compatible"):
         convert("tflite", layer, x, tmp_path)
     assert not (tmp_path / "m.tflite").exists()
+
+
+@pytest.mark.parametrize(("stride", "weight", "layout"), [(2, 1, True), (2, 2, False), (3, 1, False)])
+def test_a_fold_by_a_transposed_convolution_is_a_layout_op(
+    stride: int, weight: float, layout: bool, tmp_path: Path
+) -> None:
+    """As onnx2tf folds. Another weight computes, and a greater stride puts zeros between."""
+    fold = nn.ConvTranspose2d(4, 1, 2, stride, bias=False).requires_grad_(False)
+    fold.weight.copy_(weight * torch.eye(4).reshape(4, 1, 2, 2))
+    graph = convert("tflite", fold.eval(), torch.randn(1, 4, 3, 3), tmp_path)
+    assert graph.operators["TRANSPOSE_CONV"] == 1
+    assert graph.layout_ops.get("TRANSPOSE_CONV", 0) == layout
 
 
 @pytest.mark.parametrize("name", SUFFIXES)

@@ -28,9 +28,11 @@ STOREYS = (
         "export.mutation",
         "export.recording",
         "export.layers",
+        "export.operators",
+        "export.tables",
     ),
     ("export.selftest", "export.summary", "export.compare"),
-    ("export.pipeline", "export.profile", "export.picture", "export.render"),
+    ("export.pipeline", "export.profile", "export.picture", "export.render", "export.render_records"),
     ("export.commands",),
     ("export.cli",),
 )

@@ -175,7 +175,7 @@ def test_a_runner_that_crashes() -> None:
 def test_profile_and_parity_on_the_host(edgeattn: Command, made_bundle: Path, tmp_path: Path) -> None:
     answer = edgeattn("profile", made_bundle, "--runs", 5, "--out", tmp_path / "r.json")
     assert answer.code == 0, answer.err
-    assert "Time of one run, median" in answer.out
+    assert "Time of one run, ms" in answer.out
     assert "does not run coreml" in answer.out
     onnx, tflite = records.load(tmp_path / "r.json").records
     assert (onnx.subject.format, tflite.subject.format) == ("onnx", "tflite")
@@ -218,7 +218,7 @@ def test_targets_are_found_by_their_names(edgeattn: Command) -> None:
 class Driver:
     """A target whose first or last run is wrong, as some drivers' are."""
 
-    place, runtimes, warmup, runs = "driver", {"onnx": "onnxruntime"}, 0, 1
+    place, runtimes, warmup, runs = "driver", {"onnx": ("onnxruntime",)}, 0, 1
 
     def __init__(self, wrong: str) -> None:
         self.wrong = wrong
@@ -235,6 +235,14 @@ def test_a_driver_that_is_right_once_only(wrong: str, passed: bool, made_bundle:
     report = verify(bundles.load(made_bundle), connection=Driver(wrong))
     assert report.passed is passed
     assert any("gave other outputs in its last run than in its first" in warning for warning in report.warnings)
+
+
+def test_a_runtime_that_keeps_its_outputs_is_not_judged(made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = replace(_stopped(Job(made_bundle, {})), first={})
+    monkeypatch.setattr(Driver, "run", lambda self, job: silent)
+    report = verify(bundles.load(made_bundle), connection=Driver("last"))
+    assert {"it gives no outputs, times only"} <= {entry.reason for entry in report.not_run}
+    assert not report.artifacts_checked
 
 
 def test_a_run_that_stops_in_parity_is_an_error(made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

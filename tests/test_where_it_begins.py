@@ -227,6 +227,11 @@ def test_bad_input(edgeattn: Command, layer: Made, tmp_path: Path, monkeypatch: 
     assert answer.code == 2
     assert "has no tensor 'gone'" in answer.err
 
+    (folder / "manifest.json").write_text(json.dumps({**stated, "golden": {"other": stated["golden"]["example"]}}))
+    answer = edgeattn("parity", folder, "--layers")
+    assert answer.code == 2
+    assert "has no golden case 'example', which its layers are of" in answer.err
+
     del stated["layers"]["attention-fp32.onnx"]
     (folder / "manifest.json").write_text(json.dumps(stated))
     answer = edgeattn("parity", folder, "--layers", "--json")

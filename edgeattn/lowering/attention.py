@@ -67,17 +67,14 @@ class ChannelsLastAttention(nn.Module):
 
     def forward(self, x: Tensor, x_prev: Tensor | None = None) -> Tensor:
         source = x if x_prev is None else x_prev
-        batch, pixels, patches, channels = source.shape
-        if patches == 1 and x.shape == source.shape:
+        if source.shape[2] == 1 and x.shape == source.shape:
             # One patch alone has score 1; as matrices, because the converter cannot do a linear layer on [B, P, 1, C].
-            rows, sources = x.reshape(-1, channels), source.reshape(-1, channels)
+            rows, sources = x.flatten(0, 2), source.flatten(0, 2)
             single: Tensor = self.out(F.relu(self.value(rows)) * self.key(sources)).reshape(x.shape)
             return single
-        columns = source.reshape(batch * pixels, patches, channels)
-        # Query times transposed columns: the converter folds that transpose into the product's own flag, and
-        # the scores come out with the softmax axis last, without the reshapes that a linear layer would cost.
-        query = self.query.weight.expand(batch * pixels, 1, channels)
-        scores = torch.matmul(query, columns.transpose(1, 2)).softmax(dim=-1)
-        key = self.key(torch.matmul(scores, columns)).reshape(batch, pixels, 1, channels)
+        # Products and sums, and not matrix products with one row: XNNPACK would copy and pack all of the source for
+        # each of them, and sum it in one chain.
+        scores = (source * self.query.weight).sum(dim=-1).softmax(dim=-1)
+        key = self.key((source * scores.unsqueeze(-1)).sum(dim=2, keepdim=True))
         out: Tensor = self.out(F.relu(self.value(x)) * key)
         return out

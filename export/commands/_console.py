@@ -10,6 +10,13 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout, and nothing else there.")]
 TARGET = "NAME[:ADDRESS]"
 Cpu = Annotated[str | None, typer.Option(help="emulated-arm: cortex-a53, cortex-a76, neoverse-n1 or max.")]
+Cores = Annotated[
+    str | None, typer.Option(metavar="LIST|MASK", help="android, ssh: pin the run to these cores: 4-7, 0,4 or 0xf0.")
+]
+Python = Annotated[str | None, typer.Option(metavar="PATH", help="ssh: the board's Python; python3 if not said.")]
+Install = Annotated[
+    bool, typer.Option("--install", help="ssh: install the runtimes that the board lacks, in a folder of its caches.")
+]
 _json_wanted = False
 
 

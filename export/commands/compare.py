@@ -1,4 +1,4 @@
-"""``edgeattn compare``: two artifacts or bundles, side by side."""
+"""``edgeattn compare``: two artifacts, bundles or files of records, side by side."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,20 +10,50 @@ from export.commands import _console as console
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="A bundle or an artifact.")],
-    b: Annotated[Path, typer.Argument(help="Another of the same kind.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A bundle, an artifact, or a file of records.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another of the same kind.")],
+    max_slowdown: Annotated[
+        float | None,
+        typer.Option(min=0, help="Records: exit 1 if the time, or the instructions, surely grew by more (1.10)."),
+    ] = None,
+    max_size_growth: Annotated[
+        float | None, typer.Option(min=0, help="Records: exit 1 if a file grew by more; 1.0 allows no growth.")
+    ] = None,
+    max_layout_ops: Annotated[
+        int | None, typer.Option(min=0, help="Records: exit 1 if an artifact of NEW has more layout ops.")
+    ] = None,
     json: console.Json = False,
 ) -> int:
-    """Run A and B on the same inputs and say how their outputs differ.
+    """Run two artifacts or bundles on the same inputs and say how their outputs differ; or compare records: faster,
+    slower, or can't tell, exit 1 on a regression that is certain.
 
-    Example: edgeattn compare b/attention-fp32.onnx b/attention-fp32.tflite
+    Examples: edgeattn compare b/attention-fp32.onnx b/attention-fp32.tflite, or edgeattn compare old.json new.json
     """
     console.wants(json)
+    limits = {"slowdown": max_slowdown, "size_growth": max_size_growth, "layout_ops": max_layout_ops}
+    given = {name: value for name, value in limits.items() if value is not None}
+    records = [path.suffix == ".json" for path in (old, new)]
+    if all(records):
+        return _records(old, new, given)
+    if any(records):
+        raise typer.BadParameter("give two files of records, two bundles or two artifacts, not one of each")
+    if given:
+        raise typer.BadParameter(f"--max-{next(iter(given)).replace('_', '-')} goes with two files of records")
     from export import compare as comparing
     from export import render
 
     with console.progress() as say:
-        say(f"running {a} and {b}")
-        rows = comparing.compare(a, b)
+        say(f"running {old} and {new}")
+        rows = comparing.compare(old, new)
     console.show({"rows": [asdict(row) for row in rows]}, lambda: [render.comparison(rows)])
     return 0
+
+
+def _records(old: Path, new: Path, limits: dict[str, float]) -> int:
+    from edgeattn import comparison, records
+    from export import render_records
+
+    before, after = records.load(old), records.load(new)
+    found = comparison.compare(old=before.records, new=after.records, limits=comparison.Limits(**limits))  # type: ignore[arg-type]
+    console.show({"passed": found.passed, **asdict(found)}, lambda: render_records.compared(found))
+    return 0 if found.passed else 1

@@ -24,7 +24,10 @@ def doctor(json: console.Json = False) -> int:
     for name in plugins.names("runtimes"):
         found["runtimes"][name] = runtimes.missing(plugins.get("runtimes", name)) or "ready"
     for name in plugins.names("targets"):
-        found["targets"][name.replace("_", "-")] = plugins.get("targets", name).unavailable() or "ready"
+        target = plugins.get("targets", name)
+        caveat = getattr(target, "CAVEAT", "")
+        state = target.unavailable() or "ready"
+        found["targets"][name.replace("_", "-")] = f"{state} ({caveat})" if caveat else state
     tools = versions()
     console.show(
         {**found, "versions": tools},

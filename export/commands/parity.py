@@ -15,6 +15,9 @@ def parity(
         str | None, typer.Option(metavar=console.TARGET, help="Run there, and not in the runtimes here.")
     ] = None,
     cpu: console.Cpu = None,
+    cores: console.Cores = None,
+    python: console.Python = None,
+    install: console.Install = False,
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Damage copies of the artifacts: would parity have noticed?")
     ] = False,
@@ -45,7 +48,7 @@ def parity(
         raise typer.BadParameter("give --self-test, or --layers and --picture, not both")
     if target and (self_test or layers or picture):
         raise typer.BadParameter("--self-test, --layers and --picture look at the runtimes here; leave --target out")
-    settings = console.settings(cpu=cpu)
+    settings = console.settings(cpu=cpu, cores=cores, python=python, install="yes" if install else None)
     if settings and not target:
         raise typer.BadParameter(f"--{next(iter(settings))} goes with --target")
     if picture is not None:
@@ -60,7 +63,10 @@ def parity(
             lambda: render.self_test(tested),
         )
         return 0 if tested.passed else 1
-    with targets.connect(target, settings) if target else nullcontext() as connection, console.progress() as say:
+    with (
+        console.progress() as say,
+        targets.connect(target, settings, say) if target else nullcontext() as connection,
+    ):
         report = verify.verify(loaded, say, connection=connection)
         found = inside.compare(loaded, say) if layers or picture else None
     verify.require_a_check(loaded, report)

@@ -1,43 +1,85 @@
 """``edgeattn profile``: how fast, on a target."""
 
+import shlex
+import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from export.commands import _console as console
+
+if TYPE_CHECKING:
+    from export.profile import Profile
 
 
 def profile(
     bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
     target: Annotated[str, typer.Option(metavar=console.TARGET, help="Where to run.")] = "host",
     cpu: console.Cpu = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    cores: console.Cores = None,
+    python: console.Python = None,
+    install: console.Install = False,
+    runtime: Annotated[list[str] | None, typer.Option(help="One of the target's; all by default.")] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(min=1, help="Threads of the runtime; several numbers, several records.")
+    ] = None,
     runs: Annotated[int | None, typer.Option(min=1, help="50, or 3 where instructions are counted.")] = None,
-    warmup: Annotated[int | None, typer.Option(min=0, help="5, or 2 where instructions are counted.")] = None,
+    warmup: Annotated[
+        str | None, typer.Option(metavar="auto|N", help="Runs before the first sample: until the times settle, or N.")
+    ] = None,
+    operators: Annotated[bool, typer.Option(help="Time by operator too, where the runtime gives it.")] = True,
     out: Annotated[Path | None, typer.Option(metavar="RECORDS.json", help="Write what was measured.")] = None,
     json: console.Json = False,
 ) -> int:
     """Measure every artifact of BUNDLE on a target: times, or counted instructions where it is emulated.
 
-    Example: edgeattn profile b --target emulated-arm --cpu cortex-a53 --out records.json
+    Artifacts of one runtime are measured in turn, A B A B. Ctrl-C keeps what was measured.
+
+    Example: edgeattn profile b --threads 1 --threads 2 --out records.json
     """
     console.wants(json)
-    from edgeattn import files, records
+    from edgeattn import comparison, files
+    from edgeattn.latency import summary
     from export import bundle as bundles
     from export import profile as profiles
-    from export import render, targets
+    from export import render_records, targets
 
+    options = profiles.Options(
+        target,
+        threads=tuple(dict.fromkeys(threads or (1,))),
+        runs=runs,
+        warmup=_warmup(warmup),
+        runtimes=tuple(dict.fromkeys(runtime or ())),
+        operators=operators,
+        command=shlex.join(["edgeattn", *sys.argv[1:]]),
+    )
     files.check(out)
     loaded = bundles.load(bundle)
-    with targets.connect(target, console.settings(cpu=cpu)) as connection, console.progress() as say:
-        options = profiles.Options(target, threads, runs, warmup)
-        found = profiles.profile(loaded, connection, options, say)
-    if out:
-        records.save(out, found.records, found.not_run)
+    settings = console.settings(cpu=cpu, cores=cores, python=python, install="yes" if install else None)
+    with console.progress() as say, targets.connect(target, settings, say) as connection:
+        found = profiles.profile(loaded, connection, options, say, lambda so_far: _save(out, so_far))
+    ratios = comparison.ratios(found.records)
+    statistics = [asdict(summary(record.samples_ns)) if record.samples_ns else None for record in found.records]
     console.show(
-        {"passed": found.complete, **asdict(found)},
-        lambda: list(render.records(found.records, found.not_run)),
+        {"passed": found.passed, **asdict(found), "statistics": statistics, "ratios": [asdict(r) for r in ratios]},
+        lambda: render_records.measured(found.records, ratios, found.not_run),
     )
-    return 0 if found.complete else 1
+    return 0 if found.passed else 1
+
+
+def _warmup(text: str | None) -> int | Literal["auto"] | None:
+    if text is None or text == "auto":
+        return "auto" if text else None
+    if not text.isdecimal():
+        raise typer.BadParameter(f"--warmup is auto or a number of runs, not {text!r}")
+    return int(text)
+
+
+def _save(out: Path | None, found: "Profile") -> None:
+    """After each step, so that whatever happens later costs nothing that was measured before."""
+    from edgeattn import records
+
+    if out and found.records:
+        records.save(out, found.records, found.not_run)

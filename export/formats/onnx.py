@@ -1,6 +1,7 @@
 """ONNX, through torch's own exporter (dynamo), channels-first."""
 
 import re
+from ast import literal_eval
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,38 @@ def read_unchecked(path: Path) -> Graph:
     import onnx
 
     return _graph(onnx.load(str(path)))
+
+
+def origins(path: Path) -> dict[str, tuple[str, Op]]:
+    """The module that each operator comes from, and the operator, by its name and by those of the values that it gives.
+
+    A module is a dotted path; what a module computes without a part of its own is ``PATH.function()``, as in
+    :mod:`export.recording`. It is "" where the file's exporter does not tell.
+
+    Raises:
+        ArtifactError: as :func:`read`.
+    """
+    import onnx
+
+    ops = {op.name: op for op in read(path).ops}
+    found = {}
+    for node in onnx.load(str(path)).graph.node:
+        if node.name in ops:
+            origin = _module(node), ops[node.name]
+            found.update(dict.fromkeys([*node.output, node.name], origin))
+    return found
+
+
+def _module(node: Any) -> str:
+    """From the notes of torch's exporter: lists of the paths and of the classes, from the root to the node itself."""
+    notes = {entry.key: entry.value for entry in node.metadata_props}
+    try:
+        *_, path, function = literal_eval(notes["pkg.torch.onnx.name_scopes"])
+        *_, inside, _ = literal_eval(notes["pkg.torch.onnx.class_hierarchy"])
+    except (KeyError, ValueError, SyntaxError):
+        return ""
+    function = re.sub(r"_\d+$", "", function)
+    return path if path and inside.startswith("torch.nn.") else f"{path}.{function}()".removeprefix(".")
 
 
 def _graph(model: Any) -> Graph:

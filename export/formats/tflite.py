@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, is_one_hot, matmul_macs
+from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, is_one_hot, is_one_hot_transposed, matmul_macs
 from edgeattn.errors import ArtifactError, ConversionError
 from edgeattn.lowering import is_spatial_mean
 from export.formats import Job
@@ -248,16 +248,19 @@ class _Reader:
             outputs=outputs,
             macs=_macs(kind, op, inputs, outputs),
             constant_indices=len(tensors) > 1 and self.constant(tensors[1]) is not None,
-            one_hot_kernel=self._one_hot(kind, tensors),
+            one_hot_kernel=self._one_hot(kind, op, tensors),
         )
 
-    def _one_hot(self, kind: str, tensors: list[Any]) -> bool:
+    def _one_hot(self, kind: str, op: Any, tensors: list[Any]) -> bool:
         if kind not in ("CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D") or len(tensors) < 2:
             return False
         data, info = self.constant(tensors[1]), self.info(tensors[1])
         if data is None or info.dtype not in ("float32", "float16"):
             return False
         kernel: npt.NDArray[np.generic] = np.frombuffer(data, info.dtype).reshape([n or 1 for n in info.shape])
+        if kind == "TRANSPOSE_CONV":  # [O, H, W, I]; a smaller stride adds neighbours up, a greater one adds zeros
+            apart = (op.builtinOptions.strideH, op.builtinOptions.strideW) == kernel.shape[1:3]
+            return apart and is_one_hot_transposed(kernel, input_axis=3)
         return is_one_hot(kernel, output_axis=3 if kind == "DEPTHWISE_CONV_2D" else 0)
 
 

@@ -11,13 +11,15 @@ A target is a module with
 and, where there is more to it,
 
     setup(say)                    builds what it needs before its first use
+    prepare(address, settings, say)    does, before it is reached, what the settings ask for there (an installation)
     addresses()                   the addresses of all that are attached now, where one may measure on several at once
+    CAVEAT                        what to know before one relies on it, which `edgeattn doctor` says
 
 A module whose name begins with an underscore is no
 target: ``_worker.py`` is what runs on the other side, ``_folder.py`` speaks with it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +110,9 @@ class Connection(Protocol):
         """
 
 
-def connect(target: str, settings: Mapping[str, str]) -> AbstractContextManager[Connection]:
+def connect(
+    target: str, settings: Mapping[str, str], say: Callable[[str], None] = lambda _: None
+) -> AbstractContextManager[Connection]:
     """Reach the target that is spelled ``target``: a name with dashes, and an address after a colon.
 
     Raises:
@@ -122,5 +126,7 @@ def connect(target: str, settings: Mapping[str, str]) -> AbstractContextManager[
             raise BadInputError(f"--{setting.replace('_', '-')} means nothing to --target {name}; leave it out")
     if reason := module.unavailable():
         raise MissingError(reason)
+    if hasattr(module, "prepare"):
+        module.prepare(address, settings, say)
     connection: AbstractContextManager[Connection] = module.connect(address, settings)
     return connection

@@ -1,6 +1,7 @@
 """The job folder: what the two runners (``_worker.py``, ``arm64/runner.c``) read and write, seen from this side."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, MissingError, TargetError
-from edgeattn.records import Device, Origin
+from edgeattn.records import Device, Operator, Origin
 from export.runtimes import Arrays
 from export.targets import Job, Measurement
 
@@ -20,16 +21,27 @@ INTERRUPTED = "interrupted"
 _KINDS: dict[str, type[EdgeAttnError]] = {"artifact": ArtifactError, "input": BadInputError, "missing": MissingError}
 
 
+def write_each(scratch: Path, jobs: Sequence[Job]) -> list[Path]:
+    """A folder in ``scratch`` for each job, named by its number, for a runner to run in turn."""
+    folders = [scratch / str(number) for number in range(len(jobs))]
+    for folder, job in zip(folders, jobs, strict=True):
+        folder.mkdir()
+        write(folder, job)
+    return folders
+
+
 def write(folder: Path, job: Job, *, count: bool = False) -> None:
     """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator."""
     artifact = f"artifact{job.artifact.suffix}"
-    shutil.copyfile(job.artifact, folder / artifact)
+    copy = shutil.copytree if job.artifact.is_dir() else shutil.copyfile
+    copy(job.artifact, folder / artifact)
     lines = [
         f"artifact {artifact}",
-        f"warmup {job.warmup}",
+        f"warmup {'auto' if job.warmup is None else job.warmup}",
         f"runs {job.runs}",
         f"threads {job.threads}",
         f"count {int(count)}",
+        f"operators {int(job.operators)}",
     ]
     for index, (name, value) in enumerate(job.inputs.items()):
         np.save(folder / f"input-{index}.npy", np.ascontiguousarray(value))
@@ -53,15 +65,20 @@ def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> s
     try:
         _, said = process.communicate()
     except KeyboardInterrupt:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return INTERRUPTED
-    if process.returncode == 0:
+    return ended(process.returncode, said)
+
+
+def ended(code: int, said: str) -> str:
+    """Why a runner stopped early, by its exit code (negative for a signal) and what it said; nothing if it did not."""
+    if code == 0:
         return ""
-    if process.returncode < 0:
-        return f"it was ended by {signal.Signals(-process.returncode).name}"
+    if code < 0:
+        return f"it was ended by {signal.Signals(-code).name}"
     lines = said.strip().splitlines()
-    return f"exit code {process.returncode}" + (f", {lines[-1].strip()}" if lines else "")
+    return f"exit code {code}" + (f", {lines[-1].strip()}" if lines else "")
 
 
 def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str) -> Measurement:
@@ -82,6 +99,7 @@ def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str
         raise TargetError(f"{job.artifact.name} did not run on {device.name}: {stopped or 'the runner left no result'}")
     try:
         samples = tuple(int(line) for line in _lines(folder / "samples.txt"))
+        untrusted = [] if result.get("settled", True) else [_unsettled(result)]
         if not result["complete"]:
             stopped = f"{stopped or 'the runner ended'}, after {len(samples)} of {job.runs} runs"
         return Measurement(
@@ -97,11 +115,19 @@ def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str
             load_ns=result["load_ns"],
             first_run_ns=result.get("first_run_ns"),
             peak_memory_bytes=result.get("peak_memory_bytes"),
-            warmup=result.get("warmup", job.warmup or 0),
+            warmup=result.get("warmup", 0),
+            warmup_ns=result.get("warmup_ns"),
+            operators=tuple(Operator(name, kind, "", *rest) for name, kind, *rest in result.get("operators", ())),
+            operators_note=result.get("operators_note", ""),
             stopped="" if result["complete"] else stopped,
+            untrusted=tuple(untrusted),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TargetError(f"{device.name} gave no readable result for {job.artifact.name}: {error}") from error
+
+
+def _unsettled(result: Mapping[str, Any]) -> str:
+    return f"the times had not settled after {result['warmup']} runs, {result['warmup_ns'] / 1e9:.0f} s of warm-up"
 
 
 def _result(folder: Path) -> dict[str, Any]:

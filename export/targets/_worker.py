@@ -1,11 +1,13 @@
-"""Runs one artifact in the runtime that is here, and writes down what it saw: `python _worker.py FOLDER`.
+"""Runs artifacts in the runtime that is here, and writes down what it saw: `python _worker.py FOLDER...`.
 
 Sent to boards as it is: one file, Python 3.8 or later, numpy, and one of ai-edge-litert, tflite-runtime, onnxruntime.
+Several folders are run in turn, A B A B, each in a process of its own.
 
-FOLDER holds ``job.txt``, a line for each of ``artifact FILE``, ``warmup N``, ``runs N``, ``threads N``, ``count 0|1``,
-and ``input FILE.npy NAME`` for each input. What comes out, in the same folder:
+FOLDER holds ``job.txt``, a line for each of ``artifact FILE``, ``warmup N|auto``, ``runs N``, ``threads N``,
+``count 0|1``, ``operators 0|1``, and ``input FILE.npy NAME`` for each input. What comes out, in the same folder:
 
-    result.json     one JSON object; written after loading and again at the end, when ``complete`` becomes true
+    result.json     one JSON object; written after loading, after the warm-up, and at the end, when ``complete`` becomes
+                    true; and once more with ``operators``, lists of name, kind and median time in ns, if asked for
     samples.txt     a line for each timed run, in ns, as it goes: what is there after a kill is still good
     first-I.npy     output I of the very first run, in the order of ``outputs`` in result.json
     last-I.npy      and of the last run
@@ -15,18 +17,30 @@ If it cannot run, result.json has ``error``, a sentence, and ``kind``: ``artifac
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 # Calls shorter than this many steps of the clock are timed several at once.
 CLOCK_STEPS = 20
+# A warm-up until times settle: until the medians of two windows of calls, one after the other, differ by no more than
+# SETTLED. A window is so many calls, and so long that a clock frequency that rises shows in it.
+WINDOW_CALLS, WINDOW_NS, SETTLED = 5, 100_000_000, 0.03
+WARMUP_CALLS, WARMUP_NS = 100_000, 10_000_000_000
+# Calls for the times by operator, and how long they may take together.
+OPERATOR_CALLS, OPERATOR_NS = 20, 5_000_000_000
+PROFILED = "medians of {} runs under {}'s profiler, which has steps of 1 us and takes time itself{}"
+# What stands before the folder in the command of a process that runs in turn with others.
+ONE_OF_SEVERAL = "--one-of-several"
 # Marks that the counting plugin of an emulator sees (arm64/counter.c), and no kernel minds.
 REGION_BEGIN, REGION_END = 0x51510001, 0x51510002
 
@@ -40,15 +54,17 @@ class RefusedError(Exception):
 
 
 def read_job(folder: str) -> dict[str, Any]:
-    job: dict[str, Any] = {"warmup": 1, "runs": 1, "threads": 1, "count": 0, "inputs": {}}
+    job: dict[str, Any] = {"warmup": 1, "runs": 1, "threads": 1, "count": 0, "operators": 0, "inputs": {}}
     with open(os.path.join(folder, "job.txt"), encoding="utf-8") as file:
         for line in file.read().splitlines():
             key, _, value = line.partition(" ")
             if key == "input":
                 path, _, name = value.partition(" ")
                 job["inputs"][name] = np.load(os.path.join(folder, path), allow_pickle=False)
+            elif key == "artifact":
+                job[key] = os.path.join(folder, value)
             else:
-                job[key] = os.path.join(folder, value) if key == "artifact" else int(value)
+                job[key] = None if value == "auto" else int(value)
     return job
 
 
@@ -63,15 +79,20 @@ class OnnxRuntime:
         except ImportError as error:
             raise RefusedError("missing", "onnxruntime is not installed here: pip install onnxruntime") from error
         self.version = onnxruntime.__version__
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
+        self.module, self.path, self.threads = onnxruntime, path, threads
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.session = self.load()
         except Exception as error:
             raise RefusedError("artifact", f"onnxruntime refuses the file: {first_line(error)}") from error
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.values: list[Any] = []
+
+    def load(self, profile: str = "") -> Any:
+        options = self.module.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.enable_profiling, options.profile_file_prefix = bool(profile), profile
+        return self.module.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
 
     def feed(self, inputs: dict[str, Any]) -> None:
         check_names([tensor.name for tensor in self.session.get_inputs()], inputs)
@@ -82,6 +103,24 @@ class OnnxRuntime:
 
     def results(self) -> list[Any]:
         return self.values
+
+    def operators(self, folder: str) -> tuple[list[Any], str]:
+        """Name, kind and median time in ns of each node of the optimised graph, in order, by onnxruntime's profile."""
+        session = self.load(profile=os.path.join(folder, "profile"))
+        for _ in operator_calls():
+            session.run(self.outputs, self.inputs)
+        path = session.end_profiling()
+        with open(path, encoding="utf-8") as file:
+            events = json.load(file)
+        os.remove(path)
+        found: dict[str, tuple[str, list[int]]] = {}
+        for event in events:
+            name, _, what = event["name"].rpartition("_kernel_")
+            if event.get("cat") == "Node" and what == "time":
+                found.setdefault(name, (event["args"]["op_name"], []))[1].append(event["dur"] * 1000)
+        rows = [[name, kind, int(median(times[1:]))] for name, (kind, times) in found.items()]
+        calls = max((len(times) for _, times in found.values()), default=1)
+        return rows, PROFILED.format(calls - 1, self.name, "")
 
 
 class LiteRt:
@@ -100,6 +139,7 @@ class LiteRt:
             except ImportError as error:
                 raise RefusedError("missing", "no LiteRT is installed here: pip install ai-edge-litert") from error
         self.version = __version__
+        self.path, self.threads = path, threads
         try:
             self.interpreter = Interpreter(path, num_threads=threads)
             self.interpreter.allocate_tensors()
@@ -119,11 +159,27 @@ class LiteRt:
 
     def feed(self, inputs: dict[str, Any]) -> None:
         check_names(list(self.places), inputs)
+        self.inputs = inputs
         for name, value in inputs.items():
             self.interpreter.set_tensor(self.places[name], value)
 
     def results(self) -> list[Any]:
         return [self.interpreter.get_tensor(place) for place in self.output_places]
+
+    def operators(self, folder: str) -> tuple[list[Any], str]:
+        """As the other: by the profiler of LiteRT's C interface, if that, and the file that calls it, are here."""
+        try:
+            library = os.path.join(os.path.dirname(import_module("ai_edge_litert").__file__ or ""), "libLiteRt.so")
+            beside: Any = import_module("_litert_profiler")  # not where this file was sent alone
+            profiler = beside.Profiler(library, self.path, self.threads, self.inputs)
+            calls = [profiler.run() for _ in operator_calls()]
+        except (ImportError, OSError, AttributeError, KeyError, RuntimeError) as error:
+            return [], f"no time by operator: LiteRT's profiler is not here ({first_line(error)})"
+        rows = [
+            [f"{i} {each[0][0]}", each[0][0], int(median([ns for _, ns in each]))]
+            for i, each in enumerate(zip(*calls[1:]))  # noqa: B905 Python 3.8 has no strict
+        ]
+        return rows, PROFILED.format(len(calls) - 1, "LiteRT", "; its kernels do not tell which layer they are of")
 
 
 RUNTIMES: dict[str, Any] = {".onnx": OnnxRuntime, ".tflite": LiteRt}
@@ -138,6 +194,10 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def median(values: list[int]) -> float:
+    return float(np.median(values))
+
+
 def clock_step() -> int:
     """The smallest step of the clock that was seen, in ns."""
     steps = []
@@ -150,8 +210,12 @@ def clock_step() -> int:
 
 
 def peak_memory_bytes() -> int | None:
-    """The most memory that this process ever held (VmHWM), with Python's own."""
+    """The most memory that this process ever held, with Python's own: VmHWM, or on macOS the maximum resident size."""
     try:
+        if sys.platform == "darwin":
+            import resource
+
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with open("/proc/self/status", encoding="ascii") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
     except (OSError, StopIteration):
@@ -180,6 +244,31 @@ def calls_per_sample(run: Callable[[], None], step_ns: int) -> int:
     return calls
 
 
+def warm_up(run: Callable[[], None]) -> tuple[int, bool]:
+    """Call ``run`` until its times settle: how many calls that took, and whether they did before the limit."""
+    calls, start, before = 0, time.perf_counter_ns(), None
+    while calls < WARMUP_CALLS and time.perf_counter_ns() - start < WARMUP_NS:
+        window: list[int] = []
+        spent = 0
+        while len(window) < WINDOW_CALLS or (spent < WINDOW_NS and calls + len(window) < WARMUP_CALLS):
+            window.append(elapsed_ns(run))
+            spent += window[-1]
+        calls += len(window)
+        now = median(window)
+        if before is not None and abs(now - before) <= SETTLED * before:
+            return calls, True
+        before = now
+    return calls, False
+
+
+def operator_calls() -> Iterator[None]:
+    """A turn for each call that is profiled: two at least, as the first lays out memory, and does not count."""
+    start, calls = time.perf_counter_ns(), 0
+    while calls < OPERATOR_CALLS and (calls < 2 or time.perf_counter_ns() - start < OPERATOR_NS):
+        yield
+        calls += 1
+
+
 def write_result(folder: str, result: dict[str, Any]) -> None:
     path = os.path.join(folder, "result.json")
     with open(path + ".part", "w", encoding="utf-8") as file:
@@ -192,7 +281,9 @@ def save(folder: str, which: str, values: list[Any]) -> None:
         np.save(os.path.join(folder, f"{which}-{index}.npy"), np.asarray(value))
 
 
-def work(folder: str) -> None:
+def work(folder: str, turn: Callable[[], bool]) -> None:
+    """Run the job of ``folder``; ``turn`` is called before each sample, and comes back when it may go on, with
+    whether another has run since."""
     job = read_job(folder)
     suffix = os.path.splitext(job["artifact"])[1]
     if suffix not in RUNTIMES:
@@ -219,8 +310,15 @@ def work(folder: str) -> None:
     except Exception as error:
         raise RefusedError("input", f"{session.name} fails on these inputs: {first_line(error)}") from error
     save(folder, "first", session.results())
-    for _ in range(job["warmup"]):
-        session.run()
+    gc.disable()  # Python's own housekeeping is no part of a run
+    start = time.perf_counter_ns()
+    if job["warmup"] is None:
+        result["warmup"], result["settled"] = warm_up(session.run)
+    else:
+        result["warmup"] = job["warmup"]
+        for _ in range(job["warmup"]):
+            session.run()
+    result["warmup_ns"] = time.perf_counter_ns() - start
     step = clock_step()
     calls = 1 if job["count"] or not job["runs"] else calls_per_sample(session.run, step)
     result.update(clock_step_ns=step, calls_per_sample=calls)
@@ -229,6 +327,9 @@ def work(folder: str) -> None:
     mark = marker() if job["count"] else lambda _: None
     with open(os.path.join(folder, "samples.txt"), "w", encoding="ascii") as samples:
         for _ in range(job["runs"]):
+            if turn():
+                # The other's data are in the caches, and its threads may still be spinning.
+                session.run()
             mark(REGION_BEGIN)
             elapsed = elapsed_ns(session.run, calls)
             mark(REGION_END)
@@ -237,16 +338,70 @@ def work(folder: str) -> None:
     save(folder, "last", session.results())
     result.update(complete=True, peak_memory_bytes=peak_memory_bytes())
     write_result(folder, result)
+    if job["operators"]:
+        turn()
+        write_result(folder, {**result, "operators_note": "no time by operator: it ended in the profiler"})
+        result["operators"], result["operators_note"] = session.operators(folder)
+        write_result(folder, result)
 
 
-def main(folder: str) -> int:
+def main(folder: str, turn: Callable[[], bool] = lambda: False) -> int:
     try:
-        work(folder)
+        work(folder, turn)
     except RefusedError as refusal:
         write_result(folder, {"error": str(refusal), "kind": refusal.kind})
         return 1
     return 0
 
 
+def as_one_of_several(folder: str) -> int:
+    """The job of ``folder``, run while this process has its turn: a byte on stdin gives it, a byte on stdout gives it
+    back."""
+    back = os.dup(1)
+    os.dup2(2, 1)  # what a runtime prints is no turn given back
+
+    def wait() -> bool:
+        if not os.read(0, 1):
+            sys.exit("the process that gives the turns has ended")
+        return True
+
+    def turn() -> bool:
+        os.write(back, b".")
+        return wait()
+
+    wait()
+    return main(folder, turn)
+
+
+def has_turn(process: Any) -> bool:
+    """Let a process with pipes run until it gives back its turn; whether it did, and has not ended."""
+    try:
+        process.stdin.write(b".")
+    except BrokenPipeError:
+        return False
+    return bool(process.stdout.read(1))
+
+
+def in_turn(program: list[str], folders: list[str]) -> int:
+    """The jobs of all ``folders``; one that ends early leaves the others their turns."""
+    command = [*program, ONE_OF_SEVERAL]
+    pipe = subprocess.PIPE
+    processes = {folder: subprocess.Popen([*command, folder], stdin=pipe, stdout=pipe, bufsize=0) for folder in folders}
+    running = list(processes.values())
+    while running:
+        running = [process for process in running if has_turn(process)]
+    for folder, process in processes.items():
+        if process.wait() < 0:
+            sys.stderr.write(f"the run in {folder} was ended by signal {-process.returncode}\n")
+    return int(any(process.returncode for process in processes.values()))
+
+
+def command(program: list[str], given: list[str]) -> int:
+    """What ``given`` asks of ``program``, the command line that this worker was started by."""
+    if given[0] == ONE_OF_SEVERAL:
+        return as_one_of_several(given[1])
+    return main(given[0]) if len(given) == 1 else in_turn(program, given)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(command([sys.executable, os.path.abspath(__file__)], sys.argv[1:]))

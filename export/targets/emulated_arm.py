@@ -75,6 +75,9 @@ class _Emulated:
             load_ns=None,
             first_run_ns=None,
             peak_memory_bytes=None,
+            warmup_ns=None,
+            operators=(),
+            operators_note="an emulator has no times, so none by operator" if job.operators else "",
         )
 
     def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:

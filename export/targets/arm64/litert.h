@@ -15,6 +15,7 @@ typedef struct LiteRtSignatureT *LiteRtSignature;
 typedef struct LiteRtTensorT *LiteRtTensor;
 typedef struct LiteRtTensorBufferT *LiteRtTensorBuffer;
 typedef struct LiteRtTensorBufferRequirementsT *LiteRtTensorBufferRequirements;
+typedef struct LiteRtProfilerT *LiteRtProfiler;
 
 enum { LITERT_CPU = 1, LITERT_READ = 0, LITERT_WRITE = 1, LITERT_MAX_RANK = 8 };
 
@@ -24,6 +25,18 @@ typedef struct {
     int32_t dimensions[LITERT_MAX_RANK];
     uint32_t strides[LITERT_MAX_RANK];
 } LiteRtRankedTensorType;
+
+typedef struct {
+    const char *tag; /* the profiler's own */
+    int kind;
+    uint64_t start_us, elapsed_us;
+    size_t memory[6];
+    uint64_t metadata[2];
+    int source;
+} LiteRtProfilerEvent;
+
+/* Kinds of events: an operator, a delegate's node, an operator inside a delegate. */
+enum { LITERT_OPERATOR_EVENTS = 2 | 4 | 8 };
 
 LiteRtStatus LiteRtCreateEnvironment(int options, const void *values, LiteRtEnvironment *);
 LiteRtStatus LiteRtCreateModelFromFile(LiteRtEnvironment, const char *path, LiteRtModel *);
@@ -52,3 +65,9 @@ LiteRtStatus LiteRtCreateManagedTensorBufferFromRequirements(LiteRtEnvironment, 
 LiteRtStatus LiteRtGetTensorBufferPackedSize(LiteRtTensorBuffer, size_t *);
 LiteRtStatus LiteRtLockTensorBuffer(LiteRtTensorBuffer, void **, int mode);
 LiteRtStatus LiteRtUnlockTensorBuffer(LiteRtTensorBuffer);
+LiteRtStatus LiteRtCompiledModelGetProfiler(LiteRtCompiledModel, LiteRtProfiler *);
+LiteRtStatus LiteRtStartProfiler(LiteRtProfiler);
+LiteRtStatus LiteRtStopProfiler(LiteRtProfiler);
+LiteRtStatus LiteRtResetProfiler(LiteRtProfiler);
+LiteRtStatus LiteRtGetNumProfilerEvents(LiteRtProfiler, int *);
+LiteRtStatus LiteRtGetProfilerEvents(LiteRtProfiler, int number, LiteRtProfilerEvent *);

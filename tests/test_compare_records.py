@@ -1,0 +1,183 @@
+"""Old records against new ones: judged on stored samples, never by measuring."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Answer
+from test_records import TIMED
+
+from edgeattn import comparison, records
+from edgeattn.comparison import Limits, compare, ratios
+from edgeattn.errors import BadInputError
+from edgeattn.records import Counts, Device, Likeness, Record
+
+Command = Callable[..., Answer]
+
+
+def timed(ms: float, *, share: float = 0.02, seed: int = 0, n: int = 50, **changes: Any) -> Record:
+    noise = 1 + share * np.random.default_rng(seed).standard_normal(n)
+    return replace(TIMED, samples_ns=tuple(int(x) for x in ms * 1e6 * noise), **changes)
+
+
+def counted(total: int, *, spread: int = 0, **changes: Any) -> Record:
+    counts = tuple(Counts(total + i * spread, total // 2, total // 4) for i in range(3))
+    emulated = replace(TIMED, origin="emulated", samples_ns=(), load_ns=None, counts=counts, target="emulated-arm")
+    return replace(emulated, **changes)
+
+
+def only(old: Record, new: Record, quantity: str, limits: Limits = Limits()) -> comparison.Change:  # noqa: B008 it is frozen
+    found = compare(old=[old], new=[new], limits=limits).changes
+    return next(change for change in found if change.quantity == quantity)
+
+
+@pytest.mark.parametrize(
+    ("ms", "verdict", "passed"),
+    [(1.0, "can't tell", True), (0.9, "faster", True), (1.05, "slower", True), (1.3, "slower", False)],
+)
+def test_verdicts_of_time(ms: float, verdict: str, passed: bool) -> None:
+    change = only(timed(1.0), timed(ms, seed=1), "time")
+    assert (change.verdict, change.passed) == (verdict, passed)
+    assert change.growth is not None
+    assert change.growth.low <= ms <= change.growth.high
+
+
+def test_what_is_not_certain_does_not_fail() -> None:
+    """15 % slower, but so noisy that the interval reaches below the limit."""
+    change = only(timed(1.0, share=0.3), timed(1.15, share=0.3, seed=1, n=20), "time")
+    assert change.passed
+    assert only(timed(1.0), timed(1.15, seed=1), "time").passed is False
+    assert only(timed(1.0), timed(1.15, seed=1), "time", Limits(slowdown=1.3)).passed
+
+
+def test_records_that_doubt_themselves_are_judged_by_their_range() -> None:
+    doubtful = timed(1.3, share=0.15, seed=1, untrusted=("the times drift",))
+    change = only(timed(1.0), doubtful, "time")
+    assert change.passed
+    assert "NEW not to be trusted" in change.note
+    assert only(timed(1.0), replace(doubtful, untrusted=()), "time").passed is False
+    # So much slower that no doubt is left.
+    assert only(timed(1.0), timed(3.0, share=0.15, untrusted=("the times drift",)), "time").passed is False
+
+
+def test_other_devices_are_not_compared_in_time() -> None:
+    other = Device("there", {"machine": "x86_64"})
+    change = only(timed(1.0), timed(9.0, device=other), "time")
+    assert (change.verdict, change.passed, change.growth) == ("can't tell", True, None)
+    assert "not the same device" in change.note
+    alike = {"cpu": "Zen 9", "cores": "2"}
+    old, new = timed(1.0, device=Device("a", alike)), timed(9.0, device=Device("b", alike))
+    assert only(old, new, "time").passed is False
+
+
+@pytest.mark.parametrize(
+    ("total", "spread", "verdict", "passed"),
+    [(1000, 0, "same", True), (1001, 0, "more", True), (900, 0, "fewer", True), (1200, 0, "more", False),
+     (999, 1, "same", True)],
+)  # fmt: skip
+def test_verdicts_of_counts(total: int, spread: int, verdict: str, passed: bool) -> None:
+    change = only(counted(1000), counted(total, spread=spread), "instructions")
+    assert (change.verdict, change.passed) == (verdict, passed)
+
+
+def test_counts_of_another_core_are_not_compared() -> None:
+    cores = [Device(f"emulated {cpu}", {"cpu": cpu}) for cpu in ("cortex-a53", "cortex-a76")]
+    change = only(counted(1000, device=cores[0]), counted(9000, device=cores[1]), "instructions")
+    assert (change.verdict, change.passed) == ("can't tell", True)
+
+
+def test_limits_of_size_and_layout_ops() -> None:
+    old, new = timed(1.0), timed(1.0)
+    old = replace(old, subject=replace(old.subject, size_bytes=100, layout_ops=0))
+    new = replace(new, subject=replace(new.subject, size_bytes=120, layout_ops=2))
+    assert compare(old=[old], new=[new], limits=Limits()).passed
+    assert only(old, new, "size").verdict == "more"
+    assert only(old, new, "size", Limits(size_growth=1.1)).passed is False
+    assert only(old, new, "size", Limits(size_growth=1.2)).passed
+    assert only(old, new, "layout ops", Limits(layout_ops=1)).passed is False
+    assert only(old, new, "layout ops", Limits(layout_ops=2)).passed
+    unknown = only(old, replace(new, subject=replace(new.subject, layout_ops=None)), "layout ops", Limits(layout_ops=0))
+    assert (unknown.verdict, unknown.passed, unknown.note) == ("can't tell", True, "not counted in NEW")
+
+
+def test_a_new_record_with_other_outputs_fails() -> None:
+    wrong = Likeness(False, "y of the last run: 900 noise units", 900.0, 500.0, 3.0)
+    assert compare(old=[timed(1.0)], new=[timed(0.5, parity=wrong)], limits=Limits()).passed is False
+
+
+def test_records_find_their_own() -> None:
+    """Neither the order nor other artifacts, threads and labels confuse them; what has no partner is named."""
+    a, b = timed(1.0), timed(2.0, threads=2)
+    c = timed(3.0, labels={"study": "scaling", "tokens": "256"})
+    d = timed(4.0, labels={"study": "scaling", "tokens": "512"})
+    again = timed(5.0)
+    found = compare(old=[a, b, c, again], new=[again, d, b, a], limits=Limits())
+    times = [(change.threads, change.old, change.new) for change in found.changes if change.quantity == "time"]
+    assert [threads for threads, _, _ in times] == [1, 2, 1]
+    assert times[1][1] == times[1][2]
+    assert (len(found.only_old), len(found.only_new)) == (1, 1)
+    assert "attention-fp32.onnx in onnxruntime on host" in found.only_old[0]
+    with pytest.raises(BadInputError, match="no record of the same"):
+        compare(old=[a], new=[b], limits=Limits())
+
+
+def test_ratios_of_a_group() -> None:
+    subject = TIMED.subject
+    one = timed(2.0, group="g", subject=replace(subject, artifact="one"))
+    two = timed(1.0, group="g", subject=replace(subject, artifact="two"))
+    (ratio,) = ratios([one, two, timed(1.0), timed(1.0, group="alone")])
+    assert (ratio.baseline, ratio.candidate) == ("one", "two")
+    assert ratio.times_as_fast.value == pytest.approx(2.0, abs=0.01)
+
+
+def test_on_the_command_line(edgeattn: Command, tmp_path: Path) -> None:
+    old, new, slow = (tmp_path / name for name in ("old.json", "new.json", "slow.json"))
+    records.save(old, (timed(1.0), counted(1000)))
+    records.save(new, (timed(1.0, seed=1), counted(1000)))
+    records.save(slow, (timed(1.4), counted(1000)))
+    answer = edgeattn("compare", old, new)
+    assert answer.code == 0, answer.err
+    assert "can't tell" in answer.out
+    answer = edgeattn("compare", old, slow, "--json")
+    assert answer.code == 1
+    failed = [change["quantity"] for change in answer.document["changes"] if not change["passed"]]
+    assert failed == ["time"]
+    assert edgeattn("compare", old, slow, "--max-slowdown", 1.5).code == 0
+    assert "over the limit" in edgeattn("compare", old, slow).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("r.json", "b.onnx"), "not one of each"),
+        (("a.onnx", "b.onnx", "--max-slowdown", "2"), "--max-slowdown goes with two files of records"),
+        (("r.json", "nosuch.json"), "cannot be read"),
+        (("r.json", "rubbish.json"), "no file of records"),
+        (("r.json", "negative.json"), "negative time"),
+        (("r.json", "missing.json"), "must hold a run"),
+        (("r.json", "empty.json"), "no record of the same"),
+        (("r.json", "newer.json"), "update edgeattn"),
+        (("r.json", "r.json", "--max-slowdown", "-1"), "--max-slowdown"),
+    ],
+)
+def test_bad_input(arguments: tuple[str, ...], said: str, edgeattn: Command, tmp_path: Path) -> None:
+    good = records.dump((TIMED,)).decode()
+    samples = '"samples_ns": [\n        3,\n        2,\n        4\n      ]'
+    assert samples in good
+    for name, content in {
+        "r.json": good,
+        "rubbish.json": "rubbish",
+        "negative.json": good.replace(samples, '"samples_ns": [3, -2]'),
+        "missing.json": good.replace(f"{samples},", ""),
+        "empty.json": records.dump(()).decode(),
+        "newer.json": good.replace(f'"schema_version": {records.SCHEMA}', '"schema_version": 99'),
+    }.items():
+        (tmp_path / name).write_text(content)
+    given = [tmp_path / word if "." in word and word[0].isalpha() else word for word in arguments]
+    answer = edgeattn("compare", *given)
+    assert answer.code == 2
+    assert said in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
