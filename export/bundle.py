@@ -44,6 +44,7 @@ class Artifact:
     """One deployable file; ``lowering`` is the layout of the lowered form that it was made from.
 
     ``judged_on`` are the golden cases of the kind that it was calibrated on, None if it was not and all count.
+    ``beyond`` are those whose values its numbers cannot hold, with the reason; they are not run.
     """
 
     format: str
@@ -54,6 +55,7 @@ class Artifact:
     outputs: tuple[Tensor, ...]
     details: dict[str, Any]
     judged_on: tuple[str, ...] | None = None
+    beyond: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ class Converter:
     """Writes the artifacts of one format into ``folder``; a lower precision is made from an fp32 artifact.
 
     That of int8 has its biases corrected for the rounding of the weights, so it is converted a second time.
-    ``given_cases`` are the golden cases of the user's own, on which int8 is judged too.
+    ``given_cases`` are the golden cases of the user's own, on which int8 is judged too; ``beyond_fp16`` are those with
+    values that fp16 cannot hold.
     """
 
     source: Source
@@ -34,6 +35,7 @@ class Converter:
     folder: Path
     calibration: Calibration | None = None
     given_cases: tuple[str, ...] = ()
+    beyond_fp16: dict[str, str] = field(default_factory=dict)
     edge_layout: str | None = None
     dynamic_batch: bool = False
     keep: tuple[str, ...] = ()
@@ -46,7 +48,7 @@ class Converter:
             ConversionError: the converter or the quantiser refuses the module.
         """
         format_ = plugins.get("formats", self.format)
-        judged_on = None
+        judged_on, beyond = None, {}
         path = self.folder / f"{self.source.name}-{precision}{format_.SUFFIX}"
         if precision == "fp32":
             details = self._write(self._module, path)
@@ -56,6 +58,8 @@ class Converter:
             inputs = tuple({n: self._as_edge(x).numpy() for n, x in one.items()} for one in given)
             job = lower.Job(base, path, precision, inputs, self._metadata, self.keep)
             details = plugins.get("precisions", self.format).make(job)
+            if precision == lower.FP16 or plugins.get("precisions", self.format).REST == lower.FP16:
+                beyond = self.beyond_fp16
             if self.calibration and precision != lower.FP16:
                 judged_on = (*self.calibration.covers, *self.given_cases)
         graph = format_.read(path)
@@ -68,6 +72,7 @@ class Converter:
             outputs=self._declared(graph.outputs),
             details=details,
             judged_on=judged_on,
+            beyond=beyond,
         )
 
     @property

@@ -96,10 +96,11 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
         evaluation = _write_evaluation(source, folder)
         artifacts, refused = [], {}
         given = tuple(file.stem for file in options.inputs)
+        beyond = cases.beyond_fp16(source, chosen) if set(options.precisions) - {"fp32"} else {}
         for name in names:
             lowering = lowerings[plugins.get("formats", name).LAYOUT]
             converter = Converter(
-                source, lowering, name, folder, calibrated_on, given, options.edge_layout, options.dynamic_batch
+                source, lowering, name, folder, calibrated_on, given, beyond, options.edge_layout, options.dynamic_batch
             )
             for precision in sorted(options.precisions, key=PRECISIONS.index):
                 say(f"converting to {name} {precision}")

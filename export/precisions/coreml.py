@@ -20,6 +20,7 @@ from export.source import first_line
 
 EXTRA = "coreml"
 PACKAGES = ("coremltools",)
+REST = "fp16"
 _STATISTICS = ("reduce_mean", "reduce_sum", "reduce_max", "softmax", "exp", "rsqrt", "sqrt", "inverse")
 _ELEMENTWISE = ("add", "sub", "mul", "real_div", "pow", "square")
 

@@ -11,6 +11,7 @@ from export.source import first_line
 
 EXTRA = "onnx"
 PACKAGES = ("onnx", "onnxruntime")
+REST = "fp32"
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
 # What sums or inverts a whole map, and the exponential: an fp16 sum has 11 bits, and an epsilon of 1e-5 two digits.
 _STATISTICS = ("ReduceMean", "ReduceSum", "ReduceMax", "Softmax", "Exp", "Sqrt", "Reciprocal")
@@ -64,15 +65,31 @@ def _fp16(model: Any, job: Job) -> dict[str, Any]:
         op_block_list=DEFAULT_OP_BLOCK_LIST,
         node_block_list=[node.name for node in kept],
     )
-    _without_twins(converted.graph)
+    _tidied(converted.graph)
     OnnxModel(converted).topological_sort()  # the converter puts its casts at the end
     job.path.write_bytes(converted.SerializeToString(deterministic=True))
     return {"kept_in_fp32": sorted({node.op_type for node in kept}), "kept_ops": len(kept), "edges": "float32"}
 
 
-def _without_twins(graph: Any) -> None:
-    """The converter writes one and the same cast once for each of its readers."""
+def _tidied(graph: Any) -> None:
+    """Take out the casts that the converter puts between two nodes that both stay in fp32, and its twins.
+
+    It writes fp32 -> fp16 -> fp32 there, which is where a sum of squares overflows; and one and the same cast once for
+    each of its readers.
+    """
+    import onnx
+
     nodes = {node.output[0]: node for node in graph.node}
+    casts = {name: (node.input[0], node.attribute[0].i) for name, node in nodes.items() if node.op_type == "Cast"}
+    for node in nodes.values():
+        for place, name in enumerate(node.input):
+            source, to = casts.get(name, ("", 0))
+            before, to_before = casts.get(source, ("", 0))
+            if (to, to_before) == (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
+                node.input[place] = before
+    outputs = {value.name for value in graph.output}
+    while unread := casts.keys() & nodes.keys() - outputs - {name for n in nodes.values() for name in n.input}:
+        nodes = {name: node for name, node in nodes.items() if name not in unread}
     del graph.node[:]
     graph.node.extend(nodes.values())
 

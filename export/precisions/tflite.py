@@ -14,6 +14,7 @@ from export.source import first_line
 
 EXTRA = "tflite"
 PACKAGES = ("ai_edge_quantizer", "ai_edge_litert")
+REST = "fp32"
 # XNNPACK computes in fp16 on ARM where a file says that it may. With fp32 accumulation in the name it does not.
 FP16_METADATA = {"reduced_precision_support": "fp16accfp16"}
 _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
