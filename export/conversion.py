@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
@@ -22,7 +21,8 @@ PREPROCESSING = "edgeattn.preprocessing"
 
 @dataclass(frozen=True)
 class Converter:
-    """Writes the artifacts of one format into ``folder``; a lower precision is made from an fp32 artifact.
+    """Writes the artifacts of one format into ``folder``; a lower precision is made from an fp32 artifact, which is
+    written to ``scratch`` if it is not in the bundle.
 
     That of int8 has its biases corrected for the rounding of the weights, so it is converted a second time.
     ``given_cases`` are the golden cases of the user's own, on which int8 is judged too; ``beyond_fp16`` are those with
@@ -33,13 +33,13 @@ class Converter:
     lowering: Lowering
     format: str
     folder: Path
+    scratch: Path
     calibration: Calibration | None = None
     given_cases: tuple[str, ...] = ()
     beyond_fp16: dict[str, str] = field(default_factory=dict)
     edge_layout: str | None = None
     dynamic_batch: bool = False
     keep: tuple[str, ...] = ()
-    _scratch: TemporaryDirectory[str] = field(default_factory=TemporaryDirectory)
 
     def convert(self, precision: str) -> bundle.Artifact:
         """One artifact.
@@ -99,7 +99,7 @@ class Converter:
         own = self.folder / f"{self.source.name}-fp32{suffix}"
         if own.exists() and not corrected:
             return own
-        path = Path(self._scratch.name, f"{'corrected' if corrected else 'plain'}{suffix}")
+        path = self.scratch / f"{self.format}-{'corrected' if corrected else 'plain'}{suffix}"
         if not path.exists():
             module = self._module
             if corrected and self.calibration is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import get_args
 
 import torch
@@ -85,7 +86,7 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
             say(f"lowering to {layout}")
             lowerings[layout] = lower(source.module, layout=layout, inputs=tuple(source.inputs.values()))
 
-    with bundle.writing(out, force=options.force) as folder:
+    with bundle.writing(out, force=options.force) as folder, TemporaryDirectory() as scratch:
         say("reference outputs in float64 and float32")
         exact = golden.exact(source, lowerings)
         chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
@@ -95,12 +96,19 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
         files = _write_golden(source, lowerings, exact, chosen, folder)
         evaluation = _write_evaluation(source, folder)
         artifacts, refused = [], {}
-        given = tuple(file.stem for file in options.inputs)
         beyond = cases.beyond_fp16(source, chosen) if set(options.precisions) - {"fp32"} else {}
         for name in names:
-            lowering = lowerings[plugins.get("formats", name).LAYOUT]
             converter = Converter(
-                source, lowering, name, folder, calibrated_on, given, beyond, options.edge_layout, options.dynamic_batch
+                source=source,
+                lowering=lowerings[plugins.get("formats", name).LAYOUT],
+                format=name,
+                folder=folder,
+                scratch=Path(scratch),
+                calibration=calibrated_on,
+                given_cases=tuple(file.stem for file in options.inputs),
+                beyond_fp16=beyond,
+                edge_layout=options.edge_layout,
+                dynamic_batch=options.dynamic_batch,
             )
             for precision in sorted(options.precisions, key=PRECISIONS.index):
                 say(f"converting to {name} {precision}")
