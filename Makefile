@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves; a second run installs nothing.
-# As root, `make test` also installs the Debian packages of packages.txt that are missing (emulated ARM and ssh need them).
+# As root, `make test` also installs the Debian packages of packages.txt that are missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,4 +57,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo-bundle *.egg-info
+	rm -rf $(VENV) build demo-bundle demo-digits-bundle demo-report.html *.egg-info

@@ -1,4 +1,4 @@
-"""`make demo`: the layer on a real photograph, exported to three formats, checked, counted and timed."""
+"""`make demo`: a layer on a real photograph and a trained model, exported, checked, counted, timed, and reported."""
 
 import subprocess
 import sys
@@ -13,7 +13,8 @@ from sklearn.datasets import load_sample_image
 from edgeattn.attention import LinearSelfAttention
 from export import plugins
 
-BUNDLE = Path("demo-bundle")
+BUNDLE, DIGITS = Path("demo-bundle"), Path("demo-digits-bundle")
+REPORT = Path("demo-report.html")
 SIDE, PATCH = 256, 8
 
 
@@ -28,11 +29,18 @@ def photograph() -> torch.Tensor:
     return cells.reshape(batch, channels, 4, height * width // 4).contiguous()
 
 
-def edgeattn(*arguments: str) -> None:
-    print(f"$ edgeattn {' '.join(arguments)}", flush=True)
-    code = subprocess.run([sys.executable, "-m", "export.cli", *arguments], check=False).returncode
+def edgeattn(*arguments: str | Path) -> None:
+    words = list(map(str, arguments))
+    print(f"$ edgeattn {' '.join(words)}", flush=True)
+    code = subprocess.run([sys.executable, "-m", "export.cli", *words], check=False).returncode
     if code:
         sys.exit(code)
+
+
+def profile(bundle: Path, target: str) -> None:
+    """Measure into the bundle, where `edgeattn report` looks for records."""
+    (bundle / "records").mkdir(exist_ok=True)
+    edgeattn("profile", bundle, "--target", target, "--out", bundle / "records" / f"{target}.json")
 
 
 def main() -> None:
@@ -41,14 +49,24 @@ def main() -> None:
         photo = Path(folder) / "china.safetensors"
         save_file({"x": x}, photo)
         shape = ("--arg", "embed_dim=192", "--arg", "pixels=4", "--arg", "patches=256")
-        edgeattn("export", "attention", *shape, "--input", str(photo), "--out", str(BUNDLE), "--force")
+        edgeattn("export", "attention", *shape, "--input", photo, "--out", BUNDLE, "--force")
+    edgeattn("export", "digits", "--out", DIGITS, "--force")
 
     print("Layout ops, and reference against lowered form (one thread, interleaved)\n")
     torch.manual_seed(0)
     layer = LinearSelfAttention(192).eval()
     rows = [measure(layer, x, name, runs=200) for name in plugins.names("formats")]
     print_table(rows, ["china.jpg"] * len(rows))
-    print(f"\nThe bundle is {BUNDLE.resolve()}; look into it:  .venv/bin/edgeattn inspect {BUNDLE}/attention-fp32.onnx")
+
+    arm = plugins.get("targets", "emulated-arm").unavailable()
+    for bundle in (BUNDLE, DIGITS):
+        profile(bundle, "host")
+        if arm is None:
+            profile(bundle, "emulated-arm")
+    if arm:
+        print(f"Not counted on an emulated ARM core: {arm}\n")
+    edgeattn("report", BUNDLE, DIGITS, "--out", REPORT)
+    print(f"The bundles are {BUNDLE} and {DIGITS}. Open the report in a browser:  {REPORT.resolve().as_uri()}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from edgeattn.files import parse
 # lower precisions were calibrated on.
 SCHEMA = 3
 MANIFEST = "manifest.json"
+# Beside what the manifest knows: files of records of this bundle's artifacts, written as they are measured.
+RECORDS = ("records.json", "records/*.json")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Manifest:
 
     ``cases`` says what each golden case is, ``cases_omitted`` why the model cannot have one of the battery's.
     ``evaluation`` holds labelled inputs and the reference's logits, if the source had any. ``layers`` holds what the
-    lowered forms compute inside (by layout), and where the artifacts do (by their paths); older bundles have none.
+    lowered forms compute inside (by layout), and where the artifacts do (by their paths); ``attention`` where a vision
+    model looks (:mod:`export.attention_map`). Older bundles have neither.
     """
 
     schema_version: int
@@ -95,6 +98,7 @@ class Manifest:
     cases_omitted: dict[str, str] = field(default_factory=dict)
     layers: dict[str, File] | None = None
     calibration: Calibrated | None = None
+    attention: File | None = None
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,8 @@ def load(folder: Path) -> Bundle:
     otherwise = "not a manifest of edgeattn; export the bundle again"
     manifest = parse(path.read_bytes(), Manifest, path, newest=SCHEMA, otherwise=otherwise)
     bundle = Bundle(folder, manifest)
-    held_out = () if manifest.evaluation is None else (manifest.evaluation,)
-    files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *held_out)
+    others = (file for file in (manifest.evaluation, manifest.attention) if file is not None)
+    files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *others)
     for file in (*files, *(artifact.file for artifact in manifest.artifacts)):
         _check(bundle, file)
     return bundle

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeattn.accuracy import score
 from export.bundle import Artifact
-from export.runtimes import Arrays, Session, as_layout
+from export.runtimes import Arrays, RunEach, Signature, as_layout
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,15 @@ class Accuracy:
     agreeing: int
 
 
-def evaluate(artifact: Artifact, runtime: str, session: Session, held_out: Arrays) -> Accuracy:
-    """Run every labelled input through ``session`` and judge the answers; what it cannot answer counts as wrong."""
+def evaluate(artifact: Artifact, runtime: str, signature: Signature, run_each: RunEach, held_out: Arrays) -> Accuracy:
+    """Run every labelled input and judge the answers; what the artifact cannot answer counts as wrong."""
     tensor, reference = artifact.inputs[0], held_out["reference.fp32"]
     name = artifact.outputs[0].name
     logits = np.full(reference.shape, np.nan)
-    for place, one in enumerate(held_out["inputs"]):
-        given = {tensor.name: as_layout(one[None], tensor)}
-        found = session.run(given).get(name) if session.signature.accepts(given) else None
+    given = [{tensor.name: as_layout(one[None], tensor)} for one in held_out["inputs"]]
+    able = [place for place, one in enumerate(given) if signature.accepts(one)]
+    for place, outputs in zip(able, run_each([given[place] for place in able]), strict=True):
+        found = outputs.get(name)
         if found is not None and found.shape == (1, *logits.shape[1:]):
             logits[place] = found[0]
     result = score(reference=reference, candidate=logits, labels=held_out["labels"], precision=artifact.precision)

@@ -5,8 +5,8 @@ from pathlib import Path
 from edgeattn import files
 from edgeattn.errors import BadInputError
 from edgeattn.parity import LIMITS
-from edgeattn.report import depth as depths
-from export import plugins
+from edgeattn.report.pictures import depth as depths
+from export import plugins, reporting
 from export.layers import Layers
 
 
@@ -25,11 +25,5 @@ def check(path: Path) -> None:
 
 def draw(found: Layers, model: str, path: Path) -> None:
     """Write the error of each layer by depth, a line for each artifact and runtime, to ``path``."""
-    curves = []
-    for depth in found.depths:
-        first = None if depth.first is None else (depth.rows.index(depth.first), depth.first.layer)
-        units = tuple(row.max_noise_units for row in depth.rows)
-        label = f"{depth.candidate}, {depth.runtime}" + (f", lost at {depth.lost[0]}" if depth.lost else "")
-        curves.append(depths.Curve(label, units, first))
-    picture = depths.draw(curves, title=f"{model}: error by layer", limit=LIMITS["fp32"]["max"])
+    picture = depths.draw(reporting.curves(found), title=f"{model}: error by layer", limit=LIMITS["fp32"]["max"])
     files.write(path, picture.encode())

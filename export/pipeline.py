@@ -14,7 +14,7 @@ from edgeattn import __version__
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower
 from edgeattn.parity import PRECISIONS
-from export import bundle, calibration, cases, golden, layers, plugins, recording
+from export import attention_map, bundle, calibration, cases, golden, layers, plugins, recording
 from export.conversion import Converter
 from export.source import Source, run
 from export.verify import Report, verify
@@ -137,6 +137,7 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
             parity={},
             evaluation=evaluation,
             layers=inside,
+            attention=attention_map.write(source, chosen, folder),
             cases={name: case.about for name, case in chosen.items()},
             cases_omitted=omitted,
             calibration=_described(calibrated_on),

@@ -11,7 +11,7 @@ from edgeattn.errors import BadInputError, MissingError
 
 @cache
 def names(kind: str) -> tuple[str, ...]:
-    """The plugins of a kind (``formats``, ``runtimes``, ``targets``), sorted; ``_name.py`` is a helper of theirs."""
+    """The plugins of a kind (``formats``, ``targets``, ``studies`` ...), sorted; ``_name.py`` is a helper of theirs."""
     package = import_module(f"export.{kind}")
     found = (info.name for info in pkgutil.iter_modules(package.__path__))
     return tuple(sorted(name for name in found if not name.startswith("_")))
@@ -22,7 +22,8 @@ def get(kind: str, name: str) -> ModuleType:
     module = name.replace("-", "_")
     if module not in names(kind):
         spelled = ", ".join(known.replace("_", "-") for known in names(kind))
-        raise BadInputError(f"there is no {kind[:-1]} {name!r}; choose from {spelled}")
+        one = "study" if kind == "studies" else kind[:-1]
+        raise BadInputError(f"there is no {one} {name!r}; choose from {spelled}")
     return import_module(f"export.{kind}.{module}")
 
 

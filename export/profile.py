@@ -5,10 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, MissingError
-from edgeattn.latency import doubts
+from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
 from edgeattn.records import NotRun, Operator, Record, Subject
-from export import inspection, operators, plugins
+from export import measured, operators, plugins
 from export.bundle import Artifact, Bundle
 from export.pipeline import versions
 from export.runtimes import Arrays
@@ -175,7 +174,8 @@ def _measure(
             record,
             started_at=started,
             group=in_turn,
-            parity=likeness(artifact, golden, measurement.first, measurement.last),
+            # A user's own benchmark tool gives no outputs.
+            parity=likeness(artifact, golden, measurement.first, measurement.last) if measurement.first else None,
         )
         found.records.append(record)
         if record.partial:
@@ -183,49 +183,13 @@ def _measure(
 
 
 def _record(bundle: Bundle, artifact: Artifact, options: Options, job: Job, seen: Measurement) -> Record:
-    stopped = (seen.stopped,) if seen.stopped else ()
-    return Record(
-        model=bundle.manifest.model,
-        subject=_subject(artifact, job),
-        target=options.target,
-        origin=seen.origin,
-        device=seen.device,
-        runtime=seen.runtime,
-        runtime_version=seen.runtime_version,
-        versions={**bundle.manifest.tools, "edgeattn": versions()["edgeattn"]},
-        threads=job.threads,
-        warmup=seen.warmup,
-        samples_ns=seen.samples_ns,
-        calls_per_sample=seen.calls_per_sample,
-        clock_step_ns=seen.clock_step_ns,
-        counts=seen.counts,
-        load_ns=seen.load_ns,
-        first_run_ns=seen.first_run_ns,
-        peak_memory_bytes=seen.peak_memory_bytes,
-        warmup_ns=seen.warmup_ns,
-        operators=_operators(artifact, job, seen),
-        operators_note=seen.operators_note,
-        before=seen.before,
-        after=seen.after,
-        command=options.command,
-        partial=bool(seen.stopped),
-        untrusted=(*stopped, *seen.untrusted, *doubts(seen.samples_ns)),
-    )
-
-
-def _subject(artifact: Artifact, job: Job) -> Subject:
     file = artifact.file
     subject = Subject(file.path, file.sha256, file.size_bytes, artifact.format, artifact.precision)
-    try:
-        found = inspection.inspect(job.artifact)
-    except (MissingError, ArtifactError):
-        # Not to be counted here, by the packages that there are: the measurement does not need it.
-        return subject
     return replace(
-        subject,
-        layout_ops=found.worst_layout_ops,
-        layout_bytes=found.layout_bytes,
-        copy_bytes=found.copy_bytes,
+        measured.record(seen, job, measured.counted(subject, job.artifact), options.target, bundle.manifest.model),
+        versions={**bundle.manifest.tools, "edgeattn": versions()["edgeattn"]},
+        operators=_operators(artifact, job, seen),
+        command=options.command,
     )
 
 

@@ -1,7 +1,8 @@
 """Parity of a bundle, in two hops: reference to lowered form, lowered form to artifact in its runtime."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf, isfinite
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edgeattn.parity import EXACT_LIMIT, Comparison, compare, relative_error
 from edgeattn.records import Likeness
 from export.bundle import Artifact, Bundle
 from export.evaluate import Accuracy, evaluate
-from export.runtimes import Arrays, Session, Signature, as_layout, ways
+from export.runtimes import Arrays, RunEach, Session, Signature, as_layout, ways
 from export.targets import Connection, Job
 
 # The case with a batch of two, for artifacts whose batch size is free.
@@ -97,7 +98,7 @@ def verify(
     held_out = read_golden(bundle.path(bundle.manifest.evaluation)) if bundle.manifest.evaluation else None
     found = _Found(rows=_hop_one(bundle, cases), warnings=list(_warnings(bundle, cases)))
     if connection:
-        _on_target(bundle, cases, connection, found, say)
+        _on_target(bundle, cases, held_out, connection, found, say)
         return found.report()
     for artifact in bundle.manifest.artifacts:
         for way in ways(artifact.format):
@@ -107,7 +108,7 @@ def verify(
             say(f"{artifact.file.path} in {way.label}")
             try:
                 with way.open(bundle.path(artifact.file)) as session:
-                    _check(artifact, way.label, session, cases, held_out, found)
+                    _check(artifact, way.label, session.signature, _run_each(session), cases, held_out, found)
             except MissingError as error:  # the runtime is here, but not all that this artifact needs of it
                 found.not_run.append(NotRun(artifact.file.path, way.label, str(error)))
             else:
@@ -126,39 +127,67 @@ def _warnings(bundle: Bundle, cases: dict[str, Arrays]) -> Iterator[str]:
             )
 
 
+@dataclass(frozen=True)
+class _Ask:
+    """What is to be run and judged: the inputs of a case, in parts that are run one by one."""
+
+    case: str
+    golden: Arrays
+    parts: tuple[Arrays, ...]
+
+
 def _check(
-    artifact: Artifact, label: str, session: Session, cases: dict[str, Arrays], held_out: Arrays | None, found: _Found
+    artifact: Artifact,
+    label: str,
+    signature: Signature,
+    run_each: RunEach,
+    cases: dict[str, Arrays],
+    held_out: Arrays | None,
+    found: _Found,
 ) -> None:
     """The second hop of one artifact in one runtime."""
-    _check_signature(artifact, session.signature)
+    _check_signature(artifact, signature)
+    asks = list(_asks(artifact, label, signature, cases, found))
+    results = iter(run_each([part for ask in asks for part in ask.parts]))
+    for ask in asks:
+        parts = [next(results) for _ in ask.parts]
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts[1:] else parts[0]
+        found.rows += _hop_two(artifact, label, ask.case, ask.golden, whole)
+    if held_out:
+        found.accuracy.append(evaluate(artifact, label, signature, run_each, held_out))
+
+
+def _asks(
+    artifact: Artifact, label: str, signature: Signature, cases: dict[str, Arrays], found: _Found
+) -> Iterator[_Ask]:
     runs = 0
     for case, golden in cases.items():
         given = inputs(artifact, golden)
         if case in artifact.beyond:
             found.not_run.append(NotRun(artifact.file.path, label, f"case {case}: {artifact.beyond[case]}"))
             continue
-        if not session.signature.accepts(given):
+        if not signature.accepts(given):
             found.not_run.append(NotRun(artifact.file.path, label, f"case {case} is of another shape"))
             continue
-        found.rows += _hop_two(artifact, label, case, golden, session.run(given))
+        yield _Ask(case, golden, (given,))
         runs += 1
-        halves = [{name: x[i : i + 1] for name, x in given.items()} for i in range(2)]
-        if case == BATCH_OF_TWO and all(map(session.signature.accepts, halves)):
-            one, two = map(session.run, halves)
-            joined = {name: np.concatenate([one[name], two[name]]) for name in one}
-            found.rows += _hop_two(artifact, label, f"{case}, by halves", golden, joined)
+        halves = tuple({name: x[i : i + 1] for name, x in given.items()} for i in range(2))
+        if case == BATCH_OF_TWO and all(map(signature.accepts, halves)):
+            yield _Ask(f"{case}, by halves", golden, halves)
     first, golden = next(iter(cases.items()))
-    if runs > 1 and session.signature.accepts(given := inputs(artifact, golden)):
+    if runs > 1 and signature.accepts(given := inputs(artifact, golden)):
         # State that leaks from run to run has been seen on phones: the first case once more, after all others.
-        found.rows += _hop_two(artifact, label, f"{first}, again after {runs} runs", golden, session.run(given))
-    if held_out:
-        found.accuracy.append(evaluate(artifact, label, session, held_out))
+        yield _Ask(f"{first}, again after {runs} runs", golden, (given,))
+
+
+def _run_each(session: Session) -> RunEach:
+    return lambda given: map(session.run, given)
 
 
 def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: dict[str, Arrays]) -> list[Row]:
     """The second hop alone, of a file that stands for ``artifact`` and is opened as ``session``."""
     found = _Found()
-    _check(artifact, runtime, session, cases, None, found)
+    _check(artifact, runtime, session.signature, _run_each(session), cases, None, found)
     return found.rows
 
 
@@ -190,52 +219,46 @@ class _NoOutputsError(Exception):
     """A vendor's own benchmark has run, which keeps its outputs."""
 
 
-class _OnTarget:
-    """An artifact on a target, as a session: each run is a job of its own there. ``unlike`` says whether the last run
-    of a job ever gave other bits than the first."""
-
-    def __init__(self, artifact: Artifact, path: Path, connection: Connection, runtime: str) -> None:
-        self.signature = Signature({tensor.name: tensor.shape for tensor in artifact.inputs}, ())
-        self.path, self.connection, self.runtime = path, connection, runtime
-        self.version, self.unlike = "", False
-
-    def run(self, inputs: Arrays) -> Arrays:
-        # Twice for the first case, once for the others: a run may take seconds.
-        runs = 0 if self.version else 1
-        seen = self.connection.run(Job(self.path, inputs, warmup=0, runs=runs, runtime=self.runtime))
-        if seen.stopped:
-            raise TargetError(f"{self.path.name} stopped on {self.connection.place}: {seen.stopped}")
-        if not seen.last:
-            raise _NoOutputsError
-        self.version = seen.runtime_version
-        # Some drivers are right the first time only, so it is the last run that is judged.
-        self.unlike |= any(not np.array_equal(seen.first[name], seen.last[name], equal_nan=True) for name in seen.last)
-        return seen.last
-
-
 def _on_target(
-    bundle: Bundle, cases: dict[str, Arrays], connection: Connection, found: _Found, say: Callable[[str], None]
+    bundle: Bundle,
+    cases: dict[str, Arrays],
+    held_out: Arrays | None,
+    connection: Connection,
+    found: _Found,
+    say: Callable[[str], None],
 ) -> None:
-    """The second hop on a target; not the held-out inputs, of which there are too many to start a run for each."""
+    """The second hop on a target, in all of its runtimes: one start for the cases, and one for the held-out inputs."""
     for artifact in bundle.manifest.artifacts:
         path, place = artifact.file.path, connection.place
         if artifact.format not in connection.runtimes:
             found.not_run.append(NotRun(path, place, f"{place} does not run {artifact.format}"))
-            continue
-        for runtime in connection.runtimes[artifact.format]:
+        for runtime in connection.runtimes.get(artifact.format, ()):
             label = f"{runtime} on {place}"
             say(f"{path} in {label}")
-            session = _OnTarget(artifact, bundle.path(artifact.file), connection, runtime)
+            signature = Signature({tensor.name: tensor.shape for tensor in artifact.inputs}, ())
+            run_each = partial(_run_there, bundle.path(artifact.file), runtime, label, connection, found)
             try:
-                _check(artifact, label, session, cases, None, found)
+                _check(artifact, label, signature, run_each, cases, held_out, found)
             except _NoOutputsError:
                 found.not_run.append(NotRun(path, label, "it gives no outputs, times only"))
-                continue
-            found.versions[label] = session.version
-            if session.unlike:
-                found.warnings.append(f"{path} gave other outputs in its last run than in its first, in {label}")
-            if bundle.manifest.evaluation:
-                found.not_run.append(NotRun(path, label, "the held-out inputs are run in the runtimes here only"))
+
+
+def _run_there(
+    path: Path, runtime: str, label: str, connection: Connection, found: _Found, given: Sequence[Arrays]
+) -> list[Arrays]:
+    """Outputs on a target, all of one start; a warning if its runs are not alike."""
+    if not given:
+        return []
+    seen = connection.run(Job(path, given[0], warmup=0, runs=1, runtime=runtime, then=tuple(given[1:])))
+    if seen.stopped:
+        raise TargetError(f"{path.name} stopped on {connection.place}: {seen.stopped}")
+    if not seen.last:
+        raise _NoOutputsError
+    found.versions[label] = seen.runtime_version
+    if any(not np.array_equal(seen.first[name], seen.last[name], equal_nan=True) for name in seen.last):
+        found.warnings.append(f"{path.name} gave other outputs in its last run than in its first, in {label}")
+    # Some drivers are right the first time only, so it is the last run that is judged.
+    return [seen.last, *seen.then]
 
 
 def require_a_check(bundle: Bundle, report: Report) -> None:

@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 import sshd
+from attached import adb_server, attach, base_root
 from hypothesis import settings
 
 from export import cli
+
+# Fixtures of another file, for all tests.
+__all__ = ["adb_server", "attach", "base_root"]
 
 # The same random cases on every machine: a failure in CI is the failure that one gets at home.
 settings.register_profile("seeded", derandomize=True, deadline=None)

@@ -12,7 +12,7 @@ from torch import nn
 from edgeattn import LinearSelfAttention, lower
 from edgeattn.errors import BadInputError
 from sample_models import _attentions
-from sample_models._attentions import ChannelsLastLinearAttention, Linformer, MultiHeadAttention
+from sample_models._attentions import ChannelsLastLinearAttention, FoldedAttention, Linformer, MultiHeadAttention
 from sample_models.mobilevitv2 import MobileViTv2
 
 
@@ -23,7 +23,16 @@ def test_channels_last_linear_is_the_same_function() -> None:
         assert torch.allclose(ChannelsLastLinearAttention.like(layer)(x), layer(x), rtol=0, atol=1e-14)
 
 
-def test_multi_head_is_pytorchs() -> None:
+def test_folding_alone_is_the_same_function() -> None:
+    torch.manual_seed(0)
+    layer, x = LinearSelfAttention(8).double().eval(), torch.randn(2, 8, 4, 6, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.allclose(FoldedAttention.like(layer)(x), layer(x), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("long", [4, 4096])  # head by head, and all at once
+def test_multi_head_is_pytorchs(long: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_attentions, "_LONG", long)
     torch.manual_seed(0)
     ours, x = MultiHeadAttention(16, heads=4).double().eval(), torch.randn(2, 16, 3, 5, dtype=torch.float64)
     theirs = nn.MultiheadAttention(16, 4, batch_first=True).double().eval()

@@ -17,7 +17,7 @@ from test_targets import job_of
 from edgeattn import records
 from edgeattn.errors import BadInputError, MissingError
 from export import targets
-from export.targets import Job, _arm_setup, _folder
+from export.targets import Job, _arm_fetch, _arm_setup, _folder
 
 Command = Callable[..., Answer]
 ROOT = Path(__file__).parent.parent
@@ -223,13 +223,13 @@ def test_a_set_up_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_pins_are_those_of_the_project() -> None:
     constraints = set((ROOT / "constraints.txt").read_text().split())
-    pinned = [line.split()[0] for line in _arm_setup._data("requirements.txt").read_text().splitlines() if "==" in line]
+    pinned = [line.split()[0] for line in _arm_fetch.data("requirements.txt").read_text().splitlines() if "==" in line]
     assert len(pinned) == 3
     assert set(pinned) <= constraints
     listed = set((ROOT / "packages.txt").read_text().split())
     assert set(_arm_setup.PACKAGES) - {"apt", "dpkg"} <= listed
     litert = next(pin.partition("==")[2] for pin in pinned if pin.startswith("ai-edge-litert"))
-    assert f'LITERT_VERSION "{litert}"' in _arm_setup._data("litert.h").read_text()
+    assert f'LITERT_VERSION "{litert}"' in _arm_fetch.data("litert.h").read_text()
 
 
 def test_of_two_set_ups_at_once_one_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

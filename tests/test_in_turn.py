@@ -162,7 +162,7 @@ def test_times_of_the_kernels_of_litert(way: tuple[Runner, str], made_bundle: Pa
         assert sum("Softmax" in kind for kind in kinds) == 1
         assert sum("Fully Connected" in kind for kind in kinds) == 3
         assert all(operator.median_ns >= 0 for operator in seen.operators)
-        assert "medians of 19 runs under LiteRT's profiler" in seen.operators_note
+        assert "under LiteRT's profiler" in seen.operators_note
 
 
 def test_a_runtime_without_times_by_operator_says_so(made_bundle: Path, tmp_path: Path) -> None:

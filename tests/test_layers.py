@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgeattn.layers import ORDERS, Layer, Match, Matcher, carried, judge, lost, placed, sample, sources
 from edgeattn.lowering import lower
-from edgeattn.report.depth import Curve, describe, draw
+from edgeattn.report.pictures.depth import Curve, describe, draw
 from export.recording import record
 
 shapes = st.lists(st.integers(1, 40), min_size=1, max_size=4).map(tuple)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("edgeattn", "sample_models", "export")
 # Inside export, from the ground up; a module may import from its own storey only where that is a package's own face.
 STOREYS = (
-    ("export.plugins", "export.quiet", "export.hub", "export.bundle", "export.source"),
+    ("export.plugins", "export.parallel", "export.quiet", "export.hub", "export.bundle", "export.source"),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
     ("export.targets", "export.precisions", "export.calibration"),
@@ -28,11 +28,20 @@ STOREYS = (
         "export.mutation",
         "export.recording",
         "export.layers",
+        "export.attention_map",
         "export.operators",
         "export.tables",
     ),
-    ("export.selftest", "export.summary", "export.compare"),
-    ("export.pipeline", "export.profile", "export.picture", "export.render", "export.render_records"),
+    ("export.selftest", "export.summary", "export.compare", "export.reporting"),
+    (
+        "export.pipeline",
+        "export.profile",
+        "export.picture",
+        "export.render",
+        "export.render_records",
+        "export.measured",
+    ),
+    ("export.studies",),
     ("export.commands",),
     ("export.cli",),
 )
@@ -45,6 +54,7 @@ HEAVY = {
     "litert_torch",
     "ai_edge_litert",
     "matplotlib",
+    "jinja2",
     "rich.table",
 }
 
@@ -115,6 +125,7 @@ def test_every_module_imports_without_the_vendors() -> None:
         "ai_edge_litert",
         "tflite_runtime",
         "matplotlib",
+        "jinja2",
     ]
     code = f"import sys; sys.modules.update(dict.fromkeys({vendors!r}))\nimport {', '.join(names)}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -2,7 +2,8 @@
 
 import shlex
 import sys
-from dataclasses import asdict
+import threading
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +20,13 @@ def profile(
     target: Annotated[str, typer.Option(metavar=console.TARGET, help="Where to run.")] = "host",
     cpu: console.Cpu = None,
     cores: console.Cores = None,
+    cool_down: Annotated[
+        bool, typer.Option("--cool-down", help="android: let the phone cool down before each artifact.")
+    ] = False,
+    runner: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="android: your own benchmark_model or onnxruntime_perf_test, for arm64."),
+    ] = None,
     python: console.Python = None,
     install: console.Install = False,
     runtime: Annotated[list[str] | None, typer.Option(help="One of the target's; all by default.")] = None,
@@ -43,8 +51,9 @@ def profile(
     from edgeattn import comparison, files
     from edgeattn.latency import summary
     from export import bundle as bundles
+    from export import parallel, render_records, targets
     from export import profile as profiles
-    from export import render_records, targets
+    from export.commands import _several
 
     options = profiles.Options(
         target,
@@ -57,9 +66,30 @@ def profile(
     )
     files.check(out)
     loaded = bundles.load(bundle)
-    settings = console.settings(cpu=cpu, cores=cores, python=python, install="yes" if install else None)
-    with console.progress() as say, targets.connect(target, settings, say) as connection:
-        found = profiles.profile(loaded, connection, options, say, lambda so_far: _save(out, so_far))
+    settings = console.settings(
+        cpu=cpu,
+        cores=cores,
+        cool_down="yes" if cool_down else None,
+        runner=runner,
+        python=python,
+        install="yes" if install else None,
+    )
+    so_far: dict[str, profiles.Profile] = {}
+    saving = threading.Lock()
+
+    def keep(one: str, profile: profiles.Profile) -> None:
+        with saving:
+            so_far[one] = profile
+            _save(out, _several.together(bundle.name, so_far))
+
+    def measure(one: str) -> profiles.Profile:
+        with targets.connect(one, settings, say) as connection:
+            wanted = replace(options, target=one)
+            return profiles.profile(loaded, connection, wanted, say, lambda profile: keep(one, profile))
+
+    with console.progress() as say:
+        found = _several.together(bundle.name, parallel.each(measure, targets.expand(target)))
+    _save(out, found)
     ratios = comparison.ratios(found.records)
     statistics = [asdict(summary(record.samples_ns)) if record.samples_ns else None for record in found.records]
     console.show(

@@ -8,7 +8,7 @@ from export.commands import _console as console
 
 
 def setup(
-    target: Annotated[str, typer.Argument(help="emulated-arm")],
+    target: Annotated[str, typer.Argument(help="emulated-arm or android")],
     json: console.Json = False,
 ) -> int:
     """Build what a target needs, once, into the cache folder of the user.

@@ -7,7 +7,7 @@ value of every op, an :class:`Observed`, in the order of execution.
 One that runs an artifact in several ways has ``VARIANTS``, and its ``open`` takes ``variant``, one of their names.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +56,10 @@ class Session(Protocol):
     signature: Signature
 
     def run(self, inputs: Arrays) -> Arrays: ...
+
+
+# Several inputs, run one after the other in one session.
+RunEach = Callable[[Sequence[Arrays]], Iterable[Arrays]]
 
 
 def as_layout(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.generic]:

@@ -40,7 +40,8 @@ class Job:
 
     Inputs are by name, in the artifact's own layout. ``warmup`` None goes on until the times settle. ``runtime`` is one
     of those that the target has for the artifact's format, "" the first of them. ``operators`` asks for times by
-    operator, which are taken after the samples, as that slows a run down.
+    operator, which are taken after the samples, as that slows a run down. ``then`` are further inputs, run once each
+    after the samples by the same session, for their outputs.
     """
 
     artifact: Path
@@ -50,6 +51,7 @@ class Job:
     threads: int = 1
     runtime: str = ""
     operators: bool = False
+    then: tuple[Arrays, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Measurement:
     operators_note: str = ""
     before: dict[str, str] = field(default_factory=dict)
     after: dict[str, str] = field(default_factory=dict)
+    then: tuple[Arrays, ...] = ()
     stopped: str = ""
     untrusted: tuple[str, ...] = ()
 
@@ -108,6 +111,20 @@ class Connection(Protocol):
 
         Raises: as :meth:`run`.
         """
+
+
+def expand(target: str) -> tuple[str, ...]:
+    """``target``, or, if it names no device and there may be several, each of those that are attached now.
+
+    Raises:
+        BadInputError: no such target.
+        MissingError: nothing is attached.
+    """
+    name, _, address = target.partition(":")
+    module = plugins.get("targets", name)
+    if address or not hasattr(module, "addresses"):
+        return (target,)
+    return tuple(f"{name}:{found}" for found in module.addresses())
 
 
 def connect(

@@ -1,45 +1,26 @@
 """Builds, once, what `emulated-arm` runs in: an ARM Python with its runtimes, the counting plugin, the native runner.
 
-All of it goes into a folder of the user's cache whose name is a hash of what it is made from. Nothing of the machine is
-changed: the ARM packages of Debian are fetched by apt with a state of its own (and checked by apt against Debian's
-signature), and only unpacked.
+All of it goes into a folder of the user's cache; nothing of the machine is changed.
 """
 
-import hashlib
 import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from edgeattn.errors import MissingError
+from export.targets import _arm_fetch, _arm_native
 
 # Debian's packages that must be installed here: what each of them brings, by which it is known to be there.
 PACKAGES = {
     "qemu-user": "qemu-aarch64",
     "gcc": "gcc",
     "libc6-dev": "/usr/include/stdio.h",
-    "gcc-aarch64-linux-gnu": "aarch64-linux-gnu-gcc",
-    "libc6-dev-arm64-cross": "/usr/aarch64-linux-gnu/include/stdio.h",
-    "apt": "apt-get",
-    "dpkg": "dpkg-deb",
-    "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
+    **_arm_native.PACKAGES,
 }
-# The suite is pinned, and with it Python 3.11; within it Debian replaces a package by its security fixes only.
-SOURCES = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main\n"
-ARM_PACKAGES = ("python3.11-minimal", "libpython3.11-stdlib", "libstdc++6")
+ARM_PACKAGES = ("python3.11-minimal", "libpython3.11-stdlib", *_arm_native.ARM_PACKAGES)
+WHEELS = ("numpy", "onnxruntime", *_arm_native.WHEELS)
 PYTHON = "usr/bin/python3.11"
-DIST_PACKAGES = "usr/local/lib/python3.11/dist-packages"
-PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64")
-# What the native runner needs beside it where there is no GNU libc, as on Android.
-NATIVE_LIBRARIES = ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6")
-_LIBRARY_FOLDERS = ("lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu")
 # The plugin's interface is version 1 from QEMU 6.0 to 8.2.
 QEMU_VERSIONS = range(6, 9)
 
@@ -90,8 +71,7 @@ class Emulator:
 
     def runner(self, cpu: str, *, plugin: str | None = None) -> list[str]:
         """The same, and the native runner as it is started on a phone: by the loader that lies beside it."""
-        loader = [str(self.native / NATIVE_LIBRARIES[0]), "--library-path", str(self.native)]
-        return [*self.command(cpu, plugin=plugin), *loader, str(self.native / "runner")]
+        return [*self.command(cpu, plugin=plugin), *_arm_native.Native(self.native).command(str(self.native))]
 
 
 def missing() -> str | None:
@@ -122,60 +102,26 @@ def build(say: Callable[[str], None] = lambda _: None) -> Emulator:
     """
     if absent := _missing_packages():
         raise MissingError(absent)
-    place = _place()
-    with _locked(place.parent):
-        if not place.is_dir():
-            scratch = Path(tempfile.mkdtemp(prefix=".building.", dir=place.parent))
-            try:
-                scratch.chmod(0o755)
-                _build(scratch, say)
-                scratch.rename(place)
-            except BaseException:
-                shutil.rmtree(scratch, ignore_errors=True)
-                raise
-    return Emulator(place)
+    return Emulator(_arm_fetch.once(_place(), lambda folder: _build(folder, say)))
 
 
 def _missing_packages() -> str | None:
-    if sys.platform != "linux":
-        return f"emulated-arm runs on Linux only (QEMU's user mode), and this is {sys.platform}"
-    absent = [name for name, brings in PACKAGES.items() if not (shutil.which(brings) or Path(brings).is_file())]
-    if absent:
-        return f"emulated-arm needs packages of Debian 12; install them with: apt-get install -y {' '.join(absent)}"
-    return None
+    return _arm_fetch.missing_packages("emulated-arm", PACKAGES)
 
 
 def _place() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    made_from = hashlib.sha256()
-    for file in (*sorted(_data(".").iterdir()), Path(__file__)):
-        made_from.update(file.read_bytes())
-    return cache / "edgeattn" / "emulated-arm" / made_from.hexdigest()[:16]
-
-
-def _data(name: str) -> Path:
-    return Path(str(resources.files("export.targets") / "arm64" / name))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return _arm_fetch.place("emulated-arm", Path(__file__), Path(_arm_native.__file__))
 
 
 def _build(folder: Path, say: Callable[[str], None]) -> None:
     emulator = Emulator(folder)
-    qemu = _run("asking qemu for its version", "qemu-aarch64", "--version").split()[2]
+    qemu = _arm_fetch.run("asking qemu for its version", "qemu-aarch64", "--version").split()[2]
     if int(qemu.split(".")[0]) not in QEMU_VERSIONS:
         raise MissingError(f"counting needs QEMU 6.0 to 8.2 (Debian 12's qemu-user is 7.2), and this is {qemu}")
     say("fetching Debian's ARM packages")
-    versions = {"qemu-user": qemu, **_fetch_debian(folder)}
+    versions = {"qemu-user": qemu, **_arm_fetch.fetch_debian(folder / "root", ARM_PACKAGES)}
     say("fetching the ARM wheels of numpy, onnxruntime and LiteRT")
-    versions |= _fetch_wheels(folder)
+    versions |= _arm_fetch.fetch_wheels(folder / "root", WHEELS)
     say("compiling the counting plugin and the native runner")
     _compile(emulator)
     for cpu in CPUS:
@@ -184,87 +130,17 @@ def _build(folder: Path, say: Callable[[str], None]) -> None:
     imports = "import numpy, onnxruntime, ctypes, ai_edge_litert.interpreter"
     plugin = f"out={folder}/counts"
     # Also compiles the imported modules, which takes some seconds under emulation, once and for all.
-    _run("the first start", *emulator.python("cortex-a76", plugin=plugin), "-c", imports)
+    _arm_fetch.run("the first start", *emulator.python("cortex-a76", plugin=plugin), "-c", imports)
     (folder / "counts").unlink()
     (folder / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 
-def _fetch_debian(folder: Path) -> dict[str, str]:
-    """Unpack the ARM packages and all that they depend on into ``root``; their versions."""
-    root = folder / "root"
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        state = Path(scratch)
-        # apt reads packages as another user, if it is started as root.
-        state.chmod(0o755)
-        for name in ("lists/partial", "archives/partial"):
-            (state / name).mkdir(parents=True)
-        (state / "status").touch()
-        (state / "sources.list").write_text(SOURCES)
-        settings = {
-            "APT::Architecture": "arm64",
-            "APT::Architectures": "arm64",
-            "APT::Sandbox::User": "root",
-            "Dir::Etc::SourceList": state / "sources.list",
-            "Dir::Etc::SourceParts": "/dev/null",
-            "Dir::State": state,
-            "Dir::State::Lists": state / "lists",
-            "Dir::State::status": state / "status",
-            "Dir::Cache": state,
-            "Debug::NoLocking": "true",
-        }
-        apt = ["apt-get", "-q", *(f"-o{key}={value}" for key, value in settings.items())]
-        _run("reading Debian's list of packages", *apt, "update")
-        _run(
-            "fetching Debian's ARM packages",
-            *(*apt, "install", "--yes", "--download-only", "--no-install-recommends", *ARM_PACKAGES),
-        )
-        versions = {}
-        for package in sorted((state / "archives").glob("*.deb")):
-            _run(f"unpacking {package.name}", "dpkg-deb", "--extract", package, root)
-            name, version, _ = package.stem.split("_")
-            versions[name] = version.replace("%3a", ":")
-    return versions
-
-
-def _fetch_wheels(folder: Path) -> dict[str, str]:
-    import zipfile
-
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        platforms = [f"--platform={platform}" for platform in PLATFORMS]
-        _run(
-            "fetching the ARM wheels",
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"),
-            *("--only-binary=:all:", "--implementation=cp", "--python-version=311", *platforms),
-            *("--dest", scratch, "--requirement", _data("requirements.txt")),
-        )
-        versions = {}
-        for wheel in sorted(Path(scratch).glob("*.whl")):
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(folder / "root" / DIST_PACKAGES)
-            name, version, *_ = wheel.stem.split("-")
-            versions[name.replace("_", "-")] = version
-    return versions
-
-
 def _compile(emulator: Emulator) -> None:
-    warnings = ("-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
-    _run("compiling the plugin", "gcc", *warnings, "-shared", "-fPIC", "-o", emulator.plugin, _data("counter.c"))
-    root, native = emulator.folder / "root", emulator.native
-    native.mkdir()
-    shutil.copy2(root / DIST_PACKAGES / "ai_edge_litert" / "libLiteRt.so", native)
-    for name in NATIVE_LIBRARIES:
-        place = next(root / folder / name for folder in _LIBRARY_FOLDERS if (root / folder / name).exists())
-        shutil.copy2(place, native / name)
-    runner = (
-        "-s",
-        "-o",
-        native / "runner",
-        _data("runner.c"),
-        f"-L{native}",
-        "-lLiteRt",
-        "-Wl,--allow-shlib-undefined",
+    _arm_fetch.run(
+        "compiling the plugin",
+        *("gcc", *_arm_native.WARNINGS, "-shared", "-fPIC", "-o", emulator.plugin, _arm_fetch.data("counter.c")),
     )
-    _run("compiling the native runner", "aarch64-linux-gnu-gcc", *warnings, *runner)
+    _arm_native.compile_runner(emulator.folder / "root", emulator.native)
 
 
 def _make_root(folder: Path, cpu: str) -> None:
@@ -279,13 +155,3 @@ def _make_root(folder: Path, cpu: str) -> None:
         f"CPU variant\t: 0x1\nCPU part\t: {part}\nCPU revision\t: 0\n\n"
     )
     (root / "proc" / "cpuinfo").write_text("".join(f"processor\t: {i}\n{core}" for i in range(2)))
-
-
-def _run(doing: str, *command: object) -> str:
-    words = [str(word) for word in command]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**clean, "LC_ALL": "C.UTF-8"})
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise MissingError(f"setting up emulated-arm failed at {doing}: {said}")
-    return done.stdout

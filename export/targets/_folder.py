@@ -30,11 +30,13 @@ def write_each(scratch: Path, jobs: Sequence[Job]) -> list[Path]:
     return folders
 
 
-def write(folder: Path, job: Job, *, count: bool = False) -> None:
-    """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator."""
-    artifact = f"artifact{job.artifact.suffix}"
-    copy = shutil.copytree if job.artifact.is_dir() else shutil.copyfile
-    copy(job.artifact, folder / artifact)
+def write(folder: Path, job: Job, *, count: bool = False, artifact: str = "") -> None:
+    """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator.
+    ``artifact`` is where the artifact lies already, seen from the folder on the other side."""
+    if not artifact:
+        artifact = f"artifact{job.artifact.suffix}"
+        copy = shutil.copytree if job.artifact.is_dir() else shutil.copyfile
+        copy(job.artifact, folder / artifact)
     lines = [
         f"artifact {artifact}",
         f"warmup {'auto' if job.warmup is None else job.warmup}",
@@ -43,9 +45,12 @@ def write(folder: Path, job: Job, *, count: bool = False) -> None:
         f"count {int(count)}",
         f"operators {int(job.operators)}",
     ]
-    for index, (name, value) in enumerate(job.inputs.items()):
-        np.save(folder / f"input-{index}.npy", np.ascontiguousarray(value))
-        lines.append(f"input input-{index}.npy {name}")
+    for number, inputs in enumerate((job.inputs, *job.then)):
+        lines += [f"then {number}"] if number else []
+        for index, (name, value) in enumerate(inputs.items()):
+            file = f"input-{number}-{index}.npy"
+            np.save(folder / file, np.ascontiguousarray(value))
+            lines.append(f"input {file} {name}")
     (folder / "job.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -109,6 +114,9 @@ def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str
             runtime_version=result["runtime_version"],
             first=_outputs(folder, "first", result["outputs"]),
             last=_outputs(folder, "last", result["outputs"]) if result["complete"] else {},
+            then=tuple(_outputs(folder, f"then-{n}", result["outputs"]) for n in range(1, 1 + len(job.then)))
+            if result["complete"]
+            else (),
             samples_ns=samples,
             calls_per_sample=result.get("calls_per_sample", 1),
             clock_step_ns=result.get("clock_step_ns"),

@@ -4,13 +4,15 @@ Sent to boards as it is: one file, Python 3.8 or later, numpy, and one of ai-edg
 Several folders are run in turn, A B A B, each in a process of its own.
 
 FOLDER holds ``job.txt``, a line for each of ``artifact FILE``, ``warmup N|auto``, ``runs N``, ``threads N``,
-``count 0|1``, ``operators 0|1``, and ``input FILE.npy NAME`` for each input. What comes out, in the same folder:
+``count 0|1``, ``operators 0|1``, and ``input FILE.npy NAME`` for each input; after ``then K``, from 1, the inputs of
+another run. What comes out, in the same folder:
 
     result.json     one JSON object; written after loading, after the warm-up, and at the end, when ``complete`` becomes
                     true; and once more with ``operators``, lists of name, kind and median time in ns, if asked for
     samples.txt     a line for each timed run, in ns, as it goes: what is there after a kill is still good
     first-I.npy     output I of the very first run, in the order of ``outputs`` in result.json
     last-I.npy      and of the last run
+    then-K-I.npy    and of the runs on further inputs, which come after the samples
 
 If it cannot run, result.json has ``error``, a sentence, and ``kind``: ``artifact``, ``input`` or ``missing``.
 """
@@ -20,7 +22,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -38,7 +39,7 @@ WINDOW_CALLS, WINDOW_NS, SETTLED = 5, 100_000_000, 0.03
 WARMUP_CALLS, WARMUP_NS = 100_000, 10_000_000_000
 # Calls for the times by operator, and how long they may take together.
 OPERATOR_CALLS, OPERATOR_NS = 20, 5_000_000_000
-PROFILED = "medians of {} runs under {}'s profiler, which has steps of 1 us and takes time itself{}"
+PROFILED = "medians of up to 20 runs under {}'s profiler, which has steps of 1 us and takes time itself{}"
 # What stands before the folder in the command of a process that runs in turn with others.
 ONE_OF_SEVERAL = "--one-of-several"
 # Marks that the counting plugin of an emulator sees (arm64/counter.c), and no kernel minds.
@@ -46,25 +47,24 @@ REGION_BEGIN, REGION_END = 0x51510001, 0x51510002
 
 
 class RefusedError(Exception):
-    """Why the job cannot be run; ``kind`` says whose fault it is."""
-
-    def __init__(self, kind: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.kind = kind
+    """Why the job cannot be run: whose fault it is (``artifact``, ``input`` or ``missing``), and a sentence."""
 
 
 def read_job(folder: str) -> dict[str, Any]:
-    job: dict[str, Any] = {"warmup": 1, "runs": 1, "threads": 1, "count": 0, "operators": 0, "inputs": {}}
+    job: dict[str, Any] = {"warmup": 1, "runs": 1, "threads": 1, "count": 0, "operators": 0}
+    sets: list[dict[str, str]] = [{}]
     with open(os.path.join(folder, "job.txt"), encoding="utf-8") as file:
-        for line in file.read().splitlines():
-            key, _, value = line.partition(" ")
+        for key, _, value in (line.partition(" ") for line in file.read().splitlines()):
             if key == "input":
                 path, _, name = value.partition(" ")
-                job["inputs"][name] = np.load(os.path.join(folder, path), allow_pickle=False)
+                sets[-1][name] = os.path.join(folder, path)
+            elif key == "then":
+                sets.append({})
             elif key == "artifact":
                 job[key] = os.path.join(folder, value)
             else:
                 job[key] = None if value == "auto" else int(value)
+    job["inputs"], job["then"] = sets[0], sets[1:]
     return job
 
 
@@ -118,9 +118,8 @@ class OnnxRuntime:
             name, _, what = event["name"].rpartition("_kernel_")
             if event.get("cat") == "Node" and what == "time":
                 found.setdefault(name, (event["args"]["op_name"], []))[1].append(event["dur"] * 1000)
-        rows = [[name, kind, int(median(times[1:]))] for name, (kind, times) in found.items()]
-        calls = max((len(times) for _, times in found.values()), default=1)
-        return rows, PROFILED.format(calls - 1, self.name, "")
+        rows = [[name, kind, int(np.median(times[1:]))] for name, (kind, times) in found.items()]
+        return rows, PROFILED.format(self.name, "")
 
 
 class LiteRt:
@@ -169,17 +168,11 @@ class LiteRt:
     def operators(self, folder: str) -> tuple[list[Any], str]:
         """As the other: by the profiler of LiteRT's C interface, if that, and the file that calls it, are here."""
         try:
-            library = os.path.join(os.path.dirname(import_module("ai_edge_litert").__file__ or ""), "libLiteRt.so")
             beside: Any = import_module("_litert_profiler")  # not where this file was sent alone
-            profiler = beside.Profiler(library, self.path, self.threads, self.inputs)
-            calls = [profiler.run() for _ in operator_calls()]
+            rows = beside.operators(self.path, self.threads, self.inputs, operator_calls())
         except (ImportError, OSError, AttributeError, KeyError, RuntimeError) as error:
             return [], f"no time by operator: LiteRT's profiler is not here ({first_line(error)})"
-        rows = [
-            [f"{i} {each[0][0]}", each[0][0], int(median([ns for _, ns in each]))]
-            for i, each in enumerate(zip(*calls[1:]))  # noqa: B905 Python 3.8 has no strict
-        ]
-        return rows, PROFILED.format(len(calls) - 1, "LiteRT", "; its kernels do not tell which layer they are of")
+        return rows, PROFILED.format("LiteRT", "; its kernels do not tell which layer they are of")
 
 
 RUNTIMES: dict[str, Any] = {".onnx": OnnxRuntime, ".tflite": LiteRt}
@@ -194,19 +187,15 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def median(values: list[int]) -> float:
-    return float(np.median(values))
-
-
 def clock_step() -> int:
     """The smallest step of the clock that was seen, in ns."""
-    steps = []
+    smallest = 10**9
     for _ in range(200):
         start = now = time.perf_counter_ns()
         while now == start:
             now = time.perf_counter_ns()
-        steps.append(now - start)
-    return min(steps)
+        smallest = min(smallest, now - start)
+    return smallest
 
 
 def peak_memory_bytes() -> int | None:
@@ -236,6 +225,17 @@ def elapsed_ns(run: Callable[[], None], calls: int = 1) -> int:
     return time.perf_counter_ns() - start
 
 
+def run_once(session: Any, files: dict[str, str]) -> int:
+    """Give the session the inputs of these files, and run it; how long the run took, in ns."""
+    try:
+        session.feed({name: np.load(path, allow_pickle=False) for name, path in files.items()})
+        return elapsed_ns(session.run)
+    except RefusedError:
+        raise
+    except Exception as error:
+        raise RefusedError("input", f"{session.name} fails on these inputs: {first_line(error)}") from error
+
+
 def calls_per_sample(run: Callable[[], None], step_ns: int) -> int:
     """As many calls, doubled from one, as take CLOCK_STEPS steps together."""
     calls = 1
@@ -254,7 +254,7 @@ def warm_up(run: Callable[[], None]) -> tuple[int, bool]:
             window.append(elapsed_ns(run))
             spent += window[-1]
         calls += len(window)
-        now = median(window)
+        now = float(np.median(window))
         if before is not None and abs(now - before) <= SETTLED * before:
             return calls, True
         before = now
@@ -263,10 +263,10 @@ def warm_up(run: Callable[[], None]) -> tuple[int, bool]:
 
 def operator_calls() -> Iterator[None]:
     """A turn for each call that is profiled: two at least, as the first lays out memory, and does not count."""
-    start, calls = time.perf_counter_ns(), 0
-    while calls < OPERATOR_CALLS and (calls < 2 or time.perf_counter_ns() - start < OPERATOR_NS):
-        yield
-        calls += 1
+    start = time.perf_counter_ns()
+    for call in range(OPERATOR_CALLS):
+        if call < 2 or time.perf_counter_ns() - start < OPERATOR_NS:
+            yield
 
 
 def write_result(folder: str, result: dict[str, Any]) -> None:
@@ -296,19 +296,9 @@ def work(folder: str, turn: Callable[[], bool]) -> None:
         "runtime_version": session.version,
         "load_ns": time.perf_counter_ns() - start,
         "outputs": session.outputs,
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
     }
     write_result(folder, result)
-    try:
-        session.feed(job["inputs"])
-        result["first_run_ns"] = elapsed_ns(session.run)
-    except RefusedError:
-        raise
-    except Exception as error:
-        raise RefusedError("input", f"{session.name} fails on these inputs: {first_line(error)}") from error
+    result["first_run_ns"] = run_once(session, job["inputs"])
     save(folder, "first", session.results())
     gc.disable()  # Python's own housekeeping is no part of a run
     start = time.perf_counter_ns()
@@ -336,6 +326,9 @@ def work(folder: str, turn: Callable[[], bool]) -> None:
             samples.write(f"{elapsed // calls}\n")
             samples.flush()
     save(folder, "last", session.results())
+    for number, files in enumerate(job["then"], 1):
+        run_once(session, files)
+        save(folder, f"then-{number}", session.results())
     result.update(complete=True, peak_memory_bytes=peak_memory_bytes())
     write_result(folder, result)
     if job["operators"]:
@@ -349,7 +342,7 @@ def main(folder: str, turn: Callable[[], bool] = lambda: False) -> int:
     try:
         work(folder, turn)
     except RefusedError as refusal:
-        write_result(folder, {"error": str(refusal), "kind": refusal.kind})
+        write_result(folder, dict(zip(("kind", "error"), refusal.args)))  # noqa: B905 Python 3.8 has no strict
         return 1
     return 0
 
@@ -360,14 +353,14 @@ def as_one_of_several(folder: str) -> int:
     back = os.dup(1)
     os.dup2(2, 1)  # what a runtime prints is no turn given back
 
-    def wait() -> bool:
+    def wait() -> None:
         if not os.read(0, 1):
             sys.exit("the process that gives the turns has ended")
-        return True
 
     def turn() -> bool:
         os.write(back, b".")
-        return wait()
+        wait()
+        return True
 
     wait()
     return main(folder, turn)

@@ -133,6 +133,7 @@ class _Session:
     last: Arrays = field(default_factory=dict)
     first_run_ns: int | None = None
     samples: list[int] = field(default_factory=list)
+    then: list[Arrays] = field(default_factory=list)
     note: str = ""
     operators: tuple[Operator, ...] = ()
 
@@ -160,7 +161,7 @@ class _IPhone:
         try:
             for job in jobs:
                 sessions.append(await self._open(job))
-            stopped = await self._sample(sessions)
+            stopped = await self._sample(sessions) or await self._run_then(sessions)
             for session in sessions:
                 session.note = "no compute plan: the run stopped before it"
                 if not stopped:
@@ -205,9 +206,22 @@ class _IPhone:
             return _folder.INTERRUPTED
         return ""
 
-    async def _predict(self, session: _Session, refusal: type[EdgeAttnError] = TargetError) -> tuple[Arrays, int]:
-        """Outputs, and the phone's own time of the prediction in ns."""
-        inputs = {name: np.ascontiguousarray(value) for name, value in session.job.inputs.items()}
+    async def _run_then(self, sessions: Sequence[_Session]) -> str:
+        """The further inputs, for their outputs; why they stopped early, or nothing."""
+        try:
+            for session in sessions:
+                session.then = [(await self._predict(session, inputs=one))[0] for one in session.job.then]
+        except TargetError as error:
+            return str(error)
+        except asyncio.CancelledError:  # Ctrl-C
+            return _folder.INTERRUPTED
+        return ""
+
+    async def _predict(
+        self, session: _Session, refusal: type[EdgeAttnError] = TargetError, *, inputs: Arrays | None = None
+    ) -> tuple[Arrays, int]:
+        """Outputs on the job's inputs, or on others, and the phone's own time of the prediction in ns."""
+        inputs = {name: np.ascontiguousarray(value) for name, value in (inputs or session.job.inputs).items()}
         about = f"{session.job.artifact.name} did not run on {self.phone.name}"
         outputs: Arrays = await self._ask(session.model.predict(inputs), refusal, about)
         elapsed = session.model.last_predict_duration_in_nano_seconds
@@ -249,7 +263,7 @@ class _IPhone:
 
     def _measurement(self, session: _Session, stopped: str) -> Measurement:
         job, done = session.job, len(session.samples)
-        cut = bool(stopped) and done < job.runs
+        cut = bool(stopped) and (done < job.runs or len(session.then) < len(job.then))
         return Measurement(
             origin=ORIGIN,
             device=self.device,
@@ -257,6 +271,7 @@ class _IPhone:
             runtime_version=self.version,
             first=session.first,
             last={} if cut else session.last,
+            then=tuple(session.then),
             samples_ns=tuple(session.samples),
             load_ns=session.model.load_duration_in_nano_seconds,
             first_run_ns=session.first_run_ns,

@@ -1,14 +1,13 @@
 """The picture of an error growing from layer to layer."""
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+
+from edgeattn.report.pictures import canvas
 
 # On a logarithmic axis, no error at all stands here.
 _LEAST = 0.01
-_STYLES = ("-", "--", "-.", ":")
 
 
 @dataclass(frozen=True)
@@ -37,42 +36,30 @@ def describe(curves: Sequence[Curve], limit: float) -> str:
     return " ".join(sentences)
 
 
-def draw(curves: Sequence[Curve], *, title: str, limit: float) -> str:
-    """An SVG with real text, a title and a description; the same curves give the same bytes. It needs matplotlib."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "edgeattn", "font.family": "sans-serif"}):
-        figure = Figure(figsize=(9, 5.5), layout="constrained")
-        FigureCanvasSVG(figure)
+def draw(curves: Sequence[Curve], *, title: str, limit: float, headed: bool = True) -> str:
+    """An SVG with real text, a title (drawn too, if ``headed``) and a description. It needs matplotlib."""
+    with canvas.figure(5.4, 3.9) as figure:
         axes = figure.add_subplot()
         for i, curve in enumerate(curves):
             heights = [math.nan if n is None else max(n, _LEAST) for n in curve.noise_units]
-            style = _STYLES[i % len(_STYLES)]
+            style = canvas.STYLES[i % len(canvas.STYLES)]
             # In percent: the formats do not have the same number of layers.
             depths = [100 * (n + 1) / len(heights) for n in range(len(heights))]
-            (line,) = axes.plot(depths, heights, style, lw=1.2, label=curve.label)
+            (line,) = axes.plot(depths, heights, style, lw=1.2, label=canvas.plain(curve.label))
             if curve.first is not None:
                 at, name = curve.first
                 height = limit if math.isnan(heights[at]) else heights[at]
-                axes.plot([depths[at]], [height], "o", color=line.get_color(), label=f"begins at {name}")
-        axes.axhline(limit, color="0.3", lw=0.8, label=f"limit, {limit:g}")
+                begins = canvas.plain(f"begins at {name}")
+                axes.plot([depths[at]], [height], "o", color=line.get_color(), label=begins)
+        axes.axhline(limit, color=canvas.COLOURS["bad"], lw=0.8, label=f"limit, {limit:g}")
         axes.set(
             yscale="log",
             xlabel="depth, % of the layers in order of execution",
             ylabel="largest error, times the noise floor",
         )
-        axes.set_title(title)
-        axes.grid(axis="y", lw=0.3)
-        figure.legend(loc="outside lower center", ncols=2)
-        drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
-    return _described(drawn.getvalue(), title, describe(curves, limit))
-
-
-def _described(svg: str, title: str, text: str) -> str:
-    head, opened, rest = svg.partition("<svg ")
-    attributes, closed, body = rest.partition(">")
-    named = f"<title id='title'>{escape(title)}</title><desc id='desc'>{escape(text)}</desc>"
-    return f"{head}{opened}role='img' aria-labelledby='title desc' {attributes}{closed}\n {named}{body}"
+        axes.yaxis.set_major_formatter("{x:g}")
+        if headed:
+            axes.set_title(canvas.plain(title))
+        axes.grid(axis="y")
+        figure.legend(loc="outside lower left", ncols=1)
+        return canvas.svg(figure, title, describe(curves, limit))

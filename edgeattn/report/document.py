@@ -1,0 +1,93 @@
+"""What a report says, in no form yet: every form (HTML, Markdown, CSV, JSON) is written from these values alone.
+
+All text is plain text, and may come from a stranger's device: each form escapes it for itself.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeattn.records import NotRun
+from edgeattn.report.results import Result
+
+Tone = Literal["", "good", "bad", "caution"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell; ``detail`` is a smaller second line, ``share`` (0 to 1) the length of a bar behind a number."""
+
+    text: str
+    detail: str = ""
+    tone: Tone = ""
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, with its unit; ``numeric`` columns stand to the right."""
+
+    name: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows have as many cells as there are columns; the first cell of a row names it."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG with real text, and in words what it shows; ``wide`` wants the whole width of the page."""
+
+    title: str
+    description: str
+    svg: str
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    tone: Tone = ""
+
+
+Part = Table | Picture | Text
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a sentence or two that say what is seen, and the parts; ``folded`` opens on a click."""
+
+    title: str
+    lead: str
+    parts: tuple[Part, ...]
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One answer of the verdict: the question, the answer in a few words, and what it rests on."""
+
+    question: str
+    answer: str
+    detail: str
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole report; ``results`` and ``not_run`` are what the tables were made of, for CSV and JSON."""
+
+    title: str
+    subtitle: str
+    verdict: tuple[Statement, ...]
+    sections: tuple[Section, ...]
+    results: tuple[Result, ...]
+    not_run: tuple[NotRun, ...]

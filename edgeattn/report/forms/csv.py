@@ -1,0 +1,31 @@
+"""A line for each record, and for each thing that was not run: for a spreadsheet. Units stand in the headings."""
+
+import csv
+import io
+from dataclasses import asdict, fields
+
+from edgeattn.report.document import Document
+from edgeattn.report.results import Result
+
+# With these, the last four of full width, a spreadsheet begins a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def write(document: Document) -> bytes:
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, [field.name for field in fields(Result)], restval="")
+    writer.writeheader()
+    for result in document.results:
+        writer.writerow({name: _value(value) for name, value in asdict(result).items()})
+    for entry in document.not_run:
+        row = {"artifact": entry.subject, "target": entry.target, "status": "not run", "notes": entry.reason}
+        writer.writerow({name: _value(value) for name, value in row.items()})
+    return out.getvalue().encode("utf-8", "replace")
+
+
+def _value(value: object) -> object:
+    """A text that a spreadsheet would take for a formula begins with an apostrophe, which it does not show."""
+    if isinstance(value, str):
+        value = value.replace("\0", "")
+        return f"'{value}" if value.lstrip(" ").startswith(_FORMULA) else value
+    return "" if value is None else value

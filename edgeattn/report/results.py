@@ -1,0 +1,149 @@
+"""A line for each record: its figures, derived from what is stored. Nothing is measured here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+
+from edgeattn import latency
+from edgeattn.records import Likeness, Record
+from edgeattn.report.content import Content, Judged
+
+NS_PER_MS = 1e6
+
+# How people call what a figure was taken on, the most telling first.
+ORIGINS = {
+    "phone": "Phone",
+    "board": "Board",
+    "browser": "Desktop browser",
+    "emulated": "Emulated",
+    "host": "Host",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One record in figures; None is not known. ``parity`` is in units of the noise floor.
+
+    ``status`` is ``measured``, ``partial`` or ``doubtful``; ``notes`` says why.
+    """
+
+    origin: str
+    model: str
+    target: str
+    device: str
+    artifact: str
+    format: str
+    precision: str
+    runtime: str
+    runtime_version: str
+    threads: int
+    status: str
+    runs: int
+    min_ms: float | None
+    mean_ms: float | None
+    p50_ms: float | None
+    p50_low_ms: float | None
+    p50_high_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    sd_ms: float | None
+    instructions: int | None
+    simd_instructions: int | None
+    memory_instructions: int | None
+    load_ms: float | None
+    first_run_ms: float | None
+    peak_memory_mib: float | None
+    size_bytes: int
+    layout_ops: int | None
+    same_model: bool | None
+    parity: float | None
+    sqnr_db: float | None
+    notes: str
+
+
+def told(record: Record) -> str:
+    """A record in a line: what, in what, where."""
+    threads = "" if record.threads == 1 else f", {record.threads} threads"
+    return f"{record.subject.artifact}, {record.runtime}{threads}, {record.target} ({origin_name(record.origin)})"
+
+
+def origin_name(origin: str) -> str:
+    return ORIGINS.get(origin, origin)
+
+
+def results(content: Content) -> tuple[Result, ...]:
+    """Every record, by origin, target and precision, the fastest first."""
+    known = list(ORIGINS)
+    found = [result(record, content.judged) for record in content.records]
+
+    def order(r: Result) -> tuple[object, ...]:
+        place = known.index(r.origin) if r.origin in known else len(known)
+        cost = r.p50_ms if r.p50_ms is not None else (r.instructions or float("inf"))
+        return (place, r.origin, r.model, r.target, r.device, r.threads, cost, r.artifact, r.runtime)
+
+    return tuple(sorted(found, key=order))
+
+
+def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
+    """One record in figures; its parity is its own, else, for the host, that of the bundle."""
+    times = latency.summary(record.samples_ns) if record.samples_ns else None
+    counts = sorted(record.counts, key=lambda c: c.total)[len(record.counts) // 2] if record.counts else None
+
+    def ms(statistic: Callable[[latency.Summary], float]) -> float | None:
+        return None if times is None else _ms(statistic(times))
+
+    parity = record.parity or _of_bundle(record, judged)
+    notes = [*record.untrusted]
+    if parity and not parity.passed:
+        notes.append(parity.reason)
+    status = "partial" if record.partial else "doubtful" if record.untrusted else "measured"
+    return Result(
+        origin=record.origin,
+        model=record.model,
+        target=record.target,
+        device=record.device.name,
+        artifact=record.subject.artifact,
+        format=record.subject.format,
+        precision=record.subject.precision or "",
+        runtime=record.runtime,
+        runtime_version=record.runtime_version,
+        threads=record.threads,
+        status=status,
+        runs=len(record.samples_ns) or len(record.counts),
+        min_ms=ms(lambda t: t.min_ns),
+        mean_ms=ms(lambda t: t.mean_ns),
+        p50_ms=ms(lambda t: t.p50_ns),
+        p50_low_ms=ms(lambda t: t.p50_interval_ns[0]),
+        p50_high_ms=ms(lambda t: t.p50_interval_ns[1]),
+        p90_ms=ms(lambda t: t.p90_ns),
+        p99_ms=ms(lambda t: t.p99_ns),
+        sd_ms=ms(lambda t: t.sd_ns),
+        instructions=None if counts is None else counts.total,
+        simd_instructions=None if counts is None else counts.simd,
+        memory_instructions=None if counts is None else counts.memory,
+        load_ms=_ms(record.load_ns),
+        first_run_ms=_ms(record.first_run_ns),
+        peak_memory_mib=None if record.peak_memory_bytes is None else record.peak_memory_bytes / 2**20,
+        size_bytes=record.subject.size_bytes,
+        layout_ops=record.subject.layout_ops,
+        same_model=None if parity is None else parity.passed,
+        parity=_finite(None if parity is None else parity.max_noise_units),
+        sqnr_db=_finite(None if parity is None else parity.sqnr_db),
+        notes="; ".join(notes),
+    )
+
+
+def _of_bundle(record: Record, judged: tuple[Judged, ...]) -> Likeness | Judged | None:
+    """What the bundle's own check says of the same file in the same runtime; another device proves nothing of it."""
+    if record.origin != "host":
+        return None
+    same = (j for j in judged if j.sha256 == record.subject.sha256 and j.runtime == record.runtime)
+    return next(same, None)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
+
+
+def _ms(ns: float | None) -> float | None:
+    return None if ns is None else ns / NS_PER_MS

@@ -1,0 +1,67 @@
+"""What a record cost: a time, or counted instructions. The two never stand in one table."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from edgeattn.latency import Interval, ratio_of_pairs
+from edgeattn.records import Record
+from edgeattn.report.document import Cell, Tone
+from edgeattn.report.results import origin_name
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``value`` in ``unit``."""
+
+    value: float
+    unit: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.value:.3g}" if self.value < 100 else f"{self.value:,.0f}"
+
+
+def of(record: Record) -> Cost:
+    """The median time in ms, or the median count in millions of instructions."""
+    if record.counts:
+        return Cost(median(c.total for c in record.counts) / 1e6, "M instructions")
+    return Cost(median(record.samples_ns) / 1e6, "ms")
+
+
+def ratio(baseline: Record, candidate: Record) -> Interval:
+    """How many times cheaper the candidate is; a bootstrap interval where both were timed in turn, else none."""
+    if baseline.samples_ns and candidate.samples_ns and baseline.group == candidate.group:
+        return ratio_of_pairs(baseline_ns=baseline.samples_ns, candidate_ns=candidate.samples_ns)
+    value = of(baseline).value / of(candidate).value
+    return Interval(value, value, value)
+
+
+def times_cheaper(baseline: Record, candidate: Record) -> Cell:
+    """The ratio, in a table."""
+    r = ratio(baseline, candidate)
+    tone: Tone = "good" if r.low > 1 else "bad" if r.high < 1 else ""
+    return Cell(f"{r.value:.2f}", f"{r.low:.2f} to {r.high:.2f}" if r.low < r.high else "", tone)
+
+
+def span(values: Sequence[float]) -> str:
+    """From the least to the largest, as people say it."""
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def place(record: Record) -> str:
+    """Where and in what it was measured, as the title of a table."""
+    threads = "" if record.threads == 1 else f", {record.threads} threads"
+    device = "" if record.device.name == record.target else f", {record.device.name}"
+    runtime = f"{record.runtime} {record.runtime_version}".strip()
+    return f"{runtime} on {record.target}{device}{threads} ({origin_name(record.origin).lower()})"
+
+
+def by_place(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records that may be compared with one another."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record.samples_ns or record.counts:
+            groups.setdefault(place(record), []).append(record)
+    return groups

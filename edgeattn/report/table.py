@@ -1,0 +1,169 @@
+"""The tables of a report. One for each origin: figures of a phone and of an emulated core never share a column."""
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from edgeattn import comparison
+from edgeattn.records import NotRun, Record
+from edgeattn.report import words
+from edgeattn.report.content import Answers, Judged
+from edgeattn.report.document import Cell, Column, Table, Tone
+from edgeattn.report.results import Result, origin_name
+
+_CAVEATS = {
+    "emulated": "Instructions of one run, counted on an emulated core; they know nothing of caches and are no time.",
+    "browser": "Measured in a browser on a computer: not a phone's figures.",
+    "host": "Measured on the machine that ran edgeattn: not a phone's figures.",
+}
+
+
+def by_origin(results: Iterable[Result]) -> tuple[Table, ...]:
+    """The results, which are sorted by origin, as a table for each."""
+    return tuple(_table(origin, list(rows)) for origin, rows in groupby(results, key=lambda r: r.origin))
+
+
+def _table(origin: str, rows: list[Result]) -> Table:
+    counted = origin == "emulated"
+    figures = (
+        ("Instructions, M", "SIMD, M", "Loads and stores, M")
+        if counted
+        else ("p50, ms", "p90, ms", "p99, ms", "Load, ms")
+    )
+    several = len({row.model for row in rows}) > 1
+    columns = (
+        *([Column("Model")] if several else []),
+        Column("Artifact"),
+        Column("Target"),
+        Column("Runtime"),
+        *(Column(name, numeric=True) for name in figures),
+        *([] if counted else [Column("Memory, MiB", numeric=True)]),
+        Column("Size, MiB", numeric=True),
+        Column("Layout ops", numeric=True),
+        Column("Parity, noise units", numeric=True),
+    )
+    slowest = max((_cost(row) for row in rows), default=0.0) or 1.0
+    lines = []
+    for row in rows:
+        model = [Cell(row.model)] if several else []
+        lines.append((*model, *_named(row), *_figures(row, slowest, counted=counted), *_common(row)))
+    return Table(origin_name(origin), columns, tuple(lines), _CAVEATS.get(origin, ""))
+
+
+def _named(row: Result) -> tuple[Cell, ...]:
+    trouble: Tone = "" if row.status == "measured" else "caution"
+    about = ", ".join(filter(None, (row.format, row.precision, "" if row.status == "measured" else row.status)))
+    threads = words.number(row.threads, "thread")
+    device = "" if row.device == row.target else row.device
+    return (
+        Cell(row.artifact, about, trouble),
+        Cell(row.target, device),
+        Cell(f"{row.runtime} {row.runtime_version}", threads),
+    )
+
+
+def _figures(row: Result, slowest: float, *, counted: bool) -> tuple[Cell, ...]:
+    share = _cost(row) / slowest
+    if counted:
+        total = Cell(words.millions(row.instructions), words.number(row.runs, "run"), share=share)
+        return total, Cell(words.millions(row.simd_instructions)), Cell(words.millions(row.memory_instructions))
+    interval = "" if row.p50_low_ms is None else f"{words.ms(row.p50_low_ms)} to {words.ms(row.p50_high_ms)}"
+    return (
+        Cell(words.ms(row.p50_ms), interval, share=share if row.p50_ms is not None else None),
+        Cell(words.ms(row.p90_ms)),
+        Cell(words.ms(row.p99_ms), words.number(row.runs, "run")),
+        Cell(words.ms(row.load_ms)),
+        Cell(words.mib(row.peak_memory_mib)),
+    )
+
+
+def _common(row: Result) -> tuple[Cell, ...]:
+    return (
+        Cell(words.mib(row.size_bytes / 2**20)),
+        Cell(words.DASH if row.layout_ops is None else str(row.layout_ops), tone="good" if row.layout_ops == 0 else ""),
+        verdict_cell(row.same_model, row.parity, row.sqnr_db),
+    )
+
+
+def _cost(row: Result) -> float:
+    return float(row.p50_ms if row.p50_ms is not None else row.instructions or 0)
+
+
+def verdict_cell(same: bool | None, noise_units: float | None, sqnr_db: float | None) -> Cell:
+    if same is None:
+        return Cell(words.DASH, "not judged")
+    said = "same" if same else "DIFFERENT"
+    said += "" if sqnr_db is None else f", {sqnr_db:.0f} dB"
+    return Cell(words.units(noise_units), said, "good" if same else "bad")
+
+
+def in_turn(records: Iterable[Record]) -> Table | None:
+    """Records of one group were measured A B A B, so that their ratio is worth more than two separate times."""
+    # A sample of no time at all, by a clock too coarse for it, has no ratio.
+    known = [record for record in records if record.samples_ns and min(record.samples_ns) > 0]
+    rows = []
+    for found in comparison.ratios(known):
+        one = next(record for record in known if record.group == found.group)
+        times = found.times_as_fast
+        verdict: tuple[str, Tone] = (
+            ("faster", "good") if times.low > 1 else ("slower", "") if times.high < 1 else ("can't tell", "")
+        )
+        rows.append(
+            (
+                Cell(found.candidate),
+                Cell(one.runtime, words.number(one.threads, "thread")),
+                Cell(one.target, f"{origin_name(one.origin)}, {one.device.name}"),
+                Cell(f"{times.value:.2f} x", f"{times.low:.2f} to {times.high:.2f}"),
+                Cell(found.baseline),
+                Cell(verdict[0], tone=verdict[1]),
+            )
+        )
+    columns = (
+        Column("Artifact"), Column("Runtime"), Column("Target"), Column("As fast", numeric=True),
+        Column("As this one"), Column("So it is"),
+    )  # fmt: skip
+    note = "Runs took turns: a drift of the machine falls on both. The median of the ratios, and its 95 % interval."
+    return Table("Measured in turn", columns, tuple(rows), note) if rows else None
+
+
+def parity(judged: Iterable[Judged]) -> Table:
+    """What the bundles' own checks found, in the runtimes of the machine that made them."""
+    columns = (
+        Column("Artifact"), Column("Runtime"), Column("Cases", numeric=True), Column("Worst case"),
+        Column("Noise units", numeric=True), Column("Size, MiB", numeric=True),
+    )  # fmt: skip
+    rows = tuple(
+        (
+            Cell(j.artifact, j.model),
+            Cell(j.runtime),
+            Cell(str(j.cases)),
+            Cell(j.worst, j.reason),
+            verdict_cell(j.passed, j.max_noise_units, j.sqnr_db),
+            Cell(words.mib(None if j.size_bytes is None else j.size_bytes / 2**20)),
+        )
+        for j in judged
+    )
+    note = "Errors in units of the reference's own rounding error, the noise floor. dB: signal to noise."
+    return Table("Parity, artifact against reference", columns, rows, note)
+
+
+def answers(found: Iterable[Answers]) -> Table:
+    columns = (Column("Artifact"), Column("Runtime"), *(Column(name, numeric=True)
+               for name in ("Right answers", "Reference", "Agreeing")), Column("Verdict"))  # fmt: skip
+    rows = tuple(
+        (
+            Cell(a.artifact, a.model),
+            Cell(a.runtime),
+            Cell(f"{a.correct / a.n:.1%}" if a.n else words.DASH, f"{a.correct} of {a.n}"),
+            Cell(f"{a.reference_correct / a.n:.1%}" if a.n else words.DASH, f"{a.reference_correct} of {a.n}"),
+            Cell(f"{a.agreeing / a.n:.1%}" if a.n else words.DASH, f"{a.agreeing} of {a.n}"),
+            Cell("same" if a.passed else "DIFFERENT", a.reason, "good" if a.passed else "bad"),
+        )
+        for a in found
+    )
+    return Table("Accuracy on inputs that training never saw", columns, rows)
+
+
+def not_run(entries: Iterable[NotRun]) -> Table:
+    columns = (Column("What"), Column("Where"), Column("Why not"))
+    rows = tuple((Cell(e.subject), Cell(e.target), Cell(e.reason)) for e in entries)
+    return Table("Not run", columns, rows)

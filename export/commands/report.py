@@ -1,0 +1,44 @@
+"""``edgeattn report``: what was found, to read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from export.commands import _console as console
+
+
+def report(
+    sources: Annotated[list[Path], typer.Argument(metavar="RECORDS|BUNDLE...", help="Files of records, bundles.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .html, .md, .csv or .json.")] = Path("report.html"),
+    layers: Annotated[
+        bool, typer.Option("--layers/--no-layers", help="Compare the values inside a bundle's artifacts too.")
+    ] = True,
+    json: console.Json = False,
+) -> int:
+    """Write a report of records and bundles: the verdict, the figures, pictures; a bundle's own records are read too.
+
+    Example: edgeattn report b phone.json --out report.html
+    """
+    console.wants(json)
+    from rich.markup import escape
+
+    from edgeattn import files
+    from edgeattn.report import forms
+    from edgeattn.report.compose import compose
+    from export import plugins, reporting
+
+    forms.check(out)
+    files.check(out)
+    plugins.require("matplotlib", "jinja2", extra="report")
+    with console.progress() as say:
+        content = reporting.gather(sources, say, inside=layers)
+        say("drawing")
+        document = compose(content)
+        files.write(out, forms.write(document, out))
+    lines = [f"{s.question} {s.answer}. {s.detail}" for s in document.verdict]
+    console.show(
+        {"report": str(out), "verdict": document.verdict},
+        lambda: [*map(escape, lines), escape(f"The report is {out}")],
+    )
+    return 0

@@ -1,0 +1,59 @@
+"""``edgeattn study``: a question about attention, answered by measurement."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from export.commands import _console as console
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="layout, scaling or mobilevit.")],
+    target: Annotated[str, typer.Option(metavar=console.TARGET, help="Where to run.")] = "host",
+    cpu: console.Cpu = None,
+    format: Annotated[list[str] | None, typer.Option(help="By default the study's own.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the runtime.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="A small form, of less than a minute.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For the records and the report; study-NAME by default.")
+    ] = None,
+    json: console.Json = False,
+) -> int:
+    """Answer a question by measurement: what the layout buys, how attention scales, what it saves in a whole network.
+
+    What the folder holds already is not measured again: a study that was interrupted goes on with the same command.
+
+    Example: edgeattn study layout --quick --out s
+    """
+    console.wants(json)
+    import shlex
+    import sys
+
+    from edgeattn import files
+    from edgeattn.report import forms
+    from edgeattn.report.compose import compose
+    from edgeattn.report.content import Content
+    from export import plugins, targets
+    from export.studies import _run
+
+    plugins.get("studies", name)
+    plugins.require("matplotlib", "jinja2", extra="report")
+    folder = out or Path(f"study-{name}")
+    options = _run.Options(target, shlex.join(["edgeattn", *sys.argv[1:]]), tuple(format or ()), threads, quick)
+    with targets.connect(target, console.settings(cpu=cpu)) as connection, console.progress() as say:
+        found = _run.run(name, connection, options, folder, say)
+        say("drawing")
+        document = compose(Content(records=found.records, not_run=found.not_run))
+        for form in ("report.html", "report.md"):
+            files.write(folder / form, forms.write(document, folder / form))
+    console.show(
+        {"study": name, "folder": str(folder), "verdict": document.verdict, **asdict(found)},
+        lambda: [
+            *(f"{said.question}: {said.answer}; {said.detail}" for said in document.verdict),
+            f"{len(found.records)} records and the report are in {folder}",
+            *(["It was interrupted; the same command goes on."] if found.stopped else []),
+        ],
+    )
+    return 1 if found.stopped else 0

@@ -1,0 +1,84 @@
+"""From a module to a file that a target runs, and from what was seen there to a record."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from edgeattn.errors import ArtifactError, MissingError
+from edgeattn.latency import doubts
+from edgeattn.lowering import lower, to_channels_last
+from edgeattn.records import Record, Subject
+from export import inspection, plugins
+from export.formats import Job as Conversion
+from export.pipeline import versions
+from export.runtimes import Arrays
+from export.targets import Job, Measurement
+
+
+def convert(module: nn.Module, inputs: dict[str, Tensor], format_name: str, path: Path, *, lowered: bool) -> Arrays:
+    """Write ``module`` to ``path``, lowered for the format or as it stands; its inputs in the file's own layout.
+
+    Raises:
+        ConversionError: the converter refuses the module.
+        MissingError: the format's packages are not installed.
+    """
+    format_ = plugins.get("formats", format_name)
+    plugins.require(*format_.PACKAGES, extra=format_.EXTRA)
+    if lowered:
+        lowering = lower(module, layout=format_.LAYOUT, inputs=tuple(inputs.values()))
+        module = lowering.with_edges(format_.LAYOUT)
+        if format_.LAYOUT == "channels_last":
+            inputs = {name: to_channels_last(x).contiguous() for name, x in inputs.items()}
+    format_.convert(Conversion(module, inputs, ("y",)), path)
+    return {name: x.detach().numpy() for name, x in inputs.items()}
+
+
+def subject(path: Path, name: str, format_name: str, precision: str = "fp32") -> Subject:
+    """A file that is of no bundle, called ``name``."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    contents = [file.read_bytes() for file in files]
+    digest = hashlib.sha256(b"".join(contents)).hexdigest()
+    return counted(Subject(name, digest, sum(map(len, contents)), format_name, precision), path)
+
+
+def counted(subject: Subject, path: Path) -> Subject:
+    """The subject with what its file at ``path`` moves without computing, if that can be counted here."""
+    try:
+        found = inspection.inspect(path)
+    except (MissingError, ArtifactError):
+        # Not by the packages that there are: the measurement does not need it.
+        return subject
+    layout_ops, layout_bytes = found.worst_layout_ops, found.layout_bytes
+    return replace(subject, layout_ops=layout_ops, layout_bytes=layout_bytes, copy_bytes=found.copy_bytes)
+
+
+def record(seen: Measurement, job: Job, subject: Subject, target: str, model: str = "") -> Record:
+    """What was seen of ``job``, as a record, with the doubts that its samples raise."""
+    return Record(
+        model=model,
+        subject=subject,
+        target=target,
+        origin=seen.origin,
+        device=seen.device,
+        runtime=seen.runtime,
+        runtime_version=seen.runtime_version,
+        versions=versions(),
+        threads=job.threads,
+        warmup=seen.warmup,
+        samples_ns=seen.samples_ns,
+        calls_per_sample=seen.calls_per_sample,
+        clock_step_ns=seen.clock_step_ns,
+        counts=seen.counts,
+        load_ns=seen.load_ns,
+        first_run_ns=seen.first_run_ns,
+        peak_memory_bytes=seen.peak_memory_bytes,
+        warmup_ns=seen.warmup_ns,
+        operators=seen.operators,
+        operators_note=seen.operators_note,
+        before=seen.before,
+        after=seen.after,
+        partial=bool(seen.stopped),
+        untrusted=(*([seen.stopped] if seen.stopped else []), *seen.untrusted, *doubts(seen.samples_ns)),
+    )

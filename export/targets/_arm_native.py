@@ -1,0 +1,88 @@
+"""Builds the native runner for arm64, with every library that it needs beside it: what is pushed to a phone."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeattn.errors import MissingError
+from export.targets import _arm_fetch
+
+PACKAGES = {
+    "gcc-aarch64-linux-gnu": "aarch64-linux-gnu-gcc",
+    "libc6-dev-arm64-cross": "/usr/aarch64-linux-gnu/include/stdio.h",
+    **_arm_fetch.PACKAGES,
+}
+ARM_PACKAGES = ("libstdc++6",)
+WHEELS = ("ai-edge-litert",)
+# What the native runner needs beside it where there is no GNU libc, as on Android; glibc's loader first.
+LIBRARIES = ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6")
+_LIBRARY_FOLDERS = ("lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu")
+WARNINGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
+
+
+@dataclass(frozen=True)
+class Native:
+    """What was built: ``folder`` holds the runner and all that it loads."""
+
+    folder: Path
+
+    def command(self, folder: str) -> list[str]:
+        """How the runner is started where its folder is called ``folder``: by the loader that lies beside it."""
+        return [f"{folder}/{LIBRARIES[0]}", "--library-path", folder, f"{folder}/runner"]
+
+
+def built() -> bool:
+    return _place().is_dir()
+
+
+def ready() -> Native:
+    """What was built before.
+
+    Raises:
+        MissingError: nothing was, or it is another version's.
+    """
+    if not built():
+        absent = _arm_fetch.missing_packages("android", PACKAGES)
+        raise MissingError(absent or "the runner for phones is not built; run: edgeattn setup android")
+    return Native(_place())
+
+
+def build(say: Callable[[str], None] = lambda _: None) -> Native:
+    """Build it, if it is not there; of two processes at once, one builds and the other waits.
+
+    Raises:
+        MissingError: a package of Debian is not installed, or something cannot be fetched.
+    """
+    if absent := _arm_fetch.missing_packages("android", PACKAGES):
+        raise MissingError(absent)
+    return Native(_arm_fetch.once(_place(), lambda folder: _build(folder, say)))
+
+
+def compile_runner(root: Path, native: Path) -> None:
+    """Put the runner into the folder ``native``, with the libraries that it needs of the file tree ``root``."""
+    native.mkdir(exist_ok=True)
+    shutil.copy2(root / _arm_fetch.DIST_PACKAGES / "ai_edge_litert" / "libLiteRt.so", native)
+    for name in LIBRARIES:
+        place = next(root / folder / name for folder in _LIBRARY_FOLDERS if (root / folder / name).exists())
+        shutil.copy2(place, native / name)
+    _arm_fetch.run(
+        "compiling the native runner",
+        *("aarch64-linux-gnu-gcc", *WARNINGS, "-s", "-o", native / "runner", _arm_fetch.data("runner.c")),
+        *(f"-L{native}", "-lLiteRt", "-Wl,--allow-shlib-undefined"),
+    )
+
+
+def _place() -> Path:
+    return _arm_fetch.place("android", Path(__file__))
+
+
+def _build(folder: Path, say: Callable[[str], None]) -> None:
+    root = folder / "root"
+    say("fetching Debian's ARM libraries")
+    _arm_fetch.fetch_debian(root, ARM_PACKAGES)
+    say("fetching the ARM wheel of LiteRT")
+    _arm_fetch.fetch_wheels(root, WHEELS)
+    say("compiling the native runner")
+    compile_runner(root, folder)
+    shutil.rmtree(root)
