@@ -318,10 +318,15 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, result
                 reference=reference,
                 candidate=candidate,
                 precision=artifact.precision,
-                judged=artifact.judged_on is None or case.split(",")[0] in artifact.judged_on,
+                judged=_is_judged(artifact, case),
             )
         rows.append(_row("conversion", artifact.file.path, runtime, case, output.name, verdict))
     return rows
+
+
+def _is_judged(artifact: Artifact, case: str) -> bool:
+    """Whether a case, the example if it has no name, is of the kind that the artifact was calibrated on."""
+    return artifact.judged_on is None or (case.split(",")[0] or "example") in artifact.judged_on
 
 
 def _check_signature(artifact: Artifact, found: Signature) -> None:

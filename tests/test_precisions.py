@@ -22,9 +22,11 @@ from edgeattn.lowering.bias import rounded
 from edgeattn.parity import PRECISIONS, SQNR_DB, compare
 from export import bundle as bundles
 from export import calibration, cases, pipeline, source
+from export.evaluate import Accuracy
 from export.formats import tflite
+from export.recommend import recommend
 from export.runtimes import onnxruntime
-from export.verify import check_artifact, golden_cases
+from export.verify import check_artifact, golden_cases, verify
 from sample_models import mobilevitv2
 
 LAYER = ["embed_dim=32", "pixels=4", "patches=16"]
@@ -85,6 +87,23 @@ def test_a_broken_one_fails(made: bundles.Bundle, tmp_path: Path, precision: str
         with onnxruntime.open(path) as session:
             rows = check_artifact(one, "onnxruntime", session, golden_cases(made))
         assert all(row.passed for row in rows) == sound
+
+
+def test_the_smallest_that_loses_little_is_recommended(made: bundles.Bundle) -> None:
+    path = made.manifest.artifacts[0].file.path
+    smallest = {a.format: min(b.file.size_bytes for b in made.manifest.artifacts if b.format == a.format)
+                for a in made.manifest.artifacts}  # fmt: skip
+    report = verify(made)
+    found = recommend(made, report, 0.5)
+    assert {one.format: one.size_bytes for one in found} == smallest
+    assert all(one.of_fp32 is not None and one.of_fp32 < 1 for one in found)
+    # Without an answer right, what was recommended is out.
+    worst = tuple(Accuracy(one.artifact, "any", True, "", 100, 90, 91, 99) for one in found)
+    others = recommend(made, replace(report, accuracy=worst), 0.5)
+    assert {one.artifact for one in others}.isdisjoint(one.artifact for one in found)
+    assert recommend(made, replace(report, accuracy=worst), 1.0)[0].lost_points == 1.0
+    failed = tuple(replace(row, passed=False) if row.candidate == path else row for row in report.rows)
+    assert path not in {one.artifact for one in recommend(made, replace(report, rows=failed), 0.5)}
 
 
 def test_limits_of_signal_to_noise() -> None:

@@ -32,7 +32,7 @@ STOREYS = (
         "export.operators",
         "export.tables",
     ),
-    ("export.selftest", "export.summary", "export.compare", "export.reporting"),
+    ("export.selftest", "export.summary", "export.compare", "export.reporting", "export.recommend"),
     (
         "export.pipeline",
         "export.profile",

@@ -28,6 +28,9 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Images or .npz files that int8 is calibrated on.")
     ] = None,
+    max_accuracy_drop: Annotated[
+        float, typer.Option(metavar="POINTS", help="Points of top-1 that a recommended artifact may lose.")
+    ] = 0.5,
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Leave the batch size free (ONNX, Core ML).")
     ] = False,
@@ -41,7 +44,7 @@ def export(
     Example: edgeattn export attention --arg embed_dim=192 --out b
     """
     console.wants(json)
-    from export import pipeline, render, source
+    from export import pipeline, recommend, render, source
 
     options = pipeline.Options(
         formats=tuple(dict.fromkeys(format or ())),
@@ -60,7 +63,13 @@ def export(
         loaded = source.load(model, arg or (), weights=weights, input_shapes=input_shape or ())
         result = pipeline.export(loaded, options, out, say)
     passed = result.report.passed and not result.refused
-    document = {"bundle": str(out), "passed": passed, "manifest": asdict(result.bundle.manifest)}
+    recommended = recommend.recommend(result.bundle, result.report, max_accuracy_drop)
+    document = {
+        "bundle": str(out),
+        "passed": passed,
+        "recommended": recommended,
+        "manifest": asdict(result.bundle.manifest),
+    }
     console.show(
         document,
         lambda: [
@@ -68,6 +77,7 @@ def export(
             render.lowering(result.bundle),
             *render.parity(result.report),
             *(f"{kind} was not made: {reason}" for kind, reason in result.refused.items()),
+            *([recommend.sentence(recommended, max_accuracy_drop)] if len(options.precisions) > 1 else []),
         ],
     )
     return 0 if passed else 1
