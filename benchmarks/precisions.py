@@ -1,7 +1,7 @@
 """What each precision costs and brings: `python benchmarks/precisions.py BUNDLE [--arm]` prints the table of a bundle.
 
-Size; signal to noise on the case `photograph` and on the worst case that counts; time here, the artifacts of a format in
-turn, the smallest of all runs; partitions of XNNPACK. With `--arm`, instructions on an emulated cortex-a76 and the
+Size; signal to noise on the case `photograph` and on the worst case that counts; time here, the artifacts of a format
+in turn, the smallest of all runs; partitions of XNNPACK. With `--arm`, instructions on an emulated cortex-a76 and the
 signal to noise there, of the .tflite files.
 """
 
@@ -90,7 +90,8 @@ def main() -> None:
         for artifact in artifacts:
             photograph, lowest, ms = numbers[artifact.file.path]
             timed = f"{ms:.2f} | {first_ms / ms:.2f}" if np.isfinite(ms) else "- | -"
-            row = f"| {artifact.file.path} | {artifact.file.size_bytes / 1024:,.0f} | {photograph:.1f} | {lowest:.1f} | {timed}"
+            kib = artifact.file.size_bytes / 1024
+            row = f"| {artifact.file.path} | {kib:,.0f} | {photograph:.1f} | {lowest:.1f} | {timed}"
             if format_ == "tflite":
                 row += f" | {litert.partitions(bundle.path(artifact.file))}"
                 if options.arm:
