@@ -39,7 +39,6 @@ class Converter:
     beyond_fp16: dict[str, str] = field(default_factory=dict)
     edge_layout: str | None = None
     dynamic_batch: bool = False
-    keep: tuple[str, ...] = ()
 
     def convert(self, precision: str) -> bundle.Artifact:
         """One artifact.
@@ -56,7 +55,7 @@ class Converter:
             base = self._base(corrected=precision != lower.FP16)
             given = () if self.calibration is None else self.calibration.inputs
             inputs = tuple({n: self._as_edge(x).numpy() for n, x in one.items()} for one in given)
-            job = lower.Job(base, path, precision, inputs, self._metadata, self.keep)
+            job = lower.Job(base, path, precision, inputs, self._metadata)
             details = plugins.get("precisions", self.format).make(job)
             if precision == lower.FP16 or plugins.get("precisions", self.format).REST == lower.FP16:
                 beyond = self.beyond_fp16

@@ -251,3 +251,32 @@ def test_weights_behind_the_flatbuffer_are_taken_into_it(made: bundles.Bundle, t
     after = tflite.read(path)
     assert after.details["metadata"]["said"] == "so"
     assert after.parameters == before.parameters
+
+
+def test_a_sweep_goes_on_where_it_stopped(
+    edgeattn: Callable[..., Any], made: bundles.Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = edgeattn("study", "precision", "--bundle", made.folder, "--format", "onnx", "--out", tmp_path, "--json")
+    assert first.code == 0
+    found = first.document["found"]["onnx"]
+    assert len(found) == 2
+    assert all(25 < one["sqnr_db"] < 60 for one in found)
+    assert found[0]["sqnr_db"] <= found[1]["sqnr_db"]
+    assert (tmp_path / "onnx.svg").read_text().startswith("<?xml")
+
+    monkeypatch.setattr("export.precisions.onnx.make", lambda job: pytest.fail("measured again"))
+    again = edgeattn("study", "precision", "--bundle", made.folder, "--format", "onnx", "--out", tmp_path, "--json")
+    assert again.document["found"] == first.document["found"]
+
+    written = (tmp_path / "onnx.json").read_text()
+    (tmp_path / "onnx.json").write_text(written.replace('"artifact": "', '"artifact": "0'))
+    other = edgeattn("study", "precision", "--bundle", made.folder, "--format", "onnx", "--out", tmp_path)
+    assert (other.code, "another artifact" in other.err) == (2, True)
+
+
+def test_a_sweep_needs_a_bundle_that_it_can_use(
+    edgeattn: Callable[..., Any], made: bundles.Bundle, tmp_path: Path
+) -> None:
+    assert "--bundle" in edgeattn("study", "precision", "--out", tmp_path / "s").err
+    refused = edgeattn("study", "precision", "--bundle", made.folder, "--format", "coreml", "--out", tmp_path / "s")
+    assert (refused.code, "one by one" in refused.err) == (2, True)

@@ -33,6 +33,7 @@ STOREYS = (
         "export.tables",
     ),
     ("export.selftest", "export.summary", "export.compare", "export.reporting", "export.recommend"),
+    ("export.sensitivity",),
     (
         "export.pipeline",
         "export.profile",

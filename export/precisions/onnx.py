@@ -1,6 +1,7 @@
 """ONNX in lower precisions, by onnxruntime's own converter and quantiser."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ConversionError
@@ -129,6 +130,15 @@ def _static(model: Any, job: Job) -> dict[str, Any]:
         weight_type=QuantType.QInt8,
     )
     return _details(model, {node.output[0] for node in chosen}, "static_ops")
+
+
+def candidates(path: Path) -> list[tuple[str, str]]:
+    """(kind, output) of the operators that int8 takes, in the order of the graph."""
+    import onnx
+
+    model = onnx.load(str(path))
+    taken = _in_eight_bits(model)
+    return [(node.op_type, node.output[0]) for node in model.graph.node if node.output[0] in taken]
 
 
 def _dynamic(model: Any, job: Job) -> dict[str, Any]:

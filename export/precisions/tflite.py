@@ -1,6 +1,7 @@
 """TFLite in lower precisions, by Google's ai-edge-quantizer; XNNPACK runs each as one partition."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,11 @@ def _int8(job: Job) -> tuple[bytes, dict[str, Any]]:
     kept = sorted({op.kind for op in ops if op.output not in chosen and op.kind not in _PRODUCTS})
     details = {"static_ops": len(static), "dynamic_ops": dynamic, "float_ops": len(ops) - len(static) - dynamic}
     return bytes(quantizer.quantize(ranges).quantized_model), {**details, "kept_in_fp32": kept}
+
+
+def candidates(path: Path) -> list[tuple[str, str]]:
+    """(kind, output) of the operators that int8 takes, in the order of the graph."""
+    return [(op.kind, op.output) for op in _ops(path.read_bytes()) if op.is_static]
 
 
 class _Op:
