@@ -1,8 +1,8 @@
 """One file a format: it makes a lower precision of an fp32 artifact, by the ecosystem's own quantiser.
 
 A file is named as its format and has ``EXTRA``, ``PACKAGES``, ``REST`` (the precision of what int8 leaves) and
-``make(job) -> details``; where int8 takes operators one by one also ``candidates(path) -> [(kind, output)]``. The details
-say which operators stay in a higher precision. What all three hold to, as measured in ``docs/precisions.md``:
+``make(job) -> details``, which say what stays in a higher precision; where int8 takes operators one by one, also
+``candidates(path) -> [(kind, output)]``. What all three hold to, as measured in ``docs/precisions.md``:
 
 * norms, softmax, the context sum and the residual stream stay in float: they are small, and they are where it hurts;
 * products on a few rows (the key on one column an offset, the classifier) keep float activations;
