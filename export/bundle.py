@@ -16,8 +16,9 @@ from edgeattn.change import Change
 from edgeattn.errors import ArtifactError, BadInputError
 from edgeattn.files import parse, read
 
-# History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers.
-SCHEMA = 2
+# History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers; 3, what
+# lower precisions were calibrated on.
+SCHEMA = 3
 MANIFEST = "manifest.json"
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -46,7 +47,11 @@ class File:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One deployable file; ``lowering`` is the layout of the lowered form that it was made from."""
+    """One deployable file; ``lowering`` is the layout of the lowered form that it was made from.
+
+    ``judged_on`` are the golden cases of the kind that it was calibrated on, None if it was not and all count.
+    ``beyond`` are those whose values its numbers cannot hold, with the reason; they are not run.
+    """
 
     format: str
     precision: str
@@ -55,6 +60,19 @@ class Artifact:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     details: dict[str, Any]
+    judged_on: tuple[str, ...] | None = None
+    beyond: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What int8 was calibrated on: in words, how many inputs, their hash, and files that were skipped, with reasons."""
+
+    about: str
+    number: int
+    sha256: str
+    skipped: dict[str, str] = field(default_factory=dict)
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,7 @@ class Manifest:
     cases: dict[str, str] = field(default_factory=dict)
     cases_omitted: dict[str, str] = field(default_factory=dict)
     layers: dict[str, File] | None = None
+    calibration: Calibrated | None = None
     attention: File | None = None
 
 

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from edgeattn import battery
 from edgeattn.errors import BadInputError
 from edgeattn.lowering import recognise
+from edgeattn.lowering.observe import watching
 from export.source import Source, first_line, read_weights, run
 from export.verify import BATCH_OF_TWO
 
 # A softmax over scores this large is nearly one-hot.
 LARGE_SCORE = 50.0
+LARGEST_FP16 = 65504.0
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,29 @@ def _largest_score(source: Source, given: dict[str, Tensor]) -> float:
         for handle in handles:
             handle.remove()
     return seen[0] if seen else 0.0
+
+
+def beyond_fp16(source: Source, chosen: dict[str, Case]) -> dict[str, str]:
+    """The cases in which the reference itself computes a value that fp16 cannot hold, with the reason."""
+    found = {}
+    for name, case in chosen.items():
+        largest = _largest_value(source, case.inputs)
+        if largest > LARGEST_FP16:
+            found[name] = f"the model computes values up to {largest:.3g}, and fp16 ends at {LARGEST_FP16:g}"
+    return found
+
+
+def _largest_value(source: Source, given: dict[str, Tensor]) -> float:
+    """Of the inputs, and of what every part of the module gives."""
+    seen = [float(x.abs().max()) for x in given.values() if x.is_floating_point() and x.numel()]
+
+    def leave(_: str, __: nn.Module, output: object) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point() and output.numel():
+            seen.append(float(output.abs().max()))
+
+    with watching(source.module, lambda *_: None, leave):
+        run(source.module, given)
+    return max(seen, default=0.0)
 
 
 def _read(file: Path, source: Source) -> dict[str, Tensor]:

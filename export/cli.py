@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # In the order in which one meets them; one that is not named here comes last.
-_ORDER = ("export", "inspect", "parity", "compare", "profile", "phone", "report", "setup", "models", "doctor")
+_ORDER = ("export", "inspect", "parity", "compare", "profile", "phone", "report", "study", "setup", "models", "doctor")
 # What typer raises for bad usage; its home moves between versions of typer, its place above BadParameter does not.
 _UsageError: Any = typer.BadParameter.__mro__[2]
 

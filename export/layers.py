@@ -162,7 +162,9 @@ def compare(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Laye
         layers = read(bundle.path(manifest.layers[artifact.lowering])) if artifact.lowering in manifest.layers else ()
         for runtime in _runtimes(artifact.format):
             reason = missing(plugins.get("runtimes", runtime))
-            if not layers:
+            if artifact.precision != "fp32":
+                reason = f"the layers of {artifact.precision} are not compared; `edgeattn study precision` does that"
+            elif not layers:
                 reason = "its module computes other steps in float64 than in float32, so that there is no oracle inside"
             elif name not in manifest.layers:
                 reason = "no runtime showed its values when the bundle was made; export it again where one is"

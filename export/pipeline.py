@@ -1,25 +1,23 @@
 """The whole way through: source -> lowered forms -> golden cases -> artifacts -> parity -> bundle."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from tempfile import TemporaryDirectory
+from typing import get_args
 
 import torch
 
 from edgeattn.errors import BadInputError, ConversionError
-from edgeattn.lowering import Layout, Lowering, lower, to_channels_last
-from export import attention_map, bundle, cases, golden, layers, plugins, recording
+from edgeattn.lowering import Layout, Lowering, lower
+from edgeattn.parity import PRECISIONS
+from export import attention_map, bundle, calibration, cases, golden, layers, plugins, recording
+from export.conversion import Converter
 from export.foreign import contained
-from export.formats import Job
 from export.source import Source, run
 from export.verify import Report, verify
 from export.versions import versions
-
-# The name under which all formats carry what the model expects of an image, as JSON.
-PREPROCESSING = "edgeattn.preprocessing"
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,7 @@ class Options:
     dynamic_batch: bool = False
     inputs: tuple[Path, ...] = ()
     force: bool = False
+    calibrate: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,15 @@ class Export:
 def check(options: Options, out: Path) -> None:
     """Refuse bad options before anything heavy is imported or run."""
     for name in options.formats or plugins.names("formats"):
-        format_ = plugins.get("formats", name)
+        needed = [plugins.get("formats", name)]
         for precision in options.precisions:
-            if precision not in format_.PRECISIONS:
-                known = ", ".join(format_.PRECISIONS)
-                raise BadInputError(f"{name} cannot be exported in {precision!r}; choose from {known}")
-        plugins.require(*format_.PACKAGES, extra=format_.EXTRA)
+            if precision not in PRECISIONS:
+                raise BadInputError(f"{name} cannot be exported in {precision!r}; choose from {', '.join(PRECISIONS)}")
+            if precision != "fp32":
+                needed.append(plugins.get("precisions", name))
+        for plugin in needed:
+            plugins.require(*plugin.PACKAGES, extra=plugin.EXTRA)
+    calibration.check(options.calibrate)
     if options.edge_layout not in (None, *get_args(Layout)):
         raise BadInputError(f"--edge-layout must be {' or '.join(get_args(Layout))}, not {options.edge_layout!r}")
     bundle.check_destination(out, force=options.force)
@@ -77,22 +79,38 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
             say(f"lowering to {layout}")
             lowerings[layout] = lower(source.module, layout=layout, inputs=tuple(source.inputs.values()))
 
-    with bundle.writing(place, force=options.force) as folder:
+    with bundle.writing(place, force=options.force) as folder, TemporaryDirectory() as scratch:
         say("reference outputs in float64 and float32")
         exact = golden.exact(source, lowerings)
         chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
+        calibrated_on = calibration.choose(source, options.calibrate) if _calibrated(options) else None
+        if calibrated_on:
+            chosen[calibration.CASE] = cases.Case("the last of the calibration set", calibrated_on.inputs[-1])
         files = _write_golden(source, lowerings, exact, chosen, folder)
         evaluation = _write_evaluation(source, folder)
         artifacts, refused = [], {}
+        beyond = cases.beyond_fp16(source, chosen) if set(options.precisions) - {"fp32"} else {}
         for name in names:
-            for precision in options.precisions:
+            converter = Converter(
+                source=source,
+                lowering=lowerings[plugins.get("formats", name).LAYOUT],
+                format=name,
+                folder=folder,
+                scratch=Path(scratch),
+                calibration=calibrated_on,
+                given_cases=tuple(file.stem for file in options.inputs),
+                beyond_fp16=beyond,
+                edge_layout=options.edge_layout,
+                dynamic_batch=options.dynamic_batch,
+            )
+            for precision in sorted(options.precisions, key=PRECISIONS.index):
                 say(f"converting to {name} {precision}")
                 try:
-                    artifacts.append(_convert(source, lowerings, name, precision, options, folder))
+                    artifacts.append(converter.convert(precision))
                 except ConversionError as error:
                     if bundle.not_writable(error):
                         raise
-                    refused[name] = str(error)
+                    refused[name if precision == "fp32" else f"{name} {precision}"] = str(error)
                     if options.formats:
                         raise
         if not artifacts:
@@ -117,6 +135,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
             attention=attention_map.write(source, chosen, folder),
             cases={name: case.about for name, case in chosen.items()},
             cases_omitted=omitted,
+            calibration=_described(calibrated_on),
         )
         report = verify(bundle.Bundle(folder, manifest), say)
         parity = {"passed": report.passed, **asdict(report), "refused": refused}
@@ -161,7 +180,11 @@ def _write_layers(
         recording.save(recorded, path)
         files[str(layout)] = bundle.describe(folder, path)
         for artifact in artifacts:
-            if artifact.lowering == layout and (file := layers.find(artifact, recorded, given, folder)):
+            if (
+                artifact.precision == "fp32"
+                and artifact.lowering == layout
+                and (file := layers.find(artifact, recorded, given, folder))
+            ):
                 files[artifact.file.path] = file
     return files
 
@@ -180,40 +203,14 @@ def _write_evaluation(source: Source, folder: Path) -> bundle.File | None:
     return bundle.describe(folder, path)
 
 
-def _convert(
-    source: Source, lowerings: dict[Layout, Lowering], name: str, precision: str, options: Options, folder: Path
-) -> bundle.Artifact:
-    format_ = plugins.get("formats", name)
-    lowering = lowerings[format_.LAYOUT]
-    edge: Layout = "channels_first"
-    if format_.LAYOUT == "channels_last" and options.edge_layout != "channels_first":
-        edge = "channels_last"
-    inputs = source.inputs
-    if edge == "channels_last":
-        inputs = {n: to_channels_last(x).contiguous() for n, x in inputs.items()}
-    job = Job(
-        lowering.with_edges(edge),
-        inputs,
-        tuple(source.outputs),
-        options.dynamic_batch and format_.DYNAMIC_BATCH,
-        {PREPROCESSING: json.dumps(source.preprocessing, sort_keys=True)} if source.preprocessing else {},
-    )
-    path = folder / f"{source.name}-{precision}{format_.SUFFIX}"
-    details = format_.convert(job, path)
-    graph = format_.read(path)
-    return bundle.Artifact(
-        format=name,
-        precision=precision,
-        file=bundle.describe(folder, path),
-        lowering=format_.LAYOUT,
-        inputs=_as_declared(graph.inputs, edge),
-        outputs=_as_declared(graph.outputs, edge),
-        details=details,
-    )
+def _calibrated(options: Options) -> bool:
+    return any(precision.startswith("int8") for precision in options.precisions)
 
 
-def _as_declared(tensors: Any, edge: Layout) -> tuple[bundle.Tensor, ...]:
-    return tuple(bundle.Tensor(t.name, t.shape, t.dtype, edge if len(t.shape) == 4 else None) for t in tensors)
+def _described(chosen: calibration.Calibration | None) -> bundle.Calibrated | None:
+    if chosen is None:
+        return None
+    return bundle.Calibrated(chosen.about, len(chosen.inputs), chosen.sha256, chosen.skipped, chosen.warning)
 
 
 def _tensors(values: dict[str, torch.Tensor], dynamic_batch: bool) -> tuple[bundle.Tensor, ...]:

@@ -31,7 +31,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Source:
-    """A module in evaluation mode with named example inputs, and what it makes of them, by name."""
+    """A module in evaluation mode with named example inputs, and what it makes of them, by name.
+
+    ``calibration`` [n, ...] are unlabelled inputs for its only input, to calibrate int8 on.
+    """
 
     name: str
     arguments: dict[str, Any]
@@ -40,6 +43,7 @@ class Source:
     outputs: dict[str, Tensor]
     preprocessing: dict[str, Any] = field(default_factory=dict)
     evaluation: Evaluation | None = None
+    calibration: Tensor | None = None
 
 
 def load(
@@ -82,11 +86,12 @@ def load(
         module = module.eval()
         named = _name_inputs(module, inputs)
         outputs = _name_outputs(module, named)
-    evaluation = None
+    evaluation = calibration = None
     if labelled is not None:
         evaluation = _evaluation(labelled, named, outputs, name)
         preprocessing = preprocessing or dict(labelled.get("preprocessing") or {})
-    return Source(name, parsed, module, named, outputs, preprocessing, evaluation)
+        calibration = _calibration(labelled, evaluation, name)
+    return Source(name, parsed, module, named, outputs, preprocessing, evaluation, calibration)
 
 
 def parse_arguments(build: Callable[..., Any], arguments: Sequence[str], *, model: str) -> dict[str, Any]:
@@ -269,6 +274,24 @@ def _evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Ten
     if not bool(((labels >= 0) & (labels < logits.shape[1])).all()):
         raise BadInputError(f"the evaluation labels of {name} must be from 0 to {logits.shape[1] - 1}")
     return Evaluation(values, labels)
+
+
+def _calibration(labelled: dict[str, Any], evaluation: Evaluation, name: str) -> Tensor | None:
+    """The inputs to calibrate on that a factory gave beside its labelled ones."""
+    values = labelled.get("calibration")
+    if values is None:
+        return None
+    like = evaluation.inputs
+    if (
+        not isinstance(values, Tensor)
+        or values.shape[1:] != like.shape[1:]
+        or values.dtype != like.dtype
+        or not len(values)
+    ):
+        raise BadInputError(
+            f"the calibration inputs of {name} must be as its evaluation inputs: {list(like.shape[1:])} each"
+        )
+    return values
 
 
 def _shape(text: str) -> list[int]:

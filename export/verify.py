@@ -117,6 +117,8 @@ def verify(
 
 
 def _warnings(bundle: Bundle, cases: dict[str, Arrays]) -> Iterator[str]:
+    if bundle.manifest.calibration and bundle.manifest.calibration.warning:
+        yield bundle.manifest.calibration.warning
     for output in bundle.manifest.outputs:
         if not depends([golden[f"reference.fp64/{output.name}"] for golden in cases.values()]):
             yield (
@@ -161,6 +163,9 @@ def _asks(
     runs = 0
     for case, golden in cases.items():
         given = inputs(artifact, golden)
+        if case in artifact.beyond:
+            found.not_run.append(NotRun(artifact.file.path, label, f"case {case}: {artifact.beyond[case]}"))
+            continue
         if not signature.accepts(given):
             found.not_run.append(NotRun(artifact.file.path, label, f"case {case} is of another shape"))
             continue
@@ -325,9 +330,20 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, result
         if candidate is None:
             verdict = Comparison.failure("the output is missing")
         else:
-            verdict = compare(oracle=oracle, reference=reference, candidate=candidate, precision=artifact.precision)
+            verdict = compare(
+                oracle=oracle,
+                reference=reference,
+                candidate=candidate,
+                precision=artifact.precision,
+                judged=_is_judged(artifact, case),
+            )
         rows.append(_row("conversion", artifact.file.path, runtime, case, output.name, verdict))
     return rows
+
+
+def _is_judged(artifact: Artifact, case: str) -> bool:
+    """Whether a case, the example if it has no name, is of the kind that the artifact was calibrated on."""
+    return artifact.judged_on is None or (case.split(",")[0] or "example") in artifact.judged_on
 
 
 def _check_signature(artifact: Artifact, found: Signature) -> None:

@@ -11,6 +11,7 @@ TOOLS = (
     "onnxruntime",
     "litert-torch",
     "ai-edge-litert",
+    "ai-edge-quantizer",
     "coremltools",
     "numpy",
 )

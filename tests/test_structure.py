@@ -30,7 +30,8 @@ STOREYS = (
     ),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
-    ("export.targets",),
+    ("export.targets", "export.precisions", "export.calibration"),
+    ("export.conversion",),
     (
         "export.cases",
         "export.inspection",
@@ -45,7 +46,15 @@ STOREYS = (
         "export.operators",
         "export.tables",
     ),
-    ("export.selftest", "export.summary", "export.compare", "export.reporting", "export.schema"),
+    (
+        "export.selftest",
+        "export.summary",
+        "export.compare",
+        "export.reporting",
+        "export.recommend",
+        "export.schema",
+    ),
+    ("export.sensitivity",),
     (
         "export.pipeline",
         "export.profile",

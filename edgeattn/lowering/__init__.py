@@ -1,6 +1,7 @@
 """Exact inference-time rewrites: a module goes in, the module that is deployed comes out."""
 
 from edgeattn.change import Change
+from edgeattn.lowering.bias import correct_biases
 from edgeattn.lowering.edges import to_channels_first, to_channels_last
 from edgeattn.lowering.observe import is_spatial_mean
 from edgeattn.lowering.rewrite import Layout, Lowering, lower
@@ -9,6 +10,7 @@ __all__ = [
     "Change",
     "Layout",
     "Lowering",
+    "correct_biases",
     "is_spatial_mean",
     "lower",
     "to_channels_first",

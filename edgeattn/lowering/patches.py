@@ -2,8 +2,10 @@
 
 Every operation of the global representation (arXiv 2206.02680, section 3.3) but the softmax and the sum over N works
 pixel by pixel or over the whole tensor, and so does not care about the order of the pixels. Only the scores and the
-context know which of the P offsets in its patch a pixel has: a constant mask gives each offset its own softmax over
-the map, and a constant one-hot matrix [P, H * W] brings the context of an offset back to its pixels.
+context know which of the P offsets in its patch a pixel has. Seen as [rows, patch height, columns, patch width], the
+map has the patches on two axes and the offsets on the other two: the softmax runs over the first two, nothing moves.
+
+There is no mask: a constant as far away as one has to be leaves int8 no steps for the scores.
 
 The affine part of each GroupNorm goes into the 1x1 convolutions that read it: W (g * z + b) = (W g) z + W b.
 """
@@ -16,9 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeattn.lowering.projections import constant, conv, linear
-
-# Added to the score of a pixel of another offset: its exponential is exactly 0 in every floating type.
-_FAR = -1e4
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,16 @@ class ChannelsFirstLayer(nn.Module):
         self.reduce = conv(*_matrix(parts.reduce))
         self.epsilons = (parts.norm_attention.eps, parts.norm_feed_forward.eps)
 
-    def forward(self, x: Tensor, mask: Tensor, one_hot: Tensor) -> Tensor:
+    def forward(self, x: Tensor, patch: tuple[int, int], offsets: Tensor, pixels: Tensor) -> Tensor:
         z = _normalise_first(x, self.epsilons[0])
         flat = z.flatten(2)
-        scores = torch.matmul(self.query, flat).reshape(x.shape[0], -1, 1)
-        context = torch.matmul(flat, (scores + mask).softmax(dim=1))  # [B, C, P]
+        grid = _grid(x.shape[2:], patch)
+        scores = _softmax(torch.matmul(self.query, flat).reshape(x.shape[0], *grid))
+        # One column an offset, with the scores of its own pixels: [B, H * W, P].
+        columns = scores.reshape(x.shape[0], -1, 1) * offsets
+        context = torch.matmul(flat, columns)  # [B, C, P]
         key = torch.matmul(self.key, context) + self.key_bias
-        x = x + self.out(F.relu(self.value(z)) * torch.matmul(key, one_hot).reshape(x.shape))
+        x = x + self.out(F.relu(self.value(z)) * torch.matmul(key, pixels).reshape(x.shape))
         z = _normalise_first(x, self.epsilons[1])
         y: Tensor = x + self.reduce(self.activation(self.expand(z)))
         return y
@@ -85,7 +87,7 @@ class ChannelsLastLayer(nn.Module):
         super().__init__()
         d = parts.out.in_channels
         weight, bias = _matrix(parts.qkv, parts.norm_attention)
-        self.query = constant(weight[:1])
+        self.query = linear(weight[:1], None)
         self.key = linear(weight[1 : 1 + d], bias[1 : 1 + d])
         self.value = linear(weight[1 + d :], bias[1 + d :])
         self.out = linear(*_matrix(parts.out))
@@ -94,17 +96,31 @@ class ChannelsLastLayer(nn.Module):
         self.reduce = linear(*_matrix(parts.reduce))
         self.epsilons = (parts.norm_attention.eps, parts.norm_feed_forward.eps)
 
-    def forward(self, x: Tensor, mask: Tensor, one_hot: Tensor) -> Tensor:
+    def forward(self, x: Tensor, patch: tuple[int, int]) -> Tensor:
         batch, height, width, channels = x.shape
+        # A batch of one has no axis: XNNPACK knows six at most, and five are faster.
+        grid = (*([batch] if batch > 1 else []), *_grid((height, width), patch))
         z = _normalise_last(x, self.epsilons[0])
-        flat = z.reshape(batch, height * width, channels)
-        scores = torch.matmul(self.query.expand(batch, 1, channels), flat.transpose(1, 2))
-        context = self.key(torch.matmul((scores + mask).softmax(dim=-1), flat))  # [B, P, C]
-        spread = torch.matmul(one_hot.expand(batch, *one_hot.shape), context).reshape(x.shape)
-        x = x + self.out(F.relu(self.value(z)) * spread)
+        scores = _softmax(self.query(z).reshape(*grid))
+        cells = z.reshape(*grid, channels)
+        context = (cells * scores.unsqueeze(-1)).sum(dim=(-5, -3))  # [B, patch height, patch width, C]
+        key = self.key(context.reshape(-1, channels)).reshape(*grid[:-4], 1, patch[0], 1, patch[1], channels)
+        attended = F.relu(self.value(z)).reshape(*grid, channels) * key
+        x = x + self.out(attended.reshape(x.shape))
         z = _normalise_last(x, self.epsilons[1])
         y: Tensor = x + self.reduce(self.activation(self.expand(z)))
         return y
+
+
+def _grid(size: Sequence[int], patch: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(rows of patches, height of one, columns of patches, width of one)."""
+    return size[0] // patch[0], patch[0], size[1] // patch[1], patch[1]
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Over rows and columns of patches, [..., rows, height, columns, width]: each offset has its own."""
+    powers = torch.exp(scores - scores.amax(dim=(-4, -2), keepdim=True))
+    return powers / powers.sum(dim=(-4, -2), keepdim=True)
 
 
 class PatchFreeLayers(nn.Module):
@@ -113,7 +129,7 @@ class PatchFreeLayers(nn.Module):
     Args:
         parts: the layers as found.
         epsilon: of the last norm.
-        size: (H, W) of the map, that the constants are made for; whole patches.
+        size: (H, W) of the map, which the constants are made for; whole patches.
         patch: (height, width) of a patch.
         channels_last: the layout.
     """
@@ -132,17 +148,20 @@ class PatchFreeLayers(nn.Module):
         self.layers = nn.ModuleList(form(part) for part in parts)
         self.epsilon = epsilon
         self.normalise = _normalise_last if channels_last else _normalise_first
-        rows, columns = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
-        offset = (rows % patch[0] * patch[1] + columns % patch[1]).flatten()
-        one_hot = F.one_hot(offset, patch[0] * patch[1]).to(parts[0].qkv.weight.dtype)  # [H * W, P]
-        mask = (1 - one_hot) * _FAR
-        # Each in the orientation in which its layout needs no transpose.
-        self.register_buffer("mask", mask.t().contiguous() if channels_last else mask)
-        self.register_buffer("one_hot", one_hot if channels_last else one_hot.t().contiguous())
+        self.patch = patch
+        self.constants: tuple[str, ...] = () if channels_last else ("offsets", "pixels")
+        if not channels_last:
+            # Core ML has five axes at most, one too few: a one-hot matrix says which offset a pixel has.
+            rows, columns = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
+            offset = (rows % patch[0] * patch[1] + columns % patch[1]).flatten()
+            one_hot = F.one_hot(offset, patch[0] * patch[1]).to(parts[0].qkv.weight.dtype)  # [H * W, P]
+            self.register_buffer("offsets", one_hot)
+            self.register_buffer("pixels", one_hot.t().contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
+        constants = [getattr(self, name) for name in self.constants]
         for layer in self.layers:
-            x = layer(x, self.mask, self.one_hot)
+            x = layer(x, self.patch, *constants)
         return self.normalise(x, self.epsilon)
 
 

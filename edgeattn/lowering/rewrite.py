@@ -41,7 +41,7 @@ class Lowering:
 
 
 _ATTENTION = "key folded onto the context vector (2/3 of the multiply-adds), query bias dropped, no expand or split"
-_BLOCK = "patches without unfolding: constant mask and one-hot matrix; GroupNorm's affine part in the convolutions"
+_BLOCK = "patches without unfolding: a softmax over two axes; GroupNorm's affine part in the convolutions"
 
 
 def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor] = ()) -> Lowering:

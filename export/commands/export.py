@@ -13,7 +13,7 @@ def export(
     model: Annotated[str, typer.Argument(help="A sample model's name, or FILE.py:FACTORY. The file is run.")],
     arg: Annotated[list[str] | None, typer.Option(metavar="K=V", help="An argument of the model.")] = None,
     format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; all by default.")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="fp32.")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="fp32 (default), fp16, int8 or int8-dynamic.")] = None,
     weights: Annotated[
         Path | None, typer.Option(help="A .safetensors, .pt, .pth or .bin state dict, a folder, or a hub name.")
     ] = None,
@@ -25,6 +25,12 @@ def export(
     input: Annotated[
         list[Path] | None, typer.Option(metavar="FILE.safetensors", help="More inputs to check parity on.")
     ] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Images or .npz files that int8 is calibrated on.")
+    ] = None,
+    max_accuracy_drop: Annotated[
+        float, typer.Option(metavar="POINTS", help="Points of top-1 that a recommended artifact may lose.")
+    ] = 0.5,
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Leave the batch size free (ONNX, Core ML).")
     ] = False,
@@ -38,7 +44,7 @@ def export(
     Example: edgeattn export attention --arg embed_dim=192 --out b
     """
     console.wants(json)
-    from export import pipeline, render, source
+    from export import pipeline, recommend, render, source
 
     options = pipeline.Options(
         formats=tuple(dict.fromkeys(format or ())),
@@ -47,6 +53,7 @@ def export(
         dynamic_batch=dynamic_batch,
         inputs=tuple(input or ()),
         force=force,
+        calibrate=calibrate,
     )
     name = model.rpartition(":")[2]
     out = out or Path(f"{name}-bundle")
@@ -56,7 +63,13 @@ def export(
         loaded = source.load(model, arg or (), weights=weights, input_shapes=input_shape or ())
         result = pipeline.export(loaded, options, out, say)
     passed = result.report.passed and not result.refused
-    document = {"bundle": str(out), "passed": passed, "manifest": asdict(result.bundle.manifest)}
+    recommended = recommend.recommend(result.bundle, result.report, max_accuracy_drop)
+    document = {
+        "bundle": str(out),
+        "passed": passed,
+        "recommended": recommended,
+        "manifest": asdict(result.bundle.manifest),
+    }
     console.show(
         document,
         lambda: [
@@ -64,6 +77,7 @@ def export(
             render.lowering(result.bundle),
             *render.parity(result.report),
             *(f"{kind} was not made: {reason}" for kind, reason in result.refused.items()),
+            *([recommend.sentence(recommended, max_accuracy_drop)] if len(options.precisions) > 1 else []),
         ],
     )
     return 0 if passed else 1

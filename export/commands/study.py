@@ -10,7 +10,7 @@ from export.commands import _console as console
 
 
 def study(
-    name: Annotated[str, typer.Argument(help="layout, scaling or mobilevit.")],
+    name: Annotated[str, typer.Argument(help="layout, scaling, mobilevit or precision.")],
     target: Annotated[str, typer.Option(metavar=console.TARGET, help="Where to run.")] = "host",
     cpu: console.Cpu = None,
     format: Annotated[list[str] | None, typer.Option(help="By default the study's own.")] = None,
@@ -19,15 +19,21 @@ def study(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="For the records and the report; study-NAME by default.")
     ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="precision: the bundle whose fp32 artifacts are tried.")
+    ] = None,
     json: console.Json = False,
 ) -> int:
-    """Answer a question by measurement: what the layout buys, how attention scales, what it saves in a whole network.
+    """Answer a question by measurement: what the layout buys, how attention scales, what it saves in a whole
+    network; which operators int8 hurts (precision, of a bundle).
 
     What the folder holds already is not measured again: a study that was interrupted goes on with the same command.
 
     Example: edgeattn study layout --quick --out s
     """
     console.wants(json)
+    if name == "precision":
+        return _precision(bundle, tuple(format or ("onnx", "tflite")), out or Path("study-precision"))
     import shlex
     import sys
 
@@ -57,3 +63,31 @@ def study(
         ],
     )
     return 1 if found.stopped else 0
+
+
+def _precision(folder: Path | None, formats: tuple[str, ...], out: Path) -> int:
+    """Each operator of a bundle's fp32 artifacts alone in int8; nothing is timed, so that no target is asked."""
+    from edgeattn import files
+    from edgeattn.errors import BadInputError
+    from export import bundle, plugins, sensitivity
+
+    if folder is None:
+        raise BadInputError("study precision tries the operators of a bundle; name it with --bundle")
+    plugins.require("matplotlib", extra="report")
+    loaded = bundle.load(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    found = {}
+    with console.progress() as say:
+        for format_ in formats:
+            found[format_] = sensitivity.sweep(loaded, format_, out / f"{format_}.json", say)
+            picture = sensitivity.draw(found[format_], f"{loaded.manifest.model}, {format_}")
+            files.write(out / f"{format_}.svg", picture.encode())
+    console.show(
+        {"study": "precision", "folder": str(out), "found": found},
+        lambda: [
+            f"{format_}: {one.sqnr_db or float('inf'):.1f} dB with {one.number} {one.kind} alone in int8"
+            for format_, all_ in found.items()
+            for one in all_[:10]
+        ],
+    )
+    return 0

@@ -1,7 +1,7 @@
 """One file a format: it converts a lowered module, and reads a saved file back as a graph.
 
 A format is a module with ``SUFFIX``, ``EXTRA``, ``PACKAGES`` and ``READ_PACKAGES``, ``LAYOUT`` (that it is lowered
-to), ``DYNAMIC_BATCH``, ``PRECISIONS``, ``convert(job, path) -> details`` and ``read(path) -> edgeattn.cost.Graph``.
+to), ``DYNAMIC_BATCH``, ``convert(job, path) -> details`` and ``read(path) -> edgeattn.cost.Graph``.
 """
 
 from dataclasses import dataclass, field

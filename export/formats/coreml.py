@@ -23,7 +23,6 @@ PACKAGES = ("coremltools",)
 READ_PACKAGES = ("coremltools",)
 LAYOUT = "channels_first"
 DYNAMIC_BATCH = True
-PRECISIONS = ("fp32",)
 # iOS 16 is the oldest target with every op that is used here; the phones of the paper's table run it.
 DEPLOYMENT_TARGET = "iOS16"
 MAX_BATCH = 64
@@ -60,14 +59,14 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
                 compute_precision=ct.precision.FLOAT32,
             )
             model.save(str(path))
-        _normalise(path, job.metadata)
+        normalise(path, job.metadata)
     except Exception as error:
         shutil.rmtree(path, ignore_errors=True)
         raise ConversionError(f"coremltools refuses the module: {first_line(error)}") from error
     return {"deployment_target": DEPLOYMENT_TARGET}
 
 
-def _normalise(path: Path, metadata: dict[str, str]) -> None:
+def normalise(path: Path, metadata: dict[str, str]) -> None:
     """Take out what differs between two conversions of one module: random identifiers, the date, debug files.
 
     ``metadata`` is added to what the tools say of themselves.

@@ -18,7 +18,6 @@ PACKAGES = ("onnx", "onnxscript")
 READ_PACKAGES = ("onnx",)
 LAYOUT = "channels_first"
 DYNAMIC_BATCH = True
-PRECISIONS = ("fp32",)
 # The opset that torch's exporter writes without a version conversion; every onnxruntime since 1.14 runs it.
 OPSET = 18
 

@@ -23,7 +23,6 @@ PACKAGES = ("litert_torch",)
 READ_PACKAGES = ("ai_edge_litert",)
 LAYOUT = "channels_last"
 DYNAMIC_BATCH = False
-PRECISIONS = ("fp32",)
 
 _ITEM_SIZES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT64": 8, "FLOAT64": 8, "UINT32": 4}
 
@@ -66,20 +65,21 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
             wrapped = _Named(job.module, job.outputs).eval()
             litert_torch.convert(wrapped, (), dict(job.inputs)).export(str(path))
         if job.metadata:
-            path.write_bytes(_with_metadata(path.read_bytes(), job.metadata))
+            path.write_bytes(add_metadata(path.read_bytes(), job.metadata))
     except Exception as error:
         path.unlink(missing_ok=True)
         raise ConversionError(f"litert-torch refuses the module: {_reason(error)}") from error
     return {"signature": "serving_default"}
 
 
-def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
-    """The same model with more entries in its metadata table, each in a buffer of its own."""
+def add_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
+    """The same model with the entries that its metadata table does not have, each in a buffer of its own."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = unpack(content)
     model.metadata = list(model.metadata or [])
-    for name, text in sorted(metadata.items()):
+    known = {_text(entry.name) for entry in model.metadata}
+    for name, text in sorted((n, t) for n, t in metadata.items() if n not in known):
         entry, buffer = schema.MetadataT(), schema.BufferT()
         entry.name, entry.buffer = name, len(model.buffers)
         buffer.data = np.frombuffer(text.encode(), np.uint8)
@@ -89,16 +89,10 @@ def _with_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
 
 
 def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
-    """The same model with every value of every op as an output, and the ops by the numbers of their tensors.
-
-    Raises:
-        ValueError: it keeps its weights behind the flatbuffer, or is none.
-    """
+    """The same model with every value of every op as an output, and the ops by the numbers of their tensors."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    if any(buffer.offset > 1 for buffer in model.buffers):
-        raise ValueError("its weights stand behind the flatbuffer, which cannot be written anew then")
+    model = unpack(content)
     graph, kinds = model.subgraphs[0], _enum_names(schema.BuiltinOperator)
     ops = {}
     for op in graph.operators or []:
@@ -106,6 +100,18 @@ def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
         ops.update(dict.fromkeys(map(int, op.outputs), kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]))
     graph.outputs = np.array([*graph.outputs, *(i for i in ops if i not in graph.outputs)], np.int32)
     return pack(model, len(content)), ops
+
+
+def unpack(content: bytes) -> Any:
+    """The ``ModelT`` of a file; weights that stand behind its flatbuffer are taken into it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def pack(model: Any, size_bytes: int) -> bytes:

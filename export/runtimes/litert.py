@@ -7,6 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from export.plugins import require
 from export.quiet import quiet
 from export.runtimes import Arrays, Observed, Signature, refusing
@@ -86,8 +89,8 @@ def partitions(path: Path) -> int:
         return sum(op["op_name"] == "DELEGATE" for op in _load(path, 1)._get_ops_details())
 
 
-def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None:
-    """Run a copy of ``path`` that gives every value as an output, and show ``see`` each, by its number and name.
+class Observer:
+    """A copy of ``path`` that gives every value as an output.
 
     XNNPACK keeps nothing between the ops that it took, and the built-in kernels, which would, are not the ones that
     are deployed: their mean over a large map is off by hundreds of noise units.
@@ -96,19 +99,34 @@ def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None
         ArtifactError: LiteRT refuses the file.
         MissingError: ai-edge-litert or flatbuffers is not installed; tflite-runtime cannot write the copy.
     """
-    require("ai_edge_litert", "flatbuffers", extra=EXTRA)
-    from export.formats.tflite import with_all_outputs
 
-    _load(path, 1)  # the interpreter verifies the file; what rewrites it does not
-    with refusing(f"{path} cannot be looked into"):
-        content, ops = with_all_outputs(path.read_bytes())
-        interpreter = _load(path, 1, content)
-        _Session(interpreter).run(inputs)
-        # The converter's names list the classes and parts on the way to each op that went into one, with their
-        # packages: the innermost part of the first says enough.
-        names = {d["index"]: re.split(r"[/.]", d["name"].split(";")[0])[-1] for d in interpreter.get_tensor_details()}
-    for index, op in ops.items():
-        see(Observed(f"{index} {names[index]}", op, interpreter.get_tensor(index)))
+    def __init__(self, path: Path) -> None:
+        require("ai_edge_litert", "flatbuffers", extra=EXTRA)
+        from export.formats.tflite import with_all_outputs
+
+        _load(path, 1)  # the interpreter verifies the file; what rewrites it does not
+        with refusing(f"{path} cannot be looked into"):
+            content, self.ops = with_all_outputs(path.read_bytes())
+            self._interpreter = _load(path, 1, content)
+            self._session = _Session(self._interpreter)
+            self.names = {d["index"]: d["name"] for d in self._interpreter.get_tensor_details()}
+
+    def values(self, inputs: Arrays) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
+        """Run once: the inputs and what each op gives, by the numbers of their tensors."""
+        self._session.run(inputs)
+        for index in (*(d["index"] for d in self._interpreter.get_input_details()), *self.ops):
+            yield index, self._interpreter.get_tensor(index)
+
+
+def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None:
+    """Run an :class:`Observer` of ``path`` and show ``see`` what each op gives, by its number and name."""
+    observer = Observer(path)
+    for index, value in observer.values(inputs):
+        if index in observer.ops:
+            # The converter's names list the classes and parts on the way to each op that went into one, with their
+            # packages: the innermost part of the first says enough.
+            name = re.split(r"[/.]", observer.names[index].split(";")[0])[-1]
+            see(Observed(f"{index} {name}", observer.ops[index], value))
 
 
 def _load(path: Path, threads: int, content: bytes | None = None) -> Any:

@@ -1,0 +1,207 @@
+"""What int8 is calibrated on: a folder of the user's, the source's own set, or photographs that packages carry."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from edgeattn import battery
+from edgeattn.errors import BadInputError, MissingError
+from export.source import Source, first_line
+
+# More say little more of the smallest and largest values, and each is a run of every format.
+LARGEST = 64
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff")
+# The golden case that is an input of the calibration set.
+CASE = "calibration"
+_PHOTOGRAPHS, _CROPS = ("china.jpg", "flower.jpg"), 16
+_MODES = ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Inputs in the model's own layout, batch 1, by name; ``sha256`` is over their bytes.
+
+    ``covers`` are golden cases that are of its kind. ``skipped`` are files that were left out, with the reason;
+    ``warning`` says why the set may be a poor one.
+    """
+
+    about: str
+    inputs: tuple[dict[str, Tensor], ...]
+    covers: tuple[str, ...]
+    skipped: dict[str, str] = field(default_factory=dict)
+    warning: str = ""
+
+    @property
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        for given in self.inputs:
+            for name, value in given.items():
+                digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+                digest.update(value.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def check(folder: Path | None) -> None:
+    """Refuse early a folder that cannot be one.
+
+    Raises:
+        BadInputError: it is none, or holds neither images nor .npz files.
+    """
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise BadInputError(f"--calibrate takes a folder of images or .npz files; {folder} is none")
+    if not _files(folder):
+        raise BadInputError(f"{folder} holds neither images ({', '.join(IMAGES)}) nor .npz files to calibrate on")
+
+
+def choose(source: Source, folder: Path | None) -> Calibration:
+    """What to calibrate ``source`` on: ``folder``, else its own set, else photographs and its example.
+
+    Raises:
+        BadInputError: nothing in the folder can be used.
+        MissingError: Pillow, which reads images, or scikit-learn, which carries the photographs, is not installed.
+    """
+    if folder is not None:
+        return _from_folder(source, folder)
+    if source.calibration is not None:
+        chosen = _spread(len(source.calibration))
+        name = next(iter(source.inputs))
+        inputs = tuple({name: source.calibration[i : i + 1]} for i in chosen)
+        return Calibration(
+            f"{len(inputs)} of the {len(source.calibration)} that {source.name} brings", inputs, ("example", CASE)
+        )
+    return _photographs(source)
+
+
+def _spread(number: int) -> list[int]:
+    return sorted({round(float(i)) for i in np.linspace(0, number - 1, min(number, LARGEST))})
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in (*IMAGES, ".npz"))
+
+
+def _from_folder(source: Source, folder: Path) -> Calibration:
+    found: list[dict[str, Tensor]] = []
+    skipped: dict[str, str] = {}
+    files = _files(folder)
+    for file in files:
+        if len(found) == LARGEST:
+            break
+        try:
+            given = list(_arrays(file, source)) if file.suffix == ".npz" else [_image(file, source)]
+        except BadInputError as error:
+            skipped[file.relative_to(folder).as_posix()] = str(error)
+        else:
+            found += given
+    if not found:
+        name, reason = next(iter(skipped.items()))
+        raise BadInputError(f"no file in {folder} can be used to calibrate; {name}: {reason}")
+    few = f"{len(found)} inputs are few to calibrate on" if len(found) < 8 else ""
+    return Calibration(
+        f"{min(len(found), LARGEST)} inputs of {folder.name}", tuple(found[:LARGEST]), (CASE,), skipped, few
+    )
+
+
+def _arrays(file: Path, source: Source) -> Iterator[dict[str, Tensor]]:
+    """The inputs of an .npz: arrays by the model's input names, as the model takes them, or many along the batch."""
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+    except Exception as error:
+        raise BadInputError(f"it cannot be read: {first_line(error)}") from error
+    if arrays.keys() != source.inputs.keys():
+        raise BadInputError(f"it must hold {', '.join(source.inputs)}, not {', '.join(arrays)}")
+    for name, example in source.inputs.items():
+        value = arrays[name]
+        if value.shape[1:] != example.shape[1:] or len(value) != len(next(iter(arrays.values()))):
+            raise BadInputError(f"{name} has shape {list(value.shape)}, not the model's {list(example.shape)}")
+        if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
+            raise BadInputError(f"{name} must hold finite numbers")
+    for i in range(len(next(iter(arrays.values())))):
+        yield {n: torch.from_numpy(arrays[n][i : i + 1]).to(x.dtype) for n, x in source.inputs.items()}
+
+
+def _image(file: Path, source: Source) -> dict[str, Tensor]:
+    """An image by the model's own preprocessing."""
+    if not find_spec("PIL"):
+        raise MissingError.package("pillow", extra="demo")
+    from PIL import Image
+
+    name, (_, channels, height, width) = _image_input(source)
+    try:
+        with Image.open(file) as opened:
+            if opened.mode not in _MODES:
+                raise BadInputError(f"its mode {opened.mode} is not one of {', '.join(_MODES)}")
+            image = opened.convert("RGB")
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise BadInputError(f"it is a broken image: {first_line(error)}") from error
+    told = source.preprocessing
+    edge = int(told.get("resize_shortest_edge") or 0)
+    resample = Image.Resampling.BICUBIC if told.get("interpolation") == "bicubic" else Image.Resampling.BILINEAR
+    scale = max(max(edge, height) / image.height, max(edge, width) / image.width)
+    size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    image = image.resize(size, resample).crop((left, top, left + width, top + height))
+    pixels = np.asarray(image, np.float64).transpose(2, 0, 1)
+    said = str(told.get("channels", "RGB"))
+    if said.startswith("grey") or channels == 1:
+        pixels = np.broadcast_to(pixels.mean(axis=0), (channels, height, width))
+    elif said == "BGR":
+        pixels = pixels[::-1]
+    return {name: _normalised(pixels, source).to(source.inputs[name].dtype)}
+
+
+def _normalised(pixels: npt.NDArray[np.float64], source: Source) -> Tensor:
+    """Pixels [C, H, W] from 0 to 255 in the range that the model expects; from -1 to 1 where nothing is known."""
+    low, high = battery.limits_of(source.preprocessing) or (-1.0, 1.0)
+    if {"mean", "std"} <= source.preprocessing.keys():
+        mean, std = (np.reshape(source.preprocessing[key], (-1, 1, 1)) for key in ("mean", "std"))
+        return torch.from_numpy(((pixels / 255 - mean) / std)[None].copy())
+    return torch.from_numpy((low + (high - low) * pixels / 255)[None].copy())
+
+
+def _image_input(source: Source) -> tuple[str, tuple[int, ...]]:
+    (name, example), *others = source.inputs.items()
+    if others or example.dim() != 4 or example.shape[0] != 1 or example.shape[1] not in (1, 3):
+        raise BadInputError("the model's input is no image [1, 3, H, W]; calibrate it on .npz files")
+    return name, tuple(example.shape)
+
+
+def _photographs(source: Source) -> Calibration:
+    """Crops of scikit-learn's two photographs, of several sizes and at several places, and the model's example."""
+    if not (find_spec("sklearn") and find_spec("PIL")):
+        raise MissingError.package("scikit-learn", extra="demo")
+    from sklearn.datasets import load_sample_image
+
+    random = np.random.default_rng(battery.SEED)
+    images = [load_sample_image(name) for name in _PHOTOGRAPHS]
+    limits = battery.limits_of(source.preprocessing)
+    found = [dict(source.inputs)]
+    for place in range(_CROPS):
+        image = images[place % len(images)]
+        side = int(random.uniform(0.5, 1) * min(image.shape[:2]))
+        top, left = (int(random.integers(0, n - side + 1)) for n in image.shape[:2])
+        crop = image[top : top + side, left : left + side]
+        given: dict[str, Any] = {}
+        for name, example in source.inputs.items():
+            value = battery.photograph(crop, tuple(example.shape), example.detach().numpy().dtype, limits)
+            given[name] = example if value is None else torch.from_numpy(value.copy())
+        found.append(given)
+    return Calibration(
+        f"{_CROPS} crops of scikit-learn's {' and '.join(_PHOTOGRAPHS)}, and the model's example",
+        tuple(found),
+        ("example", "photograph", CASE),
+        warning="int8 was calibrated on two photographs, which are few; give your own with --calibrate DIR",
+    )

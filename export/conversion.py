@@ -1,0 +1,121 @@
+"""One lowered form in one format, in every precision that was asked for."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from edgeattn.lowering import Layout, Lowering, correct_biases, to_channels_last
+from export import bundle, plugins
+from export import precisions as lower
+from export.calibration import Calibration
+from export.formats import Job
+from export.source import Source
+
+# The name under which all formats carry what the model expects of an image, as JSON.
+PREPROCESSING = "edgeattn.preprocessing"
+
+
+@dataclass(frozen=True)
+class Converter:
+    """Writes the artifacts of one format into ``folder``; a lower precision is made from an fp32 artifact, which is
+    written to ``scratch`` if it is not in the bundle.
+
+    That of int8 has its biases corrected for the rounding of the weights, so it is converted a second time.
+    ``given_cases`` are the golden cases of the user's own, on which int8 is judged too; ``beyond_fp16`` are those with
+    values that fp16 cannot hold.
+    """
+
+    source: Source
+    lowering: Lowering
+    format: str
+    folder: Path
+    scratch: Path
+    calibration: Calibration | None = None
+    given_cases: tuple[str, ...] = ()
+    beyond_fp16: dict[str, str] = field(default_factory=dict)
+    edge_layout: str | None = None
+    dynamic_batch: bool = False
+
+    def convert(self, precision: str) -> bundle.Artifact:
+        """One artifact.
+
+        Raises:
+            ConversionError: the converter or the quantiser refuses the module.
+        """
+        format_ = plugins.get("formats", self.format)
+        judged_on, beyond = None, {}
+        path = self.folder / f"{self.source.name}-{precision}{format_.SUFFIX}"
+        if precision == "fp32":
+            details = self._write(self._module, path)
+        else:
+            base = self._base(corrected=precision != lower.FP16)
+            given = () if self.calibration is None else self.calibration.inputs
+            inputs = tuple({n: self._as_edge(x).numpy() for n, x in one.items()} for one in given)
+            job = lower.Job(base, path, precision, inputs, self._metadata)
+            details = plugins.get("precisions", self.format).make(job)
+            if precision == lower.FP16 or plugins.get("precisions", self.format).REST == lower.FP16:
+                beyond = self.beyond_fp16
+            if self.calibration and precision != lower.FP16:
+                judged_on = (*self.calibration.covers, *self.given_cases)
+        graph = format_.read(path)
+        return bundle.Artifact(
+            format=self.format,
+            precision=precision,
+            file=bundle.describe(self.folder, path),
+            lowering=format_.LAYOUT,
+            inputs=self._declared(graph.inputs),
+            outputs=self._declared(graph.outputs),
+            details=details,
+            judged_on=judged_on,
+            beyond=beyond,
+        )
+
+    @property
+    def _edge(self) -> Layout:
+        wanted_first = self.edge_layout == "channels_first"
+        last = plugins.get("formats", self.format).LAYOUT == "channels_last" and not wanted_first
+        return "channels_last" if last else "channels_first"
+
+    @cached_property
+    def _module(self) -> nn.Module:
+        return self.lowering.with_edges(self._edge)
+
+    @property
+    def _metadata(self) -> dict[str, str]:
+        told = self.source.preprocessing
+        return {PREPROCESSING: json.dumps(told, sort_keys=True)} if told else {}
+
+    def _as_edge(self, x: Any) -> Any:
+        return to_channels_last(x).contiguous() if self._edge == "channels_last" else x
+
+    def _base(self, *, corrected: bool) -> Path:
+        """An fp32 artifact to start from: the bundle's own, or one that is made for this."""
+        suffix = plugins.get("formats", self.format).SUFFIX
+        own = self.folder / f"{self.source.name}-fp32{suffix}"
+        if own.exists() and not corrected:
+            return own
+        path = self.scratch / f"{self.format}-{'corrected' if corrected else 'plain'}{suffix}"
+        if not path.exists():
+            module = self._module
+            if corrected and self.calibration is not None:
+                given = (tuple(map(self._as_edge, one.values())) for one in self.calibration.inputs)
+                module = correct_biases(module, given)
+            self._write(module, path)
+        return path
+
+    def _write(self, module: nn.Module, path: Path) -> dict[str, Any]:
+        format_ = plugins.get("formats", self.format)
+        inputs = {name: self._as_edge(x) for name, x in self.source.inputs.items()}
+        free = self.dynamic_batch and format_.DYNAMIC_BATCH
+        job = Job(module, inputs, tuple(self.source.outputs), free, self._metadata)
+        details: dict[str, Any] = format_.convert(job, path)
+        return details
+
+    def _declared(self, tensors: Any) -> tuple[bundle.Tensor, ...]:
+        return tuple(
+            bundle.Tensor(t.name, t.shape, t.dtype, self._edge if len(t.shape) == 4 else None) for t in tensors
+        )

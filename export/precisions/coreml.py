@@ -1,0 +1,140 @@
+"""Core ML in lower precisions, by coremltools' own passes on the fp32 package.
+
+What is not in eight bits is in fp16, as on a phone's Neural Engine. coremltools calibrates activations with
+``MLModel.predict``, which needs macOS: here mil_reference runs the program, and the same passes get its ranges.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import ConversionError
+from export.formats.coreml import normalise
+from export.precisions import FEW_ROWS, FP16, INT8, Job
+from export.quiet import quiet
+from export.runtimes import Observed, mil_reference
+from export.source import first_line
+
+EXTRA = "coreml"
+PACKAGES = ("coremltools",)
+REST = "fp16"
+_STATISTICS = ("reduce_mean", "reduce_sum", "reduce_max", "softmax", "exp", "rsqrt", "sqrt", "inverse")
+_ELEMENTWISE = ("add", "sub", "mul", "real_div", "pow", "square")
+
+
+def make(job: Job) -> dict[str, Any]:
+    """Write the package ``job.path``.
+
+    Raises:
+        ConversionError: coremltools refuses the artifact.
+    """
+    try:
+        with quiet():
+            import coremltools as ct
+
+            model, details = _fp16(ct.models.MLModel(str(job.source), skip_model_load=True), job)
+            if job.precision != FP16:
+                eight_bits, more = _static(model, job) if job.precision == INT8 else _weights(model, job)
+                model, details = eight_bits, {**details, **more}
+            model.save(str(job.path))
+        normalise(job.path, job.metadata)
+    except Exception as error:
+        shutil.rmtree(job.path, ignore_errors=True)
+        raise ConversionError(f"coremltools refuses {job.source.name}: {first_line(error)}") from error
+    return details
+
+
+def _fp16(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
+    from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
+    from coremltools.models.utils import _apply_graph_pass
+
+    kept: dict[str, str] = {}
+
+    def in_fp16(op: Any) -> bool:
+        if _is_norm(op) or op.outputs[0].name in job.keep:
+            kept[op.outputs[0].name] = op.op_type
+            return False
+        return True
+
+    changed = _apply_graph_pass(model, FP16ComputePrecision(op_selector=in_fp16), skip_model_load=True)
+    return changed, {"kept_in_fp32": sorted(set(kept.values())), "kept_ops": len(kept), "edges": "float32"}
+
+
+def _is_norm(op: Any) -> bool:
+    """A statistic, or an elementwise step next to one: what norms and softmax are made of."""
+    if op.op_type in _STATISTICS:
+        return True
+    before = [var.op.op_type for value in op.inputs.values() for var in _vars(value) if var.op is not None]
+    after = [reader.op_type for out in op.outputs for reader in out.child_ops]
+    return op.op_type in _ELEMENTWISE and any(kind in _STATISTICS for kind in (*before, *after))
+
+
+def _vars(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _static(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
+    """What ``coremltools.optimize.coreml.linear_quantize_activations`` does, with ranges that were seen here."""
+    import coremltools.optimize as cto
+    from coremltools.converters.mil.mil.passes.graph_pass import PassOption
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+    from coremltools.models.utils import _apply_graph_pass
+
+    ranges, few = _ranges(model, job)
+    eight = cto.coreml.OpLinearQuantizerConfig(mode="linear")
+    kept = dict.fromkeys((*few, *job.keep))
+    config = cto.coreml.OptimizationConfig(op_type_configs={"conv": eight, "linear": eight}, op_name_configs=kept)
+    passes = []
+    for name in ("insert_prefix_quantize_dequantize_pair", "insert_suffix_quantize_dequantize_pair"):
+        step = PASS_REGISTRY[f"compression::{name}"]
+        step.set_options([PassOption("config", config), PassOption("activation_stats", ranges)])
+        passes.append(step)
+    passes.append(PASS_REGISTRY["common::dequantize_quantize_pair_elimination"])
+    changed = _apply_graph_pass(model, passes, spec_version=_ios17(), skip_model_load=True)
+    compressed, details = _weights(changed, job)
+    return compressed, {**details, "float_activations": len(kept)}
+
+
+def _ios17() -> int:
+    import coremltools as ct
+
+    return int(ct.target.iOS17)
+
+
+def _weights(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
+    import coremltools.optimize as cto
+
+    eight = cto.coreml.OpLinearQuantizerConfig(mode="linear_symmetric", granularity="per_channel")
+    config = cto.coreml.OptimizationConfig(global_config=eight, op_name_configs=dict.fromkeys(job.keep))
+    return cto.coreml.linear_quantize_weights(model, config), {"weights": "int8 per channel", "edges": "float32"}
+
+
+def _ranges(model: Any, job: Job) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """The smallest and the largest value of everything over the calibration set; products on a few rows."""
+    ranges: dict[str, dict[str, float]] = {}
+    few: set[str] = set()
+
+    def see(seen: Observed) -> None:
+        note(seen.name, seen.value)
+        if seen.op == "conv" and np.prod(seen.value.shape[2:]) < FEW_ROWS:
+            few.add(seen.name)
+        if seen.op == "linear" and np.prod(seen.value.shape[:-1]) < FEW_ROWS:
+            few.add(seen.name)
+
+    def note(name: str, value: Any) -> None:
+        if value.dtype.kind == "f":
+            known = ranges.setdefault(name, {"rmin": np.inf, "rmax": -np.inf})
+            known["rmin"] = min(known["rmin"], float(value.min()))
+            known["rmax"] = max(known["rmax"], float(value.max()))
+
+    with tempfile.TemporaryDirectory() as scratch:
+        model.save(str(package := Path(scratch, "fp16.mlpackage")))
+        with mil_reference.open(package) as session:
+            for inputs in job.calibration:
+                for name, value in inputs.items():
+                    note(name, value)
+                session.run_observed(inputs, see)
+    return ranges, sorted(few)

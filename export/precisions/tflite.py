@@ -1,0 +1,131 @@
+"""TFLite in lower precisions, by Google's ai-edge-quantizer; XNNPACK runs each as one partition."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import ConversionError
+from export.formats.tflite import add_metadata
+from export.precisions import FEW_ROWS, FP16, INT8, Job
+from export.quiet import quiet
+from export.runtimes.litert import Observer
+from export.source import first_line
+
+EXTRA = "tflite"
+PACKAGES = ("ai_edge_quantizer", "ai_edge_litert")
+REST = "fp32"
+# XNNPACK computes in fp16 on ARM where a file says that it may. With fp32 accumulation in the name it does not.
+FP16_METADATA = {"reduced_precision_support": "fp16accfp16"}
+_PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+def make(job: Job) -> dict[str, Any]:
+    """Write ``job.path``.
+
+    Raises:
+        ConversionError: the quantiser refuses the artifact.
+    """
+    try:
+        with quiet():
+            content, details = _fp16(job) if job.precision == FP16 else _int8(job)
+        metadata = {**job.metadata, **(FP16_METADATA if job.precision == FP16 else {})}
+        job.path.write_bytes(add_metadata(content, metadata))
+    except Exception as error:
+        raise ConversionError(f"ai-edge-quantizer refuses {job.source.name}: {first_line(error)}") from error
+    return details
+
+
+def _fp16(job: Job) -> tuple[bytes, dict[str, Any]]:
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+    from ai_edge_quantizer.qtyping import TFLOperationName
+    from ai_edge_quantizer.quantizer import Quantizer
+
+    quantizer = Quantizer(str(job.source))
+    for kind in _PRODUCTS:
+        quantizer.add_weight_only_config(
+            ".*", TFLOperationName[kind], num_bits=16, algorithm_key=AlgorithmName.FLOAT_CASTING
+        )
+    return bytes(quantizer.quantize().quantized_model), {"kept_in_fp32": "nothing on ARM; everything on x86"}
+
+
+def _int8(job: Job) -> tuple[bytes, dict[str, Any]]:
+    from ai_edge_quantizer.qtyping import TFLOperationName
+    from ai_edge_quantizer.quantizer import Quantizer
+
+    ops = _ops(job.source.read_bytes())
+    static = [op for op in ops if op.is_static and op.output not in job.keep] if job.precision == INT8 else []
+    chosen = {op.output for op in static}
+    quantizer = Quantizer(str(job.source))
+    for op in ops:
+        if op.output in chosen:
+            quantizer.add_static_config(op.scope, TFLOperationName[op.kind], 8, 8)
+        elif op.kind in _PRODUCTS and op.output not in job.keep:
+            quantizer.add_dynamic_config(op.scope, TFLOperationName[op.kind], 8)
+    ranges = _ranges(job) if static else {}
+    dynamic = sum(op.kind in _PRODUCTS and op.output not in chosen for op in ops)
+    kept = sorted({op.kind for op in ops if op.output not in chosen and op.kind not in _PRODUCTS})
+    details = {"static_ops": len(static), "dynamic_ops": dynamic, "float_ops": len(ops) - len(static) - dynamic}
+    return bytes(quantizer.quantize(ranges).quantized_model), {**details, "kept_in_fp32": kept}
+
+
+def candidates(path: Path) -> list[tuple[str, str]]:
+    """(kind, output) of the operators that int8 takes, in the order of the graph."""
+    return [(op.kind, op.output) for op in _ops(path.read_bytes()) if op.is_static]
+
+
+class _Op:
+    """An operator as far as a recipe needs to know it."""
+
+    def __init__(self, kind: str, output: str, rows: int, silu: bool) -> None:
+        self.kind, self.output = kind, output
+        # A recipe finds an operator by a pattern over the names of its outputs, each closed by a semicolon.
+        self.scope = f"^{re.escape(output)};$"
+        few = kind == "FULLY_CONNECTED" and rows < FEW_ROWS
+        self.is_static = (kind in _PRODUCTS and not few) or kind == "PAD" or silu
+
+
+def _ops(content: bytes) -> list[_Op]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
+    made = {output: op for op in graph.operators for output in op.outputs}
+
+    def is_sigmoid(tensor: int) -> bool:
+        return tensor in made and kinds[made[tensor].opcodeIndex] == "LOGISTIC"
+
+    def is_silu(op: Any) -> bool:
+        """x * sigmoid(x), or the sigmoid of it."""
+        if kinds[op.opcodeIndex] == "LOGISTIC":
+            return True
+        if kinds[op.opcodeIndex] != "MUL":
+            return False
+        one, other = map(int, op.inputs)
+        return any(is_sigmoid(a) and int(made[a].inputs[0]) == b for a, b in ((one, other), (other, one)))
+
+    found = []
+    for op in graph.operators:
+        tensor = graph.tensors[op.outputs[0]]
+        rows = int(np.prod(tensor.shape[:-1])) if len(tensor.shape) else 1
+        found.append(_Op(kinds[op.opcodeIndex], tensor.name.decode(), rows, is_silu(op)))
+    return found
+
+
+def _ranges(job: Job) -> dict[str, dict[str, Any]]:
+    """The smallest and the largest value of every tensor over the calibration set, in the quantiser's own form.
+
+    Its own calibrator keeps a moving average of both, which cuts the ends off.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    observer = Observer(job.source)
+    for inputs in job.calibration:
+        for index, value in observer.values(inputs):
+            name = observer.names[index]
+            low, high = (np.asarray(f(value, keepdims=True), np.float32) for f in (np.min, np.max))
+            known = found.setdefault(name, {"min": low, "max": high})
+            known["min"], known["max"] = np.minimum(known["min"], low), np.maximum(known["max"], high)
+    return found

@@ -1,0 +1,109 @@
+"""Which operator int8 hurts: each alone in eight bits, everything else in float; the sweep goes on where it stopped."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from edgeattn import files
+from edgeattn.errors import ArtifactError, BadInputError
+from edgeattn.parity import difference
+from export import plugins
+from export import precisions as lower
+from export.bundle import Artifact, Bundle
+from export.runtimes import Arrays, Way, as_layout, ways
+from export.source import first_line
+from export.verify import golden_cases, inputs
+
+# The cases that a sweep is calibrated and judged on, where the bundle has them.
+CASES = ("example", "photograph", "calibration")
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """``sqnr_db`` is the lowest over cases and outputs, with only the operator that gives ``output`` in int8; None if
+    nothing changed at all. ``number`` is its place in the graph."""
+
+    number: int
+    kind: str
+    output: str
+    sqnr_db: float | None
+
+
+def sweep(
+    bundle: Bundle, format_: str, results: Path, say: Callable[[str], None] = lambda _: None
+) -> tuple[Sensitivity, ...]:
+    """Every operator of ``format_`` that int8 takes, the most sensitive first; each is added to ``results`` (JSON).
+
+    Raises:
+        BadInputError: the bundle has no fp32 artifact of the format, or its quantiser takes no operators one by one.
+        ArtifactError: ``results`` are of another artifact, or no results.
+        MissingError: the runtime or the quantiser is not installed.
+    """
+    artifact = next((a for a in bundle.manifest.artifacts if (a.format, a.precision) == (format_, "fp32")), None)
+    if artifact is None:
+        raise BadInputError(f"{bundle.folder} has no fp32 artifact of {format_}; export one")
+    quantiser = plugins.get("precisions", format_)
+    if not hasattr(quantiser, "candidates"):
+        raise BadInputError(f"{format_} has no operators to try one by one; choose onnx or tflite")
+    plugins.require(*quantiser.PACKAGES, extra=quantiser.EXTRA)
+    path = bundle.path(artifact.file)
+    way = next(way for way in ways(format_) if not way.missing)
+    cases = {name: golden for name, golden in golden_cases(bundle).items() if name in CASES}
+    candidates: list[tuple[str, str]] = quantiser.candidates(path)
+    known = _read(results, artifact)
+    for number, (kind, output) in enumerate(candidates):
+        if output in known:
+            continue
+        say(f"{number + 1} of {len(candidates)}: {kind}")
+        keep = tuple(name for _, name in candidates if name != output)
+        known[output] = Sensitivity(number, kind, output, _alone(artifact, path, keep, cases, way))
+        document = {"artifact": artifact.file.sha256, "found": [asdict(one) for one in known.values()]}
+        files.write(results, json.dumps(document, indent=1).encode())
+    return tuple(sorted(known.values(), key=lambda one: float("inf") if one.sqnr_db is None else one.sqnr_db))
+
+
+def _read(results: Path, artifact: Artifact) -> dict[str, Sensitivity]:
+    if not results.exists():
+        return {}
+    try:
+        document = json.loads(results.read_text())
+        found = {one["output"]: Sensitivity(**one) for one in document["found"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{results} holds no sweep: {first_line(error)}; remove it") from error
+    if document["artifact"] != artifact.file.sha256:
+        raise ArtifactError(f"{results} is of another artifact than {artifact.file.path}; remove it")
+    return found
+
+
+def _alone(artifact: Artifact, path: Path, keep: tuple[str, ...], cases: dict[str, Arrays], way: Way) -> float | None:
+    given = {name: inputs(artifact, golden) for name, golden in cases.items()}
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, f"alone{path.suffix}")
+        job = lower.Job(path, copy, lower.INT8, tuple(given.values()), keep=keep)
+        plugins.get("precisions", artifact.format).make(job)
+        with way.open(copy) as session:
+            outputs = {name: session.run(one) for name, one in given.items()}
+    lowest = min(
+        difference(
+            reference=as_layout(golden[f"lowered.{artifact.lowering}.fp64/{output.name}"], output),
+            candidate=outputs[name][output.name],
+        ).sqnr_db
+        for name, golden in cases.items()
+        for output in artifact.outputs
+    )
+    return lowest if isfinite(lowest) else None
+
+
+def draw(found: tuple[Sensitivity, ...], title: str) -> str:
+    """An SVG of the twenty most sensitive operators."""
+    from edgeattn.report.pictures.bars import Bar, draw
+
+    bars = [
+        Bar(f"{one.number} {one.kind}", one.sqnr_db, f"{one.sqnr_db:.1f} dB")
+        for one in found[:20]
+        if one.sqnr_db is not None
+    ]
+    return draw(bars, title=title, unit="signal to noise with this operator alone in int8, dB")
