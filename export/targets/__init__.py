@@ -119,12 +119,14 @@ def expand(target: str) -> tuple[str, ...]:
 
     Raises:
         BadInputError: no such target.
-        MissingError: nothing is attached.
+        MissingError: it cannot be used here, or nothing is attached.
     """
     name, _, address = target.partition(":")
     module = plugins.get("targets", name)
     if address or not hasattr(module, "addresses"):
         return (target,)
+    if reason := module.unavailable():
+        raise MissingError(reason)
     return tuple(f"{name}:{found}" for found in module.addresses())
 
 
