@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 DEBIAN := $(VENV)/.debian
 
-.PHONY: demo test lint format types tests bench bench-peers bench-models bench-sound bench-arm train-digits clean
+.PHONY: demo test lint format types tests docs bench bench-peers bench-models bench-sound bench-arm train-digits clean
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py
@@ -26,6 +26,10 @@ types: $(READY)
 
 tests: $(READY) $(DEBIAN)
 	$(BIN)/pytest
+
+# The pages as a site, in site/; open site/index.html. A broken link or a docstring that cannot be read is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)
 	$(BIN)/python benchmarks/layer_speed.py
@@ -58,4 +62,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo-bundle demo-digits-bundle demo-report.html *.egg-info
+	rm -rf $(VENV) build site demo-bundle demo-digits-bundle demo-report.html *.egg-info

@@ -109,7 +109,9 @@ def _runtime_view(format_: str, path: Path) -> dict[str, Any]:
     if format_ == "tflite":
         runtime = plugins.get("runtimes", "litert")
         return {"unknown": reason} if (reason := missing(runtime)) else {"xnnpack_partitions": runtime.partitions(path)}
-    return {"unknown": "Core ML decides on the device; there is no such view outside macOS"}
+    if format_ == "coreml":
+        return {"unknown": "Core ML decides on the device; there is no such view outside macOS"}
+    return {"unknown": "its runtime gives no such view"}
 
 
 def _optimised(runtime: ModuleType, path: Path) -> dict[str, Any]:

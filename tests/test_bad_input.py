@@ -203,7 +203,7 @@ def test_a_missing_package_says_how_to_install_it(
     # The other formats work without it.
     answer = edgeattn("export", "attention", *SMALL, "--format", "onnx", "--out", tmp_path / "b")
     assert answer.code == 0
-    assert "pip install 'edgeattn[coreml]'" in edgeattn("doctor", "--json").document["formats"]["coreml"]
+    assert "pip install 'edgeattn[coreml]'" in edgeattn("doctor", "--quick", "--json").document["formats"]["coreml"]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,14 @@ STOREYS = (
         "export.operators",
         "export.tables",
     ),
-    ("export.selftest", "export.summary", "export.compare", "export.reporting", "export.recommend"),
+    (
+        "export.selftest",
+        "export.summary",
+        "export.compare",
+        "export.reporting",
+        "export.recommend",
+        "export.schema",
+    ),
     ("export.sensitivity",),
     (
         "export.pipeline",
@@ -55,6 +62,7 @@ STOREYS = (
         "export.render",
         "export.render_records",
         "export.measured",
+        "export.doctor",
     ),
     ("export.studies", "export.phone"),
     ("export.commands",),
