@@ -1,6 +1,7 @@
 """ONNX in lower precisions, by onnxruntime's own converter and quantiser."""
 
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,8 @@ def _static(model: Any, job: Job) -> dict[str, Any]:
 
     CalibrationDataReader.register(_Reader)
     chosen = [node for node in model.graph.node if node.output[0] in _in_eight_bits(model) - set(job.keep)]
+    if not chosen:  # the quantiser takes an empty list for all of them
+        raise ValueError("it has no convolution, linear layer or SiLU that int8 could take")
     quantize_static(
         model,
         str(job.path),
@@ -166,22 +169,26 @@ def _details(model: Any, chosen: set[str], name: str) -> dict[str, Any]:
 
 
 def _in_eight_bits(model: Any) -> set[str]:
-    """Outputs of convolutions on maps, of SiLU, and of the classifier."""
+    """Outputs of convolutions and linear layers on maps, of SiLU, and of the classifier."""
     import onnx
 
     graph = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)}
-    found = set()
-    sigmoids = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Sigmoid"}
-    for node in graph.node:
-        name = node.output[0]
-        pixels = 1
-        for size in shapes.get(name, [])[2:]:
-            pixels *= size
-        silu = node.op_type == "Mul" and any(
-            sigmoids.get(a) == b for a, b in (tuple(node.input), tuple(reversed(node.input)))
-        )
-        on_map = node.op_type == "Conv" and pixels >= FEW_ROWS
-        if on_map or node.op_type == "Gemm" or name in sigmoids or silu:
-            found.add(name)
-    return found
+    shapes: dict[str, list[int]] = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)
+    }
+    weights: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    sigmoids: dict[str, str] = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Sigmoid"}
+
+    def taken(node: Any) -> bool:
+        shape = shapes.get(node.output[0], [])
+        if node.op_type == "Conv":
+            return prod(shape[2:]) >= FEW_ROWS
+        if node.op_type == "MatMul":
+            weight = weights.get(node.input[1], [0])
+            return prod(shape[:-1]) >= FEW_ROWS and weight[0] >= FEW_ROWS
+        if node.op_type == "Mul":  # SiLU: x times its own sigmoid
+            one, other = node.input
+            return bool(sigmoids.get(one) == other or sigmoids.get(other) == one)
+        return node.op_type in ("Gemm", "Sigmoid")
+
+    return {node.output[0] for node in graph.node if taken(node)}

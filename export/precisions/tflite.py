@@ -47,7 +47,7 @@ def _fp16(job: Job) -> tuple[bytes, dict[str, Any]]:
         quantizer.add_weight_only_config(
             ".*", TFLOperationName[kind], num_bits=16, algorithm_key=AlgorithmName.FLOAT_CASTING
         )
-    return bytes(quantizer.quantize().quantized_model), {"kept_in_fp32": "nothing on ARM; everything on x86"}
+    return bytes(quantizer.quantize().quantized_model), {"arithmetic": "fp16 on ARM, fp32 on x86"}
 
 
 def _int8(job: Job) -> tuple[bytes, dict[str, Any]]:
