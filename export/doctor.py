@@ -2,8 +2,9 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -58,32 +59,18 @@ def look() -> tuple[Finding, ...]:
 def examine(say: Say = lambda _: None) -> tuple[Finding, ...]:
     """What is installed, and whether it works: the layer is converted to each format, run in each runtime, and once on
     each target that can be reached for nothing. All that runs is judged as parity judges."""
+    trials: dict[str, _Trial] = {}
     with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
-        trials: dict[str, _Trial] = {}
-        return tuple(_examine(trials, Path(scratch), say))
-
-
-def _examine(trials: dict[str, _Trial], scratch: Path, say: Say) -> Iterator[Finding]:
-    for name in plugins.names("formats"):
-
-        def convert(name: str = name) -> str:
-            trials[name] = _convert(name, scratch)
-            return "converted a layer"
-
-        yield _tried("formats", name, convert, say)
-    for name in plugins.names("runtimes"):
-        runtime = plugins.get("runtimes", name)
-
-        def run(runtime: ModuleType = runtime) -> str | None:
-            return _run(runtime, trials.get(runtime.FORMAT))
-
-        yield _tried("runtimes", name, run, say)
-    for name in plugins.names("targets"):
-
-        def reach(name: str = name) -> str | None:
-            return _reach(name, trials)
-
-        yield _tried("targets", name, reach, say)
+        attempts: dict[str, Callable[[dict[str, _Trial], str], str | None]] = {
+            "formats": partial(_convert, Path(scratch)),
+            "runtimes": _run,
+            "targets": _reach,
+        }
+        return tuple(
+            _tried(kind, name, partial(attempt, trials, name), say)
+            for kind, attempt in attempts.items()
+            for name in plugins.names(kind)
+        )
 
 
 def _tried(kind: str, name: str, attempt: Callable[[], str | None], say: Say) -> Finding:
@@ -131,7 +118,7 @@ def _missing(kind: str, module: ModuleType) -> str | None:
     return None
 
 
-def _convert(name: str, scratch: Path) -> _Trial:
+def _convert(scratch: Path, trials: dict[str, _Trial], name: str) -> str:
     import copy
 
     import torch
@@ -151,12 +138,15 @@ def _convert(name: str, scratch: Path) -> _Trial:
     inputs = measured.convert(layer, {"x": x}, name, path, lowered=True)
     if format_.LAYOUT == "channels_last":
         answers = [answer.transpose(0, 2, 3, 1) for answer in answers]
-    return _Trial(path, inputs, *answers)
+    trials[name] = _Trial(path, inputs, *answers)
+    return "converted a layer"
 
 
-def _run(runtime: ModuleType, trial: _Trial | None) -> str | None:
-    if trial is None:
+def _run(trials: dict[str, _Trial], name: str) -> str | None:
+    runtime = plugins.get("runtimes", name)
+    if runtime.FORMAT not in trials:
         return None
+    trial = trials[runtime.FORMAT]
     ways = [way for way in runtimes.ways(runtime.FORMAT) if way.runtime is runtime]
     for way in ways:
         with way.open(trial.path) as session:
@@ -164,7 +154,7 @@ def _run(runtime: ModuleType, trial: _Trial | None) -> str | None:
     return "ran it" if len(ways) == 1 else f"ran it on {', '.join(way.label for way in ways)}"
 
 
-def _reach(name: str, trials: dict[str, _Trial]) -> str | None:
+def _reach(trials: dict[str, _Trial], name: str) -> str | None:
     target = plugins.get("targets", name)
     if hasattr(target, "addresses"):
         return f"attached: {', '.join(target.addresses())}"
