@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 DEBIAN := $(VENV)/.debian
 
-.PHONY: demo test lint format types tests bench bench-peers bench-models bench-sound bench-arm train-digits clean
+.PHONY: demo test lint format types tests docs bench bench-peers bench-models bench-sound bench-arm train-digits clean
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py
@@ -27,6 +27,10 @@ types: $(READY)
 tests: $(READY) $(DEBIAN)
 	$(BIN)/pytest
 
+# The pages as a site, in site/; open site/index.html. A broken link or a docstring that cannot be read is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(READY)
 	$(BIN)/python benchmarks/layer_speed.py
 
@@ -45,7 +49,8 @@ bench-arm: $(READY) $(DEBIAN)
 
 # Where they cannot be installed, the tests that need them are skipped, and say so.
 $(DEBIAN): packages.txt | $(READY)
-	@missing=$$(for name in $$(grep -v '^#' packages.txt); do dpkg -s $$name >/dev/null 2>&1 || echo $$name; done); \
+	@missing=$$(for name in $$(grep -v '^#' packages.txt); do \
+	    dpkg -s $$name >/dev/null 2>&1 || command -v $$name >/dev/null || echo $$name; done); \
 	if [ -z "$$missing" ]; then touch $@; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing && touch $@; } >/dev/null; \
@@ -57,4 +62,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build demo-bundle demo-digits-bundle demo-report.html *.egg-info
+	rm -rf $(VENV) build site demo-bundle demo-digits-bundle demo-report.html *.egg-info

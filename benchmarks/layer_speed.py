@@ -7,7 +7,7 @@ from forms import measure, print_table
 
 from edgeattn.attention import LinearSelfAttention
 from export import plugins
-from export.pipeline import versions
+from export.versions import versions
 
 SHAPES = ((128, 4, 256), (192, 4, 64), (256, 4, 16), (128, 1, 4096), (512, 1, 256))
 RUNS = 400

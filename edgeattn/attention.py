@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class LinearSelfAttention(nn.Module):
     """Separable attention over N patches, for each of the P pixels of a patch apart.
 
-    With one query channel and d = ``embed_dim`` key and value channels (all 1x1 convolutions)::
+    With one query channel and d = ``embed_dim`` key and value channels (all 1x1 convolutions):
 
         a = softmax over N (query)       [B, 1, P, N]   the context scores
         c = sum over N (key * a)         [B, d, P, 1]   the context vector

@@ -71,6 +71,14 @@ def sample(shape: tuple[int, ...]) -> Positions:
     return np.unique(np.ravel_multi_index(axes, shape)).astype(np.int32)
 
 
+def is_sound(layer: Layer) -> bool:
+    """Whether the samples are where the shape says, one in each precision: a file may say anything."""
+    positions, size = layer.positions, prod(layer.shape)
+    alike = positions.shape == layer.oracle.shape == layer.reference.shape and positions.ndim == 1
+    inside = positions.dtype.kind in "iu" and bool(((positions >= 0) & (positions < size)).all())
+    return alike and inside and all(isinstance(n, int) and n >= 0 for n in layer.shape)
+
+
 def placed(layer: Layer, order: str) -> Positions:
     """The sampled positions in a flattened array that holds the layer in ``order``."""
     if order == "same" or len(layer.shape) < 3:

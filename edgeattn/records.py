@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from edgeattn import files
-from edgeattn.errors import ArtifactError, BadInputError
+from edgeattn.errors import BadInputError
 
 # History: 1, the first. 2, time by operator, the state of the device before and after, parity of the measured runs, the
 # warm-up's length, groups of records that were measured in turn, what was not run; all of it may be missing.
 SCHEMA = 2
 
-Origin = Literal["phone", "board", "emulated", "host"]
+# "browser" is one on a desktop, or one of which that cannot be told: never a phone's.
+Origin = Literal["phone", "board", "emulated", "browser", "host"]
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,5 @@ def load(path: Path) -> Records:
     Raises:
         ArtifactError: in one sentence, what is wrong with it.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
     otherwise = "no file of records; make one with `edgeattn profile --out`"
-    return files.parse(content, Records, path, newest=SCHEMA, otherwise=otherwise)
+    return files.parse(files.read(path), Records, path, newest=SCHEMA, otherwise=otherwise)

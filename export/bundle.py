@@ -1,23 +1,27 @@
 """A bundle: one folder with a manifest, artifacts, golden inputs and reference outputs. Written whole or not at all."""
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgeattn.change import Change
 from edgeattn.errors import ArtifactError, BadInputError
-from edgeattn.files import parse
+from edgeattn.files import parse, read
 
 # History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers; 3, what
 # lower precisions were calibrated on.
 SCHEMA = 3
 MANIFEST = "manifest.json"
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 # Beside what the manifest knows: files of records of this bundle's artifacts, written as they are measured.
 RECORDS = ("records.json", "records/*.json")
 
@@ -128,7 +132,7 @@ def load(folder: Path) -> Bundle:
     if not path.is_file():
         raise ArtifactError(f"{folder} is no bundle: it has no {MANIFEST}; make one with `edgeattn export`")
     otherwise = "not a manifest of edgeattn; export the bundle again"
-    manifest = parse(path.read_bytes(), Manifest, path, newest=SCHEMA, otherwise=otherwise)
+    manifest = parse(read(path), Manifest, path, newest=SCHEMA, otherwise=otherwise)
     bundle = Bundle(folder, manifest)
     others = (file for file in (manifest.evaluation, manifest.attention) if file is not None)
     files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *others)
@@ -138,17 +142,25 @@ def load(folder: Path) -> Bundle:
 
 
 def _check(bundle: Bundle, file: File) -> None:
-    inside = PurePosixPath(file.path)
-    if (
-        inside.is_absolute()
-        or ".." in inside.parts
-        or not bundle.path(file).resolve().is_relative_to(bundle.folder.resolve())
-    ):
-        raise ArtifactError(f"{bundle.folder} names a path outside itself: {file.path}")
-    if not bundle.path(file).exists():
-        raise ArtifactError(f"{file.path} is missing from {bundle.folder}; export the bundle again")
-    if describe(bundle.folder, bundle.path(file)).sha256 != file.sha256:
+    inside, path = PurePosixPath(file.path), bundle.path(file)
+    try:
+        # A link inside a package could lead out as well, and an exported bundle has none.
+        links = path.is_symlink() or any(part.is_symlink() for part in path.rglob("*"))
+        if inside.is_absolute() or not inside.parts or ".." in inside.parts or links or not _holds(bundle.folder, path):
+            raise ArtifactError(f"{bundle.folder} names a path outside itself: {file.path}")
+        if not path.exists():
+            raise ArtifactError(f"{file.path} is missing from {bundle.folder}; export the bundle again")
+        found = describe(bundle.folder, path)
+    except ArtifactError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise ArtifactError(f"{file.path!r} in {bundle.folder} cannot be read: {error}") from error
+    if found.sha256 != file.sha256:
         raise ArtifactError(f"{file.path} in {bundle.folder} is not the file that was exported (its hash differs)")
+
+
+def _holds(folder: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def describe(folder: Path, path: Path) -> File:
@@ -174,7 +186,11 @@ def check_destination(out: Path, *, force: bool) -> None:
     Raises:
         BadInputError: ``out`` exists and is no bundle, or is one and ``force`` was not given, or cannot be written.
     """
-    if out.exists() or out.is_symlink():
+    try:
+        there = out.exists() or out.is_symlink()
+    except OSError as error:  # a name that is too long
+        raise BadInputError(f"{out} cannot be written: {error.strerror}") from error
+    if there:
         if not (out / MANIFEST).is_file():
             raise BadInputError(f"{out} exists and is no bundle; choose another --out")
         if not force:
@@ -200,16 +216,48 @@ def writing(out: Path, *, force: bool) -> Iterator[Path]:
     try:
         scratch.chmod(0o755)
         yield scratch
-        if out.exists():
-            # Two renames: at any moment either the old or the new bundle stands whole under one of two names.
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.old.", dir=out.parent))
-            out.rename(old / "bundle")
-            scratch.rename(out)
-            shutil.rmtree(old)
-        else:
-            scratch.rename(out)
-    except BaseException:
+        _publish(scratch, out, force=force)
+    except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
         for folder in made:
-            folder.rmdir()
+            with suppress(OSError):  # another export may have put its bundle there
+                folder.rmdir()
+        # That a disk is full is what no check before the work can tell.
+        if reason := not_writable(error):
+            raise BadInputError(f"{out} cannot be written: {reason}") from error
         raise
+
+
+def not_writable(error: BaseException | None) -> str:
+    """What the system has against writing, if that is what an error, or its cause, is about; else nothing."""
+    while error is not None:
+        rust = _RUST_ERROR.search(str(error))  # safetensors'
+        number = int(rust[1]) if rust else getattr(error, "errno", None)
+        if number in _UNWRITABLE:
+            return os.strerror(number)
+        error = error.__cause__
+    return ""
+
+
+def _publish(scratch: Path, out: Path, *, force: bool) -> None:
+    """Give a complete bundle its name. Another process may do the same: one of them is last, and both are whole."""
+    if force and out.exists():
+        # Two renames: at any moment either the old or the new bundle stands whole under one of two names.
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.old.", dir=out.parent))
+        with suppress(FileNotFoundError):  # another process took it away
+            out.rename(old / "bundle")
+        try:
+            _rename(scratch, out)
+        finally:
+            shutil.rmtree(old)
+    else:
+        _rename(scratch, out)
+
+
+def _rename(scratch: Path, out: Path) -> None:
+    try:
+        scratch.rename(out)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise BadInputError(f"{out} was written by another process meanwhile; its bundle was kept") from error

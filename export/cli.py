@@ -1,7 +1,7 @@
 """The ``edgeattn`` command: the only place that exits. The commands stand in ``export/commands``, one file each."""
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,11 +12,10 @@ from export.commands import _console
 app = typer.Typer(
     add_completion=True,
     no_args_is_help=True,
-    help="Separable self-attention from PyTorch to ONNX, TFLite and Core ML, checked against its reference.",
     pretty_exceptions_enable=False,
 )
 # In the order in which one meets them; one that is not named here comes last.
-_ORDER = ("export", "inspect", "parity", "compare", "profile", "report", "setup", "models", "doctor")
+_ORDER = ("export", "inspect", "parity", "compare", "profile", "phone", "report", "study", "setup", "models", "doctor")
 # What typer raises for bad usage; its home moves between versions of typer, its place above BadParameter does not.
 _UsageError: Any = typer.BadParameter.__mro__[2]
 
@@ -30,15 +29,42 @@ for _name in _commands():
     app.command(_name)(getattr(plugins.get("commands", _name), _name))
 
 
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    import platform
+
+    from export.versions import versions
+
+    found = {**versions(), "Python": platform.python_version(), "system": platform.platform()}
+    print("\n".join(f"{name} {version}" for name, version in found.items()))
+    raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Versions of what is installed.")
+    ] = False,
+) -> None:
+    """Separable self-attention from PyTorch to ONNX, TFLite and Core ML, checked against its reference."""
+
+
 def main() -> None:
     """Run the command; every expected error is one sentence on stderr and its exit code."""
     _console.wants("--json" in sys.argv)
     try:
         code = app(standalone_mode=False)
+        if code == 130:  # typer makes an exit code of an interrupt
+            raise KeyboardInterrupt
     except EdgeAttnError as error:
         code = _console.fail(str(error), error.exit_code)
     except _UsageError as error:
         code = _console.fail(error.format_message() or "say what to do; see edgeattn --help", 2)
+    except OSError as error:
+        # Files and folders may be taken away, filled or closed at any time, after every check.
+        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        code = _console.fail(f"the system refuses {what}", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = _console.fail("interrupted; nothing was written", 130)
     sys.exit(code if isinstance(code, int) else 0)

@@ -12,7 +12,7 @@ from edgeattn.cost import TensorInfo
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.parity import Array, Difference, difference
 from export import bundle as bundles
-from export import inspection, plugins
+from export import inspection, plugins, probe
 from export.runtimes import Arrays, Session, ways
 from export.verify import golden_cases, inputs
 
@@ -50,6 +50,7 @@ def compare(a: Path, b: Path) -> list[Row]:
 
 
 def _bundles(a: bundles.Bundle, b: bundles.Bundle) -> Iterator[Row]:
+    probe.check(*(x.path(artifact.file) for x in (a, b) for artifact in x.manifest.artifacts), run=True)
     others = {(artifact.format, artifact.precision): artifact for artifact in b.manifest.artifacts}
     for first in a.manifest.artifacts:
         second = others.get((first.format, first.precision))
@@ -67,6 +68,7 @@ def _artifacts(a: Path, b: Path) -> Iterator[Row]:
     formats = [inspection.format_of(path) for path in (a, b)]
     for format_ in formats:
         plugins.require(*format_.READ_PACKAGES, extra=format_.EXTRA)
+    probe.check(a, b, run=True)
     declared = [{t.name: t for t in f.read(p).inputs} for f, p in zip(formats, (a, b), strict=True)]
     if declared[0].keys() != declared[1].keys():
         raise BadInputError(f"{a} takes {', '.join(declared[0])}, but {b} takes {', '.join(declared[1])}")

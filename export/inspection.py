@@ -1,5 +1,6 @@
 """What is in an artifact: operators, layout and copy ops, multiply-adds, and what its runtime makes of it."""
 
+import json
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -7,9 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from edgeattn import errors
 from edgeattn.cost import Graph, Op, count, in_category
 from edgeattn.errors import ArtifactError
-from export import plugins
+from export import plugins, probe
 from export.runtimes import missing
 
 
@@ -76,6 +78,26 @@ def inspect(path: Path) -> Inspection:
     )
 
 
+def inspect_apart(path: Path) -> Inspection:
+    """As :func:`inspect`, for a file of anyone's: what it does to the libraries that open it, it does elsewhere.
+
+    Raises:
+        ArtifactError, MissingError: as :func:`inspect`; and ArtifactError, if it crashed, hung or filled the memory.
+    """
+    if not probe.concerns(path):
+        return inspect(path)
+    folder = str(Path(__file__).parent.parent)
+    script = str(Path(__file__).with_name("_inspect.py"))
+    said = probe.answer(path, probe.start(path, [script, folder, str(path)]))
+    document = json.loads(said) if said else {"error": ["ArtifactError", f"{path} cannot be read"]}
+    if "error" in document:
+        kind, sentence = document["error"]
+        raise getattr(errors, kind)(sentence)
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Inspection).validate_python(document["found"])
+
+
 def _bytes(ops: Iterable[Op]) -> int:
     return sum(op.moved_bytes for op in ops)
 
@@ -87,7 +109,9 @@ def _runtime_view(format_: str, path: Path) -> dict[str, Any]:
     if format_ == "tflite":
         runtime = plugins.get("runtimes", "litert")
         return {"unknown": reason} if (reason := missing(runtime)) else {"xnnpack_partitions": runtime.partitions(path)}
-    return {"unknown": "Core ML decides on the device; there is no such view outside macOS"}
+    if format_ == "coreml":
+        return {"unknown": "Core ML decides on the device; there is no such view outside macOS"}
+    return {"unknown": "its runtime gives no such view"}
 
 
 def _optimised(runtime: ModuleType, path: Path) -> dict[str, Any]:

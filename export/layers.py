@@ -97,7 +97,7 @@ def read(path: Path) -> tuple[Layer, ...]:
 
     try:
         with safe_open(path, "numpy") as file:
-            return tuple(
+            layers = tuple(
                 Layer(
                     x["name"],
                     x["op"],
@@ -108,6 +108,9 @@ def read(path: Path) -> tuple[Layer, ...]:
                 )
                 for i, x in enumerate(json.loads(file.metadata()["layers"]))
             )
+        if not all(map(pure.is_sound, layers)):
+            raise ValueError("its samples are of other places than its shapes have")
+        return layers
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} holds no layers: {error}; export the bundle again") from error
 

@@ -12,9 +12,9 @@ from edgeattn.lowering import lower, to_channels_last
 from edgeattn.records import Record, Subject
 from export import inspection, plugins
 from export.formats import Job as Conversion
-from export.pipeline import versions
 from export.runtimes import Arrays
 from export.targets import Job, Measurement
+from export.versions import versions
 
 
 def convert(module: nn.Module, inputs: dict[str, Tensor], format_name: str, path: Path, *, lowered: bool) -> Arrays:

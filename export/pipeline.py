@@ -3,33 +3,21 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
 import torch
 
-from edgeattn import __version__
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower
 from edgeattn.parity import PRECISIONS
 from export import attention_map, bundle, calibration, cases, golden, layers, plugins, recording
 from export.conversion import Converter
+from export.foreign import contained
 from export.source import Source, run
 from export.verify import Report, verify
-
-TOOLS = (
-    "torch",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "litert-torch",
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "coremltools",
-    "numpy",
-)
+from export.versions import versions
 
 
 @dataclass(frozen=True)
@@ -78,6 +66,11 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
         BadInputError: the options, or the place, cannot be used.
         ConversionError: a converter that was asked for by name refuses the module, or all of them do.
     """
+    with contained():  # the model's own code runs in all that follows
+        return _export(source, options, out.absolute(), out, say)
+
+
+def _export(source: Source, options: Options, place: Path, out: Path, say: Callable[[str], None]) -> Export:
     names = options.formats or plugins.names("formats")
     lowerings: dict[Layout, Lowering] = {}
     for name in names:
@@ -86,7 +79,7 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
             say(f"lowering to {layout}")
             lowerings[layout] = lower(source.module, layout=layout, inputs=tuple(source.inputs.values()))
 
-    with bundle.writing(out, force=options.force) as folder, TemporaryDirectory() as scratch:
+    with bundle.writing(place, force=options.force) as folder, TemporaryDirectory() as scratch:
         say("reference outputs in float64 and float32")
         exact = golden.exact(source, lowerings)
         chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
@@ -115,6 +108,8 @@ def export(source: Source, options: Options, out: Path, say: Callable[[str], Non
                 try:
                     artifacts.append(converter.convert(precision))
                 except ConversionError as error:
+                    if bundle.not_writable(error):
+                        raise
                     refused[name if precision == "fp32" else f"{name} {precision}"] = str(error)
                     if options.formats:
                         raise
@@ -236,14 +231,3 @@ def _hash_weights(module: torch.nn.Module) -> str:
         digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
         digest.update(value.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of edgeattn and of the tools that are installed."""
-    found = {"edgeattn": __version__}
-    for tool in TOOLS:
-        try:
-            found[tool] = metadata.version(tool)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

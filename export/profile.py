@@ -9,10 +9,10 @@ from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
 from edgeattn.records import NotRun, Operator, Record, Subject
 from export import measured, operators, plugins
 from export.bundle import Artifact, Bundle
-from export.pipeline import versions
 from export.runtimes import Arrays
 from export.targets import Connection, Job, Measurement
 from export.verify import golden_cases, inputs, likeness
+from export.versions import versions
 
 
 @dataclass(frozen=True)

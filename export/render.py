@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from edgeattn.accuracy import wilson
 from export.bundle import Bundle
@@ -16,6 +17,7 @@ from export.layers import LayerRow, Layers
 from export.selftest import SelfTest
 from export.tables import number as _number
 from export.tables import table as _table
+from export.tables import verdict
 from export.verify import NotRun, Report, Row, worst
 
 
@@ -23,7 +25,7 @@ def files(bundle: Bundle) -> Table:
     table = _table(f"Bundle {bundle.folder}", "artifact", "format", "size KiB>r", "stated", "edges")
     for artifact in bundle.manifest.artifacts:
         stated = ", ".join(f"{key} {value}" for key, value in artifact.details.items())
-        edges = artifact.inputs[0].layout or "-"
+        edges = next((tensor.layout for tensor in artifact.inputs if tensor.layout), "-")
         table.add_row(artifact.file.path, artifact.format, f"{artifact.file.size_bytes / 1024:.0f}", stated, edges)
     return table
 
@@ -55,7 +57,7 @@ def parity(report: Report) -> list[Any]:
             _number(row.rms_noise_units, ".2f"),
             _number(row.max_abs, ".1e"),
             _number(row.sqnr_db, ".1f"),
-            _verdict(row) + (f" (in {failed} cases)" if failed > 1 else ""),
+            _verdict(row, f" (in {failed} cases)" if failed > 1 else ""),
         )
         if row.hop == "lowering":
             errors = [r.exact_relative_error for r in rows if r.exact_relative_error is not None]
@@ -65,7 +67,7 @@ def parity(report: Report) -> list[Any]:
     tables: list[Any] = [one, two]
     if report.accuracy:
         tables.append(_accuracy(report))
-    warnings = (f"[yellow]Warning:[/] {warning}" for warning in report.warnings)
+    warnings = (f"[yellow]Warning:[/] {escape(warning)}" for warning in report.warnings)
     return [*tables, *_not_run("Not run", report.not_run), *warnings]
 
 
@@ -126,8 +128,8 @@ def _accuracy(report: Report) -> Table:
     return table
 
 
-def _verdict(row: Row | Accuracy | LayerRow) -> str:
-    return f"[green]same[/] {row.reason}".rstrip() if row.passed else f"[red]DIFFERENT[/] {row.reason}"
+def _verdict(row: Row | Accuracy | LayerRow, more: str = "") -> Text:
+    return verdict(row.passed, f"{row.reason}{more}")
 
 
 def layers(found: Layers) -> list[Any]:
@@ -140,10 +142,10 @@ def layers(found: Layers) -> list[Any]:
         )
         for row in depth.rows:
             table.add_row(
-                escape(row.layer),
+                row.layer,
                 row.op,
                 row.source.partition(" ")[0],
-                escape(f"{row.artifact_op} {row.tensor}"),
+                f"{row.artifact_op} {row.tensor}",
                 _number(row.max_noise_units, ".2f"),
                 _number(row.rms_noise_units, ".2f"),
                 _verdict(row),
@@ -167,7 +169,7 @@ def inspection(found: Inspection) -> list[Table]:
     for side, tensors in (("input", found.inputs), ("output", found.outputs)):
         for tensor in tensors:
             shape = ", ".join("?" if n is None else str(n) for n in tensor["shape"])
-            summary.add_row(side, f"{tensor['name']} [{shape}] {tensor['dtype']}".replace("[", "\\["))
+            summary.add_row(side, f"{tensor['name']} [{shape}] {tensor['dtype']}")
     summary.add_row("operators", f"{sum(found.operators.values())}")
     summary.add_row("layout ops", _kinds(found.layout_ops, found.layout_bytes))
     summary.add_row("copy ops", _kinds(found.copy_ops, found.copy_bytes))
@@ -187,5 +189,5 @@ def _kinds(ops: dict[str, int], size: int) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k} {v}" for k, v in value.items()).replace("[", "\\[") or "none"
+        return ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
     return str(value)

@@ -5,11 +5,12 @@ from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from edgeattn.comparison import Comparison, Ratio
 from edgeattn.latency import Interval, summary
 from edgeattn.records import NotRun, Record
-from export.tables import number, table
+from export.tables import number, table, verdict
 
 _SLOWEST = 12
 
@@ -30,14 +31,14 @@ def measured(records: Sequence[Record], ratios: Sequence[Ratio], not_run: Sequen
     notes = {
         f"No time by operator in {r.runtime}: {r.operators_note}" for r in timed if r.operators_note and not r.operators
     }
-    shown += sorted(notes)
+    shown += map(escape, sorted(notes))
     for record in records:
         about = f"{record.subject.artifact} in {record.runtime}, threads {record.threads}"
-        shown += [f"[yellow]Not to be trusted:[/] {about}: {escape(reason)}" for reason in record.untrusted]
+        shown += [f"[yellow]Not to be trusted:[/] {escape(about)}: {escape(reason)}" for reason in record.untrusted]
     if not_run:
         left = table("Not run", "artifact", "target", "reason")
         for entry in not_run:
-            left.add_row(entry.subject, entry.target, escape(entry.reason))
+            left.add_row(entry.subject, entry.target, entry.reason)
         shown.append(left)
     return shown
 
@@ -50,11 +51,11 @@ def _about(record: Record) -> tuple[str, ...]:
     return record.subject.artifact, record.origin, record.device.name, runtime, str(record.threads)
 
 
-def _parity(record: Record) -> str:
+def _parity(record: Record) -> Text:
     if record.parity is None:
-        return "-"
+        return Text("-")
     noise = number(record.parity.max_noise_units, ".1f")
-    return f"[green]same[/] ({noise})" if record.parity.passed else f"[red]DIFFERENT[/] {escape(record.parity.reason)}"
+    return verdict(record.parity.passed, f"({noise})" if record.parity.passed else record.parity.reason)
 
 
 def _counted(records: Sequence[Record]) -> Table:
@@ -130,13 +131,11 @@ def _operators(record: Record) -> Table:
         ("all", slowest),
     )
     for op in slowest[:_SLOWEST]:
-        shown.add_row(
-            escape(op.name), op.kind, escape(op.layer), f"{op.median_ns / 1e3:.0f}", f"{op.median_ns / total:.1%}"
-        )
+        shown.add_row(op.name, op.kind, op.layer, f"{op.median_ns / 1e3:.0f}", f"{op.median_ns / total:.1%}")
     for name, ops in sums:
         ns = sum(op.median_ns for op in ops)
         if ops or ops is layout:
-            shown.add_row(f"[bold]{name}[/]", "", "", f"{ns / 1e3:.0f}", f"{ns / total:.1%}")
+            shown.add_row(Text(name, "bold"), "", "", f"{ns / 1e3:.0f}", f"{ns / total:.1%}")
     return shown
 
 
@@ -151,7 +150,7 @@ def compared(found: Comparison) -> list[Any]:
             *(_quantity(change.quantity, value) for value in (change.old, change.new)),
             number(growth.value if growth else None, ".3f"),
             _interval(growth) if growth and growth.low < growth.high else "-",
-            change.verdict if change.passed else f"[red]{change.verdict}, over the limit[/]",
+            change.verdict if change.passed else Text(f"{change.verdict}, over the limit", "red"),
         )
     notes = {
         f"{change.artifact} in {change.runtime}, {change.quantity}: {change.note}": 0

@@ -5,11 +5,14 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from edgeattn import records
+from edgeattn import files, records
 from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.parity import LIMITS
 from edgeattn.records import NotRun
+from edgeattn.report import forms
+from edgeattn.report.compose import compose
 from edgeattn.report.content import LOWERED, Answers, Content, Depths, Judged
+from edgeattn.report.document import Document
 from edgeattn.report.pictures.depth import Curve
 from export import attention_map, layers
 from export import bundle as bundles
@@ -33,6 +36,19 @@ def gather(paths: Sequence[Path], say: Callable[[str], None] = lambda _: None, *
         names = ", ".join(map(str, paths))
         raise ArtifactError(f"nothing to report: no record in {names}; make some with `edgeattn profile --out`")
     return content
+
+
+def write(content: Content, out: Path, say: Callable[[str], None] = lambda _: None) -> Document:
+    """Draw the report of ``content`` into ``out``, whose ending chooses the form.
+
+    Raises:
+        BadInputError: the ending is no form, or the file cannot be written.
+        MissingError: a package of the extra ``report`` is not installed.
+    """
+    say("drawing")
+    document = compose(content)
+    files.write(out, forms.write(document, out))
+    return document
 
 
 def _joined(one: Content, two: Content) -> Content:

@@ -6,6 +6,7 @@ import inspect
 import json
 import pickle
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 import sample_models
 from edgeattn.errors import BadInputError, EdgeAttnError
 from export import hub
+from export.foreign import contained
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def load(
             state = checkpoint.state
             preprocessing = {"source": checkpoint.source, **checkpoint.preprocessing}
             parsed = {**checkpoint.arguments, **parsed}
-    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(sys.stderr):
+    with contained():
         torch.manual_seed(seed)
         built = _call(build, parsed, name)
         module, inputs, labelled = _unpack(built, name)
@@ -161,6 +163,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise BadInputError(f"{path} is no weights file; give a .safetensors, .pt, .pth or .bin file")
     from safetensors.torch import load_file
 
+    _refuse_compressed(path)
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
@@ -176,8 +179,25 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def _refuse_compressed(path: Path) -> None:
+    """torch.save stores, and compresses nothing: a small file that becomes very large ones was made by someone else."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise BadInputError(f"{path} is a compressed zip, which torch.save does not write; it was not loaded")
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type where it has none."""
+    cause: BaseException | None = error
+    while cause is not None:  # torch says much around this one, and not what it means
+        if type(cause).__name__ == "GuardOnDataDependentSymNode":
+            return (
+                "its control flow depends on the values of a tensor, which cannot be traced; use torch.where, or a "
+                "fixed number of steps"
+            )
+        cause = cause.__cause__
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
@@ -196,9 +216,9 @@ def _factory(model: str) -> tuple[str, Callable[..., Any]]:
     sys.modules[spec.name] = module
     sys.path.insert(0, str(path.parent.resolve()))
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contained():
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInputError(f"{path} failed on import: {type(error).__name__}: {first_line(error)}") from error
     finally:
         sys.path.pop(0)
@@ -213,7 +233,7 @@ def _call(build: Callable[..., Any], arguments: dict[str, Any], name: str) -> An
         return build(**arguments)
     except EdgeAttnError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInputError(f"{name} failed: {type(error).__name__}: {first_line(error)}") from error
 
 

@@ -31,6 +31,7 @@ def shell(phone: Phone, stream: Stream, line: str, *, packets: bool) -> None:
         start_new_session=True,
         bufsize=0,
     )
+    phone.shells.append(process)
 
     def answer(kind: int, data: bytes) -> None:
         stream.write(struct.pack("<BI", kind, len(data)) + data if packets else data)

@@ -74,6 +74,7 @@ def attach(base_root: Path, adb_server: None, tmp_path: Path) -> Iterator[Attach
     yield new
     for phone in phones:
         phone.lose()
+        phone.switch_off()
         subprocess.run(["adb", "disconnect", phone.serial], check=False, capture_output=True)
 
 

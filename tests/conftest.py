@@ -16,6 +16,7 @@ from attached import adb_server, attach, base_root
 from hypothesis import settings
 
 from export import cli
+from export.phone import setup
 
 # Fixtures of another file, for all tests.
 __all__ = ["adb_server", "attach", "base_root"]
@@ -96,10 +97,28 @@ def norm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "b"
 
 
+@pytest.fixture(scope="session")
+def made_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained sample in all formats; tests only read it."""
+    from export import pipeline, source
+
+    out = tmp_path_factory.mktemp("digits") / "b"
+    assert pipeline.export(source.load("digits"), pipeline.Options(), out).report.passed
+    return out
+
+
 @pytest.fixture
 def bundle(made_bundle: Path, tmp_path: Path) -> Path:
     """A copy that a test may break."""
     return Path(shutil.copytree(made_bundle, tmp_path / "b"))
+
+
+@pytest.fixture(scope="session")
+def phone_runtimes() -> Path:
+    """What `edgeattn setup phone` makes, in the user's cache; where npm is missing, the skip says so."""
+    if not shutil.which("npm"):
+        pytest.skip("install it: apt-get install -y npm")
+    return setup.build()
 
 
 @pytest.fixture(scope="session")

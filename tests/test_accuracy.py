@@ -65,16 +65,6 @@ def test_wilsons_interval_is_the_published_one() -> None:
     assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
 
 
-@pytest.fixture(scope="module")
-def made_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trained sample in all formats; tests only read it."""
-    from export import pipeline, source
-
-    out = tmp_path_factory.mktemp("digits") / "b"
-    assert pipeline.export(source.load("digits"), pipeline.Options(), out).report.passed
-    return out
-
-
 @pytest.fixture
 def bundle(made_digits: Path, tmp_path: Path) -> Path:
     """A copy that a test may break."""

@@ -209,7 +209,7 @@ def test_no_adb(edgeattn: Command, made_bundle: Path, monkeypatch: pytest.Monkey
         answer = edgeattn(command, made_bundle, "--target", "android")
         assert answer.code == 3
         assert "apt-get install -y adb" in answer.err
-    assert "apt-get install -y adb" in edgeattn("doctor", "--json").document["targets"]["android"]
+    assert "apt-get install -y adb" in edgeattn("doctor", "--quick", "--json").document["targets"]["android"]
 
 
 def test_no_runner(

@@ -14,7 +14,20 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("edgeattn", "sample_models", "export")
 # Inside export, from the ground up; a module may import from its own storey only where that is a package's own face.
 STOREYS = (
-    ("export.plugins", "export.parallel", "export.quiet", "export.hub", "export.bundle", "export.source"),
+    (
+        "export.plugins",
+        "export.cache",
+        "export.parallel",
+        "export.quiet",
+        "export.npy",
+        "export.foreign",
+        "export.probe",
+        "export._probe",
+        "export.hub",
+        "export.bundle",
+        "export.source",
+        "export.versions",
+    ),
     ("export.mil",),
     ("export.formats", "export.runtimes"),
     ("export.targets", "export.precisions", "export.calibration"),
@@ -22,6 +35,7 @@ STOREYS = (
     (
         "export.cases",
         "export.inspection",
+        "export._inspect",
         "export.verify",
         "export.evaluate",
         "export.golden",
@@ -32,7 +46,14 @@ STOREYS = (
         "export.operators",
         "export.tables",
     ),
-    ("export.selftest", "export.summary", "export.compare", "export.reporting", "export.recommend"),
+    (
+        "export.selftest",
+        "export.summary",
+        "export.compare",
+        "export.reporting",
+        "export.recommend",
+        "export.schema",
+    ),
     ("export.sensitivity",),
     (
         "export.pipeline",
@@ -41,8 +62,9 @@ STOREYS = (
         "export.render",
         "export.render_records",
         "export.measured",
+        "export.doctor",
     ),
-    ("export.studies",),
+    ("export.studies", "export.phone"),
     ("export.commands",),
     ("export.cli",),
 )

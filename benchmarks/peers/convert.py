@@ -19,8 +19,8 @@ from edgeattn.errors import EdgeAttnError
 from edgeattn.lowering import lower, to_channels_last
 from export import plugins
 from export.formats import Job
-from export.pipeline import versions
 from export.source import first_line
+from export.versions import versions
 
 OURS = "edgeattn, lowered"
 CONVERTERS = {"onnx": "torch.onnx", "tflite": "litert-torch", "coreml": "coremltools"}

@@ -48,7 +48,9 @@ def show(document: Any, lines: Callable[[], list[Any]]) -> None:
 
 def fail(sentence: str, code: int) -> int:
     """One sentence to stderr, and to stdout as JSON if that is wanted; the exit code."""
-    sys.stderr.write(f"edgeattn: {' '.join(sentence.split())}\n")
+    from export.tables import printable
+
+    sys.stderr.write(f"edgeattn: {printable(' '.join(sentence.split()))}\n")
     if _json_wanted:
         show({"error": sentence, "exit_code": code}, list)
     return code

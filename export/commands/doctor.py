@@ -1,39 +1,48 @@
 """``edgeattn doctor``: what works here."""
 
-from edgeattn.errors import MissingError
+from typing import Annotated
+
+import typer
+
 from export.commands import _console as console
 
 
-def doctor(json: console.Json = False) -> int:
-    """Say for every format, runtime and target whether it works here, and what would mend it.
+def doctor(
+    quick: Annotated[bool, typer.Option("--quick", help="Say what is installed, and try nothing.")] = False,
+    json: console.Json = False,
+) -> int:
+    """Say for every format, runtime and target whether it works here, by trying it, and what would mend it.
 
-    Example: edgeattn doctor
+    A small layer is converted, run and compared with the reference. What is not installed is said and is no failure;
+    exit code 1 if something is installed and does not work.
+
+    Example: edgeattn doctor --quick
     """
     console.wants(json)
-    from export import plugins, runtimes
-    from export.pipeline import versions
+    from rich.markup import escape
 
-    found: dict[str, dict[str, str]] = {"formats": {}, "runtimes": {}, "targets": {}}
-    for name in plugins.names("formats"):
-        format_ = plugins.get("formats", name)
-        try:
-            plugins.require(*format_.PACKAGES, extra=format_.EXTRA)
-            found["formats"][name] = "ready"
-        except MissingError as error:
-            found["formats"][name] = str(error)
-    for name in plugins.names("runtimes"):
-        found["runtimes"][name] = runtimes.missing(plugins.get("runtimes", name)) or "ready"
-    for name in plugins.names("targets"):
-        target = plugins.get("targets", name)
-        caveat = getattr(target, "CAVEAT", "")
-        state = target.unavailable() or "ready"
-        found["targets"][name.replace("_", "-")] = f"{state} ({caveat})" if caveat else state
+    from export import doctor as doctors
+    from export import plugins
+    from export.phone import setup as phone
+    from export.versions import versions
+
+    with console.progress() as say:
+        found = doctors.look() if quick else doctors.examine(say)
+    states: dict[str, dict[str, str]] = {"formats": {}, "runtimes": {}, "targets": {}}
+    for one in found:
+        caveat = getattr(plugins.get(one.kind, one.name), "CAVEAT", "")
+        states[one.kind][one.name] = f"{one.state} ({caveat})" if caveat else one.state
+    states["targets"]["phone"] = phone.missing() or "ready (any phone's browser: edgeattn phone)"
+    broken = any(one.broken for one in found)
     tools = versions()
     console.show(
-        {**found, "versions": tools},
+        {"passed": not broken, **states, "versions": tools},
         lambda: [
-            *(f"{kind[:-1]} [bold]{name}[/]: {state}" for kind in found for name, state in found[kind].items()),
-            "versions: " + ", ".join(f"{k} {v}" for k, v in tools.items()),
+            *(
+                "\n".join(f"{kind[:-1]} [bold]{name}[/]: {escape(state)}" for name, state in states[kind].items())
+                for kind in states
+            ),
+            "versions: " + ", ".join(f"{name} {version}" for name, version in tools.items()),
         ],
     )
-    return 0
+    return 1 if broken else 0

@@ -26,7 +26,7 @@ def inspect(
 
     with console.progress() as say:
         say(f"reading {artifact}")
-        found = inspection.inspect(artifact)
+        found = inspection.inspect_apart(artifact)
     passed = max_layout_ops is None or found.worst_layout_ops <= max_layout_ops
     verdict = f"{found.worst_layout_ops} layout ops, {max_layout_ops} allowed"
     console.show(

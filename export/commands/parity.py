@@ -42,7 +42,7 @@ def parity(
     from export import bundle as bundles
     from export import layers as inside
     from export import picture as pictures
-    from export import render, selftest, summary, targets, verify
+    from export import probe, render, selftest, summary, targets, verify
 
     if self_test and (layers or picture):
         raise typer.BadParameter("give --self-test, or --layers and --picture, not both")
@@ -55,6 +55,8 @@ def parity(
         pictures.check(picture)
     files.check(junit, markdown)
     loaded = bundles.load(bundle)
+    if not target:
+        probe.check(*(loaded.path(artifact.file) for artifact in loaded.manifest.artifacts), run=True)
     if self_test:
         with console.progress() as say:
             tested = selftest.self_test(loaded, say)

@@ -25,17 +25,13 @@ def report(
 
     from edgeattn import files
     from edgeattn.report import forms
-    from edgeattn.report.compose import compose
     from export import plugins, reporting
 
     forms.check(out)
     files.check(out)
     plugins.require("matplotlib", "jinja2", extra="report")
     with console.progress() as say:
-        content = reporting.gather(sources, say, inside=layers)
-        say("drawing")
-        document = compose(content)
-        files.write(out, forms.write(document, out))
+        document = reporting.write(reporting.gather(sources, say, inside=layers), out, say)
     lines = [f"{s.question} {s.answer}. {s.detail}" for s in document.verdict]
     console.show(
         {"report": str(out), "verdict": document.verdict},

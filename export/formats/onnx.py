@@ -75,16 +75,16 @@ def read(path: Path) -> Graph:
         ArtifactError: the file is cut, empty or no valid ONNX model.
     """
     import onnx
+    import onnx.inliner
 
     try:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
-        model = onnx.shape_inference.infer_shapes(model)
+        return _graph(onnx.shape_inference.infer_shapes(model))
     except Exception as error:
         raise ArtifactError(f"{path} is not a readable ONNX model: {first_line(error)}") from error
-    return _graph(model)
 
 
 def read_unchecked(path: Path) -> Graph:

@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeattn.files import read
 from export.quiet import quiet
 
 _BLOB_SENTINEL = 0xDEADBEEF
 _BLOB_RECORD_BYTES = 64
+# Protobuf reads no more.
+_MOST_BYTES = 2**31
 
 
 def model_file(path: Path) -> Path:
     """The specification's file, as the manifest names it."""
-    manifest = json.loads((path / "Manifest.json").read_text())
+    manifest = json.loads(read(path / "Manifest.json"))
     entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
     return _inside(path, path / "Data" / str(entry), "its manifest names a file outside the package")
 
@@ -30,7 +33,7 @@ def read_spec(path: Path) -> Any:
     """The specification (a protobuf ``Model``) of a package that holds an ML program."""
     with quiet():
         from coremltools.proto import Model_pb2
-    spec = Model_pb2.Model.FromString(model_file(path).read_bytes())
+    spec = Model_pb2.Model.FromString(read(model_file(path), _MOST_BYTES))
     kind = spec.WhichOneof("Type")
     if kind != "mlProgram":
         raise ValueError(f"it holds a {kind or 'empty model'}; only ML programs can be read")

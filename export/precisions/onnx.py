@@ -173,9 +173,11 @@ def _in_eight_bits(model: Any) -> set[str]:
     import onnx
 
     graph = onnx.shape_inference.infer_shapes(model).graph
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)}
-    weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    sigmoids = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Sigmoid"}
+    shapes: dict[str, list[int]] = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)
+    }
+    weights: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    sigmoids: dict[str, str] = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Sigmoid"}
 
     def taken(node: Any) -> bool:
         shape = shapes.get(node.output[0], [])

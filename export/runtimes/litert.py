@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeattn.errors import ArtifactError
 from export.plugins import require
 from export.quiet import quiet
-from export.runtimes import Arrays, Observed, Signature
-from export.source import first_line
+from export.runtimes import Arrays, Observed, Signature, refusing
 
 FORMAT = "tflite"
 EXTRA = "tflite"
@@ -60,6 +58,10 @@ class _Session:
         self.inputs = inputs
 
     def run(self, inputs: Arrays) -> Arrays:
+        with refusing("LiteRT cannot run the file on these inputs"):
+            return self._run(inputs)
+
+    def _run(self, inputs: Arrays) -> Arrays:
         if self.runner is not None:
             return dict(self.runner(**inputs))
         for name, value in inputs.items():
@@ -75,13 +77,16 @@ def open(path: Path, threads: int = 1) -> Iterator[_Session]:
     Raises:
         ArtifactError: LiteRT refuses the file.
     """
-    yield _Session(_load(path, threads))
+    with refusing(f"LiteRT refuses {path}"):
+        session = _Session(_load(path, threads))
+    yield session
 
 
 def partitions(path: Path) -> int:
     """How many delegate partitions XNNPACK makes of the model: one means that nothing is left outside."""
     # Not a public call; both packages have it, and no public one tells.
-    return sum(op["op_name"] == "DELEGATE" for op in _load(path, 1)._get_ops_details())
+    with refusing(f"LiteRT refuses {path}"):
+        return sum(op["op_name"] == "DELEGATE" for op in _load(path, 1)._get_ops_details())
 
 
 class Observer:
@@ -100,10 +105,11 @@ class Observer:
         from export.formats.tflite import with_all_outputs
 
         _load(path, 1)  # the interpreter verifies the file; what rewrites it does not
-        content, self.ops = with_all_outputs(path.read_bytes())
-        self._interpreter = _load(path, 1, content)
-        self._session = _Session(self._interpreter)
-        self.names = {d["index"]: d["name"] for d in self._interpreter.get_tensor_details()}
+        with refusing(f"{path} cannot be looked into"):
+            content, self.ops = with_all_outputs(path.read_bytes())
+            self._interpreter = _load(path, 1, content)
+            self._session = _Session(self._interpreter)
+            self.names = {d["index"]: d["name"] for d in self._interpreter.get_tensor_details()}
 
     def values(self, inputs: Arrays) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
         """Run once: the inputs and what each op gives, by the numbers of their tensors."""
@@ -125,12 +131,7 @@ def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None
 
 def _load(path: Path, threads: int, content: bytes | None = None) -> Any:
     """An interpreter of ``path``, or of ``content``, which was made of it."""
-    try:
-        with quiet():
-            interpreter = _module().Interpreter(
-                None if content else str(path), model_content=content, num_threads=threads
-            )
-            interpreter.allocate_tensors()
-    except Exception as error:
-        raise ArtifactError(f"LiteRT refuses {path}: {first_line(error)}") from error
+    with refusing(f"LiteRT refuses {path}"), quiet():
+        interpreter = _module().Interpreter(None if content else str(path), model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
     return interpreter

@@ -5,10 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import ArtifactError
 from export.plugins import require
-from export.runtimes import Arrays, Observed, Signature
-from export.source import first_line
+from export.runtimes import Arrays, Observed, Signature, refusing
 
 FORMAT = "onnx"
 EXTRA = "onnx"
@@ -34,7 +32,8 @@ class _Session:
         )
 
     def run(self, inputs: Arrays) -> Arrays:
-        return dict(zip(self.signature.outputs, self.session.run(None, inputs), strict=True))
+        with refusing("onnxruntime cannot run the file on these inputs"):
+            return dict(zip(self.signature.outputs, self.session.run(None, inputs), strict=True))
 
 
 @contextmanager
@@ -68,15 +67,15 @@ def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None
     require("onnx", extra=EXTRA)
     import onnx
 
-    try:
+    with refusing(f"{path} is not a readable ONNX model"):
         model = onnx.load(str(path))
-    except Exception as error:
-        raise ArtifactError(f"{path} is not a readable ONNX model: {first_line(error)}") from error
     ops = {name: node.op_type for node in model.graph.node for name in node.output if name}
     outputs = {value.name for value in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ops if name not in outputs)
     session = _load(path, _options(1), model.SerializeToString())
-    for name, value in zip(ops, session.run(list(ops), inputs), strict=True):
+    with refusing(f"onnxruntime cannot run {path}"):
+        values = session.run(list(ops), inputs)
+    for name, value in zip(ops, values, strict=True):
         see(Observed(name, ops[name], value))
 
 
@@ -93,7 +92,5 @@ def _load(path: Path, options: Any, content: bytes | None = None) -> Any:
     """A session of ``path``, or of ``content``, which was made of it."""
     import onnxruntime
 
-    try:
+    with refusing(f"onnxruntime refuses {path}"):
         return onnxruntime.InferenceSession(content or str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ArtifactError(f"onnxruntime refuses {path}: {first_line(error)}") from error

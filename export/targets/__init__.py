@@ -14,6 +14,7 @@ and, where there is more to it,
     prepare(address, settings, say)    does, before it is reached, what the settings ask for there (an installation)
     addresses()                   the addresses of all that are attached now, where one may measure on several at once
     CAVEAT                        what to know before one relies on it, which `edgeattn doctor` says
+    TRIAL                         True if it takes seconds and no address: `edgeattn doctor` runs a job there
 
 A module whose name begins with an underscore is no
 target: ``_worker.py`` is what runs on the other side, ``_folder.py`` speaks with it.

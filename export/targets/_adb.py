@@ -81,6 +81,20 @@ class Phone:
         """
         _run(self, "pull", place, str(folder), limit_s=10 * COMMAND_LIMIT_S)
 
+    def reverse(self, port: int) -> int:
+        """Lead a free port of the phone's own localhost to ``port`` of this machine; which one.
+
+        Raises: as :meth:`shell`.
+        """
+        return int(_run(self, "reverse", "tcp:0", f"tcp:{port}", limit_s=COMMAND_LIMIT_S))
+
+    def end_reverse(self, port: int) -> None:
+        """End what :meth:`reverse` began.
+
+        Raises: as :meth:`shell`.
+        """
+        _run(self, "reverse", "--remove", f"tcp:{port}", limit_s=COMMAND_LIMIT_S)
+
     def _words(self, *words: str) -> list[str]:
         return ["adb", "-s", self.serial, *words]
 

@@ -4,18 +4,14 @@ What is built from them goes into a folder of the cache whose name is a hash of 
 fetched by apt with a state of its own (and checked by apt against Debian's signature).
 """
 
-import hashlib
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-from edgeattn.errors import MissingError
+from export import cache
 
 # Debian's packages that must be installed here: what each of them brings, by which it is known to be there.
 PACKAGES = {
@@ -41,31 +37,12 @@ def missing_packages(target: str, packages: Mapping[str, str]) -> str | None:
 
 def place(name: str, *sources: Path) -> Path:
     """The folder of the cache for what is called ``name``, and made by ``sources`` from what lies in ``arm64/``."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    made_from = hashlib.sha256()
-    for file in (*sorted(data(".").iterdir()), Path(__file__), *sources):
-        made_from.update(file.read_bytes())
-    return cache / "edgeattn" / name / made_from.hexdigest()[:16]
+    return cache.place(name, *sorted(data(".").iterdir()), Path(__file__), *sources)
 
 
 def data(name: str) -> Path:
     """A file of the package that something is made from."""
     return Path(str(resources.files("export.targets") / "arm64" / name))
-
-
-def once(place: Path, build: Callable[[Path], None]) -> Path:
-    """``place``, filled by ``build`` if it is not there: whole or not at all, and by one process at a time."""
-    with _locked(place.parent):
-        if not place.is_dir():
-            scratch = Path(tempfile.mkdtemp(prefix=".building.", dir=place.parent))
-            try:
-                scratch.chmod(0o755)
-                build(scratch)
-                scratch.rename(place)
-            except BaseException:
-                shutil.rmtree(scratch, ignore_errors=True)
-                raise
-    return place
 
 
 def fetch_debian(root: Path, packages: Sequence[str]) -> dict[str, str]:
@@ -92,14 +69,14 @@ def fetch_debian(root: Path, packages: Sequence[str]) -> dict[str, str]:
             "Debug::NoLocking": "true",
         }
         apt = ["apt-get", "-q", *(f"-o{key}={value}" for key, value in settings.items())]
-        run("reading Debian's list of packages", *apt, "update")
-        run(
+        cache.run("reading Debian's list of packages", *apt, "update")
+        cache.run(
             "fetching Debian's ARM packages",
             *(*apt, "install", "--yes", "--download-only", "--no-install-recommends", *packages),
         )
         versions = {}
         for package in sorted((state / "archives").glob("*.deb")):
-            run(f"unpacking {package.name}", "dpkg-deb", "--extract", package, root)
+            cache.run(f"unpacking {package.name}", "dpkg-deb", "--extract", package, root)
             name, version, _ = package.stem.split("_")
             versions[name] = version.replace("%3a", ":")
     return versions
@@ -114,7 +91,7 @@ def fetch_wheels(root: Path, names: Sequence[str]) -> dict[str, str]:
         wanted = Path(scratch) / "requirements.txt"
         wanted.write_text("\n".join(pins) + "\n")
         platforms = [f"--platform={platform}" for platform in PLATFORMS]
-        run(
+        cache.run(
             "fetching the ARM wheels",
             *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"),
             *("--only-binary=:all:", "--implementation=cp", "--python-version=311", *platforms),
@@ -127,24 +104,3 @@ def fetch_wheels(root: Path, names: Sequence[str]) -> dict[str, str]:
             name, version, *_ = wheel.stem.split("-")
             versions[name.replace("_", "-")] = version
     return versions
-
-
-def run(doing: str, *command: object) -> str:
-    """Run a command; its stdout, or a MissingError that says at what it failed."""
-    words = [str(word) for word in command]
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env={**clean, "LC_ALL": "C.UTF-8"})
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise MissingError(f"the set-up failed at {doing}: {said}")
-    return done.stdout
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeattn.errors import MissingError
+from export import cache
 from export.targets import _arm_fetch
 
 PACKAGES = {
@@ -56,7 +57,7 @@ def build(say: Callable[[str], None] = lambda _: None) -> Native:
     """
     if absent := _arm_fetch.missing_packages("android", PACKAGES):
         raise MissingError(absent)
-    return Native(_arm_fetch.once(_place(), lambda folder: _build(folder, say)))
+    return Native(cache.once(_place(), lambda folder: _build(folder, say)))
 
 
 def compile_runner(root: Path, native: Path) -> None:
@@ -66,7 +67,7 @@ def compile_runner(root: Path, native: Path) -> None:
     for name in LIBRARIES:
         place = next(root / folder / name for folder in _LIBRARY_FOLDERS if (root / folder / name).exists())
         shutil.copy2(place, native / name)
-    _arm_fetch.run(
+    cache.run(
         "compiling the native runner",
         *("aarch64-linux-gnu-gcc", *WARNINGS, "-s", "-o", native / "runner", _arm_fetch.data("runner.c")),
         *(f"-L{native}", "-lLiteRt", "-Wl,--allow-shlib-undefined"),

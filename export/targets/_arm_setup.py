@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeattn.errors import MissingError
+from export import cache
 from export.targets import _arm_fetch, _arm_native
 
 # Debian's packages that must be installed here: what each of them brings, by which it is known to be there.
@@ -102,7 +103,7 @@ def build(say: Callable[[str], None] = lambda _: None) -> Emulator:
     """
     if absent := _missing_packages():
         raise MissingError(absent)
-    return Emulator(_arm_fetch.once(_place(), lambda folder: _build(folder, say)))
+    return Emulator(cache.once(_place(), lambda folder: _build(folder, say)))
 
 
 def _missing_packages() -> str | None:
@@ -115,7 +116,7 @@ def _place() -> Path:
 
 def _build(folder: Path, say: Callable[[str], None]) -> None:
     emulator = Emulator(folder)
-    qemu = _arm_fetch.run("asking qemu for its version", "qemu-aarch64", "--version").split()[2]
+    qemu = cache.run("asking qemu for its version", "qemu-aarch64", "--version").split()[2]
     if int(qemu.split(".")[0]) not in QEMU_VERSIONS:
         raise MissingError(f"counting needs QEMU 6.0 to 8.2 (Debian 12's qemu-user is 7.2), and this is {qemu}")
     say("fetching Debian's ARM packages")
@@ -130,13 +131,13 @@ def _build(folder: Path, say: Callable[[str], None]) -> None:
     imports = "import numpy, onnxruntime, ctypes, ai_edge_litert.interpreter"
     plugin = f"out={folder}/counts"
     # Also compiles the imported modules, which takes some seconds under emulation, once and for all.
-    _arm_fetch.run("the first start", *emulator.python("cortex-a76", plugin=plugin), "-c", imports)
+    cache.run("the first start", *emulator.python("cortex-a76", plugin=plugin), "-c", imports)
     (folder / "counts").unlink()
     (folder / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 
 def _compile(emulator: Emulator) -> None:
-    _arm_fetch.run(
+    cache.run(
         "compiling the plugin",
         *("gcc", *_arm_native.WARNINGS, "-shared", "-fPIC", "-o", emulator.plugin, _arm_fetch.data("counter.c")),
     )

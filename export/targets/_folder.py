@@ -11,13 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn import files
 from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, MissingError, TargetError
 from edgeattn.records import Device, Operator, Origin
+from export import npy
 from export.runtimes import Arrays
 from export.targets import Job, Measurement
 
 WORKER = Path(__file__).with_name("_worker.py")
 INTERRUPTED = "interrupted"
+# Of a text that a runner writes; a device may be broken, or not ours.
+_MOST_BYTES = 2**26
 _KINDS: dict[str, type[EdgeAttnError]] = {"artifact": ArtifactError, "input": BadInputError, "missing": MissingError}
 
 
@@ -139,11 +143,11 @@ def _unsettled(result: Mapping[str, Any]) -> str:
 
 
 def _result(folder: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / "result.json").read_bytes())
-    except FileNotFoundError:
+    if not os.path.lexists(folder / "result.json"):
         return {}
-    except ValueError as error:
+    try:
+        found = json.loads(files.read(folder / "result.json", _MOST_BYTES))
+    except (ValueError, RecursionError) as error:
         raise TargetError(f"the runner's result.json cannot be read: {error}") from error
     return found if isinstance(found, dict) else {}
 
@@ -152,9 +156,9 @@ def _lines(path: Path) -> list[str]:
     """The whole lines of a file that may have been cut off."""
     if not path.is_file():
         return []
-    return path.read_text().split("\n")[:-1]
+    return files.read(path, _MOST_BYTES).decode("ascii").split("\n")[:-1]
 
 
 def _outputs(folder: Path, which: str, names: list[str]) -> Arrays:
     files = ((name, folder / f"{which}-{index}.npy") for index, name in enumerate(names))
-    return {name: np.load(file, allow_pickle=False) for name, file in files if file.is_file()}
+    return {name: npy.load(file) for name, file in files if file.is_file()}

@@ -13,6 +13,7 @@ from export.targets import RUNTIMES, Job, Measurement, _arm_setup, _folder
 
 ORIGIN: Origin = "emulated"
 SETTINGS = ("cpu",)
+TRIAL = True
 DEFAULT_CPU = "cortex-a76"
 
 unavailable = _arm_setup.missing

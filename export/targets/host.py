@@ -16,6 +16,7 @@ from export.targets import RUNTIMES, Job, Measurement, _folder
 
 ORIGIN: Origin = "host"
 SETTINGS: tuple[str, ...] = ()
+TRIAL = True
 
 
 def unavailable() -> str | None:

@@ -19,6 +19,7 @@ from export.targets import RUNTIMES, Job, Measurement, _coreml, _coreml_worker, 
 
 ORIGIN: Origin = "host"
 SETTINGS: tuple[str, ...] = ()
+TRIAL = True
 CAVEAT = _coreml.CAVEAT
 
 

@@ -1,0 +1,236 @@
+"""What is left after a kill -9 at twenty points, on a full disk, in a read-only folder, of two processes at once and of
+odd names: `python benchmarks/faults.py [export] [force] [profile] [setup] [disk] [two] [names]`. Root, for the disks.
+
+A point is an event of Python's own audit (a file opened, a folder made, a rename, an import, ...) from the first one on
+that writes: one run counts them, and the others are killed at one of twenty that are spread over all.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from edgeattn import records
+from export import bundle as bundles
+
+ROOT = Path(__file__).parent.parent
+POINTS = 20
+WRITES = ("tempfile.mkdtemp", "tempfile.mkstemp", "os.mkdir", "os.rename")
+KILLED = f"""
+import os, signal, sys
+point, seen = int(sys.argv.pop(1)), 0
+def hook(event, arguments):
+    global seen
+    seen += seen > 0 or event in {WRITES!r}
+    if seen and seen == point:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+from export import cli
+try:
+    cli.main()
+finally:
+    print("events", seen, file=sys.stderr)
+"""
+MODEL = ("attention", "--arg", "embed_dim=8", "--arg", "pixels=4", "--arg", "patches=4", "--format", "onnx")
+
+
+def edgeattn(*arguments: object, point: int = 0, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """The command, killed at its event number ``point`` (0 is never)."""
+    command = [sys.executable, "-W", "ignore", "-c", KILLED, str(point), *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+def events(done: "subprocess.CompletedProcess[str]") -> int:
+    return int(done.stderr.rsplit("events ", 1)[1])
+
+
+def whole(folder: Path) -> str:
+    """ "none", or "whole"; a half bundle raises."""
+    if not (folder / bundles.MANIFEST).exists():
+        return "none"
+    bundles.load(folder)
+    return "whole"
+
+
+def killed(
+    name: str, command: tuple[object, ...], prepare: Callable[[Path], None], left: Callable[[Path], str]
+) -> None:
+    """Kill ``command`` at every point and say how often what was left; it has to work again right after."""
+    found: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        prepare(place)
+        total = events(edgeattn(*command, cwd=place))
+        for number in range(POINTS):
+            for entry in place.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            prepare(place)
+            done = edgeattn(*command, point=1 + number * (total - 1) // (POINTS - 1), cwd=place)
+            assert done.returncode == -signal.SIGKILL, done.stderr
+            state = left(place)
+            found[state] = found.get(state, 0) + 1
+        again = edgeattn(*command, cwd=place)
+        assert again.returncode == 0 or "give --force" in again.stderr, again.stderr
+    print(f"kill -9, {name}: {POINTS} of {total} events; left: {found}; the same command then works", flush=True)
+
+
+def _nothing(place: Path) -> None:
+    return
+
+
+def _bundle(place: Path) -> None:
+    assert edgeattn("export", *MODEL, "--out", "b", cwd=place).returncode == 0
+
+
+def export() -> None:
+    killed("export", ("export", *MODEL, "--out", "b"), _nothing, lambda place: whole(place / "b"))
+
+
+def force() -> None:
+    """The old bundle or the new one stands whole, under its name or, between two renames, beside it."""
+
+    def left(place: Path) -> str:
+        if whole(place / "b") == "whole":
+            return "whole"
+        return f"whole beside, {whole(next(place.glob('.b.old.*')) / 'bundle')}"
+
+    with tempfile.TemporaryDirectory() as made:
+        _bundle(Path(made))
+
+        def prepare(place: Path) -> None:
+            shutil.copytree(Path(made) / "b", place / "b")
+
+        killed("export --force", ("export", *MODEL, "--out", "b", "--force"), prepare, left)
+
+
+def profile() -> None:
+    """The old file of records, or the new one."""
+    with tempfile.TemporaryDirectory() as made:
+        _bundle(Path(made))
+        command = ("profile", "b", "--runs", "3", "--warmup", "1", "--out", "r.json")
+        assert edgeattn(*command, cwd=Path(made)).returncode == 0
+
+        def prepare(place: Path) -> None:
+            shutil.copytree(made, place, dirs_exist_ok=True)
+
+        def left(place: Path) -> str:
+            records.load(place / "r.json")
+            return "whole"
+
+        killed("profile --out over an older file", command, prepare, left)
+
+
+def disk() -> None:
+    """A small tmpfs of ever more bytes; and one that is read-only."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        _bundle(place)
+        size = sum(file.stat().st_size for file in (place / "b").rglob("*"))
+        mount = place / "disk"
+        mount.mkdir()
+        found: dict[str, int] = {}
+        for number in range(POINTS):
+            kib = max(4, number * size // (POINTS - 1) // 1024)
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", mount], check=True)
+            try:
+                done = edgeattn("export", *MODEL, "--out", "disk/b", cwd=place)
+                sentence = done.stderr.count("\n") == 2 and "disk/b cannot be written: No space left" in done.stderr
+                state = {0: "whole", 2: "one sentence, nothing left"}[done.returncode]
+                assert done.returncode == 0 or (sentence and not list(mount.iterdir())), done.stderr
+                assert whole(mount / "b") == ("whole" if done.returncode == 0 else "none")
+            finally:
+                subprocess.run(["umount", mount], check=True)
+            found[state] = found.get(state, 0) + 1
+        print(f"disk full, {POINTS} sizes up to {size >> 10} KiB: {found}")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", mount], check=True)
+        try:
+            for command in (("export", *MODEL, "--out", "disk/b"), ("profile", "b", "--runs", "1", "--out", "disk/r")):
+                done = edgeattn(*command, cwd=place)
+                assert done.returncode == 2, done.stderr
+                assert "cannot be written" in done.stderr
+                assert done.stderr.count("\n") == 2
+        finally:
+            subprocess.run(["umount", mount], check=True)
+        print("read-only folder: export and profile --out refuse before they work")
+
+
+def two() -> None:
+    """Two exports into one place at once, without and with --force, five times each."""
+    for flag in ((), ("--force",)):
+        codes: list[list[int]] = []
+        for _ in range(5):
+            with tempfile.TemporaryDirectory() as scratch:
+                command = [
+                    sys.executable,
+                    "-W",
+                    "ignore",
+                    "-m",
+                    "export.cli",
+                    "export",
+                    *MODEL,
+                    "--out",
+                    f"{scratch}/b",
+                ]
+                env = {**os.environ, "PYTHONPATH": str(ROOT)}
+                if flag:
+                    _bundle(Path(scratch))
+                both = [subprocess.Popen([*command, *flag], cwd=ROOT, env=env, stdout=subprocess.DEVNULL,
+                                         stderr=subprocess.PIPE, text=True) for _ in range(2)]  # fmt: skip
+                said = [process.communicate()[1] for process in both]
+                assert not any("Traceback" in text for text in said), said
+                assert whole(Path(scratch) / "b") == "whole"
+                assert [p.name for p in Path(scratch).iterdir()] == ["b"]
+                codes.append(sorted(process.returncode for process in both))
+        print(f"two at once{' with --force' if flag else ''}: exit codes {codes}; one whole bundle, nothing beside")
+
+
+NAMES = ("a b", "it's", 'q"q', "новый-バンドル", "-dash", "x" * 255, "$(touch pwned)", "a\nb", "[red]", "é" * 127)
+
+
+def names() -> None:
+    """A bundle and a file of records of each name."""
+    for name in NAMES:
+        with tempfile.TemporaryDirectory() as scratch:
+            place = Path(scratch)
+            for command in (
+                ("export", *MODEL, f"--out={name}", "--json"),
+                ("parity", "--json", "--", name),
+                ("profile", "--runs=1", f"--out={name}/r.json", "--json", "--", name),
+            ):
+                done = edgeattn(*command, cwd=place)
+                assert done.returncode == 0, (name, done.stderr)
+                json.loads(done.stdout)
+            records.load(place / name / "r.json")
+            assert [p.name for p in place.iterdir()] == [name]
+    with tempfile.TemporaryDirectory() as scratch:
+        done = edgeattn("export", *MODEL, "--out", "x" * 256, cwd=Path(scratch))
+        assert done.returncode == 2, done.stderr
+        assert "File name too long" in done.stderr
+    print(
+        f"names: {len(NAMES)} odd ones export, pass parity and are measured; one of 256 bytes is refused in a sentence"
+    )
+
+
+def setup() -> None:
+    """`setup emulated-arm` in a cache of its own; a run that is killed leaves no emulator that is taken for whole."""
+
+    def left(place: Path) -> str:
+        done = edgeattn("doctor", "--json", cwd=place, XDG_CACHE_HOME=str(place / "cache"))
+        state: str = json.loads(done.stdout)["targets"]["emulated-arm"]
+        return "ready" if state == "ready" else "not set up"
+
+    os.environ["XDG_CACHE_HOME"] = "cache"
+    killed("setup emulated-arm", ("setup", "emulated-arm"), _nothing, left)
+
+
+ALL = {"export": export, "force": force, "profile": profile, "disk": disk, "two": two, "names": names, "setup": setup}
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or ALL:
+        ALL[chosen]()

@@ -1,0 +1,55 @@
+"""A long run: `python -m benchmarks.fuzz [READER=NUMBER ...] [--folder FOLDER]`. What a folder already has is kept."""
+
+import argparse
+import time
+from collections import Counter
+from pathlib import Path
+
+from . import pool, seeds
+from .readers import READERS, met
+
+# At least 10,000 for each reader, 200,000 in all; the fast ones get the rest.
+NUMBERS = dict.fromkeys(READERS, 10000) | {"records": 40_000, "worker": 40_000, "native": 40_000, "manifest": 20_000}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("reader", nargs="*", help=f"READER or READER=NUMBER; of {', '.join(READERS)}")
+    parser.add_argument("--folder", type=Path, default=Path("build/fuzz"), help="for seeds and outcomes")
+    given = parser.parse_args()
+    wanted = dict(NUMBERS)
+    if given.reader:
+        pairs = [text.partition("=") for text in given.reader]
+        wanted = {name: int(number) if number else NUMBERS[name] for name, _, number in pairs}
+    folder: Path = given.folder.absolute()
+    if not (folder / "seeds").is_dir():
+        seeds.make(folder / "seeds.part")
+        (folder / "seeds.part").rename(folder / "seeds")
+    total, bad = 0, 0
+    print("| reader | inputs | values | refused | crashed apart | other | a second |\n|---|---|---|---|---|---|---|")
+    for name, number in wanted.items():
+        log = folder / f"{name}.txt"
+        known = len(log.read_text().splitlines()) if log.exists() else 0
+        begin = time.perf_counter()
+        if known < number:
+            inputs = ((name, n) for n in range(known + 1, number + 1))
+            with log.open("a") as out:
+                for _, done, said in pool.outcomes(folder / "seeds", inputs, [name]):
+                    out.write(f"{done} {said}\n")
+                    out.flush()
+        rate = f"{(number - known) / (time.perf_counter() - begin):.0f}" if known < number else "-"
+        lines = [line.split(" ", 2) for line in log.read_text().splitlines()]
+        kinds = Counter(kind for _, kind, *_ in lines)
+        # Where a library may crash, a command calls it in a process of its own: so it is done now.
+        crashed = [int(place) for place, kind, *_ in lines if kind == "CRASH"]
+        apart = sum(met(folder / "seeds", name, place) for place in crashed)
+        other = kinds.total() - kinds["value"] - kinds["refused"] - apart
+        counts = (kinds.total(), kinds["value"], kinds["refused"], apart, other)
+        print(f"| {name} | {' | '.join(f'{count:,}' for count in counts)} | {rate} |", flush=True)
+        total, bad = total + kinds.total(), bad + other
+    print(f"\n{total:,} inputs, {bad} that were not met with a value or one sentence")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

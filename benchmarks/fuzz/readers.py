@@ -1,0 +1,249 @@
+"""What is fuzzed: for each reader its real files, how they are damaged, and the call that a command makes of them."""
+
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeattn.errors import EdgeAttnError
+from export import inspection
+
+from . import mutate
+
+Mutation = Callable[[bytes, random.Random], bytes]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """``make(seeds, place, rng)`` writes a damaged copy of a real file to a scratch folder and says where it is;
+    ``read`` takes that, and gives a value or raises an EdgeAttnError. Where ``read`` may crash, ``apart`` is what a
+    command calls, which does it in a process of its own."""
+
+    make: Callable[[Path, Path, random.Random], Path]
+    read: Callable[[Path], Any]
+    apart: Callable[[Path], Any] | None = None
+
+
+def _one(pattern: str, mutation: Mutation) -> Callable[[Path, Path, random.Random], Path]:
+    def make(seeds: Path, place: Path, rng: random.Random) -> Path:
+        file = rng.choice(sorted(seeds.glob(pattern)))
+        out = place / f"x{file.suffix}"
+        out.write_bytes(mutation(file.read_bytes(), rng))
+        return out
+
+    return make
+
+
+def _in_folder(pattern: str, mutations: dict[str, Mutation]) -> Callable[[Path, Path, random.Random], Path]:
+    """A copy of a folder in which one file is damaged; sometimes it is gone, empty, a folder, or a link out of it."""
+
+    def make(seeds: Path, place: Path, rng: random.Random) -> Path:
+        folder = rng.choice(sorted(seeds.glob(pattern)))
+        out = place / f"x{folder.suffix}"
+        shutil.copytree(folder, out)
+        name = rng.choice([name for name, _ in mutations.items() for file in out.glob(name)])
+        file = rng.choice(sorted(out.glob(name)))
+        content = file.read_bytes()
+        file.unlink()
+        what = rng.random()
+        if what > 0.04:
+            file.write_bytes(mutations[name](content, rng))
+        elif what > 0.03:
+            file.mkdir()
+        elif what > 0.01:
+            file.symlink_to(rng.choice(("/etc/passwd", "/dev/zero", ".", "/proc/self/mem", file.name)))
+        return out
+
+    return make
+
+
+def _onnx(content: bytes, rng: random.Random) -> bytes:
+    import onnx
+
+    if rng.random() < 0.3:
+        return mutate.data(content, rng)
+    proto = onnx.ModelProto.FromString(content)
+    mutate.message(proto, rng)
+    return bytes(proto.SerializeToString())
+
+
+def _tflite(content: bytes, rng: random.Random) -> bytes:
+    from ai_edge_litert import schema_py_generated as schema
+
+    from export.formats.tflite import pack
+
+    if rng.random() < 0.4:
+        return mutate.data(content, rng)
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    mutate.objects(model, rng)
+    try:
+        return pack(model, len(content))
+    except Exception:  # noqa: BLE001  # such objects cannot be written; damage the bytes instead
+        return mutate.data(content, rng)
+
+
+def _coreml(content: bytes, rng: random.Random) -> bytes:
+    from coremltools.proto import Model_pb2
+
+    if rng.random() < 0.2:
+        return mutate.data(content, rng)
+    proto = Model_pb2.Model.FromString(content)
+    mutate.message(proto.mlProgram if rng.random() < 0.8 else proto, rng)
+    return bytes(proto.SerializeToString())
+
+
+def _safetensors(content: bytes, rng: random.Random) -> bytes:
+    """The JSON head is damaged as JSON, or the file as bytes."""
+    length = int.from_bytes(content[:8], "little")
+    if rng.random() < 0.3:
+        return mutate.data(content, rng)
+    head = mutate.document(content[8 : 8 + length], rng)
+    return len(head).to_bytes(8, "little") + head + content[8 + length :]
+
+
+def _inspect(path: Path) -> Any:
+    from export import render
+
+    found = inspection.inspect(path)
+    return _shown(found, render.inspection(found))
+
+
+def _shown(value: Any, lines: Any) -> str:
+    """What a command prints of it, both ways."""
+    from pydantic_core import to_json
+    from rich.console import Console
+
+    with open(os.devnull, "w") as nowhere:
+        for line in lines:
+            Console(file=nowhere, highlight=False).print(line)
+    return to_json(value, inf_nan_mode="null").decode()
+
+
+def _package(path: Path) -> Any:
+    """Inspect a package, and run it once."""
+    import numpy as np
+
+    from export.runtimes import mil_reference
+
+    text = _inspect(path)
+    with mil_reference.open(path) as session:
+        shapes = {name: [n or 1 for n in shape] for name, shape in session.signature.inputs.items()}
+        kinds = {name: session.program.types[name].dtype.numpy for name in shapes}
+        session.run({name: np.zeros(shape, kinds[name]) for name, shape in shapes.items()})
+    return text
+
+
+class _Nowhere:
+    """A target that runs no format: parity then answers with all that it can say from the bundle alone."""
+
+    place, runtimes = "nowhere", {}
+
+
+def _bundle(path: Path) -> Any:
+    from export import bundle, render, verify
+
+    loaded = bundle.load(path)
+    report = verify.verify(loaded, connection=_Nowhere())  # type: ignore[arg-type]  # never connected
+    golden = verify.golden_cases(loaded)
+    for artifact in loaded.manifest.artifacts:
+        for case in golden.values():
+            verify.inputs(artifact, case)
+    return _shown((loaded.manifest, report), [render.files(loaded), *render.parity(report)])
+
+
+def _layers(path: Path) -> Any:
+    from export import bundle, layers, render
+
+    _hashed_anew(path)
+    found = layers.compare(bundle.load(path))
+    return _shown(found, render.layers(found))
+
+
+def _golden(path: Path) -> Any:
+    _hashed_anew(path)
+    return _bundle(path)
+
+
+def _hashed_anew(path: Path) -> None:
+    """Write the hashes of the damaged files into the manifest, as the maker of a hostile bundle would."""
+    from export.bundle import describe
+
+    file = path / "manifest.json"
+    manifest = json.loads(file.read_bytes())
+    file.unlink()
+    for entry in (*manifest["golden"].values(), *manifest["layers"].values(), manifest["evaluation"]):
+        if entry is not None and (path / entry["path"]).is_file() and not (path / entry["path"]).is_symlink():
+            entry["sha256"] = describe(path, path / entry["path"]).sha256
+    file.write_text(json.dumps(manifest))
+
+
+def _records(path: Path) -> Any:
+    from edgeattn import records
+    from export import render_records
+
+    found = records.load(path)
+    return _shown(found, render_records.measured(found.records, (), found.not_run))
+
+
+def _result(path: Path) -> Any:
+    import numpy as np
+
+    from edgeattn.records import Device
+    from export.targets import Job, _folder
+
+    job = Job(Path("model.onnx"), {"x": np.zeros(1, np.float32)}, warmup=1, runs=7)
+    found = _folder.read(path, job, origin="host", device=Device("here", {}), stopped="")
+    # A number each, as a report makes it of them.
+    return found.samples_ns, {name: np.nansum(value) for name, value in found.first.items()}
+
+
+_JOB: dict[str, Mutation] = {
+    "result.json": mutate.document,
+    "samples.txt": mutate.data,
+    "*.npy": mutate.array,
+}
+READERS = {
+    "onnx": Reader(_one("*.onnx", _onnx), _inspect, inspection.inspect_apart),
+    "tflite": Reader(_one("*.tflite", _tflite), _inspect, inspection.inspect_apart),
+    "mlpackage": Reader(
+        _in_folder(
+            "*.mlpackage",
+            {
+                "Manifest.json": mutate.document,
+                "Data/com.apple.CoreML/model.mlmodel": _coreml,
+                "Data/com.apple.CoreML/weights/weight.bin": mutate.data,
+            },
+        ),
+        _package,
+    ),
+    "manifest": Reader(_in_folder("bundle", {"manifest.json": mutate.document}), _bundle),
+    "golden": Reader(
+        _in_folder("bundle", {"golden/*.safetensors": _safetensors, "evaluation/*.safetensors": _safetensors}),
+        _golden,
+    ),
+    "layers": Reader(
+        _in_folder("bundle", {"layers/*.safetensors": _safetensors, "layers/*.json": mutate.document}), _layers
+    ),
+    "records": Reader(_one("records*.json", mutate.document), _records),
+    "worker": Reader(_in_folder("worker*", _JOB), _result),
+    "native": Reader(_in_folder("native*", _JOB), _result),
+}
+
+
+def met(seeds: Path, name: str, number: int) -> bool:
+    """Whether an input that crashed its reader is answered as it should be where that is a process of its own."""
+    reader = READERS[name]
+    if reader.apart is None:
+        return False
+    with tempfile.TemporaryDirectory() as scratch:
+        path = reader.make(seeds, Path(scratch), random.Random(number))
+        try:
+            reader.apart(path)
+        except EdgeAttnError as error:
+            return "\n" not in str(error)
+        return True

@@ -1,0 +1,83 @@
+"""Real files to begin with: a small model in all formats, its bundle, a measurement, and what the runners wrote."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edgeattn import records
+from edgeattn.errors import MissingError
+from export import bundle as bundles
+from export import pipeline, source, targets
+from export import profile as profiles
+from export.targets import Job, _arm_setup, _folder
+from export.verify import golden_cases, inputs
+
+MODEL = """
+import torch
+from torch import nn
+from edgeattn import LinearSelfAttention
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8)
+        self.deep = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.norm, self.attention, self.out = nn.GroupNorm(1, 8), LinearSelfAttention(8), nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = torch.nn.functional.silu(self.deep(self.bn(self.conv(x))))
+        return self.out((x + self.attention(self.norm(x))).mean((2, 3)))
+
+def build():
+    images = torch.randn(6, 3, 8, 8)
+    return Small(), images[:1], {"inputs": images, "labels": torch.arange(6) % 4}
+"""
+
+
+def make(folder: Path) -> None:
+    """Write all seeds to the new folder ``folder``."""
+    folder.mkdir(parents=True)
+    (folder / "small.py").write_text(MODEL)
+    pipeline.export(source.load(f"{folder / 'small.py'}:build"), pipeline.Options(), folder / "bundle")
+    of_bundle(folder)
+    loaded = bundles.load(folder / "bundle")
+    with targets.connect("host", {}) as host:
+        found = profiles.profile(loaded, host, profiles.Options("host", runs=7, warmup=1))
+        records.save(folder / "records.json", found.records, found.not_run)
+    try:
+        emulator = _arm_setup.ready()
+    except MissingError as error:
+        print(f"the native runner's output is not fuzzed: {error}")
+    else:
+        _run(folder / "native", _job(loaded, "tflite"), emulator.runner("cortex-a76"))
+
+
+def of_bundle(folder: Path) -> None:
+    """What is in ``folder / "bundle"``, and what the worker wrote of it."""
+    loaded = bundles.load(folder / "bundle")
+    for artifact in loaded.manifest.artifacts:
+        path = loaded.path(artifact.file)
+        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, folder / path.name)
+    for format_ in ("onnx", "tflite"):
+        _run(folder / f"worker-{format_}", _job(loaded, format_), [sys.executable, str(_folder.WORKER)])
+
+
+def _job(bundle: bundles.Bundle, format_: str) -> Job:
+    artifact = next(artifact for artifact in bundle.manifest.artifacts if artifact.format == format_)
+    given = inputs(artifact, golden_cases(bundle)["example"])
+    return Job(bundle.path(artifact.file), given, warmup=1, runs=7)
+
+
+def _run(folder: Path, job: Job, command: list[str]) -> None:
+    folder.mkdir()
+    _folder.write(folder, job)
+    if stopped := _folder.start([*command, folder], environment=os.environ):
+        raise RuntimeError(f"{command} stopped: {stopped}")
+    # What the runner was given is no output of it.
+    given = {"job.txt", f"artifact{job.artifact.suffix}", *(f"input-{i}.npy" for i in range(len(job.inputs)))}
+    for name in given:
+        (folder / name).unlink()
+    assert np.load(folder / "first-0.npy").size

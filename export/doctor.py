@@ -1,0 +1,182 @@
+"""What works here: each format, runtime and target, tried on one small layer."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
+from edgeattn.parity import compare
+from export import plugins, runtimes, targets
+from export.runtimes import Arrays
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One format, runtime or target: ``ready`` if nothing is missing, ``works: ...`` if it was tried too, otherwise
+    what is missing and the command that mends it. ``broken`` if nothing is missing and it failed all the same."""
+
+    kind: str
+    name: str
+    state: str
+    broken: bool = False
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The layer as one format has it, and what the reference answers: in float64, and in float32."""
+
+    path: Path
+    inputs: Arrays
+    oracle: npt.NDArray[np.float64]
+    reference: npt.NDArray[np.float32]
+
+    def judge(self, outputs: Arrays) -> None:
+        (found,) = outputs.values()
+        verdict = compare(oracle=self.oracle, reference=self.reference, candidate=found, precision="fp32")
+        if not verdict.passed:
+            raise BadInputError(f"its answer is not the reference's: {verdict.reason}")
+
+
+def look() -> tuple[Finding, ...]:
+    """What is installed, and nothing is tried."""
+    found = []
+    for kind in ("formats", "runtimes", "targets"):
+        for name in plugins.names(kind):
+            module = plugins.get(kind, name)
+            found.append(Finding(kind, _spelled(kind, name), _missing(kind, module) or "ready"))
+    return tuple(found)
+
+
+def examine(say: Say = lambda _: None) -> tuple[Finding, ...]:
+    """What is installed, and whether it works: the layer is converted to each format, run in each runtime, and once on
+    each target that can be reached for nothing. All that runs is judged as parity judges."""
+    with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
+        trials: dict[str, _Trial] = {}
+        return tuple(_examine(trials, Path(scratch), say))
+
+
+def _examine(trials: dict[str, _Trial], scratch: Path, say: Say) -> Iterator[Finding]:
+    for name in plugins.names("formats"):
+
+        def convert(name: str = name) -> str:
+            trials[name] = _convert(name, scratch)
+            return "converted a layer"
+
+        yield _tried("formats", name, convert, say)
+    for name in plugins.names("runtimes"):
+        runtime = plugins.get("runtimes", name)
+
+        def run(runtime: ModuleType = runtime) -> str | None:
+            return _run(runtime, trials.get(runtime.FORMAT))
+
+        yield _tried("runtimes", name, run, say)
+    for name in plugins.names("targets"):
+
+        def reach(name: str = name) -> str | None:
+            return _reach(name, trials)
+
+        yield _tried("targets", name, reach, say)
+
+
+def _tried(kind: str, name: str, attempt: Callable[[], str | None], say: Say) -> Finding:
+    """``attempt`` says what was done, or None if there was nothing to do."""
+    spelled = _spelled(kind, name)
+    module = plugins.get(kind, name)
+    if reason := _missing(kind, module):
+        return Finding(kind, spelled, reason)
+    say(f"trying {spelled}")
+    begun = time.monotonic()
+    try:
+        done = attempt()
+    except MissingError as error:
+        return Finding(kind, spelled, str(error))
+    except EdgeAttnError as error:
+        return Finding(kind, spelled, f"does not work: {error}{_mend(module, spelled)}", broken=True)
+    except Exception as error:  # noqa: BLE001  # whatever a broken installation raises is the answer to the question
+        said = f"{type(error).__name__}: {error}"
+        return Finding(kind, spelled, f"does not work: {said}{_mend(module, spelled)}", broken=True)
+    return Finding(kind, spelled, f"works: {done}, {time.monotonic() - begun:.1f} s" if done else "ready, not tried")
+
+
+def _mend(module: ModuleType, spelled: str) -> str:
+    """What is worth trying where something is installed and fails."""
+    if hasattr(module, "EXTRA"):
+        return f"; try: pip install --force-reinstall 'edgeattn[{module.EXTRA}]'"
+    return f"; try: edgeattn setup {spelled}" if hasattr(module, "setup") else ""
+
+
+def _spelled(kind: str, name: str) -> str:
+    """As it is typed: a target with dashes."""
+    return name.replace("_", "-") if kind == "targets" else name
+
+
+def _missing(kind: str, module: ModuleType) -> str | None:
+    if kind == "runtimes":
+        return runtimes.missing(module)
+    if kind == "targets":
+        reason: str | None = module.unavailable()
+        return reason
+    try:
+        plugins.require(*module.PACKAGES, extra=module.EXTRA)
+    except MissingError as error:
+        return str(error)
+    return None
+
+
+def _convert(name: str, scratch: Path) -> _Trial:
+    import copy
+
+    import torch
+
+    from edgeattn import LinearSelfAttention
+    from export import measured
+
+    format_ = plugins.get("formats", name)
+    generator = torch.Generator().manual_seed(0)
+    layer, x = LinearSelfAttention(8).eval(), torch.randn(1, 8, 4, 16, generator=generator)
+    with torch.no_grad():
+        # Not the global generator: nobody expects that of a doctor.
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        answers = [copy.deepcopy(layer).double()(x.double()).numpy(), layer(x).numpy()]
+    path = scratch / f"layer{format_.SUFFIX}"
+    inputs = measured.convert(layer, {"x": x}, name, path, lowered=True)
+    if format_.LAYOUT == "channels_last":
+        answers = [answer.transpose(0, 2, 3, 1) for answer in answers]
+    return _Trial(path, inputs, *answers)
+
+
+def _run(runtime: ModuleType, trial: _Trial | None) -> str | None:
+    if trial is None:
+        return None
+    ways = [way for way in runtimes.ways(runtime.FORMAT) if way.runtime is runtime]
+    for way in ways:
+        with way.open(trial.path) as session:
+            trial.judge(session.run(trial.inputs))
+    return "ran it" if len(ways) == 1 else f"ran it on {', '.join(way.label for way in ways)}"
+
+
+def _reach(name: str, trials: dict[str, _Trial]) -> str | None:
+    target = plugins.get("targets", name)
+    if hasattr(target, "addresses"):
+        return f"attached: {', '.join(target.addresses())}"
+    if not getattr(target, "TRIAL", False):
+        return None
+    ran = []
+    with targets.connect(name, {}) as connection:
+        for format_, known in connection.runtimes.items():
+            for runtime in known:
+                if format_ in trials:
+                    trial = trials[format_]
+                    seen = connection.run(targets.Job(trial.path, trial.inputs, warmup=1, runs=1, runtime=runtime))
+                    trial.judge(seen.last)
+                    ran.append(runtime)
+    return f"ran it in {', '.join(ran)}" if ran else None

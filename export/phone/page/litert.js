@@ -1,0 +1,59 @@
+// LiteRT.js: WASM and WebGPU. All that is fetched is fetched before the clock starts.
+
+import { adapterName } from "./gpu.js";
+
+export async function prepare({ base, backend, threads, precision }) {
+  const folder = `${base}litert/`;
+  const litert = await import(`${folder}index.js`);
+  const relaxed = await litert.supportsFeature("relaxedSimd");
+  if (threads > 1 && !relaxed) throw new Error("LiteRT.js has threads only where there is relaxed SIMD");
+  // With JSPI, what the GPU cannot do is left to the CPU; without, the GPU takes all of a model or nothing.
+  const jspi = backend === "webgpu" && relaxed && (await litert.supportsFeature("jspi"));
+  const build = !relaxed ? "compat_" : jspi ? "jspi_" : threads > 1 ? "threaded_" : "";
+  // What Emscripten's start-up looks for: in a worker it cannot find out by itself where its own script lies.
+  self.Module = {
+    locateFile: (file) => folder + file,
+    mainScriptUrlOrBlob: `${folder}litert_wasm_${build}internal.js`,
+    wasmBinary: await (await fetch(`${folder}litert_wasm_${build}internal.wasm`)).arrayBuffer(),
+  };
+  return async (model, inputs) => {
+    await litert.loadLiteRt(folder, { threads: threads > 1, jspi });
+    return open(litert, { backend, threads, relaxed, precision }, model, inputs);
+  };
+}
+
+async function open(litert, { backend, threads, relaxed, precision }, model, inputs) {
+  const compiled = await litert.loadAndCompile(model, {
+    accelerator: backend,
+    cpuOptions: { numThreads: threads },
+    gpuOptions: { precision: precision === "fp16" ? "fp16" : "fp32" },
+  });
+  if (compiled.options.accelerator !== backend) throw new Error(`this model does not run on ${backend} here`);
+  const tensors = Object.fromEntries(
+    inputs.map(({ name, shape, data }) => [name, new litert.Tensor(data, [...shape])]),
+  );
+  let outputs = {};
+  return {
+    threads,
+    details: {
+      simd: relaxed ? "relaxed" : "fixed",
+      ...(backend !== "wasm" && {
+        accelerated: compiled.isFullyAccelerated ? "all" : "not all: some operators run on the CPU",
+        adapter: await adapterName(),
+      }),
+    },
+    run: async () => {
+      const found = await compiled.run(tensors);
+      const read = Object.entries(found).map(async ([name, tensor]) => [name, await tensor.data()]);
+      outputs = Object.fromEntries(await Promise.all(read));
+      for (const tensor of Object.values(found)) tensor.delete();
+    },
+    read: async () =>
+      Object.fromEntries(
+        Object.entries(outputs).map(([name, data]) => [
+          name,
+          new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice(),
+        ]),
+      ),
+  };
+}

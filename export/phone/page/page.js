@@ -1,0 +1,151 @@
+// The flow: join, run one task after the other, send each result, say that it is done.
+
+import { adapterName } from "./gpu.js";
+import { describe, plain, state, told } from "./device.js";
+import { base64, get, post, Refused } from "./server.js";
+import { advance, notice, rows, say, title } from "./view.js";
+
+const SILENCE_MS = 180_000; // a task that says nothing for so long is given up
+const TELL_MS = 500;
+const base = new URL(".", location.href).href;
+const memory = `edgeattn${location.pathname}`;
+
+const lost = (now) => now && say("The computer does not answer", "What is done is kept; this page goes on trying.", "bad");
+
+/** Keep the screen on, where the browser lets a page do that. */
+async function stayAwake() {
+  const ask = () => navigator.wakeLock?.request("screen").catch(() => null);
+  document.addEventListener("visibilitychange", () => document.hidden || ask());
+  return Boolean(await ask());
+}
+
+/** Why this browser cannot do a task, or "". */
+function obstacle(task, has) {
+  if (task.threads === "all" && has.whyNoThreads) return has.whyNoThreads;
+  if (task.backend === "webgpu" && !has.webgpu) return `this browser has no WebGPU${isSecureContext ? "" : " on a page that came over plain http"}`;
+  if (task.backend === "webnn" && !navigator.ml) return "this browser has no WebNN";
+  return "";
+}
+
+async function abilities() {
+  return { whyNoThreads: whyNoThreads(), webgpu: Boolean(await adapterName()) };
+}
+
+function whyNoThreads() {
+  if (navigator.hardwareConcurrency < 2) return "this device has one processor";
+  if (!isSecureContext) return "threads need https, or localhost; this page came over plain http";
+  return globalThis.crossOriginIsolated && globalThis.SharedArrayBuffer ? "" : "this browser has no threads";
+}
+
+/** Run a task in a worker of its own: what was seen, and which samples were taken while nobody saw the page. */
+function run(task, artifact, runs, tell) {
+  const worker = new Worker(new URL("worker.js", import.meta.url));
+  const hidden = [];
+  let wasHidden = document.hidden;
+  let listen = () => {};
+  const changed = () => {
+    wasHidden ||= document.hidden;
+    listen(); // a phone may stop all of a page that nobody sees: it begins to wait anew
+  };
+  document.addEventListener("visibilitychange", changed);
+  return new Promise((resolve, reject) => {
+    let silence;
+    listen = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => reject(new Error(`it said nothing for ${SILENCE_MS / 1000} s`)), SILENCE_MS);
+    };
+    worker.onerror = (event) => reject(new Error(event.message || "the worker cannot be started"));
+    worker.onmessage = ({ data: { kind, done, seen, reason } }) => {
+      listen();
+      if (kind === "failure") reject(new Error(reason));
+      if (kind === "result") resolve({ ...seen, hidden });
+      if (kind === "sample") {
+        if (done === 1) hidden.length = 0; // they begin anew where they were too short
+        if (wasHidden) hidden.push(done - 1);
+        wasHidden = document.hidden;
+        tell(done);
+      }
+    };
+    listen();
+    worker.postMessage({ base, task, artifact, runs, threads: task.threads === "all" ? navigator.hardwareConcurrency : 1 });
+  }).finally(() => {
+    document.removeEventListener("visibilitychange", changed);
+    worker.terminate();
+  });
+}
+
+async function encoded(outputs) {
+  const pairs = Object.entries(outputs).map(async ([name, bytes]) => [name, await base64(bytes)]);
+  return Object.fromEntries(await Promise.all(pairs));
+}
+
+/** One task from its beginning to the answer of the computer. */
+async function perform(task, plan, phone, row) {
+  let told_ms = 0;
+  const tell = (done) => {
+    row.run(done);
+    if (performance.now() - told_ms < TELL_MS) return;
+    told_ms = performance.now();
+    post(`${phone}/progress`, { task: task.key, run: done }, { tries: 1 }).catch(() => {});
+  };
+  tell(0);
+  const before = await state();
+  let seen;
+  try {
+    seen = await run(task, plan.artifacts[task.artifact], plan.runs, tell);
+  } catch (error) {
+    const failure = plain(error.message) || "an error without a message";
+    row.fail(failure);
+    await post(`${phone}/result`, { task: task.key, failure }, { lost });
+    return;
+  }
+  const [first, last, after] = await Promise.all([encoded(seen.first), encoded(seen.last), state()]);
+  const details = told(seen.details);
+  const answer = await post(`${phone}/result`, { task: task.key, seen: { ...seen, first, last, before, after, details } }, { lost });
+  row.finish(seen.samples_ns, answer.passed);
+}
+
+const aboutMinutes = (ms) => (ms < 50_000 ? "Less than a minute" : `About ${Math.ceil(ms / 60_000)} min`);
+
+async function main() {
+  const [plan, device, has, awake] = await Promise.all([get("plan.json"), describe(), abilities(), stayAwake()]);
+  title(plan.model, device.name);
+  const { session, number, done } = await post("join", { session: localStorage.getItem(memory), ...device }, { lost });
+  localStorage.setItem(memory, session);
+  const phone = `phones/${session}`;
+  const hints = [plan.notice];
+  if (!awake) hints.push("Keep the screen on until it is done: this browser cannot.");
+  notice(hints.filter(Boolean).join(" "));
+  const table = rows(plan);
+  const start = performance.now();
+  let measured = 0;
+  for (const [index, task] of plan.tasks.entries()) {
+    const row = table.get(task.key);
+    const left = plan.tasks.slice(index).filter((later) => !done.includes(later.key) && !obstacle(later, has)).length;
+    const each = measured ? (performance.now() - start) / measured : 6_000;
+    say(`${left} ${left === 1 ? "measurement" : "measurements"} to go`, `${aboutMinutes(left * each)}. Leave this page open and the phone in peace.`);
+    advance(index / plan.tasks.length);
+    if (done.includes(task.key)) {
+      row.keep();
+      continue;
+    }
+    const reason = obstacle(task, has);
+    try {
+      if (reason) {
+        row.fail(reason);
+        await post(`${phone}/result`, { task: task.key, failure: reason }, { lost });
+      } else {
+        await perform(task, plan, phone, row);
+        measured += 1;
+      }
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      row.fail(`the computer refused the result: ${error.message}`);
+    }
+  }
+  await post(`${phone}/done`, {}, { lost });
+  advance(1);
+  say("Done. Look at your computer.", `This is phone ${number} there. You may close this page.`, "good");
+}
+
+main().catch((error) => say("This did not work", plain(error.message), "bad"));

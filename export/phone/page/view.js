@@ -1,0 +1,109 @@
+// What is on the screen. Text is set as text, never as markup.
+
+import { median } from "./measure.js";
+
+const at = (id) => document.getElementById(id);
+const NAMES = { "onnxruntime-web": "ONNX Runtime", "litert.js": "LiteRT", wasm: "CPU", webgpu: "WebGPU", webnn: "WebNN" };
+
+function made(name, classes, text) {
+  const element = document.createElement(name);
+  if (classes) element.className = classes;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+export function title(model, device) {
+  document.title = `${model} · edgeattn`;
+  at("model").textContent = model;
+  at("device").textContent = device;
+}
+
+export function say(headline, detail, kind = "") {
+  at("headline").textContent = headline;
+  at("detail").textContent = detail;
+  at("status").className = kind;
+}
+
+export function advance(share) {
+  at("progress").value = share;
+}
+
+export function notice(text) {
+  at("notice").textContent = text;
+  at("notice").hidden = !text;
+}
+
+const milliseconds = (ns) => {
+  const ms = ns / 1e6;
+  return `${ms >= 100 ? ms.toFixed(0) : ms >= 10 ? ms.toFixed(1) : ms.toFixed(2)} ms`;
+};
+
+/** The samples in the order in which they were taken, from zero to the slowest. */
+function picture(samples) {
+  const [width, height] = [120, 28];
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+  const most = Math.max(...samples);
+  const points = samples.map((sample, i) => [
+    ((width * i) / Math.max(1, samples.length - 1)).toFixed(1),
+    (height - 2 - ((height - 4) * sample) / most).toFixed(1),
+  ]);
+  line.setAttribute("points", points.join(" "));
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", `${samples.length} samples, from ${milliseconds(Math.min(...samples))} to ${milliseconds(most)}`);
+  svg.append(line);
+  return svg;
+}
+
+/** Fastest and slowest sample, and what the computer says of the outputs. */
+function verdict(samples, passed) {
+  const range = `${milliseconds(Math.min(...samples))} to ${milliseconds(Math.max(...samples))}`;
+  return `${range} · ${passed ? "✓ same outputs" : "✗ not the model's outputs"}`;
+}
+
+/** Bars from zero to the slowest task, drawn anew with each that is done. */
+class Bars {
+  #bars = new Map();
+
+  add(ns) {
+    const bar = made("div", "bar");
+    this.#bars.set(bar, ns);
+    const slowest = Math.max(...this.#bars.values());
+    for (const [each, value] of this.#bars) each.style.width = `${Math.max(1, (100 * value) / slowest)}%`;
+    return bar;
+  }
+}
+
+/** A row for each task, by its key; each gets `run`, `fail`, `keep` and `finish`. */
+export function rows(plan) {
+  const bars = new Bars();
+  return new Map(plan.tasks.map((task) => [task.key, row(task, plan, bars)]));
+}
+
+function row(task, plan, bars) {
+  const threads = { one: "1 thread", all: `${navigator.hardwareConcurrency} threads` }[task.threads];
+  const file = plan.artifacts[task.artifact].name;
+  const item = made("li", "waiting");
+  const name = made("strong", "", `${NAMES[task.runtime]} · ${NAMES[task.backend]}`);
+  const what = made("span", "what", task.backend === "wasm" ? `${file} · ${threads}` : file);
+  const value = made("span", "value", "");
+  const more = made("div", "more");
+  item.append(name, value, what, more);
+  at("tasks").append(item);
+  const become = (state, text, ...below) => {
+    item.className = state;
+    value.textContent = text;
+    more.replaceChildren(...below);
+  };
+  return {
+    run: (done) => become("running", done ? `${done} of ${plan.runs}` : "loading"),
+    fail: (reason) => become("failed", "not run", made("p", "reason", reason)),
+    keep: () => become("finished", "done", made("p", "reason", "before this page was opened again")),
+    finish(samples, passed) {
+      const below = [bars.add(median(samples)), picture(samples), made("p", "verdict", verdict(samples, passed))];
+      become(passed ? "finished" : "wrong", milliseconds(median(samples)), ...below);
+    },
+  };
+}

@@ -1,0 +1,47 @@
+// One task, in a worker of its own: it can be ended, it takes its memory with it, and the page stays alive.
+// A classic worker, as LiteRT.js loads its WebAssembly by importScripts; modules are imported dynamically.
+
+const RUNTIMES = { "onnxruntime-web": "./onnxruntime.js", "litert.js": "./litert.js" };
+const ARRAYS = {
+  float32: Float32Array,
+  float64: Float64Array,
+  // As bits: not every browser has an array of halves.
+  float16: Uint16Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+};
+
+self.onmessage = async ({ data: job }) => {
+  try {
+    self.postMessage({ kind: "result", seen: await work(job) });
+  } catch (error) {
+    self.postMessage({ kind: "failure", reason: String(error?.message ?? error) });
+  }
+};
+
+async function work({ base, task, artifact, threads, runs }) {
+  const { measure, nanoseconds } = await import("./measure.js");
+  const { prepare } = await import(RUNTIMES[task.runtime]);
+  const fetched = async (url) => {
+    const response = await fetch(base + url);
+    if (!response.ok) throw new Error(`${url} cannot be fetched: ${response.status}`);
+    return response.arrayBuffer();
+  };
+  const model = new Uint8Array(await fetched(artifact.url));
+  const inputs = await Promise.all(
+    artifact.inputs.map(async (input) => {
+      if (!ARRAYS[input.dtype]) throw new Error(`an input of type ${input.dtype} cannot be given in a browser`);
+      return { ...input, data: new ARRAYS[input.dtype](await fetched(input.url)) };
+    }),
+  );
+  const { backend } = task;
+  const open = await prepare({ base: `${base}runtimes/`, backend, threads, precision: artifact.precision });
+  const start = performance.now();
+  const session = await open(model, inputs);
+  const load_ns = nanoseconds(performance.now() - start);
+  const seen = await measure(session, runs, (done) => self.postMessage({ kind: "sample", done }));
+  return { ...seen, load_ns, threads: session.threads, details: session.details };
+}

@@ -1,0 +1,271 @@
+"""The page of ``edgeattn phone`` in real browsers of Debian: Chromium, Firefox and WebKitGTK."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browsers import firefox, opened, program, webkit
+from phone_client import serving
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+from edgeattn import records
+from edgeattn.records import Record
+from export import pipeline, source
+
+CHROMIUM = ("--no-sandbox", "--disable-dev-shm-usage")
+# WebGPU without a GPU: for function only, its times mean nothing.
+SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}
+LIMIT_MS = 120_000
+LAN = "198.51.100.7"
+
+
+pytestmark = pytest.mark.usefixtures("phone_runtimes")
+
+
+@pytest.fixture(scope="module")
+def made_mobilevit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("phone") / "b"
+    loaded = source.load("mobilevitv2", ["width=0.5", "image_size=64"])
+    assert pipeline.export(loaded, pipeline.Options(formats=("onnx", "tflite")), out).report.passed
+    return out
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    with launched(playwright) as browser:
+        yield browser
+
+
+def launched(playwright: Playwright, *arguments: str, before: str | None = None) -> Browser:
+    """Debian's Chromium; ``before`` is a program that starts it elsewhere."""
+    return playwright.chromium.launch(executable_path=before or program("chromium"), args=[*CHROMIUM, *arguments])
+
+
+@contextmanager
+def phone_page(browser: Browser, url: str, **context: Any) -> Iterator[Page]:
+    with browser.new_context(**{**PHONE, **context}) as opened:
+        page = opened.new_page()
+        page.goto(url)
+        yield page
+
+
+def visit(browser: Browser, url: str) -> None:
+    """Open the page and wait until it says that it is done."""
+    with phone_page(browser, url) as page:
+        done(page)
+
+
+def done(page: Page) -> None:
+    page.wait_for_selector("#status.good", timeout=LIMIT_MS)
+    assert page.inner_text("#headline") == "Done. Look at your computer."
+
+
+def ways(found: Sequence[Record]) -> set[tuple[str, bool]]:
+    """Runtime and whether it had several threads."""
+    return {(record.runtime, record.threads > 1) for record in found}
+
+
+ONE = {("onnxruntime-web wasm", False), ("litert.js wasm", False)}
+WASM = ONE | {("onnxruntime-web wasm", True), ("litert.js wasm", True)}
+# WebKitGTK has neither shared memory nor relaxed SIMD.
+BROWSERS = {"Chrome": (WASM, "relaxed"), "Firefox": (WASM, "relaxed"), "Safari": (ONE, "fixed")}
+
+
+@pytest.mark.parametrize("made", ["made_bundle", "made_mobilevit", "made_digits"])
+def test_three_browsers_at_once(made: str, request: pytest.FixtureRequest, chromium: Browser, tmp_path: Path) -> None:
+    """On localhost: one thread and all, both runtimes, and each the model's outputs."""
+    out = tmp_path / "r.json"
+    with (
+        serving(request.getfixturevalue(made), "--out", out, "--wait", 3, "--runs", 5) as server,
+        opened(firefox(), server.url),
+        opened(webkit(), server.url),
+    ):
+        visit(chromium, server.url)
+        code, document, said = server.wait(LIMIT_MS / 1000)
+    assert code == 0, said
+    assert document["passed"]
+    found = records.load(out)
+    for name, (expected, simd) in BROWSERS.items():
+        own = [record for record in found.records if name in record.device.name]
+        assert ways(own) == expected, found.not_run
+        for record in own:
+            assert record.parity
+            assert record.parity.passed
+            assert record.origin == "browser"
+            assert len(record.samples_ns) == 5
+            assert record.load_ns
+            assert record.first_run_ns
+            assert record.warmup >= 5
+            assert record.clock_step_ns
+            assert min(record.samples_ns) * record.calls_per_sample > 19 * record.clock_step_ns
+            assert record.device.details["secure_context"] == "true"
+            assert record.device.details["cross_origin_isolated"] == "true"
+            assert record.device.details["simd"] == (simd if record.runtime.startswith("litert") else "fixed")
+
+
+def test_webgpu_on_the_software_adapter(made_bundle: Path, playwright: Playwright, tmp_path: Path) -> None:
+    with (
+        launched(playwright, *SOFTWARE_GPU) as browser,
+        serving(made_bundle, "--out", tmp_path / "r.json", "--wait", 1, "--runs", 3) as server,
+    ):
+        visit(browser, server.url)
+        code, _, said = server.wait()
+    assert code == 0, said
+    found = [record for record in records.load(tmp_path / "r.json").records if record.runtime.endswith("webgpu")]
+    assert {record.runtime for record in found} == {"onnxruntime-web webgpu", "litert.js webgpu"}
+    for record in found:
+        assert record.parity
+        assert record.parity.passed
+        assert "swiftshader" in record.device.details["adapter"].lower()
+        assert record.device.details["accelerated"] == "all"
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[str]:
+    """A network of its own, in which this machine has an address that is no loopback to a browser."""
+    name = f"edgeattn-{os.getpid()}"
+    if os.geteuid() or subprocess.run(["ip", "netns", "add", name], check=False, capture_output=True).returncode:
+        pytest.skip("it takes root, and the right to make network namespaces")
+    try:
+        for words in (
+            ["link", "set", "lo", "up"],
+            ["addr", "add", f"{LAN}/24", "dev", "lo"],
+            ["route", "add", "default", "dev", "lo", "src", LAN],
+        ):
+            subprocess.run(["ip", "-n", name, *words], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.fixture(scope="module")
+def lan_chromium(elsewhere: str, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    script = tmp_path_factory.mktemp("lan") / "chromium"
+    script.write_text(f'#!/bin/sh\nexec ip netns exec {elsewhere} chromium "$@"\n')
+    script.chmod(0o755)
+    with launched(playwright, before=str(script)) as browser:
+        yield browser
+
+
+def test_plain_http_in_the_network(elsewhere: str, lan_chromium: Browser, made_bundle: Path, tmp_path: Path) -> None:
+    """One thread, and the page says what that costs."""
+    out = tmp_path / "r.json"
+    options = ("--host", "lan", "--http", "--out", out, "--wait", 1, "--runs", 3)
+    with serving(made_bundle, *options, before=["ip", "netns", "exec", elsewhere]) as server:
+        assert server.url.startswith(f"http://{LAN}:")
+        with phone_page(lan_chromium, server.url) as page:
+            done(page)
+            assert "plain http" in page.inner_text("#notice")
+        code, document, _ = server.wait()
+    assert code == 0
+    found = records.load(out)
+    assert ways(found.records) == ONE
+    assert all(record.parity and record.parity.passed for record in found.records)
+    assert all(record.device.details["secure_context"] == "false" for record in found.records)
+    assert any("threads need https" in entry.reason for entry in found.not_run)
+    assert all(record["clock_step_ns"] >= 50_000 for record in document["records"])
+
+
+def test_https_in_the_network(elsewhere: str, lan_chromium: Browser, made_bundle: Path, tmp_path: Path) -> None:
+    """Threads too, after a page that explains the browser's warning; the token is never sent in the clear."""
+    out = tmp_path / "r.json"
+    options = ("--host", LAN, "--out", out, "--wait", 1, "--runs", 3)
+    with serving(made_bundle, *options, before=["ip", "netns", "exec", elsewhere]) as server:
+        with lan_chromium.new_context(**PHONE, ignore_https_errors=True) as context:
+            page = context.new_page()
+            requests: list[str] = []
+            page.on("request", lambda request: requests.append(request.url))
+            page.goto(server.url)
+            assert "not private" in page.inner_text("main")
+            page.click("#go")
+            done(page)
+        code, _, _ = server.wait()
+    assert code == 0
+    assert ways(records.load(out).records) == WASM
+    token = server.url.rpartition("/")[2]
+    assert any(token in url for url in requests)
+    assert not [url for url in requests if url.startswith("http:") and token in url.partition("#")[0]]
+
+
+def test_a_phone_that_goes_away_and_comes_back(made_bundle: Path, chromium: Browser, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    with serving(made_bundle, "--out", out, "--wait", 1, "--runs", 3) as server:
+        with phone_page(chromium, server.url) as page:
+            page.wait_for_selector("li.finished", timeout=LIMIT_MS)
+            page.reload()
+            done(page)
+            assert "before this page was opened again" in page.inner_text("#tasks")
+        code, document, _ = server.wait()
+    assert (code, document["phones"]) == (0, 1)
+    found = records.load(out).records
+    assert len(found) == len(ways(found)) == 4
+
+
+def test_samples_of_a_hidden_page_are_marked(made_bundle: Path, chromium: Browser, tmp_path: Path) -> None:
+    hide = "Object.defineProperty(document, 'hidden', { get: () => true })"
+    with serving(made_bundle, "--out", tmp_path / "r.json", "--wait", 1, "--runs", 30) as server:
+        with chromium.new_context(**PHONE) as context:
+            context.add_init_script(hide)
+            page = context.new_page()
+            page.goto(server.url)
+            done(page)
+        _, document, _ = server.wait()
+    for record in document["records"]:
+        assert any("not on the screen during 30 of 30 samples" in reason for reason in record["untrusted"])
+
+
+def test_a_runtime_that_fails_is_one_row(made_bundle: Path, chromium: Browser, tmp_path: Path) -> None:
+    """The others go on, and no markup of anybody's is rendered."""
+    with serving(made_bundle, "--out", tmp_path / "r.json", "--wait", 1, "--runs", 3) as server:
+        with chromium.new_context(**PHONE) as context:
+            context.route("**/runtimes/ort/*", lambda route: route.fulfill(body="throw new Error('<img src=x>')",
+                          content_type="text/javascript"))  # fmt: skip
+            page = context.new_page()
+            page.goto(server.url)
+            done(page)
+            assert "<img src=x>" in page.inner_text("li.failed")
+            assert page.locator("img").count() == 0
+        code, document, _ = server.wait()
+    assert code == 0
+    assert {record["runtime"] for record in document["records"]} == {"litert.js wasm"}
+    assert sum("<img src=x>" in entry["reason"] for entry in document["not_run"]) == 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone(scheme: str, made_bundle: Path, chromium: Browser, tmp_path: Path) -> None:
+    """Nothing is wider than the screen; text and back differ enough (WCAG AA)."""
+    contrast = """() => {
+        const light = (text) => {
+            const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map((v) => v / 255)
+                .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const back = (element) => {
+            for (let at = element; at; at = at.parentElement) {
+                const color = getComputedStyle(at).backgroundColor;
+                if (!color.endsWith(", 0)")) return color;
+            }
+        };
+        const shown = [...document.querySelectorAll("h1, p, strong, span, a")].filter((e) => e.innerText);
+        return Math.min(...shown.map((element) => {
+            const two = [light(getComputedStyle(element).color), light(back(element))].sort((a, b) => b - a);
+            return (two[0] + 0.05) / (two[1] + 0.05);
+        }));
+    }"""
+    with serving(made_bundle, "--out", tmp_path / "r.json", "--runs", 3) as server:
+        with phone_page(chromium, server.url, color_scheme=scheme) as page:
+            page.wait_for_selector("li.finished", timeout=LIMIT_MS)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert page.evaluate(contrast) >= 4.5
+        server.interrupt()
