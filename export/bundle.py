@@ -49,7 +49,7 @@ class File:
 class Artifact:
     """One deployable file; ``lowering`` is the layout of the lowered form that it was made from.
 
-    ``judged_on`` are the golden cases of the kind that it was calibrated on, None if it was not and all count.
+    ``judged_on`` are the golden cases of the kind that a lower precision is made for or calibrated on, None for fp32.
     ``beyond`` are those whose values its numbers cannot hold, with the reason; they are not run.
     """
 

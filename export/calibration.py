@@ -191,8 +191,10 @@ def _photographs(source: Source) -> Calibration:
     found = [dict(source.inputs)]
     for place in range(_CROPS):
         image = images[place % len(images)]
-        side = int(random.uniform(0.5, 1) * min(image.shape[:2]))
-        top, left = (int(random.integers(0, n - side + 1)) for n in image.shape[:2])
+        # The first of each photograph as large as it can be, the others smaller.
+        share = 1.0 if place < len(images) else random.uniform(0.5, 1)
+        side = int(share * min(image.shape[:2]))
+        top, left = ((n - side) // 2 if share == 1 else int(random.integers(0, n - side + 1)) for n in image.shape[:2])
         crop = image[top : top + side, left : left + side]
         given: dict[str, Any] = {}
         for name, example in source.inputs.items():

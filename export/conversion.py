@@ -17,6 +17,8 @@ from export.source import Source
 
 # The name under which all formats carry what the model expects of an image, as JSON.
 PREPROCESSING = "edgeattn.preprocessing"
+# Golden cases of the kind that a model is made for; the others of the battery try the arithmetic.
+LIKE_DATA = ("example", "photograph")
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Converter:
             details = plugins.get("precisions", self.format).make(job)
             if precision == lower.FP16 or plugins.get("precisions", self.format).REST == lower.FP16:
                 beyond = self.beyond_fp16
-            if self.calibration and precision != lower.FP16:
-                judged_on = (*self.calibration.covers, *self.given_cases)
+            covered = self.calibration.covers if self.calibration and precision != lower.FP16 else LIKE_DATA
+            judged_on = (*covered, *self.given_cases)
         graph = format_.read(path)
         return bundle.Artifact(
             format=self.format,

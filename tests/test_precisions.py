@@ -115,6 +115,10 @@ def test_limits_of_signal_to_noise() -> None:
             given = {"oracle": truth, "reference": truth.astype("f4"), "candidate": (truth + noise).astype("f4")}
             assert compare(**given, precision=precision).passed == passes
             assert compare(**given, precision=precision, judged=False).passed
+    lost = truth + random.standard_normal(truth.size) * 10 ** (-30 / 20)
+    given = {"oracle": truth, "reference": truth.astype("f4"), "candidate": lost.astype("f4")}
+    assert not compare(**given, precision="fp16", judged=False).passed
+    assert compare(**given, precision="int8").passed
     lost = np.full(3, np.nan, "f4")
     assert not compare(
         oracle=np.ones(3), reference=np.ones(3, "f4"), candidate=lost, precision="int8", judged=False

@@ -182,10 +182,10 @@ def _in_eight_bits(model: Any) -> set[str]:
     def taken(node: Any) -> bool:
         shape = shapes.get(node.output[0], [])
         if node.op_type == "Conv":
-            return prod(shape[2:]) >= FEW_ROWS
+            return bool(prod(shape[2:]) >= FEW_ROWS)
         if node.op_type == "MatMul":
             weight = weights.get(node.input[1], [0])
-            return prod(shape[:-1]) >= FEW_ROWS and weight[0] >= FEW_ROWS
+            return bool(prod(shape[:-1]) >= FEW_ROWS and weight[0] >= FEW_ROWS)
         if node.op_type == "Mul":  # SiLU: x times its own sigmoid
             one, other = node.input
             return bool(sigmoids.get(one) == other or sigmoids.get(other) == one)
