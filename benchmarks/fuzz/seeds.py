@@ -77,7 +77,7 @@ def _run(folder: Path, job: Job, command: list[str]) -> None:
     if stopped := _folder.start([*command, folder], environment=os.environ):
         raise RuntimeError(f"{command} stopped: {stopped}")
     # What the runner was given is no output of it.
-    given = {"job.txt", f"artifact{job.artifact.suffix}", *(f"input-{i}.npy" for i in range(len(job.inputs)))}
+    given = {"job.txt", f"artifact{job.artifact.suffix}", *(f"input-0-{i}.npy" for i in range(len(job.inputs)))}
     for name in given:
         (folder / name).unlink()
     assert np.load(folder / "first-0.npy").size

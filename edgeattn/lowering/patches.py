@@ -69,7 +69,7 @@ class ChannelsFirstLayer(nn.Module):
         z = _normalise_first(x, self.epsilons[0])
         flat = z.flatten(2)
         grid = _grid(x.shape[2:], patch)
-        scores = _softmax(torch.matmul(self.query, flat).reshape(x.shape[0], *grid))
+        scores = _softmax(torch.matmul(self.query, flat).reshape(x.shape[0], *grid), (-4, -2))
         # One column an offset, with the scores of its own pixels: [B, H * W, P].
         columns = scores.reshape(x.shape[0], -1, 1) * offsets
         context = torch.matmul(flat, columns)  # [B, C, P]
@@ -81,7 +81,7 @@ class ChannelsFirstLayer(nn.Module):
 
 
 class ChannelsLastLayer(nn.Module):
-    """[B, H, W, C] -> the same."""
+    """[rows, patch height, columns, patch width, C], a batch before it or not -> the same."""
 
     def __init__(self, parts: LayerParts) -> None:
         super().__init__()
@@ -96,17 +96,12 @@ class ChannelsLastLayer(nn.Module):
         self.reduce = linear(*_matrix(parts.reduce))
         self.epsilons = (parts.norm_attention.eps, parts.norm_feed_forward.eps)
 
-    def forward(self, x: Tensor, patch: tuple[int, int]) -> Tensor:
-        batch, height, width, channels = x.shape
-        # A batch of one has no axis: XNNPACK knows six at most, and five are faster.
-        grid = (*([batch] if batch > 1 else []), *_grid((height, width), patch))
+    def forward(self, x: Tensor) -> Tensor:
         z = _normalise_last(x, self.epsilons[0])
-        scores = _softmax(self.query(z).reshape(*grid))
-        cells = z.reshape(*grid, channels)
-        context = (cells * scores.unsqueeze(-1)).sum(dim=(-5, -3))  # [B, patch height, patch width, C]
-        key = self.key(context.reshape(-1, channels)).reshape(*grid[:-4], 1, patch[0], 1, patch[1], channels)
-        attended = F.relu(self.value(z)).reshape(*grid, channels) * key
-        x = x + self.out(attended.reshape(x.shape))
+        # A product and a sum: as a linear layer with one output it would cost two reshapes.
+        scores = _softmax((z * self.query.weight).sum(dim=-1, keepdim=True), (-5, -3))
+        context = (z * scores).sum(dim=(-5, -3), keepdim=True)
+        x = x + self.out(F.relu(self.value(z)) * self.key(context))
         z = _normalise_last(x, self.epsilons[1])
         y: Tensor = x + self.reduce(self.activation(self.expand(z)))
         return y
@@ -117,10 +112,10 @@ def _grid(size: Sequence[int], patch: tuple[int, int]) -> tuple[int, int, int, i
     return size[0] // patch[0], patch[0], size[1] // patch[1], patch[1]
 
 
-def _softmax(scores: Tensor) -> Tensor:
-    """Over rows and columns of patches, [..., rows, height, columns, width]: each offset has its own."""
-    powers = torch.exp(scores - scores.amax(dim=(-4, -2), keepdim=True))
-    return powers / powers.sum(dim=(-4, -2), keepdim=True)
+def _softmax(scores: Tensor, axes: tuple[int, int]) -> Tensor:
+    """Over the two ``axes``, rows and columns of patches: each offset has its own."""
+    powers = torch.exp(scores - scores.amax(dim=axes, keepdim=True))
+    return powers / powers.sum(dim=axes, keepdim=True)
 
 
 class PatchFreeLayers(nn.Module):
@@ -147,9 +142,7 @@ class PatchFreeLayers(nn.Module):
         form = ChannelsLastLayer if channels_last else ChannelsFirstLayer
         self.layers = nn.ModuleList(form(part) for part in parts)
         self.epsilon = epsilon
-        self.normalise = _normalise_last if channels_last else _normalise_first
-        self.patch = patch
-        self.constants: tuple[str, ...] = () if channels_last else ("offsets", "pixels")
+        self.patch, self.channels_last = patch, channels_last
         if not channels_last:
             # Core ML has five axes at most, one too few: a one-hot matrix says which offset a pixel has.
             rows, columns = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
@@ -159,10 +152,16 @@ class PatchFreeLayers(nn.Module):
             self.register_buffer("pixels", one_hot.t().contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
-        constants = [getattr(self, name) for name in self.constants]
+        if not self.channels_last:
+            for layer in self.layers:
+                x = layer(x, self.patch, self.offsets, self.pixels)
+            return _normalise_first(x, self.epsilon)
+        batch, height, width, channels = x.shape
+        # A batch of one has no axis: XNNPACK knows six at most, and five are faster.
+        cells = x.reshape(*([batch] if batch > 1 else []), *_grid((height, width), self.patch), channels)
         for layer in self.layers:
-            x = layer(x, self.patch, *constants)
-        return self.normalise(x, self.epsilon)
+            cells = layer(cells)
+        return _normalise_last(cells, self.epsilon).reshape(x.shape)
 
 
 def _normalise_first(x: Tensor, epsilon: float) -> Tensor:
@@ -175,10 +174,11 @@ def _normalise_first(x: Tensor, epsilon: float) -> Tensor:
 
 
 def _normalise_last(x: Tensor, epsilon: float) -> Tensor:
-    """The same in one step, which XNNPACK sums well. It would fuse z * z and its mean into an op that has no fp16
-    kernel; the powers of two, which are exact, keep it from that."""
-    z = x - x.mean(dim=(1, 2, 3), keepdim=True)
-    variance = (z * (z * 0.125)).mean(dim=(1, 2, 3), keepdim=True) * 8
+    """The same over the last five axes, in one step, which XNNPACK sums well. It would fuse z * z and its mean into an
+    op that has no fp16 kernel; the powers of two, which are exact, keep it from that."""
+    axes = (-5, -4, -3, -2, -1)
+    z = x - x.mean(dim=axes, keepdim=True)
+    variance = (z * (z * 0.125)).mean(dim=axes, keepdim=True) * 8
     return z * torch.rsqrt(variance + epsilon)
 
 
