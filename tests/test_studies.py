@@ -135,6 +135,9 @@ def test_the_slope_and_the_crossing_of_the_scaling_study() -> None:
     steep = [record("scaling", n**1.1, attention="separable", tokens=str(n)) for n in (100, 200)]
     (section,) = sections(steep)
     assert "more than the 1.05" in next(part.text for part in section.parts if hasattr(part, "text"))
+    bent = [record("scaling", n * (1 + n / 900), attention="separable", tokens=str(n)) for n in (10, 20, 40, 80, 900)]
+    (section,) = sections(bent)
+    assert "Up to 80 tokens the power is 1.0" in next(part.text for part in section.parts if hasattr(part, "text"))
     assert scaling_report.crossing(*(scaling_report._series(k, own) for k in ("separable", "separable"))) is None
 
 

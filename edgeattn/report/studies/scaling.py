@@ -55,13 +55,9 @@ def _sentences(series: Sequence[curves.Series]) -> list[tuple[str, str]]:
     found = []
     if separable.slope is not None:
         linear = separable.slope <= LINEAR
-        found.append(
-            (
-                f"The cost of separable attention grows with the power {separable.slope:.3f} of the tokens: "
-                + ("linear." if linear else f"more than the {LINEAR} that we call linear."),
-                "good" if linear else "bad",
-            )
-        )
+        told = "linear." if linear else f"more than the {LINEAR} that we call linear.{_linear_up_to(separable)}"
+        sentence = f"The cost of separable attention grows with the power {separable.slope:.3f} of the tokens: {told}"
+        found.append((sentence, "good" if linear else "caution"))
     for other in others:
         crossed = crossing(separable, other)
         if crossed is None:
@@ -70,6 +66,15 @@ def _sentences(series: Sequence[curves.Series]) -> list[tuple[str, str]]:
         else:
             found.append((f"{other.label} and separable attention cross at about {crossed:,.0f} tokens.", ""))
     return found
+
+
+def _linear_up_to(series: curves.Series) -> str:
+    """Up to where the points lie on a line, if that is three points or more."""
+    for n in range(len(series.x) - 1, 2, -1):
+        part = curves.Series(series.label, series.x[:n], series.y[:n])
+        if part.slope is not None and part.slope <= LINEAR:
+            return f" Up to {part.x[-1]:,.0f} tokens the power is {part.slope:.3f}."
+    return ""
 
 
 def crossing(a: curves.Series, b: curves.Series) -> float | None:
