@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeattn.records import Counts
+from edgeattn.records import Counts, middle
 from export import plugins
 from export.runtimes import Arrays
 from export.targets import Job, _arm_setup
@@ -32,7 +32,7 @@ def count(artifact: Path, *, cpu: str, runs: int = 3, warmup: int = 2, hot: int 
     with tempfile.TemporaryDirectory() as scratch, connect("", {"cpu": cpu}) as core:
         blocks = Path(scratch) / "blocks.txt" if hot else None
         seen = core.run(Job(artifact, random_inputs(artifact), warmup, runs), blocks=blocks)
-        counts = sorted(seen.counts, key=lambda c: c.total)[runs // 2]
+        counts = middle(seen.counts)
         if blocks:
             print_hot(blocks, counts, runs, hot)
     return counts

@@ -1,5 +1,6 @@
 """The one schema of a measurement: what ran where, and the raw samples or counts. Statistics are derived elsewhere."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,11 @@ class Counts:
     total: int
     simd: int
     memory: int
+
+
+def middle(counts: Sequence[Counts]) -> Counts:
+    """The run in the middle of all, by instructions: its three numbers belong together."""
+    return sorted(counts, key=lambda run: run.total)[len(counts) // 2]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From a module to a file that a target runs, and from what was seen there to a record."""
 
-import hashlib
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from edgeattn.latency import doubts
 from edgeattn.lowering import lower, to_channels_last
 from edgeattn.records import Record, Subject
 from export import inspection, plugins
+from export.bundle import describe
 from export.formats import Job as Conversion
 from export.runtimes import Arrays
 from export.targets import Job, Measurement
@@ -37,14 +38,16 @@ def convert(module: nn.Module, inputs: dict[str, Tensor], format_name: str, path
 
 def subject(path: Path, name: str, format_name: str, precision: str = "fp32") -> Subject:
     """A file that is of no bundle, called ``name``."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    contents = [file.read_bytes() for file in files]
-    digest = hashlib.sha256(b"".join(contents)).hexdigest()
-    return counted(Subject(name, digest, sum(map(len, contents)), format_name, precision), path)
+    file = describe(path.parent, path)
+    return counted(Subject(name, file.sha256, file.size_bytes, format_name, precision), path)
 
 
+@cache
 def counted(subject: Subject, path: Path) -> Subject:
-    """The subject with what its file at ``path`` moves without computing, if that can be counted here."""
+    """The subject with what its file at ``path`` moves without computing, if that can be counted here.
+
+    Once for each file (the subject holds its hash), however many runtimes and numbers of threads it is measured in.
+    """
     try:
         found = inspection.inspect(path)
     except (MissingError, ArtifactError):

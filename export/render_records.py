@@ -9,7 +9,7 @@ from rich.text import Text
 
 from edgeattn.comparison import Comparison, Ratio
 from edgeattn.latency import Interval, summary
-from edgeattn.records import NotRun, Record
+from edgeattn.records import NotRun, Record, middle
 from export.tables import number, table, verdict
 
 _SLOWEST = 12
@@ -62,8 +62,8 @@ def _counted(records: Sequence[Record]) -> Table:
     title = "Instructions of one run, median"
     shown = table(title, *_ABOUT, "all>r", "SIMD>r", "memory>r", "runs>r", "layout ops>r", "parity (noise units)")
     for record in records:
-        middle = sorted(record.counts, key=lambda c: c.total)[len(record.counts) // 2]
-        sums = (f"{n:,}" for n in (middle.total, middle.simd, middle.memory))
+        run = middle(record.counts)
+        sums = (f"{n:,}" for n in (run.total, run.simd, run.memory))
         layout = number(record.subject.layout_ops, "d")
         shown.add_row(*_about(record), *sums, str(len(record.counts)), layout, _parity(record))
     return shown

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from edgeattn import latency
-from edgeattn.records import Likeness, Record
+from edgeattn.records import Likeness, Record, middle
 from edgeattn.report.content import Content, Judged
 
 NS_PER_MS = 1e6
@@ -87,7 +87,7 @@ def results(content: Content) -> tuple[Result, ...]:
 def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
     """One record in figures; its parity is its own, else, for the host, that of the bundle."""
     times = latency.summary(record.samples_ns) if record.samples_ns else None
-    counts = sorted(record.counts, key=lambda c: c.total)[len(record.counts) // 2] if record.counts else None
+    counts = middle(record.counts) if record.counts else None
 
     def ms(statistic: Callable[[latency.Summary], float]) -> float | None:
         return None if times is None else _ms(statistic(times))

@@ -1,5 +1,6 @@
 """What the commands share: options, the one JSON document or the tables, and progress."""
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,11 @@ def wants(json: bool) -> None:
 def settings(**given: str | None) -> dict[str, str]:
     """The settings of a target that were given; the target itself says which it takes."""
     return {name: value for name, value in given.items() if value is not None}
+
+
+def typed() -> str:
+    """The command as it was typed, for the records."""
+    return shlex.join(["edgeattn", *sys.argv[1:]])
 
 
 def show(document: Any, lines: Callable[[], list[Any]]) -> None:

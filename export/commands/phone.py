@@ -1,6 +1,5 @@
 """``edgeattn phone``: measure and check parity in the browser of any phone."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -67,7 +66,7 @@ def phone(
         wait=wait,
         out=out,
         adb=adb,
-        command=" ".join(["edgeattn", *sys.argv[1:]]),
+        command=console.typed(),
     )
     found = session.run(loaded, options)
     where = f"Phones: {found.phones}. Records added to {out}: {len(found.records)}."

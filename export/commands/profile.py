@@ -1,7 +1,5 @@
 """``edgeattn profile``: how fast, on a target."""
 
-import shlex
-import sys
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -62,7 +60,7 @@ def profile(
         warmup=_warmup(warmup),
         runtimes=tuple(dict.fromkeys(runtime or ())),
         operators=operators,
-        command=shlex.join(["edgeattn", *sys.argv[1:]]),
+        command=console.typed(),
     )
     files.check(out)
     loaded = bundles.load(bundle)

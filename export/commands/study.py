@@ -34,9 +34,6 @@ def study(
     console.wants(json)
     if name == "precision":
         return _precision(bundle, tuple(format or ("onnx", "tflite")), out or Path("study-precision"))
-    import shlex
-    import sys
-
     from edgeattn import files
     from edgeattn.report import forms
     from edgeattn.report.compose import compose
@@ -47,7 +44,7 @@ def study(
     plugins.get("studies", name)
     plugins.require("matplotlib", "jinja2", extra="report")
     folder = out or Path(f"study-{name}")
-    options = _run.Options(target, shlex.join(["edgeattn", *sys.argv[1:]]), tuple(format or ()), threads, quick)
+    options = _run.Options(target, console.typed(), tuple(format or ()), threads, quick)
     with targets.connect(target, console.settings(cpu=cpu)) as connection, console.progress() as say:
         found = _run.run(name, connection, options, folder, say)
         say("drawing")

@@ -63,7 +63,7 @@ def _require_loaded(model: Any) -> None:
     """coremltools only warns of a package that Core ML refuses, and tells the reason to who predicts."""
     try:
         model.get_compiled_model_path()
-    except Exception:
+    except Exception:  # coremltools raises this very class
         model.predict({})
         raise
 

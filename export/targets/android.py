@@ -166,7 +166,7 @@ class _Android:
         except KeyboardInterrupt:
             stopped = _folder.INTERRUPTED
         else:
-            stopped = _why(process.returncode, said)
+            stopped = _folder.ended(_signalled(process.returncode), said)
             if not progress.alive:
                 stopped = f"it did nothing for {SILENCE_S:.0f} s, and was ended"
         try:
@@ -222,14 +222,9 @@ class _Progress:
         return self.alive
 
 
-def _why(code: int, said: str) -> str:
-    """What a shell's exit code says, with the last line of stderr."""
-    if code == 0:
-        return ""
-    if code > 128 and code - 128 in set(signal.Signals):
-        return f"it was ended by {signal.Signals(code - 128).name}"
-    lines = said.strip().splitlines()
-    return f"exit code {code}" + (f", {lines[-1].strip()}" if lines else "")
+def _signalled(code: int) -> int:
+    """A shell's exit code as Python has it: negative for a signal."""
+    return 128 - code if code - 128 in set(signal.Signals) else code
 
 
 @contextmanager

@@ -29,7 +29,7 @@ for runtime, package, module in (
     try:
         import_module(module)
         version = import_module(module.partition(".")[0]).__version__
-    except Exception:
+    except Exception:  # whatever keeps a runtime from being imported, there is none
         continue
     found.setdefault(runtime, package + " " + version)
 print(json.dumps(found))
