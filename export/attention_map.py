@@ -18,9 +18,8 @@ from export import bundle
 from export.bundle import Bundle, File
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from edgeattn.attention import LinearSelfAttention
     from export.cases import Case
     from export.source import Source
 
@@ -79,31 +78,27 @@ def _scores(source: "Source", image: "Tensor") -> dict[str, npt.NDArray[np.float
     """The map of each attention layer, by its module's path, in the order in which they are called."""
     from edgeattn.attention import context_score_map
     from edgeattn.lowering import recognise
+    from edgeattn.lowering.observe import watching
     from export.source import run
 
-    found: dict[str, npt.NDArray[np.float32]] = {}
-
-    def watch(path: str, layer: "LinearSelfAttention", patch_size: tuple[int, int]) -> Any:
-        def look(_: "nn.Module", args: "tuple[Tensor, ...]", named: "dict[str, Tensor]") -> None:
-            attended = (*args, *named.values())[-1]
-            grid = _grid(attended.shape[-1], image.shape[-2] / image.shape[-1])
-            found[path] = context_score_map(layer, attended, patch_size=patch_size, grid=grid)[0].detach().numpy()
-
-        return look
-
-    handles = []
+    attentions = {}
     for outer, module in source.module.named_modules():
         parts = recognise.block(module)
         for inner, attention in module.named_modules(prefix=outer) if parts else ():
             if parts and (layer := recognise.attention(attention)):
-                hook = watch(inner, layer, parts.patch_size)
-                handles.append(attention.register_forward_pre_hook(hook, with_kwargs=True))
-    try:
-        if handles:
-            run(source.module, {next(iter(source.inputs)): image})
-    finally:
-        for handle in handles:
-            handle.remove()
+                attentions[inner] = layer, parts.patch_size
+    if not attentions:
+        return {}
+    found: dict[str, npt.NDArray[np.float32]] = {}
+
+    def look(path: str, _: object, inputs: "tuple[Tensor, ...]") -> None:
+        if path in attentions:
+            (layer, patch_size), attended = attentions[path], inputs[-1]
+            grid = _grid(attended.shape[-1], image.shape[-2] / image.shape[-1])
+            found[path] = context_score_map(layer, attended, patch_size=patch_size, grid=grid)[0].detach().numpy()
+
+    with watching(source.module, look):
+        run(source.module, {next(iter(source.inputs)): image})
     return {path: np.ascontiguousarray(scores) for path, scores in found.items()}
 
 

@@ -150,7 +150,7 @@ def _largest_value(source: Source, given: dict[str, Tensor]) -> float:
         if isinstance(output, Tensor) and output.is_floating_point() and output.numel():
             seen.append(float(output.abs().max()))
 
-    with watching(source.module, lambda *_: None, leave):
+    with watching(source.module, leave=leave):
         run(source.module, given)
     return max(seen, default=0.0)
 

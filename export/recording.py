@@ -101,7 +101,7 @@ def _source() -> str:
 def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[_Value, ...]:
     recorder = _Recorder()
 
-    def enter(path: str, part: nn.Module) -> None:
+    def enter(path: str, part: nn.Module, _: object) -> None:
         recorder.running.append((path, part))
 
     def leave(_: str, __: nn.Module, ___: Any) -> None:

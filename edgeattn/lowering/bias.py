@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgeattn.lowering.observe import watching
+
 
 def rounded(weight: Tensor, levels: int = 127) -> Tensor:
     """[out, ...] -> the same, each output channel rounded to ``levels`` steps on either side of zero."""
@@ -30,8 +32,12 @@ def correct_biases(module: nn.Module, inputs: Iterable[tuple[Tensor, ...]]) -> n
     """
     result = copy.deepcopy(module)
     shifts: dict[str, list[Tensor]] = {}
+    layers: dict[str, nn.Conv2d | nn.Linear] = {}
 
-    def look(path: str, layer: nn.Conv2d | nn.Linear, x: Tensor) -> None:
+    def look(path: str, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            return
+        (x,), layers[path] = inputs, layer
         lost = layer.weight - rounded(layer.weight)
         if isinstance(layer, nn.Linear):
             shift = F.linear(x, lost).flatten(0, -2).mean(0)
@@ -40,16 +46,9 @@ def correct_biases(module: nn.Module, inputs: Iterable[tuple[Tensor, ...]]) -> n
             shift = y.mean(dim=(0, 2, 3))
         shifts.setdefault(path, []).append(shift)
 
-    def hook(path: str) -> Any:
-        return lambda layer, args: look(path, layer, args[0])
-
-    layers = {path: part for path, part in result.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)}
-    handles = [part.register_forward_pre_hook(hook(path)) for path, part in layers.items()]
-    with torch.no_grad():
+    with watching(result, look), torch.no_grad():
         for given in inputs:
             result(*given)
-    for handle in handles:
-        handle.remove()
     for path, found in shifts.items():
         shift, layer = torch.stack(found).mean(0), layers[path]
         layer.bias = nn.Parameter(shift if layer.bias is None else layer.bias.detach() + shift, requires_grad=False)

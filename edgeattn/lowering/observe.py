@@ -47,14 +47,18 @@ def is_spatial_mean(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> b
 @contextmanager
 def watching(
     module: nn.Module,
-    enter: Callable[[str, nn.Module], None],
-    leave: Callable[[str, nn.Module, Any], None],
+    enter: Callable[[str, nn.Module, tuple[Any, ...]], None] = lambda *_: None,
+    leave: Callable[[str, nn.Module, Any], None] = lambda *_: None,
 ) -> Iterator[None]:
-    """While the block runs, call ``enter`` with the path and the part before each part of ``module`` does its work,
-    and ``leave`` after it, with the output too."""
+    """While the block runs, call ``enter`` with the path, the part and its inputs (named ones last) before each part of
+    ``module`` does its work, and ``leave`` with the path, the part and its output after it."""
+
+    def before(path: str) -> Any:
+        return lambda part, given, named: enter(path, part, (*given, *named.values()))
+
     handles = []
     for path, part in module.named_modules():
-        handles.append(part.register_forward_pre_hook(lambda part, _, path=path: enter(path, part)))
+        handles.append(part.register_forward_pre_hook(before(path), with_kwargs=True))
         handles.append(part.register_forward_hook(lambda part, _, output, path=path: leave(path, part, output)))
     try:
         yield
@@ -76,7 +80,7 @@ def observe(module: nn.Module, inputs: Sequence[Tensor]) -> Observation:
             outputs[path] = output
 
     parts = dict(module.named_modules())
-    with watching(module, lambda path, _: recorder.running.append(path), leave), torch.no_grad(), recorder:
+    with watching(module, lambda path, *_: recorder.running.append(path), leave), torch.no_grad(), recorder:
         result = module(*inputs)
     for tensor in _tensors(result):
         recorder.readers[id(tensor)].append(_Read("", None, tensor))

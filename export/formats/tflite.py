@@ -90,14 +90,10 @@ def add_metadata(content: bytes, metadata: dict[str, str]) -> bytes:
 
 def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
     """The same model with every value of every op as an output, and the ops by the numbers of their tensors."""
-    from ai_edge_litert import schema_py_generated as schema
-
     model = unpack(content)
-    graph, kinds = model.subgraphs[0], _enum_names(schema.BuiltinOperator)
-    ops = {}
+    graph, ops = model.subgraphs[0], {}
     for op in graph.operators or []:
-        code = model.operatorCodes[op.opcodeIndex]
-        ops.update(dict.fromkeys(map(int, op.outputs), kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]))
+        ops.update(dict.fromkeys(map(int, op.outputs), builtin_kind(model.operatorCodes[op.opcodeIndex])))
     graph.outputs = np.array([*graph.outputs, *(i for i in ops if i not in graph.outputs)], np.int32)
     return pack(model, len(content)), ops
 
@@ -183,6 +179,13 @@ def _enum_names(enum: type) -> dict[int, str]:
     return {value: name for name, value in vars(enum).items() if isinstance(value, int)}
 
 
+def builtin_kind(code: Any) -> str:
+    """What an ``OperatorCodeT`` stands for, by the schema's own name; ``CUSTOM`` is not told further."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return _enum_names(schema.BuiltinOperator)[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
 class _Reader:
     """Looks tensors, types and constants of one model up."""
 
@@ -190,7 +193,6 @@ class _Reader:
         from ai_edge_litert import schema_py_generated as schema
 
         self.model, self.content = model, content
-        self.kinds = _enum_names(schema.BuiltinOperator)
         self.types = _enum_names(schema.TensorType)
 
     def info(self, tensor: Any) -> TensorInfo:
@@ -236,8 +238,9 @@ class _Reader:
 
     def op(self, graph: Any, op: Any) -> Op:
         code = self.model.operatorCodes[op.opcodeIndex]
-        builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
-        kind = _text(code.customCode) if self.kinds[builtin] == "CUSTOM" else self.kinds[builtin]
+        kind = builtin_kind(code)
+        if kind == "CUSTOM":
+            kind = _text(code.customCode)
         tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
         inputs = tuple(self.info(t) for t in tensors)
         outputs = tuple(self.info(graph.tensors[i]) for i in op.outputs)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from export.formats.tflite import pack
+from export.formats.tflite import builtin_kind, pack
 from export.mutation import EPSILON, EPSILON_FACTOR, RELU, SOFTMAX, SUBTRACTION, Array, Edit, Weight
 
 # Operator -> for each operand that may be a weight, the axis of its output channels.
@@ -27,13 +27,10 @@ class _Model:
         self.schema, self.content = schema, path.read_bytes()
         self.model = schema.ModelT.InitFromPackedBuf(self.content, 0)
         self.graph = self.model.subgraphs[0]
-        self.kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
         self.types = {getattr(schema.TensorType, name): dtype for name, dtype in _TYPES.items()}
 
     def kind(self, op: Any) -> str:
-        code = self.model.operatorCodes[op.opcodeIndex]
-        kind: str = self.kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        return kind
+        return builtin_kind(self.model.operatorCodes[op.opcodeIndex])
 
     def constant(self, index: int) -> Array | None:
         """The value of a floating constant."""
@@ -57,7 +54,7 @@ class _Model:
     def code(self, kind: str) -> int:
         """The index of an operator code, added if it is new."""
         for index, code in enumerate(self.model.operatorCodes):
-            if self.kinds[max(code.builtinCode, code.deprecatedBuiltinCode)] == kind:
+            if builtin_kind(code) == kind:
                 return index
         code = self.schema.OperatorCodeT()
         code.builtinCode = getattr(self.schema.BuiltinOperator, kind)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import ConversionError
-from export.formats.tflite import add_metadata
+from export.formats.tflite import add_metadata, builtin_kind, unpack
 from export.precisions import FEW_ROWS, FP16, INT8, Job
 from export.quiet import quiet
 from export.runtimes.litert import Observer
@@ -87,31 +87,27 @@ class _Op:
 
 
 def _ops(content: bytes) -> list[_Op]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = unpack(content)
     graph = model.subgraphs[0]
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    kinds = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
-    made = {output: op for op in graph.operators for output in op.outputs}
+    kinds = [builtin_kind(model.operatorCodes[op.opcodeIndex]) for op in graph.operators]
+    made = {int(output): number for number, op in enumerate(graph.operators) for output in op.outputs}
 
-    def is_sigmoid(tensor: int) -> bool:
-        return tensor in made and kinds[made[tensor].opcodeIndex] == "LOGISTIC"
+    def is_sigmoid_of(tensor: int, source: int) -> bool:
+        number = made.get(tensor)
+        return number is not None and kinds[number] == "LOGISTIC" and int(graph.operators[number].inputs[0]) == source
 
-    def is_silu(op: Any) -> bool:
+    def is_silu(kind: str, op: Any) -> bool:
         """x * sigmoid(x), or the sigmoid of it."""
-        if kinds[op.opcodeIndex] == "LOGISTIC":
-            return True
-        if kinds[op.opcodeIndex] != "MUL":
-            return False
+        if kind != "MUL":
+            return kind == "LOGISTIC"
         one, other = map(int, op.inputs)
-        return any(is_sigmoid(a) and int(made[a].inputs[0]) == b for a, b in ((one, other), (other, one)))
+        return is_sigmoid_of(one, other) or is_sigmoid_of(other, one)
 
     found = []
-    for op in graph.operators:
+    for kind, op in zip(kinds, graph.operators, strict=True):
         tensor = graph.tensors[op.outputs[0]]
         rows = int(np.prod(tensor.shape[:-1])) if len(tensor.shape) else 1
-        found.append(_Op(kinds[op.opcodeIndex], tensor.name.decode(), rows, is_silu(op)))
+        found.append(_Op(kind, tensor.name.decode(), rows, is_silu(kind, op)))
     return found
 
 
