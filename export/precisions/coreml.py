@@ -14,6 +14,7 @@ import numpy as np
 from edgeattn.errors import ConversionError
 from export.formats.coreml import normalise
 from export.precisions import FEW_ROWS, FP16, INT8, Job
+from export.precisions._ranges import Ranges, Step, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes import Observed, mil_reference
 from export.source import first_line
@@ -113,28 +114,25 @@ def _weights(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
 
 
 def _ranges(model: Any, job: Job) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """The smallest and the largest value of everything over the calibration set; products on a few rows."""
-    ranges: dict[str, dict[str, float]] = {}
+    """The range of everything over the calibration set; products on a few rows."""
     few: set[str] = set()
 
     def see(seen: Observed) -> None:
-        note(seen.name, seen.value)
+        ranges.see(seen.name, seen.value)
         if seen.op == "conv" and np.prod(seen.value.shape[2:]) < FEW_ROWS:
             few.add(seen.name)
         if seen.op == "linear" and np.prod(seen.value.shape[:-1]) < FEW_ROWS:
             few.add(seen.name)
 
-    def note(name: str, value: Any) -> None:
-        if value.dtype.kind == "f":
-            known = ranges.setdefault(name, {"rmin": np.inf, "rmax": -np.inf})
-            known["rmin"] = min(known["rmin"], float(value.min()))
-            known["rmax"] = max(known["rmax"], float(value.max()))
-
     with tempfile.TemporaryDirectory() as scratch:
         model.save(str(package := Path(scratch, "fp16.mlpackage")))
         with mil_reference.open(package) as session:
+            program = session.program
+            steps = [Step(step.op, tuple(step.reads), next(iter(step.outputs), "")) for step in program.steps]
+            ranges = Ranges(len(job.calibration), read_by_silu_alone(steps, program.outputs))
             for inputs in job.calibration:
                 for name, value in inputs.items():
-                    note(name, value)
+                    ranges.see(name, value)
                 session.run_observed(inputs, see)
-    return ranges, sorted(few)
+    found = ranges.found()
+    return {name: {"rmin": low, "rmax": high} for name, (low, high) in found.items()}, sorted(few)
