@@ -251,7 +251,7 @@ def test_images_for_what_takes_none(tmp_path: Path) -> None:
 def test_weights_behind_the_flatbuffer_are_taken_into_it(made: bundles.Bundle, tmp_path: Path) -> None:
     path = shutil.copy(made.path(artifact(made, "tflite", "int8").file), tmp_path / "a.tflite")
     before = tflite.read(path)
-    path.write_bytes(tflite.add_metadata(path.read_bytes(), {"said": "so"}))
+    path.write_bytes(tflite.finished(path.read_bytes(), {"said": "so"}))
     after = tflite.read(path)
     assert after.details["metadata"]["said"] == "so"
     assert after.parameters == before.parameters
@@ -278,9 +278,13 @@ def test_a_sweep_goes_on_where_it_stopped(
     assert (other.code, "another artifact" in other.err) == (2, True)
 
 
-def test_a_sweep_needs_a_bundle_that_it_can_use(
-    edgeattn: Callable[..., Any], made: bundles.Bundle, tmp_path: Path
-) -> None:
+def test_a_sweep_needs_a_bundle(edgeattn: Callable[..., Any], tmp_path: Path) -> None:
     assert "--bundle" in edgeattn("study", "precision", "--out", tmp_path / "s").err
-    refused = edgeattn("study", "precision", "--bundle", made.folder, "--format", "coreml", "--out", tmp_path / "s")
-    assert (refused.code, "one by one" in refused.err) == (2, True)
+
+
+def test_a_sweep_of_core_ml(edgeattn: Callable[..., Any], made: bundles.Bundle, tmp_path: Path) -> None:
+    answer = edgeattn("study", "precision", "--bundle", made.folder, "--format", "coreml", "--out", tmp_path, "--json")
+    assert answer.code == 0
+    found = answer.document["found"]["coreml"]
+    assert {one["kind"] for one in found} == {"conv"}
+    assert all(25 < one["sqnr_db"] < 60 for one in found)

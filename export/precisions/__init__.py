@@ -1,8 +1,9 @@
 """One file a format: it makes a lower precision of an fp32 artifact, by the ecosystem's own quantiser.
 
-A file is named as its format and has ``EXTRA``, ``PACKAGES``, ``REST`` (the precision of what int8 leaves) and
-``make(job) -> details``, which say what stays in a higher precision; where int8 takes operators one by one, also
-``candidates(path) -> [(kind, output)]``. What all three hold to, as measured in ``docs/precisions.md``:
+A file is named as its format and has ``EXTRA``, ``PACKAGES``, ``REST`` (the precision of what int8 leaves),
+``ADDS_IN_FP16`` (whether a runtime adds an fp16 file's products in fp16 too),
+``make(job) -> details``, which say what stays in a higher precision, and ``candidates(path) -> [(kind, output)]``, the
+operators that int8 takes. What all three hold to, as measured in ``docs/precisions.md``:
 
 * norms, softmax, the context sum and the residual stream stay in float: they are small, and they are where it hurts;
 * products on a few rows (the key on one column an offset, the classifier) keep float activations;

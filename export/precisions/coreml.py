@@ -6,10 +6,10 @@ What is not in eight bits is in fp16, as on a phone's Neural Engine. coremltools
 
 import shutil
 import tempfile
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from edgeattn.errors import ConversionError
 from export.formats.coreml import normalise
@@ -22,6 +22,8 @@ from export.source import first_line
 EXTRA = "coreml"
 PACKAGES = ("coremltools",)
 REST = "fp16"
+ADDS_IN_FP16 = False
+_PRODUCTS = ("conv", "linear")
 _STATISTICS = ("reduce_mean", "reduce_sum", "reduce_max", "softmax", "exp", "rsqrt", "sqrt", "inverse")
 _ELEMENTWISE = ("add", "sub", "mul", "real_div", "pow", "square")
 
@@ -62,6 +64,23 @@ def _fp16(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
 
     changed = _apply_graph_pass(model, FP16ComputePrecision(op_selector=in_fp16), skip_model_load=True)
     return changed, {"kept_in_fp32": sorted(set(kept.values())), "kept_ops": len(kept), "edges": "float32"}
+
+
+def candidates(path: Path) -> list[tuple[str, str]]:
+    """(kind, output) of the operators that int8 takes, in the order of the program."""
+    from export.mil.program import load
+
+    found = []
+    for step in load(path).steps:
+        name, kind = next(iter(step.outputs.items()), ("", None))
+        if step.op in _PRODUCTS and kind is not None and _rows(step.op, kind.shape) >= FEW_ROWS:
+            found.append((step.op, name))
+    return found
+
+
+def _rows(op: str, shape: Sequence[int | None]) -> int:
+    """How many columns a convolution [B, C, ...], or rows a linear layer [..., C], gives."""
+    return prod(n or 1 for n in (shape[2:] if op == "conv" else shape[:-1]))
 
 
 def _is_norm(op: Any) -> bool:
@@ -119,9 +138,7 @@ def _ranges(model: Any, job: Job) -> tuple[dict[str, dict[str, float]], list[str
 
     def see(seen: Observed) -> None:
         ranges.see(seen.name, seen.value)
-        if seen.op == "conv" and np.prod(seen.value.shape[2:]) < FEW_ROWS:
-            few.add(seen.name)
-        if seen.op == "linear" and np.prod(seen.value.shape[:-1]) < FEW_ROWS:
+        if seen.op in _PRODUCTS and _rows(seen.op, seen.value.shape) < FEW_ROWS:
             few.add(seen.name)
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import ConversionError
-from export.formats.tflite import add_metadata, builtin_kind, unpack
+from export.formats.tflite import builtin_kind, finished, unpack
 from export.precisions import FEW_ROWS, FP16, INT8, Job
 from export.precisions._ranges import Ranges, Step, read_by_silu_alone
 from export.quiet import quiet
@@ -17,6 +17,7 @@ from export.source import first_line
 EXTRA = "tflite"
 PACKAGES = ("ai_edge_quantizer", "ai_edge_litert")
 REST = "fp32"
+ADDS_IN_FP16 = True  # XNNPACK on ARM
 # XNNPACK computes in fp16 on ARM where a file says that it may. With fp32 accumulation in the name it does not.
 FP16_METADATA = {"reduced_precision_support": "fp16accfp16"}
 _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -32,7 +33,7 @@ def make(job: Job) -> dict[str, Any]:
         with quiet():
             content, details = _fp16(job) if job.precision == FP16 else _int8(job)
         metadata = {**job.metadata, **(FP16_METADATA if job.precision == FP16 else {})}
-        job.path.write_bytes(add_metadata(content, metadata))
+        job.path.write_bytes(finished(content, metadata))
     except Exception as error:
         raise ConversionError(f"ai-edge-quantizer refuses {job.source.name}: {first_line(error)}") from error
     return details
