@@ -42,6 +42,7 @@ class Converter:
     beyond_fp16: dict[str, str] = field(default_factory=dict)
     edge_layout: str | None = None
     dynamic_batch: bool = False
+    keep: tuple[str, ...] = ()
 
     def convert(self, precision: str) -> bundle.Artifact:
         """One artifact.
@@ -58,8 +59,10 @@ class Converter:
             base = self._base(precision)
             given = () if self.calibration is None else self.calibration.inputs
             inputs = tuple({n: self._as_edge(x).numpy() for n, x in one.items()} for one in given)
-            job = lower.Job(base, path, precision, inputs, self._metadata)
+            job = lower.Job(base, path, precision, inputs, self._metadata, self._kept(base))
             details = plugins.get("precisions", self.format).make(job)
+            if job.keep:
+                details["kept_by_name"] = list(job.keep)
             if precision == lower.FP16 or plugins.get("precisions", self.format).REST == lower.FP16:
                 beyond = self.beyond_fp16
             covered = self.calibration.covers if self.calibration and precision != lower.FP16 else LIKE_DATA
@@ -107,10 +110,18 @@ class Converter:
             self._write(self._made_for(kind), path)
         return path
 
+    def _kept(self, base: Path) -> tuple[str, ...]:
+        """Those names that are of this format; another's are told from a mistake by their being nowhere else."""
+        if not self.keep:
+            return ()
+        known = {output for _, output in plugins.get("precisions", self.format).candidates(base)}
+        return tuple(name for name in self.keep if name in known)
+
     def _kind(self, precision: str) -> str:
         if precision == lower.FP16:
             return "half" if plugins.get("precisions", self.format).ADDS_IN_FP16 else "plain"
-        return "plain" if self.calibration is None else "corrected"
+        # A palette rounds in a way of its own, which is not known before.
+        return "plain" if self.calibration is None or precision in lower.PALETTES else "corrected"
 
     def _made_for(self, kind: str) -> nn.Module:
         if kind == "half":

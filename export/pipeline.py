@@ -11,7 +11,6 @@ import torch
 
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower
-from edgeattn.parity import PRECISIONS
 from export import attention_map, bundle, calibration, cases, golden, layers, plugins, recording
 from export.conversion import Converter
 from export.foreign import contained
@@ -22,7 +21,10 @@ from export.versions import versions
 
 @dataclass(frozen=True)
 class Options:
-    """How to export. No formats means all, and then a converter's refusal is noted and not fatal."""
+    """How to export. No formats means all, and then a converter's refusal is noted and not fatal.
+
+    ``keep`` are outputs of operators that no lower precision takes, as the study ``precision`` names them.
+    """
 
     formats: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)
@@ -31,6 +33,7 @@ class Options:
     inputs: tuple[Path, ...] = ()
     force: bool = False
     calibrate: Path | None = None
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,19 +47,30 @@ class Export:
 
 def check(options: Options, out: Path) -> None:
     """Refuse bad options before anything heavy is imported or run."""
-    for name in options.formats or plugins.names("formats"):
+    formats = options.formats or plugins.names("formats")
+    offered = {name: _offered(name) for name in formats}
+    for precision in options.precisions:
+        lacking = [name for name in formats if precision not in offered[name]]
+        # What was not asked for by name is left out where it cannot be had.
+        if lacking if options.formats else len(lacking) == len(formats):
+            choice = dict.fromkeys(known for name in lacking for known in offered[name])
+            raise BadInputError(f"{lacking[0]} cannot be exported in {precision!r}; choose from {', '.join(choice)}")
+    for name in formats:
         needed = [plugins.get("formats", name)]
-        for precision in options.precisions:
-            if precision not in PRECISIONS:
-                raise BadInputError(f"{name} cannot be exported in {precision!r}; choose from {', '.join(PRECISIONS)}")
-            if precision != "fp32":
-                needed.append(plugins.get("precisions", name))
+        if set(options.precisions) & set(offered[name]) - {"fp32"}:
+            needed.append(plugins.get("precisions", name))
         for plugin in needed:
             plugins.require(*plugin.PACKAGES, extra=plugin.EXTRA)
     calibration.check(options.calibrate)
     if options.edge_layout not in (None, *get_args(Layout)):
         raise BadInputError(f"--edge-layout must be {' or '.join(get_args(Layout))}, not {options.edge_layout!r}")
     bundle.check_destination(out, force=options.force)
+
+
+def _offered(format_: str) -> tuple[str, ...]:
+    """The precisions of a format, fp32 first, from which the others are made."""
+    lower = plugins.get("precisions", format_).PRECISIONS if format_ in plugins.names("precisions") else ()
+    return ("fp32", *lower)
 
 
 def export(source: Source, options: Options, out: Path, say: Callable[[str], None] = lambda _: None) -> Export:
@@ -102,8 +116,9 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
                 beyond_fp16=beyond,
                 edge_layout=options.edge_layout,
                 dynamic_batch=options.dynamic_batch,
+                keep=options.keep,
             )
-            for precision in sorted(options.precisions, key=PRECISIONS.index):
+            for precision in (one for one in _offered(name) if one in options.precisions):
                 say(f"converting to {name} {precision}")
                 try:
                     artifacts.append(converter.convert(precision))
@@ -115,6 +130,9 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
                         raise
         if not artifacts:
             raise ConversionError("; ".join(refused.values()))
+        kept = {name for artifact in artifacts for name in artifact.details.get("kept_by_name", ())}
+        for name in set(options.keep) - kept:
+            raise BadInputError(f"no operator that int8 takes gives {name!r}; `edgeattn study precision` names them")
         say("layers: what is computed inside, and where the artifacts hold it")
         inside = _write_layers(source, lowerings, exact, artifacts, folder)
         manifest = bundle.Manifest(
@@ -204,7 +222,7 @@ def _write_evaluation(source: Source, folder: Path) -> bundle.File | None:
 
 
 def _calibrated(options: Options) -> bool:
-    return any(precision.startswith("int8") for precision in options.precisions)
+    return bool(set(options.precisions) - {"fp32", "fp16"})
 
 
 def _described(chosen: calibration.Calibration | None) -> bundle.Calibrated | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeattn.errors import ConversionError
 from export.formats.coreml import normalise
-from export.precisions import FEW_ROWS, FP16, INT8, Job
+from export.precisions import FEW_ROWS, FP16, INT8, LOWER, PALETTES, Job
 from export.precisions._ranges import Ranges, Step, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes import Observed, mil_reference
@@ -21,6 +21,7 @@ from export.source import first_line
 
 EXTRA = "coreml"
 PACKAGES = ("coremltools",)
+PRECISIONS = (*LOWER, *PALETTES)
 REST = "fp16"
 ADDS_IN_FP16 = False
 _PRODUCTS = ("conv", "linear")
@@ -39,9 +40,12 @@ def make(job: Job) -> dict[str, Any]:
             import coremltools as ct
 
             model, details = _fp16(ct.models.MLModel(str(job.source), skip_model_load=True), job)
-            if job.precision != FP16:
-                eight_bits, more = _static(model, job) if job.precision == INT8 else _weights(model, job)
-                model, details = eight_bits, {**details, **more}
+            if job.precision in PALETTES:
+                model, more = _palettes(model, job)
+                details |= more
+            elif job.precision != FP16:
+                model, more = _static(model, job) if job.precision == INT8 else _weights(model, job)
+                details |= more
             model.save(str(job.path))
         normalise(job.path, job.metadata)
     except Exception as error:
@@ -130,6 +134,16 @@ def _weights(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
     eight = cto.coreml.OpLinearQuantizerConfig(mode="linear_symmetric", granularity="per_channel")
     config = cto.coreml.OptimizationConfig(global_config=eight, op_name_configs=dict.fromkeys(job.keep))
     return cto.coreml.linear_quantize_weights(model, config), {"weights": "int8 per channel", "edges": "float32"}
+
+
+def _palettes(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
+    """A table of values for each weight, by k-means over it, and the places in it; of one size, as iOS 16 has them."""
+    import coremltools.optimize as cto
+
+    bits = PALETTES[job.precision]
+    table = cto.coreml.OpPalettizerConfig(mode="kmeans", nbits=bits)
+    config = cto.coreml.OptimizationConfig(global_config=table, op_name_configs=dict.fromkeys(job.keep))
+    return cto.coreml.palettize_weights(model, config), {"weights": f"{bits} bit palettes", "edges": "float32"}
 
 
 def _ranges(model: Any, job: Job) -> tuple[dict[str, dict[str, float]], list[str]]:

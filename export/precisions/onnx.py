@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import ConversionError
-from export.precisions import FEW_ROWS, FP16, INT8, Job
+from export.precisions import FEW_ROWS, FP16, INT8, LOWER, Job
 from export.precisions._onnx_fp16 import convert
 from export.precisions._onnx_weights import PRODUCTS, one_scale_a_channel, store_in_eight_bits
 from export.precisions._ranges import Ranges, Step, read_by_silu_alone
@@ -18,6 +18,7 @@ from export.source import first_line
 
 EXTRA = "onnx"
 PACKAGES = ("onnx", "onnxruntime")
+PRECISIONS = LOWER
 REST = "fp32"
 ADDS_IN_FP16 = False
 

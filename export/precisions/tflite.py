@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeattn.errors import ConversionError
 from export.formats.tflite import builtin_kind, finished, unpack
-from export.precisions import FEW_ROWS, FP16, INT8, Job
+from export.precisions import FEW_ROWS, FP16, INT8, LOWER, Job
 from export.precisions._ranges import Ranges, Step, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes.litert import Observer
@@ -16,6 +16,7 @@ from export.source import first_line
 
 EXTRA = "tflite"
 PACKAGES = ("ai_edge_quantizer", "ai_edge_litert")
+PRECISIONS = LOWER
 REST = "fp32"
 ADDS_IN_FP16 = True  # XNNPACK on ARM
 # XNNPACK computes in fp16 on ARM where a file says that it may. With fp32 accumulation in the name it does not.
