@@ -21,6 +21,8 @@ PACKAGES = ("onnx", "onnxruntime")
 PRECISIONS = LOWER
 REST = "fp32"
 ADDS_IN_FP16 = False
+# The shape [B, C, 1, H * W] of a map, as a tensor's name.
+_ROWS = "edgeattn_rows"
 
 
 def make(job: Job) -> dict[str, Any]:
@@ -80,6 +82,7 @@ def _static(model: Any, job: Job) -> dict[str, Any]:
     chosen = [node for node in model.graph.node if node.output[0] in wanted]
     if not chosen:  # the quantiser takes an empty list for all of them
         raise ValueError("it has no convolution, linear layer or SiLU that int8 could take")
+    _hold_layout(model.graph)
     quantize_static(
         model,
         str(job.path),
@@ -96,6 +99,30 @@ def _static(model: Any, job: Job) -> dict[str, Any]:
     store_in_eight_bits(made.graph, set(job.keep))
     job.path.write_bytes(made.SerializeToString(deterministic=True))
     return _details(model, {node.output[0] for node in chosen}, "static_ops")
+
+
+def _hold_layout(graph: Any) -> None:
+    """Put a reshape, which moves nothing, before every mean over a map.
+
+    onnxruntime runs int8 convolutions channels-last, and pushes the transposes behind one through what follows: as far
+    as such a mean, which is then five times as slow (6 % of a MobileViTv2). It pushes none through a reshape.
+    """
+    import onnx
+
+    axes = {
+        tensor.name: list(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer if len(tensor.dims) == 1
+    }
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "ReduceMean" and len(node.input) > 1 and axes.get(node.input[1]) == [2, 3]:
+            held = f"{node.output[0]}_held"
+            nodes.append(onnx.helper.make_node("Reshape", [node.input[0], _ROWS], [held], held))
+            node.input[0] = held
+        nodes.append(node)
+    if len(nodes) > len(graph.node):
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, 0, 1, -1]), _ROWS))
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _ranges(graph: Any, job: Job) -> dict[str, list[dict[str, Any]]]:
