@@ -114,8 +114,8 @@ def test_every_channel_of_an_onnx_weight_has_its_scale(tmp_path: Path, precision
     assert out.stat().st_size < 0.35 * path.stat().st_size
 
 
-def test_a_mean_over_a_map_keeps_its_layout(tmp_path: Path) -> None:
-    """onnxruntime would move the transpose behind an int8 convolution past the mean, where it costs more."""
+def test_a_mean_over_a_map_stands_behind_a_reshape(tmp_path: Path) -> None:
+    """In whole models onnxruntime moves the transpose behind an int8 convolution past the mean, where it costs more."""
     kernel = np.random.default_rng(0).normal(0, 1, (8, 3, 3, 3)).astype("f4")
     x = np.random.default_rng(1).normal(0, 1, (1, 3, 16, 16)).astype("f4")
     nodes = [
@@ -131,14 +131,11 @@ def test_a_mean_over_a_map_keeps_its_layout(tmp_path: Path) -> None:
         [helper.make_tensor_value_info("y", float_, [1, 8, 14, 14])],
         [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(np.array([2, 3], np.int64), "axes")],
     )
-    path, out, optimised = (tmp_path / f"{name}.onnx" for name in ("fp32", "int8", "optimised"))
+    path, out = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
     onnx_precisions.make(Job(path, out, INT8, ({"x": x},)))
-    onnxruntime.optimise(out, optimised)
-    made = onnx.load(str(optimised)).graph
-    (mean,) = (node for node in made.node if node.op_type == "ReduceMean")
-    axes = {tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in made.initializer}
-    assert axes[mean.input[1]] == [2, 3]
+    made = {node.output[0]: node for node in onnx.load(str(out)).graph.node}
+    assert made[made["m"].input[0]].op_type == "Reshape"
     with onnxruntime.open(path) as session, onnxruntime.open(out) as other:
         truth, given = session.run({"x": x})["y"], other.run({"x": x})["y"]
     assert np.sqrt(np.square(given - truth).mean() / np.square(truth).mean()) < 0.02
