@@ -14,6 +14,7 @@ from edgeattn.lowering import Layout, Lowering, lower
 from export import attention_map, bundle, calibration, cases, golden, layers, plugins, recording
 from export.conversion import Converter
 from export.foreign import contained
+from export.precisions import FP16, PALETTES
 from export.source import Source, run
 from export.verify import Report, verify
 from export.versions import versions
@@ -97,7 +98,8 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
         say("reference outputs in float64 and float32")
         exact = golden.exact(source, lowerings)
         chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
-        calibrated_on = calibration.choose(source, options.calibrate) if _calibrated(options) else None
+        # Palettes are not calibrated, but judged on inputs of that kind.
+        calibrated_on = calibration.choose(source, options.calibrate) if _few_bits(options) else None
         if calibrated_on:
             chosen[calibration.CASE] = cases.Case("the last of the calibration set", calibrated_on.inputs[-1])
         files = _write_golden(source, lowerings, exact, chosen, folder)
@@ -153,7 +155,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
             attention=attention_map.write(source, chosen, folder),
             cases={name: case.about for name, case in chosen.items()},
             cases_omitted=omitted,
-            calibration=_described(calibrated_on),
+            calibration=_described(calibrated_on) if _few_bits(options) - set(PALETTES) else None,
         )
         report = verify(bundle.Bundle(folder, manifest), say)
         parity = {"passed": report.passed, **asdict(report), "refused": refused}
@@ -221,8 +223,8 @@ def _write_evaluation(source: Source, folder: Path) -> bundle.File | None:
     return bundle.describe(folder, path)
 
 
-def _calibrated(options: Options) -> bool:
-    return bool(set(options.precisions) - {"fp32", "fp16"})
+def _few_bits(options: Options) -> set[str]:
+    return set(options.precisions) - {"fp32", FP16}
 
 
 def _described(chosen: calibration.Calibration | None) -> bundle.Calibrated | None:

@@ -304,6 +304,7 @@ def test_palettes_of_core_ml(
     (only,) = answer.document["manifest"]["artifacts"]
     assert (only["format"], only["precision"]) == ("coreml", precision)
     assert only["details"]["weights"] == f"{bits} bit palettes"
+    assert answer.document["manifest"]["calibration"] is None
     refused = edgeattn("export", *model, "--precision", precision, "--format", "onnx", "--out", tmp_path / "c")
     assert (refused.code, "onnx cannot be exported in" in refused.err) == (2, True)
     assert not (tmp_path / "c").exists()
