@@ -145,7 +145,9 @@ def _measure(
             record = measured.record(one, job, measured.subject(job.artifact, name, format_), options.target)
             labels = {"study": study, "place": connection.place, "runtime": runtime, **variant.labels}
             record = replace(record, model=module.MODEL, labels=labels, started_at=started, command=options.command)
-            made.append(replace(record, group=f"{study}, {group.name}, {started}" if one.samples_ns else ""))
+            # Not by the time alone, of which two may have the same: clocks are set back.
+            in_turn = f"{study}, {group.name}, {format_} in {runtime}, {started}"
+            made.append(replace(record, group=in_turn if one.samples_ns else ""))
     if any(record.partial for record in made):
         # What is stored is whole: the same command measures this group again.
         raise KeyboardInterrupt
