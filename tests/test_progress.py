@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -111,14 +112,14 @@ def test_a_bar_on_a_terminal(command: str, on_a_terminal: dict[str, tuple[str, s
 
 
 def test_nothing_elsewhere(tmp_path: Path) -> None:
-    commands = {name: COMMANDS[name] for name in ("export", "parity", "layers", "profile", "precision")}
+    commands = {name: COMMANDS[name] for name in ("export", "parity", "profile")}
     out, err = run(commands, tmp_path, terminal=False)
     assert err == "".join(f"<<{name}>>" for name in commands)
     assert out.count(" 0>>") == len(commands)
 
 
 def bar(clock: list[float]) -> tuple[Bar, Progress]:
-    shown = Progress(console=Console(file=open(os.devnull, "w")), auto_refresh=False, get_time=lambda: clock[0])  # noqa: SIM115  # closed with the test
+    shown = Progress(console=Console(file=StringIO()), auto_refresh=False, get_time=lambda: clock[0])
     return Bar(shown), shown
 
 
@@ -183,3 +184,21 @@ def test_the_steps_are_those_that_were_planned(made_bundle: Path) -> None:
     say.plan(verify.steps([artifact.format for artifact in loaded.manifest.artifacts]))
     verify.verify(loaded, say)
     assert say.planned == say.said > 0
+
+
+def test_an_interrupt_shows_the_cursor_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    monkeypatch.setattr(os, "dup", lambda _: theirs)
+    monkeypatch.setenv("TERM", "xterm")
+
+    def interrupted() -> None:
+        with _bar.shown() as say:
+            say("running")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    drawn = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert drawn.index("\x1b[?25l") < drawn.index("running") < drawn.index("\x1b[?25h")
+    assert drawn.endswith("\x1b[2K")
