@@ -55,7 +55,8 @@ def main() -> None:
     _console.wants("--json" in sys.argv)
     try:
         code = app(standalone_mode=False)
-        if code == 130:  # typer makes an exit code of an interrupt
+        # Typer makes this exit code of an interrupt; a command that has kept something has said so itself.
+        if code == _console.INTERRUPTED and not _console.answered():
             raise KeyboardInterrupt
     except EdgeAttnError as error:
         code = _console.fail(str(error), error.exit_code)
@@ -66,7 +67,7 @@ def main() -> None:
         what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
         code = _console.fail(f"the system refuses {what}", 2)
     except (KeyboardInterrupt, typer.Abort):
-        code = _console.fail("interrupted; nothing was written", 130)
+        code = _console.fail("interrupted; nothing was written", _console.INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -15,8 +15,7 @@ from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
 from edgeattn.parity import compare
 from export import plugins, runtimes, targets
 from export.runtimes import Arrays
-
-Say = Callable[[str], None]
+from export.steps import Say, silent
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def look() -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def examine(say: Say = lambda _: None) -> tuple[Finding, ...]:
+def examine(say: Say = silent) -> tuple[Finding, ...]:
     """What is installed, and whether it works: the layer is converted to each format, run in each runtime, and once on
     each target that can be reached for nothing. All that runs is judged as parity judges."""
     trials: dict[str, _Trial] = {}
@@ -66,6 +65,7 @@ def examine(say: Say = lambda _: None) -> tuple[Finding, ...]:
             "runtimes": _run,
             "targets": _reach,
         }
+        say.plan(sum(not _missing(kind, plugins.get(kind, name)) for kind in attempts for name in plugins.names(kind)))
         return tuple(
             _tried(kind, name, partial(attempt, trials, name), say)
             for kind, attempt in attempts.items()

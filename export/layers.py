@@ -5,7 +5,7 @@ and ``layers/ARTIFACT.json``, where each of them is in an artifact: neither PyTo
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
@@ -17,6 +17,7 @@ from edgeattn.layers import Layer, Match, Matcher
 from export import plugins
 from export.bundle import Artifact, Bundle, File, describe
 from export.runtimes import Arrays, Observed, missing
+from export.steps import Say, silent
 from export.verify import NotRun, inputs, read_golden
 
 FOLDER = "layers"
@@ -143,7 +144,7 @@ def _show(matcher: Matcher, seen: Observed) -> None:
     matcher.see(seen.name, seen.value)
 
 
-def compare(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Layers:
+def compare(bundle: Bundle, say: Say = silent) -> Layers:
     """Compare the layers of every artifact in every runtime that shows them.
 
     Raises:
@@ -157,6 +158,7 @@ def compare(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Laye
         raise ArtifactError(f"{bundle.folder} has no golden case {CASE!r}, which its layers are of; export it again")
     golden = read_golden(bundle.path(manifest.golden[CASE]))
     depths, not_run = [], []
+    say.plan(sum(not missing(plugins.get("runtimes", r)) for name in _compared(bundle) for r in _runtimes(name)))
     for artifact in manifest.artifacts:
         name = artifact.file.path
         layers = read(bundle.path(manifest.layers[artifact.lowering])) if artifact.lowering in manifest.layers else ()
@@ -182,6 +184,13 @@ def compare(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Laye
     if not depths:
         raise MissingError(f"no artifact's layers could be seen here: {not_run[0].reason}")
     return Layers(tuple(depths), tuple(not_run))
+
+
+def _compared(bundle: Bundle) -> list[str]:
+    """The formats of the artifacts whose layers are known."""
+    layers = bundle.manifest.layers or {}
+    artifacts = [artifact for artifact in bundle.manifest.artifacts if artifact.precision == "fp32"]
+    return [artifact.format for artifact in artifacts if {artifact.file.path, artifact.lowering} <= layers.keys()]
 
 
 def _runtimes(format_: str) -> list[str]:

@@ -10,6 +10,7 @@ from edgeattn.records import NotRun, Operator, Record, Subject
 from export import measured, operators, plugins
 from export.bundle import Artifact, Bundle
 from export.runtimes import Arrays
+from export.steps import Say, silent
 from export.targets import Connection, Job, Measurement
 from export.verify import golden_cases, inputs, likeness
 from export.versions import versions
@@ -31,11 +32,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Profile:
-    """What was measured, and what was not, with the reason; ``failed`` if any of that should have been."""
+    """What was measured, and what was not, with the reason; ``failed`` if any of that should have been,
+    ``interrupted`` if the user ended it."""
 
     records: tuple[Record, ...]
     not_run: tuple[NotRun, ...]
     failed: bool
+    interrupted: bool = False
 
     @property
     def passed(self) -> bool:
@@ -61,16 +64,18 @@ class _Found:
     not_run: list[NotRun] = field(default_factory=list)
     errors: list[EdgeAttnError] = field(default_factory=list)
     stopped: str = ""
+    interrupted: bool = False
 
     def profile(self) -> Profile:
-        return Profile(tuple(self.records), tuple(self.not_run), bool(self.errors or self.stopped))
+        failed = bool(self.errors or self.stopped)
+        return Profile(tuple(self.records), tuple(self.not_run), failed, self.interrupted)
 
 
 def profile(
     bundle: Bundle,
     connection: Connection,
     options: Options,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = silent,
     keep: Callable[[Profile], None] = lambda _: None,
 ) -> Profile:
     """Measure the artifacts of ``bundle`` on the inputs of its first case, those of one runtime in turn.
@@ -87,7 +92,9 @@ def profile(
     """
     found = _Found()
     golden = next(iter(golden_cases(bundle).values()))
-    for group in _groups(bundle, connection, options, found):
+    groups = list(_groups(bundle, connection, options, found))
+    say.plan(len(groups))
+    for group in groups:
         if not found.stopped:
             say(f"{', '.join(a.file.path for a in group.artifacts)} in {_place(group, connection)}")
             _measure(bundle, golden, connection, options, group, found)
@@ -156,7 +163,7 @@ def _measure(
     try:
         seen: Sequence[Measurement] = connection.run_in_turn(jobs) if len(jobs) > 1 else [connection.run(jobs[0])]
     except KeyboardInterrupt:
-        found.stopped = "interrupted"
+        found.stopped, found.interrupted = "interrupted", True
         found.not_run += (NotRun(artifact.file.path, options.target, found.stopped) for artifact in group.artifacts)
         return
     except EdgeAttnError as error:
@@ -178,6 +185,7 @@ def _measure(
             parity=likeness(artifact, golden, measurement.first, measurement.last) if measurement.first else None,
         )
         found.records.append(record)
+        found.interrupted = found.interrupted or measurement.interrupted
         if record.partial:
             found.stopped = f"the run of {artifact.file.path} stopped"
 

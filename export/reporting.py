@@ -1,6 +1,6 @@
 """What a report is made of, gathered from files of records and from bundles. Nothing is measured here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from export import attention_map, layers
 from export import bundle as bundles
 from export.bundle import Bundle
 from export.layers import Layers
+from export.steps import Say, silent
 
 
-def gather(paths: Sequence[Path], say: Callable[[str], None] = lambda _: None, *, inside: bool = True) -> Content:
+def gather(paths: Sequence[Path], say: Say = silent, *, inside: bool = True) -> Content:
     """Everything that files of records and bundles (folders) say; the same record given twice counts once.
 
     Args:
@@ -38,13 +39,14 @@ def gather(paths: Sequence[Path], say: Callable[[str], None] = lambda _: None, *
     return content
 
 
-def write(content: Content, out: Path, say: Callable[[str], None] = lambda _: None) -> Document:
+def write(content: Content, out: Path, say: Say = silent) -> Document:
     """Draw the report of ``content`` into ``out``, whose ending chooses the form.
 
     Raises:
         BadInputError: the ending is no form, or the file cannot be written.
         MissingError: a package of the extra ``report`` is not installed.
     """
+    say.plan(1)
     say("drawing")
     document = compose(content)
     files.write(out, forms.write(document, out))
@@ -64,7 +66,7 @@ def _records(path: Path) -> Content:
     return Content(records=found.records, not_run=found.not_run)
 
 
-def _bundle(folder: Path, say: Callable[[str], None], *, inside: bool) -> Content:
+def _bundle(folder: Path, say: Say, *, inside: bool) -> Content:
     held = bundles.load(folder)
     content = Content(versions=held.manifest.tools)
     for path in sorted(path for pattern in bundles.RECORDS for path in folder.glob(pattern)):

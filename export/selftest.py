@@ -15,6 +15,7 @@ from export.bundle import Artifact, Bundle
 from export.mutation import mutants, same
 from export.runtimes import Arrays, Session, Signature, ways
 from export.source import first_line
+from export.steps import Say, silent
 from export.verify import NotRun, Row, check_artifact, golden_cases
 
 # Places a kind of mutation and artifact: the first, the middle and the last weight that it suits.
@@ -78,7 +79,7 @@ class _Subject:
     cases: dict[str, Arrays]
 
 
-def self_test(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> SelfTest:
+def self_test(bundle: Bundle, say: Say = silent) -> SelfTest:
     """Mutate copies of every artifact of ``bundle`` and run each in every runtime that is here; the bundle stays.
 
     Raises:
@@ -110,7 +111,7 @@ def self_test(bundle: Bundle, say: Callable[[str], None] = lambda _: None) -> Se
     return SelfTest(tuple(trials), tuple(not_run))
 
 
-def _trials(subject: _Subject, path: Path, say: Callable[[str], None]) -> Iterator[Trial]:
+def _trials(subject: _Subject, path: Path, say: Say) -> Iterator[Trial]:
     """Every mutant of the file ``path``, made in a scratch folder and run."""
     artifact, runtime = subject.artifact, subject.runtime
     original = _run(subject, path)
@@ -122,6 +123,7 @@ def _trials(subject: _Subject, path: Path, say: Callable[[str], None]) -> Iterat
     planned = mutants(editor.weights(path), editor.edits(path), PLACES)
     if not planned:
         raise BadInputError(f"{artifact.file.path} has no weight and no operator that the self-test could damage")
+    say.plan(len(planned))
     with tempfile.TemporaryDirectory() as folder:
         for number, mutant in enumerate(planned):
             say(f"{artifact.file.path} in {runtime}: {mutant.mutation}, {mutant.place}")

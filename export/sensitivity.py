@@ -1,7 +1,6 @@
 """Which operator int8 hurts: each alone in eight bits, everything else in float; the sweep goes on where it stopped."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -15,6 +14,7 @@ from export import precisions as lower
 from export.bundle import Artifact, Bundle
 from export.runtimes import Arrays, Way, as_layout, ways
 from export.source import first_line
+from export.steps import Say, silent
 from export.verify import golden_cases, inputs
 
 # The cases that a sweep is calibrated and judged on, where the bundle has them.
@@ -32,9 +32,7 @@ class Sensitivity:
     sqnr_db: float | None
 
 
-def sweep(
-    bundle: Bundle, format_: str, results: Path, say: Callable[[str], None] = lambda _: None
-) -> tuple[Sensitivity, ...]:
+def sweep(bundle: Bundle, format_: str, results: Path, say: Say = silent) -> tuple[Sensitivity, ...]:
     """Every operator of ``format_`` that int8 takes, the most sensitive first; each is added to ``results`` (JSON).
 
     Raises:
@@ -52,10 +50,10 @@ def sweep(
     cases = {name: golden for name, golden in golden_cases(bundle).items() if name in CASES}
     candidates: list[tuple[str, str]] = quantiser.candidates(path)
     known = _read(results, artifact)
-    for number, (kind, output) in enumerate(candidates):
-        if output in known:
-            continue
-        say(f"{number + 1} of {len(candidates)}: {kind}")
+    todo = [(number, kind, output) for number, (kind, output) in enumerate(candidates) if output not in known]
+    say.plan(len(todo))
+    for number, kind, output in todo:
+        say(f"{format_}: {number} {kind} alone in int8")
         keep = tuple(name for _, name in candidates if name != output)
         known[output] = Sensitivity(number, kind, output, _alone(artifact, path, keep, cases, way))
         document = {"artifact": artifact.file.sha256, "found": [asdict(one) for one in known.values()]}

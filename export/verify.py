@@ -1,6 +1,6 @@
 """Parity of a bundle, in two hops: reference to lowered form, lowered form to artifact in its runtime."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf, isfinite
@@ -15,6 +15,7 @@ from edgeattn.records import Likeness
 from export.bundle import Artifact, Bundle
 from export.evaluate import Accuracy, evaluate
 from export.runtimes import Arrays, RunEach, Session, Signature, as_layout, from_edge, to_edge, ways
+from export.steps import Say, silent
 from export.targets import Connection, Job
 
 # The case with a batch of two, for artifacts whose batch size is free.
@@ -85,10 +86,10 @@ class _Found:
         return Report(tuple(self.rows), tuple(self.not_run), self.versions, tuple(self.accuracy), tuple(self.warnings))
 
 
-def verify(
-    bundle: Bundle, say: Callable[[str], None] = lambda _: None, *, connection: Connection | None = None
-) -> Report:
+def verify(bundle: Bundle, say: Say = silent, *, connection: Connection | None = None) -> Report:
     """Check every artifact of ``bundle`` in every runtime that is here, or on the target of ``connection``.
+
+    ``say`` is told of :func:`steps`, which the caller has planned.
 
     Raises:
         ArtifactError: a file of the bundle cannot be read, or has another signature than the manifest says.
@@ -114,6 +115,13 @@ def verify(
             else:
                 found.versions[way.label] = way.runtime.version()
     return found.report()
+
+
+def steps(formats: Iterable[str], connection: Connection | None = None) -> int:
+    """How many steps :func:`verify` has for artifacts of these formats, each named as often as it has artifacts."""
+    if connection:
+        return sum(len(connection.runtimes.get(name, ())) for name in formats)
+    return sum(not way.missing for name in formats for way in ways(name))
 
 
 def _warnings(bundle: Bundle, cases: dict[str, Arrays]) -> Iterator[str]:
@@ -242,7 +250,7 @@ def _on_target(
     held_out: Arrays | None,
     connection: Connection,
     found: _Found,
-    say: Callable[[str], None],
+    say: Say,
 ) -> None:
     """The second hop on a target, in all of its runtimes: one start for the cases, and one for the held-out inputs."""
     for artifact in bundle.manifest.artifacts:
@@ -267,6 +275,8 @@ def _run_there(
     if not given:
         return []
     seen = connection.run(Job(path, given[0], warmup=0, runs=1, runtime=runtime, then=tuple(given[1:])))
+    if seen.interrupted:
+        raise KeyboardInterrupt
     if seen.stopped:
         raise TargetError(f"{path.name} stopped on {connection.place}: {seen.stopped}")
     if not seen.last:

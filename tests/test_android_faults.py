@@ -60,7 +60,7 @@ def test_an_interrupt(phones: int, attach: Attach, edgeattn: Command, made_bundl
         answer = edgeattn("profile", made_bundle, "--target", "android", "--runs", 10**9, "--warmup", 0, "--out", out)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert answer.code == 1, answer.err
+    assert answer.code == 130, answer.err
     found = records.load(out).records
     assert len(found) == phones
     for record in found:

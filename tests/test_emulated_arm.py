@@ -17,6 +17,7 @@ from test_targets import job_of
 from edgeattn import records
 from edgeattn.errors import BadInputError, MissingError
 from export import targets
+from export.steps import Say
 from export.targets import Job, _arm_fetch, _arm_setup, _folder
 
 Command = Callable[..., Answer]
@@ -235,7 +236,7 @@ def test_the_pins_are_those_of_the_project() -> None:
 def test_of_two_set_ups_at_once_one_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[Path] = []
 
-    def build(folder: Path, say: Callable[[str], None]) -> None:
+    def build(folder: Path, say: Say) -> None:
         built.append(folder)
         time.sleep(0.3)
 

@@ -216,7 +216,7 @@ def test_an_interrupt_keeps_the_samples(board: Sshd, edgeattn: Command, made_bun
             answer = edgeattn("profile", made_bundle, "--target", board.target, "--runs", MANY, "--out", out)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert answer.code == 1, answer.err
+    assert answer.code == 130, answer.err
     (record,) = records.load(out).records
     assert record.samples_ns
     assert "interrupted, after" in record.untrusted[0]

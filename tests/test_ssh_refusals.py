@@ -18,6 +18,7 @@ from test_targets import job_of
 
 from edgeattn.errors import TargetError
 from export import targets
+from export.steps import silent
 from export.targets import _ssh_install, _ssh_session
 from export.targets._ssh_session import Address, Ended
 
@@ -179,7 +180,7 @@ class OldBoard:
 
 def test_what_is_tried_in_an_installation() -> None:
     board, here = OldBoard(), metadata.version
-    _ssh_install.install(board, "python3", "there", ["onnxruntime", "litert"], lambda _: None)
+    _ssh_install.install(board, "python3", "there", ["onnxruntime", "litert"], silent)
     assert board.asked == [
         ["venv", "--clear", "there"],
         [f"onnxruntime=={here('onnxruntime')}"],

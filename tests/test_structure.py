@@ -27,6 +27,7 @@ STOREYS = (
         "export.bundle",
         "export.source",
         "export.versions",
+        "export.steps",
     ),
     ("export.mil",),
     ("export.formats", "export.runtimes"),

@@ -4,9 +4,12 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from export.steps import Say
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout, and nothing else there.")]
 TARGET = "NAME[:ADDRESS]"
@@ -18,13 +21,20 @@ Python = Annotated[str | None, typer.Option(metavar="PATH", help="ssh: the board
 Install = Annotated[
     bool, typer.Option("--install", help="ssh: install the runtimes that the board lacks, in a folder of its caches.")
 ]
+INTERRUPTED = 130
 _json_wanted = False
+_answered = False
 
 
 def wants(json: bool) -> None:
     """Say what :func:`show` prints from now on."""
-    global _json_wanted
-    _json_wanted = json
+    global _json_wanted, _answered
+    _json_wanted, _answered = json, False
+
+
+def answered() -> bool:
+    """Whether the command has said what came of it, an interrupt too."""
+    return _answered
 
 
 def settings(**given: str | None) -> dict[str, str]:
@@ -39,6 +49,8 @@ def typed() -> str:
 
 def show(document: Any, lines: Callable[[], list[Any]]) -> None:
     """One JSON document, or what ``lines`` makes, to stdout."""
+    global _answered
+    _answered = True
     if _json_wanted:
         from pydantic_core import to_json
 
@@ -56,6 +68,8 @@ def fail(sentence: str, code: int) -> int:
     """One sentence to stderr, and to stdout as JSON if that is wanted; the exit code."""
     from export.tables import printable
 
+    global _answered
+    _answered = True
     sys.stderr.write(f"edgeattn: {printable(' '.join(sentence.split()))}\n")
     if _json_wanted:
         show({"error": sentence, "exit_code": code}, list)
@@ -63,13 +77,14 @@ def fail(sentence: str, code: int) -> int:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
+def progress() -> "Iterator[Say]":
     """What is being done, on stderr, on a terminal only."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
+    from export.steps import silent
 
-    # A line a step and no spinner: the converters write through the same file descriptor, which is silenced then.
-    console = Console(stderr=True, highlight=False)
-    yield lambda text: console.print(f"[dim]{text} …[/]")
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    from export.commands import _bar
+
+    with _bar.shown() as say:
+        yield say

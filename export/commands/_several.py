@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from edgeattn.errors import EdgeAttnError
 from edgeattn.records import NotRun
+from export.parallel import InterruptedTargetError
 from export.profile import Profile
 
 
@@ -20,4 +21,7 @@ def together(bundle: str, found: Mapping[str, Profile | EdgeAttnError]) -> Profi
     not_run = [entry for profile in profiles for entry in profile.not_run]
     not_run += [NotRun(bundle, target, str(error)) for target, error in errors.items()]
     failed = bool(errors) or any(profile.failed for profile in profiles)
-    return Profile(tuple(record for profile in profiles for record in profile.records), tuple(not_run), failed)
+    interrupted = any(profile.interrupted for profile in profiles)
+    interrupted = interrupted or any(isinstance(error, InterruptedTargetError) for error in errors.values())
+    records = tuple(record for profile in profiles for record in profile.records)
+    return Profile(records, tuple(not_run), failed, interrupted)

@@ -43,8 +43,7 @@ def compare(
     from export import render
 
     with console.progress() as say:
-        say(f"running {old} and {new}")
-        rows = comparing.compare(old, new)
+        rows = comparing.compare(old, new, say)
     console.show({"rows": [asdict(row) for row in rows]}, lambda: [render.comparison(rows)])
     return 0
 

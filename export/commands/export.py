@@ -70,6 +70,7 @@ def export(
     out = out or Path(f"{name}-bundle")
     pipeline.check(options, out)
     with console.progress() as say:
+        say.plan(1)
         say(f"building {name}")
         loaded = source.load(model, arg or (), weights=weights, input_shapes=input_shape or ())
         result = pipeline.export(loaded, options, out, say)

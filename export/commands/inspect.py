@@ -25,6 +25,7 @@ def inspect(
     from export import inspection, render
 
     with console.progress() as say:
+        say.plan(1)
         say(f"reading {artifact}")
         found = inspection.inspect_apart(artifact)
     passed = max_layout_ops is None or found.worst_layout_ops <= max_layout_ops

@@ -69,6 +69,7 @@ def parity(
         console.progress() as say,
         targets.connect(target, settings, say) if target else nullcontext() as connection,
     ):
+        say.plan(verify.steps([artifact.format for artifact in loaded.manifest.artifacts], connection))
         report = verify.verify(loaded, say, connection=connection)
         found = inside.compare(loaded, say) if layers or picture else None
     verify.require_a_check(loaded, report)

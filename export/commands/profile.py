@@ -94,7 +94,7 @@ def profile(
         {"passed": found.passed, **asdict(found), "statistics": statistics, "ratios": [asdict(r) for r in ratios]},
         lambda: render_records.measured(found.records, ratios, found.not_run),
     )
-    return 0 if found.passed else 1
+    return console.INTERRUPTED if found.interrupted else 0 if found.passed else 1
 
 
 def _warmup(text: str | None) -> int | Literal["auto"] | None:

@@ -49,6 +49,7 @@ def study(
     options = _run.Options(target, console.typed(), tuple(format or ()), threads, quick)
     with targets.connect(target, console.settings(cpu=cpu)) as connection, console.progress() as say:
         found = _run.run(name, connection, options, folder, say)
+        say.plan(1)
         say("drawing")
         document = compose(Content(records=found.records, not_run=found.not_run))
         for form in ("report.html", "report.md"):
@@ -61,7 +62,7 @@ def study(
             *(["It was interrupted; the same command goes on."] if found.stopped else []),
         ],
     )
-    return 1 if found.stopped else 0
+    return console.INTERRUPTED if found.stopped else 0
 
 
 def _precision(folder: Path | None, formats: tuple[str, ...], out: Path) -> int:
@@ -76,11 +77,14 @@ def _precision(folder: Path | None, formats: tuple[str, ...], out: Path) -> int:
     loaded = bundle.load(folder)
     out.mkdir(parents=True, exist_ok=True)
     found = {}
-    with console.progress() as say:
-        for format_ in formats:
-            found[format_] = sensitivity.sweep(loaded, format_, out / f"{format_}.json", say)
-            picture = sensitivity.draw(found[format_], f"{loaded.manifest.model}, {format_}")
-            files.write(out / f"{format_}.svg", picture.encode())
+    try:
+        with console.progress() as say:
+            for format_ in formats:
+                found[format_] = sensitivity.sweep(loaded, format_, out / f"{format_}.json", say)
+                picture = sensitivity.draw(found[format_], f"{loaded.manifest.model}, {format_}")
+                files.write(out / f"{format_}.svg", picture.encode())
+    except KeyboardInterrupt:
+        return console.fail(f"interrupted; what was found is in {out}, the same command goes on", console.INTERRUPTED)
     console.show(
         {"study": "precision", "folder": str(out), "found": found},
         lambda: [

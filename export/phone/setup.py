@@ -8,12 +8,12 @@ import gzip
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
 from edgeattn.errors import MissingError
 from export import cache
+from export.steps import Say, silent
 
 # What the page asks for, and where it lies among the packages.
 _ORT, _LITERT = "onnxruntime-web/dist", "@litertjs/core"
@@ -71,7 +71,7 @@ def versions(folder: Path) -> dict[str, str]:
     return dict(json.loads((folder / "versions.json").read_text()))
 
 
-def build(say: Callable[[str], None] = lambda _: None) -> Path:
+def build(say: Say = silent) -> Path:
     """Fetch them, if they are not here; where they are.
 
     Raises:
@@ -91,10 +91,11 @@ def _place() -> Path:
     return cache.place("phone", *sorted(data("npm").iterdir()), *sorted(data("licences").iterdir()), Path(__file__))
 
 
-def _build(folder: Path, npm: str, say: Callable[[str], None]) -> None:
+def _build(folder: Path, npm: str, say: Say) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         for file in data("npm").iterdir():
             shutil.copy(file, scratch)
+        say.plan(2)
         say("fetching onnxruntime-web and LiteRT.js")
         cache.run("npm ci", npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=Path(scratch))
         packages = Path(scratch) / "node_modules"

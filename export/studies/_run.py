@@ -1,7 +1,7 @@
 """Carries a study out: what is not there yet is converted, measured in turn, and stored, group by group."""
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from edgeattn import records
 from edgeattn.errors import BadInputError, EdgeAttnError, MissingError, TargetError
 from edgeattn.records import NotRun, Record
 from export import measured, plugins
+from export.steps import Say, silent
 from export.studies import Group, Variant
 from export.targets import Connection, Job
 
@@ -37,9 +38,7 @@ class Outcome:
     stopped: bool
 
 
-def run(
-    study: str, connection: Connection, options: Options, folder: Path, say: Callable[[str], None] = lambda _: None
-) -> Outcome:
+def run(study: str, connection: Connection, options: Options, folder: Path, say: Say = silent) -> Outcome:
     """Measure what ``folder`` does not hold yet; after each group it is stored. An interrupt leaves what was stored.
 
     Raises:
@@ -54,17 +53,20 @@ def run(
     store = folder / STORE
     found = _stored(store, study)
     not_run: list[NotRun] = []
+    todo: list[tuple[Group, str, str]] = []
+    for group in module.groups(options.quick):
+        for format_ in formats:
+            for runtime in connection.runtimes.get(format_, ()):
+                missing = [v for v in group.variants if not _has(found, v, format_, runtime, connection, options)]
+                if missing:
+                    todo.append((replace(group, variants=tuple(missing)), format_, runtime))
+    say.plan(len(todo))
     stopped = False
     try:
-        for group in module.groups(options.quick):
-            for format_ in formats:
-                for runtime in connection.runtimes.get(format_, ()):
-                    missing = [v for v in group.variants if not _has(found, v, format_, runtime, connection, options)]
-                    if missing:
-                        say(f"{group.name}: {format_} in {runtime} on {connection.place}")
-                        todo = replace(group, variants=tuple(missing))
-                        found += _measure(module, study, todo, format_, runtime, connection, options, not_run)
-                        _save(store, found, not_run)
+        for group, format_, runtime in todo:
+            say(f"{group.name}: {format_} in {runtime} on {connection.place}")
+            found += _measure(module, study, group, format_, runtime, connection, options, not_run)
+            _save(store, found, not_run)
     except KeyboardInterrupt:
         stopped = True
     not_run += (
@@ -143,7 +145,9 @@ def _measure(
             record = measured.record(one, job, measured.subject(job.artifact, name, format_), options.target)
             labels = {"study": study, "place": connection.place, "runtime": runtime, **variant.labels}
             record = replace(record, model=module.MODEL, labels=labels, started_at=started, command=options.command)
-            made.append(replace(record, group=f"{study}, {group.name}, {started}" if one.samples_ns else ""))
+            # Not by the time alone, of which two may have the same: clocks are set back.
+            in_turn = f"{study}, {group.name}, {format_} in {runtime}, {started}"
+            made.append(replace(record, group=in_turn if one.samples_ns else ""))
     if any(record.partial for record in made):
         # What is stored is whole: the same command measures this group again.
         raise KeyboardInterrupt

@@ -20,7 +20,7 @@ A module whose name begins with an underscore is no
 target: ``_worker.py`` is what runs on the other side, ``_folder.py`` speaks with it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,9 +30,12 @@ from edgeattn.errors import BadInputError, MissingError
 from edgeattn.records import Counts, Device, Operator, Origin
 from export import plugins
 from export.runtimes import Arrays
+from export.steps import Say, silent
 
 # What the two runners, ``_worker.py`` and ``arm64/runner.c``, run.
 RUNTIMES = {"onnx": ("onnxruntime",), "tflite": ("litert",)}
+# Why a run stopped early, if the user ended it.
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ class Measurement:
     stopped: str = ""
     untrusted: tuple[str, ...] = ()
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was the user who stopped it."""
+        return self.stopped.startswith(INTERRUPTED)
+
 
 class Connection(Protocol):
     """A target that is reached: ``place`` names it in a report, ``runtimes`` are its runtimes by the format that they
@@ -130,9 +138,7 @@ def expand(target: str) -> tuple[str, ...]:
     return tuple(f"{name}:{found}" for found in module.addresses())
 
 
-def connect(
-    target: str, settings: Mapping[str, str], say: Callable[[str], None] = lambda _: None
-) -> AbstractContextManager[Connection]:
+def connect(target: str, settings: Mapping[str, str], say: Say = silent) -> AbstractContextManager[Connection]:
     """Reach the target that is spelled ``target``: a name with dashes, and an address after a colon.
 
     Raises:

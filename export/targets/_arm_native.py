@@ -1,12 +1,12 @@
 """Builds the native runner for arm64, with every library that it needs beside it: what is pushed to a phone."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeattn.errors import MissingError
 from export import cache
+from export.steps import Say, silent
 from export.targets import _arm_fetch
 
 PACKAGES = {
@@ -49,7 +49,7 @@ def ready() -> Native:
     return Native(_place())
 
 
-def build(say: Callable[[str], None] = lambda _: None) -> Native:
+def build(say: Say = silent) -> Native:
     """Build it, if it is not there; of two processes at once, one builds and the other waits.
 
     Raises:
@@ -78,8 +78,9 @@ def _place() -> Path:
     return _arm_fetch.place("android", Path(__file__))
 
 
-def _build(folder: Path, say: Callable[[str], None]) -> None:
+def _build(folder: Path, say: Say) -> None:
     root = folder / "root"
+    say.plan(3)
     say("fetching Debian's ARM libraries")
     _arm_fetch.fetch_debian(root, ARM_PACKAGES)
     say("fetching the ARM wheel of LiteRT")

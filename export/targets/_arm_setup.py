@@ -4,12 +4,12 @@ All of it goes into a folder of the user's cache; nothing of the machine is chan
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeattn.errors import MissingError
 from export import cache
+from export.steps import Say, silent
 from export.targets import _arm_fetch, _arm_native
 
 # Debian's packages that must be installed here: what each of them brings, by which it is known to be there.
@@ -95,7 +95,7 @@ def ready() -> Emulator:
     return Emulator(_place())
 
 
-def build(say: Callable[[str], None] = lambda _: None) -> Emulator:
+def build(say: Say = silent) -> Emulator:
     """Build it, if it is not there; of two processes at once, one builds and the other waits.
 
     Raises:
@@ -114,11 +114,12 @@ def _place() -> Path:
     return _arm_fetch.place("emulated-arm", Path(__file__), Path(_arm_native.__file__))
 
 
-def _build(folder: Path, say: Callable[[str], None]) -> None:
+def _build(folder: Path, say: Say) -> None:
     emulator = Emulator(folder)
     qemu = cache.run("asking qemu for its version", "qemu-aarch64", "--version").split()[2]
     if int(qemu.split(".")[0]) not in QEMU_VERSIONS:
         raise MissingError(f"counting needs QEMU 6.0 to 8.2 (Debian 12's qemu-user is 7.2), and this is {qemu}")
+    say.plan(4)
     say("fetching Debian's ARM packages")
     versions = {"qemu-user": qemu, **_arm_fetch.fetch_debian(folder / "root", ARM_PACKAGES)}
     say("fetching the ARM wheels of numpy, onnxruntime and LiteRT")

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from edgeattn.errors import BadInputError, TargetError
 from edgeattn.records import Device
-from export.targets import Job, Measurement, _benchmark_model, _onnxruntime_perf_test
+from export.targets import INTERRUPTED, Job, Measurement, _benchmark_model, _onnxruntime_perf_test
 from export.targets._benchmark_output import Seen
-from export.targets._folder import INTERRUPTED
 
 # What a tool is given where a warm-up until the times settle was asked for: it knows none.
 WARMUP = 5

@@ -16,10 +16,9 @@ from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, Missing
 from edgeattn.records import Device, Operator, Origin
 from export import npy
 from export.runtimes import Arrays
-from export.targets import Job, Measurement
+from export.targets import INTERRUPTED, Job, Measurement
 
 WORKER = Path(__file__).with_name("_worker.py")
-INTERRUPTED = "interrupted"
 # Of a text that a runner writes; a device may be broken, or not ours.
 _MOST_BYTES = 2**26
 _KINDS: dict[str, type[EdgeAttnError]] = {"artifact": ArtifactError, "input": BadInputError, "missing": MissingError}

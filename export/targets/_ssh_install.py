@@ -1,11 +1,12 @@
 """Makes a virtual environment on a board with the runtimes, in the versions that are here if it can."""
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
 
 from edgeattn.errors import MissingError
+from export.steps import Say
 from export.targets._ssh_session import Session
 
 # By the runtime's name: what is tried, in turn. tflite-runtime ended at 2.14.0, and is all that 32-bit boards have.
@@ -17,7 +18,7 @@ PACKAGES = {
 PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--only-binary=:all:")
 
 
-def install(board: Session, python: str, folder: str, runtimes: Sequence[str], say: Callable[[str], None]) -> None:
+def install(board: Session, python: str, folder: str, runtimes: Sequence[str], say: Say) -> None:
     """Make the environment ``folder``, anew if it is there, and install ``runtimes``: as many of them as can be.
 
     If nothing can be installed, or it is interrupted, nothing stays on the board.
@@ -37,7 +38,7 @@ def install(board: Session, python: str, folder: str, runtimes: Sequence[str], s
             raise MissingError(f"{board.address} could install no runtime: {'; '.join(filter(None, failures))}")
 
 
-def _install(board: Session, python: str, runtime: str, say: Callable[[str], None]) -> str | None:
+def _install(board: Session, python: str, runtime: str, say: Say) -> str | None:
     """The first of the runtime's packages that can be installed; why none can, or None."""
     failure = None
     for requirements in _attempts(runtime):
@@ -54,7 +55,7 @@ def _attempts(runtime: str) -> Iterator[tuple[str, ...]]:
         yield requirements
 
 
-def _run(board: Session, command: Sequence[str], say: Callable[[str], None]) -> str | None:
+def _run(board: Session, command: Sequence[str], say: Say) -> str | None:
     """Run ``command`` there and say so; the last line of its complaint, or None if it went well."""
     say(f"{board.address}: {shlex.join(command)}")
     ended = board.run(command)

@@ -7,7 +7,7 @@ import secrets
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,18 @@ from pathlib import Path
 from edgeattn.errors import BadInputError, MissingError, TargetError
 from edgeattn.records import Origin
 from export import parallel
-from export.targets import Job, Measurement, _adb, _arm_native, _benchmark_tools, _cores, _folder, _phone_state
+from export.steps import Say
+from export.targets import (
+    INTERRUPTED,
+    Job,
+    Measurement,
+    _adb,
+    _arm_native,
+    _benchmark_tools,
+    _cores,
+    _folder,
+    _phone_state,
+)
 
 ORIGIN: Origin = "phone"
 SETTINGS = ("cores", "cool_down", "runner")
@@ -35,7 +46,7 @@ def unavailable() -> str | None:
     return None if _adb.installed() else _adb.INSTALL
 
 
-def setup(say: Callable[[str], None]) -> str:
+def setup(say: Say) -> str:
     """Build the native runner, if it is not there; where it is."""
     return str(_arm_native.build(say).folder)
 
@@ -164,7 +175,7 @@ class _Android:
         try:
             said = _adb.wait(process, step_s=FETCH_S, at_step=fetch)
         except KeyboardInterrupt:
-            stopped = _folder.INTERRUPTED
+            stopped = INTERRUPTED
         else:
             stopped = _folder.ended(_signalled(process.returncode), said)
             if not progress.alive:
@@ -174,7 +185,7 @@ class _Android:
             self.phone.shell(f"rm -f {self.folder}/job/*/input-*")
             self.phone.pull(f"{self.folder}/job/.", here)
         except _adb.LostError:
-            if stopped == _folder.INTERRUPTED:
+            if stopped == INTERRUPTED:
                 return stopped
             return f"the phone was lost; {self.folder} is still on it"
         return stopped

@@ -2,13 +2,14 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from edgeattn.errors import BadInputError, TargetError
 from edgeattn.records import Counts, Device, Origin
+from export.steps import Say
 from export.targets import RUNTIMES, Job, Measurement, _arm_setup, _folder
 
 ORIGIN: Origin = "emulated"
@@ -19,7 +20,7 @@ DEFAULT_CPU = "cortex-a76"
 unavailable = _arm_setup.missing
 
 
-def setup(say: Callable[[str], None]) -> str:
+def setup(say: Say) -> str:
     """Build what it runs in, if it is not there; where it is."""
     return str(_arm_setup.build(say).folder)
 

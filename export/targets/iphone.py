@@ -21,7 +21,7 @@ from edgeattn.records import Device, Operator, Origin
 from export import runtimes
 from export.quiet import quiet
 from export.runtimes import Arrays, coreml
-from export.targets import Job, Measurement, _coreml, _folder
+from export.targets import INTERRUPTED, Job, Measurement, _coreml
 
 ORIGIN: Origin = "phone"
 SETTINGS: tuple[str, ...] = ()
@@ -203,7 +203,7 @@ class _IPhone:
         except TargetError as error:
             return str(error)
         except asyncio.CancelledError:  # Ctrl-C
-            return _folder.INTERRUPTED
+            return INTERRUPTED
         return ""
 
     async def _run_then(self, sessions: Sequence[_Session]) -> str:
@@ -214,7 +214,7 @@ class _IPhone:
         except TargetError as error:
             return str(error)
         except asyncio.CancelledError:  # Ctrl-C
-            return _folder.INTERRUPTED
+            return INTERRUPTED
         return ""
 
     async def _predict(

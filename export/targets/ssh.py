@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from edgeattn.errors import MissingError
 from edgeattn.records import Device, Origin
-from export.targets import RUNTIMES, Job, Measurement, _cores, _folder, _ssh_install
+from export.steps import Say
+from export.targets import INTERRUPTED, RUNTIMES, Job, Measurement, _cores, _folder, _ssh_install
 from export.targets._ssh_session import Address, LostError, Session, session
 
 ORIGIN: Origin = "board"
@@ -103,7 +104,7 @@ class _Board:
                 stopped = str(error)
             except KeyboardInterrupt:
                 self.session.close()
-                stopped = _folder.INTERRUPTED
+                stopped = INTERRUPTED
             seen = [
                 _folder.read(folder, job, origin=ORIGIN, device=self._device(job), stopped=stopped)
                 for folder, job in zip(folders, jobs, strict=True)
@@ -140,7 +141,7 @@ def _throttled(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]
     return [f"the board was slowed down by its firmware: {flags}"]
 
 
-def prepare(address: str, settings: Mapping[str, str], say: Callable[[str], None]) -> None:
+def prepare(address: str, settings: Mapping[str, str], say: Say) -> None:
     """Where ``settings`` ask for it, and the board lacks a runtime, install all in an environment there."""
     if "install" not in settings:
         return
