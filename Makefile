@@ -4,9 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --no-deps --require-hashes
 DEBIAN := $(VENV)/.debian
+# uv and pip-audit, apart from what they look at.
+TOOLS := $(VENV)/tools
+# Where PyTorch without CUDA is: PyPI does not have it. `make lock TORCH_LINKS=FOLDER` takes it from a folder.
+TORCH_LINKS ?= https://download.pytorch.org/whl/cpu/torch/
 
-.PHONY: demo test lint format types tests docs bench bench-peers bench-models bench-sound bench-arm train-digits clean
+.PHONY: demo test lint format types tests docs lock audit bench bench-peers bench-models bench-sound bench-arm
+.PHONY: train-digits clean
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py
@@ -56,10 +62,28 @@ $(DEBIAN): packages.txt | $(READY)
 	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing && touch $@; } >/dev/null; \
 	else echo "not installed, so what needs them is not tested: apt-get install -y" $$missing; fi
 
-$(READY): pyproject.toml constraints.txt
+# All that is installed is in the two locks, by hash. Nothing is resolved, so pip check says whether something is missing.
+# PyTorch is looked for where pip is set to look, and then where it comes from.
+$(READY): pyproject.toml requirements.txt requirements-torch.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(PIP) -qqq -r requirements-torch.txt || $(PIP) -q --find-links $(TORCH_LINKS) -r requirements-torch.txt
+	$(PIP) -q -r requirements.txt
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation --no-index -e .
+	$(BIN)/python -m pip check
 	touch $@
+
+# After a change in pyproject.toml; `make lock UPGRADE=--upgrade` takes the newest of everything.
+lock: $(TOOLS)
+	$(TOOLS)/bin/uv pip compile --quiet --custom-compile-command "make lock" $(UPGRADE) \
+	    --find-links $(TORCH_LINKS) pyproject.toml requirements-torch.txt -o requirements.txt
+
+# Known vulnerabilities of what is locked. It asks PyPI.
+audit: $(TOOLS)
+	$(TOOLS)/bin/pip-audit --disable-pip --require-hashes -r requirements.txt $(AUDIT)
+
+$(TOOLS):
+	$(PYTHON) -m venv $@
+	$@/bin/pip install -q uv==0.13.9 pip-audit==2.10.1 || { rm -r $@; false; }
 
 clean:
 	rm -rf $(VENV) build site demo-bundle demo-digits-bundle demo-report.html *.egg-info

@@ -222,10 +222,10 @@ def test_a_set_up_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_pins_are_those_of_the_project() -> None:
-    constraints = set((ROOT / "constraints.txt").read_text().split())
+    locked = set((ROOT / "requirements.txt").read_text().split())
     pinned = [line.split()[0] for line in _arm_fetch.data("requirements.txt").read_text().splitlines() if "==" in line]
     assert len(pinned) == 3
-    assert set(pinned) <= constraints
+    assert set(pinned) <= locked
     listed = set((ROOT / "packages.txt").read_text().split())
     assert set(_arm_setup.PACKAGES) - {"apt", "dpkg"} <= listed
     litert = next(pin.partition("==")[2] for pin in pinned if pin.startswith("ai-edge-litert"))
