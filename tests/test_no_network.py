@@ -52,7 +52,7 @@ print(json.dumps(codes))
 """
 
 
-def guarded(folder: Path, *arguments: str) -> "tuple[subprocess.CompletedProcess[str], list[str]]":
+def guarded(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """Python under guard, with a home of its own and not as in a CI, where onnxruntime is silent by itself."""
     log = folder / "guard.txt"
     clean = {key: value for key, value in os.environ.items() if key not in {"CI", "ORT_DISABLE_TELEMETRY"}}
