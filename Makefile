@@ -60,7 +60,7 @@ $(DEBIAN): packages.txt | $(READY)
 	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing && touch $@; } >/dev/null; \
 	else echo "not installed, so what needs them is not tested: apt-get install -y" $$missing; fi
 
-# All that is installed is in the two locks, by hash. Nothing is resolved, so pip check says whether something is missing.
+# All that is installed is in the two locks, by hash. Nothing is resolved: pip check says whether something is missing.
 # PyTorch is looked for where pip is set to look, and then where it comes from.
 $(READY): pyproject.toml requirements.txt requirements-torch.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -76,8 +76,8 @@ lock:
 	$(BIN)/uv pip compile --quiet --custom-compile-command "make lock" $(UPGRADE) \
 	    --find-links $(TORCH_LINKS) pyproject.toml requirements-torch.txt -o requirements.txt
 
-# Known vulnerabilities of what is locked, as PyPI tells them; PyTorch by its version there. What PyPI does not know is an
-# error, as it would otherwise pass for sound.
+# Known vulnerabilities of what is locked, as PyPI tells them; PyTorch by its version there. A package that PyPI does not
+# answer for is an error: it would pass for sound.
 audit: $(READY)
 	cat requirements.txt requirements-torch.txt | sed 's/+cpu//' > $(VENV)/audit.txt
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r $(VENV)/audit.txt $(AUDIT)
