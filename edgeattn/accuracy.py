@@ -6,17 +6,18 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
+from edgeattn.parity import FEW_BITS
+
 Array = npt.NDArray[np.generic]
 
 # The least share of answers that must be the reference's own, right or wrong.
 AGREEMENT: dict[str, float] = {
     "fp32": 1.0,  # differs from the reference by rounding alone, far below the gap between two logits: loses nothing
     "fp16": 1.0,  # the same, a thousand times as coarse; a gap between two logits is some tenths
-    "int8": 0.99,
-    "int8-dynamic": 0.99,
+    **dict.fromkeys(FEW_BITS, 0.99),
 }
 # The largest loss of top-1, as a share of all inputs.
-DROP: dict[str, float] = {"fp32": 0.0, "fp16": 0.0, "int8": 0.005, "int8-dynamic": 0.005}
+DROP: dict[str, float] = {"fp32": 0.0, "fp16": 0.0, **dict.fromkeys(FEW_BITS, 0.005)}
 
 
 @dataclass(frozen=True)

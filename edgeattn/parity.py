@@ -23,10 +23,11 @@ EPSILON: dict[str, float] = {"fp32": float(np.finfo(np.float32).eps)}
 
 # A lower precision rounds on purpose, by far more than the floor: it is judged by how far its noise lies below the
 # signal. Its own smallest step is no noise that one could hold against it, where the signal is no larger than that.
-SQNR_DB: dict[str, float] = {"fp16": 50.0, "int8": 25.0, "int8-dynamic": 25.0}
+FEW_BITS = ("int8", "int8-dynamic", "palette6", "palette4")
+SQNR_DB: dict[str, float] = {"fp16": 50.0, **dict.fromkeys(FEW_BITS, 25.0)}
 # The same for inputs unlike what the model is made for: fp16 must not lose the range there, int8 is not calibrated.
-ELSEWHERE_DB: dict[str, float] = {"fp16": 35.0, "int8": -inf, "int8-dynamic": -inf}
-SMALLEST_STEP: dict[str, float] = {"fp16": 2.0**-24, "int8": 0.0, "int8-dynamic": 0.0}
+ELSEWHERE_DB: dict[str, float] = {"fp16": 35.0, **dict.fromkeys(FEW_BITS, -inf)}
+SMALLEST_STEP: dict[str, float] = {"fp16": 2.0**-24, **dict.fromkeys(FEW_BITS, 0.0)}
 # fp32 first; the names that artifacts carry.
 PRECISIONS = (*LIMITS, *SQNR_DB)
 

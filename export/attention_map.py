@@ -127,7 +127,7 @@ def read(held: Bundle) -> tuple[Attention, ...]:
                 layers = {layer: file.get_tensor(f"scores/{i}/{n}") for n, layer in enumerate(told["layers"])}
                 image = _shown(file.get_tensor(f"image/{i}"))
                 maps.append(Attention(held.manifest.model, told["about"], image, layers))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} holds no attention maps: {error}; export the bundle again") from error
     return tuple(maps)
 

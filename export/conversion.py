@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from edgeattn.lowering import Layout, Lowering, correct_biases, to_channels_last
+from edgeattn.lowering import Layout, Lowering, correct_biases, for_half, to_channels_last
 from export import bundle, plugins
 from export import precisions as lower
 from export.calibration import Calibration
@@ -26,7 +26,8 @@ class Converter:
     """Writes the artifacts of one format into ``folder``; a lower precision is made from an fp32 artifact, which is
     written to ``scratch`` if it is not in the bundle.
 
-    That of int8 has its biases corrected for the rounding of the weights, so it is converted a second time.
+    That of int8 has its biases corrected for the rounding of the weights, and that of fp16 its sums in parts where the
+    runtime adds in fp16 too: these are converted a second time.
     ``given_cases`` are the golden cases of the user's own, on which int8 is judged too; ``beyond_fp16`` are those with
     values that fp16 cannot hold.
     """
@@ -41,6 +42,7 @@ class Converter:
     beyond_fp16: dict[str, str] = field(default_factory=dict)
     edge_layout: str | None = None
     dynamic_batch: bool = False
+    keep: tuple[str, ...] = ()
 
     def convert(self, precision: str) -> bundle.Artifact:
         """One artifact.
@@ -54,11 +56,13 @@ class Converter:
         if precision == "fp32":
             details = self._write(self._module, path)
         else:
-            base = self._base(corrected=precision != lower.FP16)
+            base = self._base(precision)
             given = () if self.calibration is None else self.calibration.inputs
             inputs = tuple({n: self._as_edge(x).numpy() for n, x in one.items()} for one in given)
-            job = lower.Job(base, path, precision, inputs, self._metadata)
+            job = lower.Job(base, path, precision, inputs, self._metadata, self._kept(base))
             details = plugins.get("precisions", self.format).make(job)
+            if job.keep:
+                details["kept_by_name"] = list(job.keep)
             if precision == lower.FP16 or plugins.get("precisions", self.format).REST == lower.FP16:
                 beyond = self.beyond_fp16
             covered = self.calibration.covers if self.calibration and precision != lower.FP16 else LIKE_DATA
@@ -94,20 +98,38 @@ class Converter:
     def _as_edge(self, x: Any) -> Any:
         return to_channels_last(x).contiguous() if self._edge == "channels_last" else x
 
-    def _base(self, *, corrected: bool) -> Path:
-        """An fp32 artifact to start from: the bundle's own, or one that is made for this."""
+    def _base(self, precision: str) -> Path:
+        """An fp32 artifact to start from: the bundle's own, or one of a form that is made for this precision."""
         suffix = plugins.get("formats", self.format).SUFFIX
         own = self.folder / f"{self.source.name}-fp32{suffix}"
-        if own.exists() and not corrected:
+        kind = self._kind(precision)
+        if own.exists() and kind == "plain":
             return own
-        path = self.scratch / f"{self.format}-{'corrected' if corrected else 'plain'}{suffix}"
+        path = self.scratch / f"{self.format}-{kind}{suffix}"
         if not path.exists():
-            module = self._module
-            if corrected and self.calibration is not None:
-                given = (tuple(map(self._as_edge, one.values())) for one in self.calibration.inputs)
-                module = correct_biases(module, given)
-            self._write(module, path)
+            self._write(self._made_for(kind), path)
         return path
+
+    def _kept(self, base: Path) -> tuple[str, ...]:
+        """Those names that are of this format; another's are told from a mistake by their being nowhere else."""
+        if not self.keep:
+            return ()
+        known = {output for _, output in plugins.get("precisions", self.format).candidates(base)}
+        return tuple(name for name in self.keep if name in known)
+
+    def _kind(self, precision: str) -> str:
+        if precision == lower.FP16:
+            return "half" if plugins.get("precisions", self.format).ADDS_IN_FP16 else "plain"
+        # A palette rounds in a way of its own, which is not known before.
+        return "plain" if self.calibration is None or precision in lower.PALETTES else "corrected"
+
+    def _made_for(self, kind: str) -> nn.Module:
+        if kind == "half":
+            return for_half(self._module)
+        if kind == "plain" or self.calibration is None:
+            return self._module
+        given = (tuple(map(self._as_edge, one.values())) for one in self.calibration.inputs)
+        return correct_biases(self._module, given)
 
     def _write(self, module: nn.Module, path: Path) -> dict[str, Any]:
         format_ = plugins.get("formats", self.format)

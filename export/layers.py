@@ -111,7 +111,7 @@ def read(path: Path) -> tuple[Layer, ...]:
         if not all(map(pure.is_sound, layers)):
             raise ValueError("its samples are of other places than its shapes have")
         return layers
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} holds no layers: {error}; export the bundle again") from error
 
 
@@ -192,8 +192,11 @@ def _runtimes(format_: str) -> list[str]:
 
 def _matches(path: Path) -> dict[str, Match]:
     try:
-        return {layer: Match(m["tensor"], m["order"]) for layer, m in json.loads(path.read_text()).items()}
-    except (ValueError, KeyError, TypeError) as error:
+        found = {layer: Match(m["tensor"], m["order"]) for layer, m in json.loads(path.read_text()).items()}
+        if not all(isinstance(match.tensor, str) and match.order in pure.ORDERS for match in found.values()):
+            raise ValueError("a layer is in no tensor, or in no known order")
+        return found
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} does not say where layers are: {error}; export the bundle again") from error
 
 

@@ -11,10 +11,10 @@ import torch
 
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower
-from edgeattn.parity import PRECISIONS
 from export import attention_map, bundle, calibration, cases, golden, layers, plugins, recording
 from export.conversion import Converter
 from export.foreign import contained
+from export.precisions import FP16, PALETTES
 from export.source import Source, run
 from export.verify import Report, verify
 from export.versions import versions
@@ -22,7 +22,10 @@ from export.versions import versions
 
 @dataclass(frozen=True)
 class Options:
-    """How to export. No formats means all, and then a converter's refusal is noted and not fatal."""
+    """How to export. No formats means all, and then a converter's refusal is noted and not fatal.
+
+    ``keep`` are outputs of operators that no lower precision takes, as the study ``precision`` names them.
+    """
 
     formats: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)
@@ -31,6 +34,7 @@ class Options:
     inputs: tuple[Path, ...] = ()
     force: bool = False
     calibrate: Path | None = None
+    keep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,30 @@ class Export:
 
 def check(options: Options, out: Path) -> None:
     """Refuse bad options before anything heavy is imported or run."""
-    for name in options.formats or plugins.names("formats"):
+    formats = options.formats or plugins.names("formats")
+    offered = {name: _offered(name) for name in formats}
+    for precision in options.precisions:
+        lacking = [name for name in formats if precision not in offered[name]]
+        # What was not asked for by name is left out where it cannot be had.
+        if lacking if options.formats else len(lacking) == len(formats):
+            choice = dict.fromkeys(known for name in lacking for known in offered[name])
+            raise BadInputError(f"{lacking[0]} cannot be exported in {precision!r}; choose from {', '.join(choice)}")
+    for name in formats:
         needed = [plugins.get("formats", name)]
-        for precision in options.precisions:
-            if precision not in PRECISIONS:
-                raise BadInputError(f"{name} cannot be exported in {precision!r}; choose from {', '.join(PRECISIONS)}")
-            if precision != "fp32":
-                needed.append(plugins.get("precisions", name))
+        if set(options.precisions) & set(offered[name]) - {"fp32"}:
+            needed.append(plugins.get("precisions", name))
         for plugin in needed:
             plugins.require(*plugin.PACKAGES, extra=plugin.EXTRA)
     calibration.check(options.calibrate)
     if options.edge_layout not in (None, *get_args(Layout)):
         raise BadInputError(f"--edge-layout must be {' or '.join(get_args(Layout))}, not {options.edge_layout!r}")
     bundle.check_destination(out, force=options.force)
+
+
+def _offered(format_: str) -> tuple[str, ...]:
+    """The precisions of a format, fp32 first, from which the others are made."""
+    lower = plugins.get("precisions", format_).PRECISIONS if format_ in plugins.names("precisions") else ()
+    return ("fp32", *lower)
 
 
 def export(source: Source, options: Options, out: Path, say: Callable[[str], None] = lambda _: None) -> Export:
@@ -83,7 +98,8 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
         say("reference outputs in float64 and float32")
         exact = golden.exact(source, lowerings)
         chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
-        calibrated_on = calibration.choose(source, options.calibrate) if _calibrated(options) else None
+        # Palettes are not calibrated, but judged on inputs of that kind.
+        calibrated_on = calibration.choose(source, options.calibrate) if _few_bits(options) else None
         if calibrated_on:
             chosen[calibration.CASE] = cases.Case("the last of the calibration set", calibrated_on.inputs[-1])
         files = _write_golden(source, lowerings, exact, chosen, folder)
@@ -102,8 +118,9 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
                 beyond_fp16=beyond,
                 edge_layout=options.edge_layout,
                 dynamic_batch=options.dynamic_batch,
+                keep=options.keep,
             )
-            for precision in sorted(options.precisions, key=PRECISIONS.index):
+            for precision in (one for one in _offered(name) if one in options.precisions):
                 say(f"converting to {name} {precision}")
                 try:
                     artifacts.append(converter.convert(precision))
@@ -115,6 +132,9 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
                         raise
         if not artifacts:
             raise ConversionError("; ".join(refused.values()))
+        kept = {name for artifact in artifacts for name in artifact.details.get("kept_by_name", ())}
+        for name in set(options.keep) - kept:
+            raise BadInputError(f"no operator that int8 takes gives {name!r}; `edgeattn study precision` names them")
         say("layers: what is computed inside, and where the artifacts hold it")
         inside = _write_layers(source, lowerings, exact, artifacts, folder)
         manifest = bundle.Manifest(
@@ -135,7 +155,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
             attention=attention_map.write(source, chosen, folder),
             cases={name: case.about for name, case in chosen.items()},
             cases_omitted=omitted,
-            calibration=_described(calibrated_on),
+            calibration=_described(calibrated_on) if _few_bits(options) - set(PALETTES) else None,
         )
         report = verify(bundle.Bundle(folder, manifest), say)
         parity = {"passed": report.passed, **asdict(report), "refused": refused}
@@ -203,8 +223,8 @@ def _write_evaluation(source: Source, folder: Path) -> bundle.File | None:
     return bundle.describe(folder, path)
 
 
-def _calibrated(options: Options) -> bool:
-    return any(precision.startswith("int8") for precision in options.precisions)
+def _few_bits(options: Options) -> set[str]:
+    return set(options.precisions) - {"fp32", FP16}
 
 
 def _described(chosen: calibration.Calibration | None) -> bundle.Calibrated | None:

@@ -38,7 +38,7 @@ def sweep(
     """Every operator of ``format_`` that int8 takes, the most sensitive first; each is added to ``results`` (JSON).
 
     Raises:
-        BadInputError: the bundle has no fp32 artifact of the format, or its quantiser takes no operators one by one.
+        BadInputError: the bundle has no fp32 artifact of the format.
         ArtifactError: ``results`` are of another artifact, or no results.
         MissingError: the runtime or the quantiser is not installed.
     """
@@ -46,8 +46,6 @@ def sweep(
     if artifact is None:
         raise BadInputError(f"{bundle.folder} has no fp32 artifact of {format_}; export one")
     quantiser = plugins.get("precisions", format_)
-    if not hasattr(quantiser, "candidates"):
-        raise BadInputError(f"{format_} has no operators to try one by one; choose onnx or tflite")
     plugins.require(*quantiser.PACKAGES, extra=quantiser.EXTRA)
     path = bundle.path(artifact.file)
     way = next(way for way in ways(format_) if not way.missing)

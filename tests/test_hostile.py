@@ -21,7 +21,7 @@ from edgeattn import LinearSelfAttention, files, records
 from edgeattn.errors import ArtifactError, TargetError
 from edgeattn.records import Device
 from export import bundle as bundles
-from export import npy, probe
+from export import layers, npy, probe
 from export.formats.tflite import pack
 from export.targets import Job, _folder
 
@@ -252,3 +252,20 @@ def test_an_output_that_needs_too_much_memory(edgeattn: Command, tmp_path: Path)
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
     refused(edgeattn("compare", path, path), "needed more memory")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"a": {"tensor": {}, "order": "as it is"}}',
+        '{"a": {"tensor": [], "order": 1}}',
+        '{"a": {"tensor": "t", "order": "no order"}}',
+    ],
+    ids=["nested", "tensor is an object", "tensor is a list", "order"],
+)
+def test_where_layers_are_is_not_believed(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "layers.json"
+    path.write_text(content)
+    with pytest.raises(ArtifactError, match="does not say where layers are"):
+        layers._matches(path)

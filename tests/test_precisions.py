@@ -19,16 +19,18 @@ from edgeattn.accuracy import score
 from edgeattn.errors import BadInputError
 from edgeattn.lowering import correct_biases, lower
 from edgeattn.lowering.bias import rounded
-from edgeattn.parity import PRECISIONS, SQNR_DB, compare
+from edgeattn.parity import SQNR_DB, compare
 from export import bundle as bundles
 from export import calibration, cases, pipeline, source
 from export.evaluate import Accuracy
 from export.formats import tflite
+from export.precisions import LOWER
 from export.recommend import recommend
 from export.runtimes import onnxruntime
 from export.verify import check_artifact, golden_cases, verify
 from sample_models import mobilevitv2
 
+PRECISIONS = ("fp32", *LOWER)
 LAYER = ["embed_dim=32", "pixels=4", "patches=16"]
 
 
@@ -251,7 +253,7 @@ def test_images_for_what_takes_none(tmp_path: Path) -> None:
 def test_weights_behind_the_flatbuffer_are_taken_into_it(made: bundles.Bundle, tmp_path: Path) -> None:
     path = shutil.copy(made.path(artifact(made, "tflite", "int8").file), tmp_path / "a.tflite")
     before = tflite.read(path)
-    path.write_bytes(tflite.add_metadata(path.read_bytes(), {"said": "so"}))
+    path.write_bytes(tflite.finished(path.read_bytes(), {"said": "so"}))
     after = tflite.read(path)
     assert after.details["metadata"]["said"] == "so"
     assert after.parameters == before.parameters
@@ -278,9 +280,46 @@ def test_a_sweep_goes_on_where_it_stopped(
     assert (other.code, "another artifact" in other.err) == (2, True)
 
 
-def test_a_sweep_needs_a_bundle_that_it_can_use(
-    edgeattn: Callable[..., Any], made: bundles.Bundle, tmp_path: Path
-) -> None:
+def test_a_sweep_needs_a_bundle(edgeattn: Callable[..., Any], tmp_path: Path) -> None:
     assert "--bundle" in edgeattn("study", "precision", "--out", tmp_path / "s").err
-    refused = edgeattn("study", "precision", "--bundle", made.folder, "--format", "coreml", "--out", tmp_path / "s")
-    assert (refused.code, "one by one" in refused.err) == (2, True)
+
+
+def test_a_sweep_of_core_ml(edgeattn: Callable[..., Any], made: bundles.Bundle, tmp_path: Path) -> None:
+    answer = edgeattn("study", "precision", "--bundle", made.folder, "--format", "coreml", "--out", tmp_path, "--json")
+    assert answer.code == 0
+    found = answer.document["found"]["coreml"]
+    assert {one["kind"] for one in found} == {"conv"}
+    assert all(25 < one["sqnr_db"] < 60 for one in found)
+
+
+@pytest.mark.parametrize(("precision", "bits", "passes"), [("palette6", 6, True), ("palette4", 4, False)])
+def test_palettes_of_core_ml(
+    edgeattn: Callable[..., Any], tmp_path: Path, precision: str, bits: int, passes: bool
+) -> None:
+    """Random weights do not survive sixteen values; the trained digits do (docs/precisions.md)."""
+    model = ("attention", "--arg", "embed_dim=96", "--arg", "pixels=4", "--arg", "patches=16")
+    out = tmp_path / "b"
+    answer = edgeattn("export", *model, "--precision", precision, "--out", out, "--json")
+    assert answer.code == (0 if passes else 1)
+    (only,) = answer.document["manifest"]["artifacts"]
+    assert (only["format"], only["precision"]) == ("coreml", precision)
+    assert only["details"]["weights"] == f"{bits} bit palettes"
+    assert answer.document["manifest"]["calibration"] is None
+    refused = edgeattn("export", *model, "--precision", precision, "--format", "onnx", "--out", tmp_path / "c")
+    assert (refused.code, "onnx cannot be exported in" in refused.err) == (2, True)
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_operator_is_kept_by_name(edgeattn: Callable[..., Any], made: bundles.Bundle, tmp_path: Path) -> None:
+    from export.precisions import onnx as quantiser
+
+    model = ("attention", *(part for pair in LAYER for part in ("--arg", pair)), "--format", "onnx")
+    _, output = quantiser.candidates(made.path(artifact(made, "onnx", "fp32").file))[0]
+    answer = edgeattn("export", *model, "--precision", "int8", "--keep", output, "--out", tmp_path / "b", "--json")
+    assert answer.code == 0
+    details = answer.document["manifest"]["artifacts"][0]["details"]
+    assert details["kept_by_name"] == [output]
+    assert details["static_ops"] == artifact(made, "onnx", "int8").details["static_ops"] - 1
+    refused = edgeattn("export", *model, "--precision", "int8", "--keep", "nothing", "--out", tmp_path / "c")
+    assert (refused.code, "study precision" in refused.err) == (2, True)
+    assert not (tmp_path / "c").exists()

@@ -60,7 +60,7 @@ class ChannelsLastAttention(nn.Module):
     def __init__(self, layer: LinearSelfAttention) -> None:
         super().__init__()
         weights = _Weights(layer)
-        self.query = linear(weights.query, None)
+        self.query = constant(weights.query)
         self.key = linear(weights.key, weights.key_bias)
         self.value = linear(weights.value, weights.value_bias)
         self.out = linear(weights.out, weights.out_bias)
@@ -74,7 +74,7 @@ class ChannelsLastAttention(nn.Module):
             return single
         # Products and sums, and not matrix products with one row: XNNPACK would copy and pack all of the source for
         # each of them, and sum it in one chain.
-        scores = (source * self.query.weight).sum(dim=-1).softmax(dim=-1)
+        scores = (source * self.query).sum(dim=-1).softmax(dim=-1)
         key = self.key((source * scores.unsqueeze(-1)).sum(dim=2, keepdim=True))
         out: Tensor = self.out(F.relu(self.value(x)) * key)
         return out

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgeattn.change import Change
 from edgeattn.lowering.observe import Link, Observation
-from edgeattn.lowering.projections import constant, put
+from edgeattn.lowering.projections import constant, is_pointwise, put
 
 _DIRECT = "convolution composed with the 1x1 convolution that alone reads it: one product, fewer multiply-adds"
 _POOLED = "1x1 convolution composed, through the mean over the map, with the linear layer that alone reads it"
@@ -40,12 +40,8 @@ def _fits(source: nn.Module, reader: nn.Module, link: Link) -> bool:
     if type(source) is not nn.Conv2d or source.groups != 1 or source.padding_mode != "zeros":
         return False
     if link.pooled:
-        return type(reader) is nn.Linear and _is_pointwise(source)
-    return type(reader) is nn.Conv2d and _is_pointwise(reader)
-
-
-def _is_pointwise(conv: nn.Conv2d) -> bool:
-    return conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding in ((0, 0), 0) and conv.groups == 1
+        return type(reader) is nn.Linear and is_pointwise(source)
+    return type(reader) is nn.Conv2d and is_pointwise(reader)
 
 
 def _saving(source: nn.Conv2d, reader: nn.Conv2d | nn.Linear, size: tuple[int, int], *, pooled: bool) -> int:

@@ -87,7 +87,7 @@ class ChannelsLastLayer(nn.Module):
         super().__init__()
         d = parts.out.in_channels
         weight, bias = _matrix(parts.qkv, parts.norm_attention)
-        self.query = linear(weight[:1], None)
+        self.query = constant(weight[:1])
         self.key = linear(weight[1 : 1 + d], bias[1 : 1 + d])
         self.value = linear(weight[1 + d :], bias[1 + d :])
         self.out = linear(*_matrix(parts.out))
@@ -95,14 +95,15 @@ class ChannelsLastLayer(nn.Module):
         self.activation = parts.activation
         self.reduce = linear(*_matrix(parts.reduce))
         self.epsilons = (parts.norm_attention.eps, parts.norm_feed_forward.eps)
+        self.normalise = normalise_last
 
     def forward(self, x: Tensor) -> Tensor:
-        z = _normalise_last(x, self.epsilons[0])
+        z = self.normalise(x, self.epsilons[0])
         # A product and a sum: as a linear layer with one output it would cost two reshapes.
-        scores = _softmax((z * self.query.weight).sum(dim=-1, keepdim=True), (-5, -3))
+        scores = _softmax((z * self.query).sum(dim=-1, keepdim=True), (-5, -3))
         context = (z * scores).sum(dim=(-5, -3), keepdim=True)
         x = x + self.out(F.relu(self.value(z)) * self.key(context))
-        z = _normalise_last(x, self.epsilons[1])
+        z = self.normalise(x, self.epsilons[1])
         y: Tensor = x + self.reduce(self.activation(self.expand(z)))
         return y
 
@@ -142,6 +143,7 @@ class PatchFreeLayers(nn.Module):
         form = ChannelsLastLayer if channels_last else ChannelsFirstLayer
         self.layers = nn.ModuleList(form(part) for part in parts)
         self.epsilon = epsilon
+        self.normalise = normalise_last
         self.patch, self.channels_last = patch, channels_last
         if not channels_last:
             # Core ML has five axes at most, one too few: a one-hot matrix says which offset a pixel has.
@@ -161,7 +163,7 @@ class PatchFreeLayers(nn.Module):
         cells = x.reshape(*([batch] if batch > 1 else []), *_grid((height, width), self.patch), channels)
         for layer in self.layers:
             cells = layer(cells)
-        return _normalise_last(cells, self.epsilon).reshape(x.shape)
+        return self.normalise(cells, self.epsilon).reshape(x.shape)
 
 
 def _normalise_first(x: Tensor, epsilon: float) -> Tensor:
@@ -173,13 +175,26 @@ def _normalise_first(x: Tensor, epsilon: float) -> Tensor:
     return z * torch.rsqrt(variance + epsilon)
 
 
-def _normalise_last(x: Tensor, epsilon: float) -> Tensor:
+def normalise_last(x: Tensor, epsilon: float) -> Tensor:
     """The same over the last five axes, in one step, which XNNPACK sums well. It would fuse z * z and its mean into an
     op that has no fp16 kernel; the powers of two, which are exact, keep it from that."""
     axes = (-5, -4, -3, -2, -1)
     z = x - x.mean(dim=axes, keepdim=True)
     variance = (z * (z * 0.125)).mean(dim=axes, keepdim=True) * 8
     return z * torch.rsqrt(variance + epsilon)
+
+
+def normalise_half(x: Tensor, epsilon: float) -> Tensor:
+    """The same, in which no value is larger than the largest of z: squares and their sum stay within fp16, whatever
+    the scale of x. Flat maps are not scaled up by more than 1,024, and the epsilon is never a number by itself, of
+    which fp16 would keep seven bits."""
+    axes = (-5, -4, -3, -2, -1)
+    z = x - x.mean(dim=axes, keepdim=True)
+    shrink = 1 / (z.abs().amax(dim=axes, keepdim=True) + 2.0**-10)
+    unit = z * shrink
+    variance = (z * unit).mean(dim=axes, keepdim=True) * shrink  # of unit: at most 1
+    root = shrink * epsilon**0.5
+    return unit * torch.rsqrt(variance + root * root)
 
 
 class PatchFreeBlock(nn.Module):

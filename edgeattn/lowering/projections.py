@@ -1,4 +1,4 @@
-"""1x1 projections with given weights, as constants: what both layouts of every rewrite are built from."""
+"""1x1 projections: making them from given weights, as constants, and telling them. What every rewrite is built from."""
 
 from torch import Tensor, nn
 
@@ -19,6 +19,11 @@ def linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     if bias is not None:
         projection.bias = constant(bias)
     return projection
+
+
+def is_pointwise(conv: nn.Conv2d) -> bool:
+    """Whether it is a 1x1 convolution over all channels, with neither stride nor padding."""
+    return conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.padding in ((0, 0), 0) and conv.groups == 1
 
 
 def constant(value: Tensor) -> nn.Parameter:

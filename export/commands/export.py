@@ -13,7 +13,9 @@ def export(
     model: Annotated[str, typer.Argument(help="A sample model's name, or FILE.py:FACTORY. The file is run.")],
     arg: Annotated[list[str] | None, typer.Option(metavar="K=V", help="An argument of the model.")] = None,
     format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; all by default.")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="fp32 (default), fp16, int8 or int8-dynamic.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32 (default), fp16, int8, int8-dynamic; coreml: palette6, palette4.")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="A .safetensors, .pt, .pth or .bin state dict, a folder, or a hub name.")
     ] = None,
@@ -27,6 +29,10 @@ def export(
     ] = None,
     calibrate: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Images or .npz files that int8 is calibrated on.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OUTPUT", help="An operator that int8 leaves in float; see study precision."),
     ] = None,
     max_accuracy_drop: Annotated[
         float, typer.Option(metavar="POINTS", help="Points of top-1 that a recommended artifact may lose.")
@@ -54,6 +60,7 @@ def export(
         inputs=tuple(input or ()),
         force=force,
         calibrate=calibrate,
+        keep=tuple(keep or ()),
     )
     name = model.rpartition(":")[2]
     out = out or Path(f"{name}-bundle")

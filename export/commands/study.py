@@ -32,13 +32,15 @@ def study(
     Example: edgeattn study layout --quick --out s
     """
     console.wants(json)
+    from export import plugins
+
     if name == "precision":
-        return _precision(bundle, tuple(format or ("onnx", "tflite")), out or Path("study-precision"))
+        return _precision(bundle, tuple(format or plugins.names("precisions")), out or Path("study-precision"))
     from edgeattn import files
     from edgeattn.report import forms
     from edgeattn.report.compose import compose
     from edgeattn.report.content import Content
-    from export import plugins, targets
+    from export import targets
     from export.studies import _run
 
     plugins.get("studies", name)

@@ -20,6 +20,8 @@ LAYOUT = "channels_first"
 DYNAMIC_BATCH = True
 # The opset that torch's exporter writes without a version conversion; every onnxruntime since 1.14 runs it.
 OPSET = 18
+# Lists of the paths, and of the classes, of the modules that a node comes from, from the root to the node itself.
+_ORIGINS = (_PATHS, _CLASSES) = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
 
 
 def convert(job: Job, path: Path) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
         if program is None:
             raise ConversionError("torch.onnx.export gave no program for this module")
         proto = program.model_proto
-        _strip_paths(proto)
+        _keep_origins(proto)
         onnx.helper.set_model_props(proto, {**{p.key: p.value for p in proto.metadata_props}, **job.metadata})
         onnx.checker.check_model(proto, full_check=True)
         path.write_bytes(proto.SerializeToString(deterministic=True))
@@ -61,11 +63,13 @@ def convert(job: Job, path: Path) -> dict[str, Any]:
     return {"opset": next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))}
 
 
-def _strip_paths(proto: Any) -> None:
-    """The exporter notes source lines with the full path of this machine; keep the file's name alone."""
+def _keep_origins(proto: Any) -> None:
+    """Of the exporter's notes on each node, those that :func:`origins` reads. Others hold paths of this machine."""
     for node in proto.graph.node:
-        for entry in node.metadata_props:
-            entry.value = re.sub(r'File "[^"]*[/\\]([^"/\\]+)"', r'File "\1"', entry.value)
+        kept = [(entry.key, entry.value) for entry in node.metadata_props if entry.key in _ORIGINS]
+        del node.metadata_props[:]
+        for key, value in kept:
+            node.metadata_props.add(key=key, value=value)
 
 
 def read(path: Path) -> Graph:
@@ -115,11 +119,11 @@ def origins(path: Path) -> dict[str, tuple[str, Op]]:
 
 
 def _module(node: Any) -> str:
-    """From the notes of torch's exporter: lists of the paths and of the classes, from the root to the node itself."""
+    """From the notes of torch's exporter."""
     notes = {entry.key: entry.value for entry in node.metadata_props}
     try:
-        *_, path, function = literal_eval(notes["pkg.torch.onnx.name_scopes"])
-        *_, inside, _ = literal_eval(notes["pkg.torch.onnx.class_hierarchy"])
+        *_, path, function = literal_eval(notes[_PATHS])
+        *_, inside, _ = literal_eval(notes[_CLASSES])
     except (KeyError, ValueError, SyntaxError):
         return ""
     function = re.sub(r"_\d+$", "", function)

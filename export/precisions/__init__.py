@@ -1,8 +1,9 @@
 """One file a format: it makes a lower precision of an fp32 artifact, by the ecosystem's own quantiser.
 
-A file is named as its format and has ``EXTRA``, ``PACKAGES``, ``REST`` (the precision of what int8 leaves) and
-``make(job) -> details``, which say what stays in a higher precision; where int8 takes operators one by one, also
-``candidates(path) -> [(kind, output)]``. What all three hold to, as measured in ``docs/precisions.md``:
+A file is named as its format and has ``EXTRA``, ``PACKAGES``, ``PRECISIONS`` (that it makes), ``REST`` (the precision
+of what int8 leaves), ``ADDS_IN_FP16`` (whether a runtime adds an fp16 file's products in fp16 too), ``make(job) ->
+details``, which say what stays in a higher precision, and ``candidates(path) -> [(kind, output)]``, the operators that
+int8 takes. What all three hold to, as measured in ``docs/precisions.md``:
 
 * norms, softmax, the context sum and the residual stream stay in float: they are small, and they are where it hurts;
 * products on a few rows (the key on one column an offset, the classifier) keep float activations;
@@ -16,6 +17,8 @@ from export.runtimes import Arrays
 
 FP16, INT8, INT8_DYNAMIC = "fp16", "int8", "int8-dynamic"
 LOWER = (FP16, INT8, INT8_DYNAMIC)
+# Weights as places in a table of 2^6 or 2^4 values; Core ML alone runs these.
+PALETTES = {"palette6": 6, "palette4": 4}
 # A product on fewer rows than this is a few per mille of the work, and keeps float activations.
 FEW_ROWS = 16
 

@@ -6,21 +6,25 @@ What is not in eight bits is in fp16, as on a phone's Neural Engine. coremltools
 
 import shutil
 import tempfile
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgeattn.errors import ConversionError
 from export.formats.coreml import normalise
-from export.precisions import FEW_ROWS, FP16, INT8, Job
+from export.precisions import FEW_ROWS, FP16, INT8, LOWER, PALETTES, Job
+from export.precisions._ranges import Ranges, Step, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes import Observed, mil_reference
 from export.source import first_line
 
 EXTRA = "coreml"
 PACKAGES = ("coremltools",)
+PRECISIONS = (*LOWER, *PALETTES)
 REST = "fp16"
+ADDS_IN_FP16 = False
+_PRODUCTS = ("conv", "linear")
 _STATISTICS = ("reduce_mean", "reduce_sum", "reduce_max", "softmax", "exp", "rsqrt", "sqrt", "inverse")
 _ELEMENTWISE = ("add", "sub", "mul", "real_div", "pow", "square")
 
@@ -36,9 +40,12 @@ def make(job: Job) -> dict[str, Any]:
             import coremltools as ct
 
             model, details = _fp16(ct.models.MLModel(str(job.source), skip_model_load=True), job)
-            if job.precision != FP16:
-                eight_bits, more = _static(model, job) if job.precision == INT8 else _weights(model, job)
-                model, details = eight_bits, {**details, **more}
+            if job.precision in PALETTES:
+                model, more = _palettes(model, job)
+                details |= more
+            elif job.precision != FP16:
+                model, more = _static(model, job) if job.precision == INT8 else _weights(model, job)
+                details |= more
             model.save(str(job.path))
         normalise(job.path, job.metadata)
     except Exception as error:
@@ -61,6 +68,23 @@ def _fp16(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
 
     changed = _apply_graph_pass(model, FP16ComputePrecision(op_selector=in_fp16), skip_model_load=True)
     return changed, {"kept_in_fp32": sorted(set(kept.values())), "kept_ops": len(kept), "edges": "float32"}
+
+
+def candidates(path: Path) -> list[tuple[str, str]]:
+    """(kind, output) of the operators that int8 takes, in the order of the program."""
+    from export.mil.program import load
+
+    found = []
+    for step in load(path).steps:
+        name, kind = next(iter(step.outputs.items()), ("", None))
+        if step.op in _PRODUCTS and kind is not None and _rows(step.op, kind.shape) >= FEW_ROWS:
+            found.append((step.op, name))
+    return found
+
+
+def _rows(op: str, shape: Sequence[int | None]) -> int:
+    """How many columns a convolution [B, C, ...], or rows a linear layer [..., C], gives."""
+    return prod(n or 1 for n in (shape[2:] if op == "conv" else shape[:-1]))
 
 
 def _is_norm(op: Any) -> bool:
@@ -112,29 +136,34 @@ def _weights(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
     return cto.coreml.linear_quantize_weights(model, config), {"weights": "int8 per channel", "edges": "float32"}
 
 
+def _palettes(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
+    """A table of values for each weight, by k-means over it, and the places in it; of one size, as iOS 16 has them."""
+    import coremltools.optimize as cto
+
+    bits = PALETTES[job.precision]
+    table = cto.coreml.OpPalettizerConfig(mode="kmeans", nbits=bits)
+    config = cto.coreml.OptimizationConfig(global_config=table, op_name_configs=dict.fromkeys(job.keep))
+    return cto.coreml.palettize_weights(model, config), {"weights": f"{bits} bit palettes", "edges": "float32"}
+
+
 def _ranges(model: Any, job: Job) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """The smallest and the largest value of everything over the calibration set; products on a few rows."""
-    ranges: dict[str, dict[str, float]] = {}
+    """The range of everything over the calibration set; products on a few rows."""
     few: set[str] = set()
 
     def see(seen: Observed) -> None:
-        note(seen.name, seen.value)
-        if seen.op == "conv" and np.prod(seen.value.shape[2:]) < FEW_ROWS:
+        ranges.see(seen.name, seen.value)
+        if seen.op in _PRODUCTS and _rows(seen.op, seen.value.shape) < FEW_ROWS:
             few.add(seen.name)
-        if seen.op == "linear" and np.prod(seen.value.shape[:-1]) < FEW_ROWS:
-            few.add(seen.name)
-
-    def note(name: str, value: Any) -> None:
-        if value.dtype.kind == "f":
-            known = ranges.setdefault(name, {"rmin": np.inf, "rmax": -np.inf})
-            known["rmin"] = min(known["rmin"], float(value.min()))
-            known["rmax"] = max(known["rmax"], float(value.max()))
 
     with tempfile.TemporaryDirectory() as scratch:
         model.save(str(package := Path(scratch, "fp16.mlpackage")))
         with mil_reference.open(package) as session:
+            program = session.program
+            steps = [Step(step.op, tuple(step.reads), next(iter(step.outputs), "")) for step in program.steps]
+            ranges = Ranges(len(job.calibration), read_by_silu_alone(steps, program.outputs))
             for inputs in job.calibration:
                 for name, value in inputs.items():
-                    note(name, value)
+                    ranges.see(name, value)
                 session.run_observed(inputs, see)
-    return ranges, sorted(few)
+    found = ranges.found()
+    return {name: {"rmin": low, "rmax": high} for name, (low, high) in found.items()}, sorted(few)

@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import ConversionError
-from export.formats.tflite import add_metadata, builtin_kind, unpack
-from export.precisions import FEW_ROWS, FP16, INT8, Job
+from export.formats.tflite import builtin_kind, finished, unpack
+from export.precisions import FEW_ROWS, FP16, INT8, LOWER, Job
+from export.precisions._ranges import Ranges, Step, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes.litert import Observer
 from export.source import first_line
 
 EXTRA = "tflite"
 PACKAGES = ("ai_edge_quantizer", "ai_edge_litert")
+PRECISIONS = LOWER
 REST = "fp32"
+ADDS_IN_FP16 = True  # XNNPACK on ARM
 # XNNPACK computes in fp16 on ARM where a file says that it may. With fp32 accumulation in the name it does not.
 FP16_METADATA = {"reduced_precision_support": "fp16accfp16"}
 _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -31,7 +34,7 @@ def make(job: Job) -> dict[str, Any]:
         with quiet():
             content, details = _fp16(job) if job.precision == FP16 else _int8(job)
         metadata = {**job.metadata, **(FP16_METADATA if job.precision == FP16 else {})}
-        job.path.write_bytes(add_metadata(content, metadata))
+        job.path.write_bytes(finished(content, metadata))
     except Exception as error:
         raise ConversionError(f"ai-edge-quantizer refuses {job.source.name}: {first_line(error)}") from error
     return details
@@ -54,7 +57,7 @@ def _int8(job: Job) -> tuple[bytes, dict[str, Any]]:
     from ai_edge_quantizer.qtyping import TFLOperationName
     from ai_edge_quantizer.quantizer import Quantizer
 
-    ops = _ops(job.source.read_bytes())
+    ops, silus = _ops(job.source.read_bytes())
     static = [op for op in ops if op.is_static and op.output not in job.keep] if job.precision == INT8 else []
     chosen = {op.output for op in static}
     quantizer = Quantizer(str(job.source))
@@ -63,7 +66,7 @@ def _int8(job: Job) -> tuple[bytes, dict[str, Any]]:
             quantizer.add_static_config(op.scope, TFLOperationName[op.kind], 8, 8)
         elif op.kind in _PRODUCTS and op.output not in job.keep:
             quantizer.add_dynamic_config(op.scope, TFLOperationName[op.kind], 8)
-    ranges = _ranges(job) if static else {}
+    ranges = _ranges(job, silus) if static else {}
     dynamic = sum(op.kind in _PRODUCTS and op.output not in chosen for op in ops)
     kept = sorted({op.kind for op in ops if op.output not in chosen and op.kind not in _PRODUCTS})
     details = {"static_ops": len(static), "dynamic_ops": dynamic, "float_ops": len(ops) - len(static) - dynamic}
@@ -72,7 +75,7 @@ def _int8(job: Job) -> tuple[bytes, dict[str, Any]]:
 
 def candidates(path: Path) -> list[tuple[str, str]]:
     """(kind, output) of the operators that int8 takes, in the order of the graph."""
-    return [(op.kind, op.output) for op in _ops(path.read_bytes()) if op.is_static]
+    return [(op.kind, op.output) for op in _ops(path.read_bytes())[0] if op.is_static]
 
 
 class _Op:
@@ -86,42 +89,45 @@ class _Op:
         self.is_static = (kind in _PRODUCTS and not few) or kind == "PAD" or silu
 
 
-def _ops(content: bytes) -> list[_Op]:
+def _ops(content: bytes) -> tuple[list[_Op], set[str]]:
+    """The operators, and the names of what SiLU alone reads."""
     model = unpack(content)
     graph = model.subgraphs[0]
     kinds = [builtin_kind(model.operatorCodes[op.opcodeIndex]) for op in graph.operators]
-    made = {int(output): number for number, op in enumerate(graph.operators) for output in op.outputs}
+    names = [tensor.name.decode() for tensor in graph.tensors]
+    steps = [
+        Step(kind, tuple(names[i] for i in op.inputs if i >= 0), names[op.outputs[0]])
+        for kind, op in zip(kinds, graph.operators, strict=True)
+    ]
+    sigmoids = {step.output: step.inputs[0] for step in steps if step.kind == "LOGISTIC"}
 
-    def is_sigmoid_of(tensor: int, source: int) -> bool:
-        number = made.get(tensor)
-        return number is not None and kinds[number] == "LOGISTIC" and int(graph.operators[number].inputs[0]) == source
-
-    def is_silu(kind: str, op: Any) -> bool:
+    def is_silu(step: Step) -> bool:
         """x * sigmoid(x), or the sigmoid of it."""
-        if kind != "MUL":
-            return kind == "LOGISTIC"
-        one, other = map(int, op.inputs)
-        return is_sigmoid_of(one, other) or is_sigmoid_of(other, one)
+        if step.kind != "MUL":
+            return step.kind == "LOGISTIC"
+        one, other = step.inputs
+        return sigmoids.get(one) == other or sigmoids.get(other) == one
 
     found = []
-    for kind, op in zip(kinds, graph.operators, strict=True):
-        tensor = graph.tensors[op.outputs[0]]
-        rows = int(np.prod(tensor.shape[:-1])) if len(tensor.shape) else 1
-        found.append(_Op(kind, tensor.name.decode(), rows, is_silu(kind, op)))
-    return found
+    for step, op in zip(steps, graph.operators, strict=True):
+        shape = graph.tensors[op.outputs[0]].shape
+        rows = int(np.prod(shape[:-1])) if len(shape) else 1
+        found.append(_Op(step.kind, step.output, rows, is_silu(step)))
+    return found, read_by_silu_alone(steps, {names[i] for i in graph.outputs})
 
 
-def _ranges(job: Job) -> dict[str, dict[str, Any]]:
-    """The smallest and the largest value of every tensor over the calibration set, in the quantiser's own form.
+def _ranges(job: Job, silus: set[str]) -> dict[str, dict[str, Any]]:
+    """The range of every tensor over the calibration set, in the quantiser's own form.
 
-    Its own calibrator keeps a moving average of both, which cuts the ends off.
+    Its own calibrator keeps a moving average of both ends, which cuts them off.
     """
-    found: dict[str, dict[str, Any]] = {}
     observer = Observer(job.source)
+    ranges, ranks = Ranges(len(job.calibration), silus), {}
     for inputs in job.calibration:
         for index, value in observer.values(inputs):
-            name = observer.names[index]
-            low, high = (np.asarray(f(value, keepdims=True), np.float32) for f in (np.min, np.max))
-            known = found.setdefault(name, {"min": low, "max": high})
-            known["min"], known["max"] = np.minimum(known["min"], low), np.maximum(known["max"], high)
-    return found
+            ranges.see(observer.names[index], value)
+            ranks[observer.names[index]] = value.ndim
+    return {
+        name: {"min": np.full([1] * ranks[name], low, np.float32), "max": np.full([1] * ranks[name], high, np.float32)}
+        for name, (low, high) in ranges.found().items()
+    }
