@@ -31,12 +31,17 @@ REORDER_OPS = frozenset(["reorderinput", "reorderoutput"])
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor of a graph; an axis of unknown or free length is None."""
+    """A tensor of a graph; an axis of unknown or free length is None.
+
+    Where both are set, a value is ``scale * (step - zero_point)`` of the step that the tensor holds.
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
     itemsize: int
+    scale: float | None = None
+    zero_point: int | None = None
 
     @property
     def size_bytes(self) -> int:

@@ -18,7 +18,7 @@ from edgeattn.files import parse, read
 
 # History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers; 3, what
 # lower precisions were calibrated on.
-SCHEMA = 3
+SCHEMA = 4
 MANIFEST = "manifest.json"
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -28,12 +28,17 @@ RECORDS = ("records.json", "records/*.json")
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output as a file declares it; a free axis is None. ``layout`` is set for rank 4."""
+    """An input or output as a file declares it; a free axis is None. ``layout`` is set for rank 4.
+
+    Where it holds steps, a value is ``scale * (step - zero_point)``.
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
     layout: str | None = None
+    scale: float | None = None
+    zero_point: int | None = None
 
 
 @dataclass(frozen=True)

@@ -143,16 +143,18 @@ def beyond_fp16(source: Source, chosen: dict[str, Case]) -> dict[str, str]:
 
 
 def _largest_value(source: Source, given: dict[str, Tensor]) -> float:
-    """Of the inputs, and of what every part of the module gives."""
-    seen = [float(x.abs().max()) for x in given.values() if x.is_floating_point() and x.numel()]
+    """Of the inputs, and of what every part of the module takes and gives."""
+    seen = [0.0]
 
-    def leave(_: str, __: nn.Module, output: object) -> None:
-        if isinstance(output, Tensor) and output.is_floating_point() and output.numel():
-            seen.append(float(output.abs().max()))
+    def see(*values: object) -> None:
+        seen.extend(
+            float(x.abs().max()) for x in values if isinstance(x, Tensor) and x.is_floating_point() and x.numel()
+        )
 
-    with watching(source.module, leave=leave):
+    see(*given.values())
+    with watching(source.module, lambda _, __, taken: see(*taken), lambda _, __, output: see(output)):
         run(source.module, given)
-    return max(seen, default=0.0)
+    return max(seen)
 
 
 def _read(file: Path, source: Source) -> dict[str, Tensor]:

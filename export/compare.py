@@ -13,7 +13,7 @@ from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.parity import Array, Difference, difference
 from export import bundle as bundles
 from export import inspection, plugins, probe
-from export.runtimes import Arrays, Session, ways
+from export.runtimes import Arrays, Session, from_edge, ways
 from export.verify import golden_cases, inputs
 
 _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -61,7 +61,19 @@ def _bundles(a: bundles.Bundle, b: bundles.Bundle) -> Iterator[Row]:
                 given = [inputs(artifact, golden) for artifact in (first, second)]
                 if one.signature.accepts(given[0]) and two.signature.accepts(given[1]):
                     names = str(a.path(first.file)), str(b.path(second.file))
-                    yield from _rows(names, case, one.run(given[0]), two.run(given[1]))
+                    results = one.run(given[0]), two.run(given[1])
+                    values = (_values(r, x, golden) for r, x in zip(results, (first, second), strict=True))
+                    yield from _rows(names, case, *values)
+
+
+def _values(results: Arrays, artifact: bundles.Artifact, golden: Arrays) -> Arrays:
+    """What an artifact gave, as values of the reference's type."""
+    values = dict(results)
+    for output in artifact.outputs:
+        if output.name in values:
+            like = golden[f"reference.fp32/{output.name}"].dtype
+            values[output.name] = from_edge(values[output.name], output, like)
+    return values
 
 
 def _artifacts(a: Path, b: Path) -> Iterator[Row]:

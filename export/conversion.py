@@ -43,6 +43,7 @@ class Converter:
     edge_layout: str | None = None
     dynamic_batch: bool = False
     keep: tuple[str, ...] = ()
+    edge_type: str = lower.FLOAT32
 
     def convert(self, precision: str) -> bundle.Artifact:
         """One artifact.
@@ -59,7 +60,7 @@ class Converter:
             base = self._base(precision)
             given = () if self.calibration is None else self.calibration.inputs
             inputs = tuple({n: self._as_edge(x).numpy() for n, x in one.items()} for one in given)
-            job = lower.Job(base, path, precision, inputs, self._metadata, self._kept(base))
+            job = lower.Job(base, path, precision, inputs, self._metadata, self._kept(base), self.edge_type)
             details = plugins.get("precisions", self.format).make(job)
             if job.keep:
                 details["kept_by_name"] = list(job.keep)
@@ -141,5 +142,6 @@ class Converter:
 
     def _declared(self, tensors: Any) -> tuple[bundle.Tensor, ...]:
         return tuple(
-            bundle.Tensor(t.name, t.shape, t.dtype, self._edge if len(t.shape) == 4 else None) for t in tensors
+            bundle.Tensor(t.name, t.shape, t.dtype, self._edge if len(t.shape) == 4 else None, t.scale, t.zero_point)
+            for t in tensors
         )

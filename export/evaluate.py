@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeattn.accuracy import score
 from export.bundle import Artifact
-from export.runtimes import Arrays, RunEach, Signature, as_layout
+from export.runtimes import Arrays, RunEach, Signature, from_edge, to_edge
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ def evaluate(artifact: Artifact, runtime: str, signature: Signature, run_each: R
     tensor, reference = artifact.inputs[0], held_out["reference.fp32"]
     name = artifact.outputs[0].name
     logits = np.full(reference.shape, np.nan)
-    given = [{tensor.name: as_layout(one[None], tensor)} for one in held_out["inputs"]]
+    given = [{tensor.name: to_edge(one[None], tensor)} for one in held_out["inputs"]]
     able = [place for place, one in enumerate(given) if signature.accepts(one)]
     for place, outputs in zip(able, run_each([given[place] for place in able]), strict=True):
         found = outputs.get(name)
         if found is not None and found.shape == (1, *logits.shape[1:]):
-            logits[place] = found[0]
+            logits[place] = from_edge(found, artifact.outputs[0], reference.dtype)[0]
     result = score(reference=reference, candidate=logits, labels=held_out["labels"], precision=artifact.precision)
     return Accuracy(artifact.file.path, runtime, **vars(result))

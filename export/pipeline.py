@@ -14,7 +14,7 @@ from edgeattn.lowering import Layout, Lowering, lower
 from export import attention_map, bundle, calibration, cases, golden, layers, plugins, recording
 from export.conversion import Converter
 from export.foreign import contained
-from export.precisions import FP16, PALETTES
+from export.precisions import EDGE_TYPES, FLOAT32, FP16, PALETTES
 from export.source import Source, run
 from export.verify import Report, verify
 from export.versions import versions
@@ -35,6 +35,7 @@ class Options:
     force: bool = False
     calibrate: Path | None = None
     keep: tuple[str, ...] = ()
+    edge_type: str = FLOAT32
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def check(options: Options, out: Path) -> None:
     calibration.check(options.calibrate)
     if options.edge_layout not in (None, *get_args(Layout)):
         raise BadInputError(f"--edge-layout must be {' or '.join(get_args(Layout))}, not {options.edge_layout!r}")
+    if options.edge_type not in EDGE_TYPES:
+        raise BadInputError(f"--edge-type must be {' or '.join(EDGE_TYPES)}, not {options.edge_type!r}")
     bundle.check_destination(out, force=options.force)
 
 
@@ -119,6 +122,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Calla
                 edge_layout=options.edge_layout,
                 dynamic_batch=options.dynamic_batch,
                 keep=options.keep,
+                edge_type=options.edge_type,
             )
             for precision in (one for one in _offered(name) if one in options.precisions):
                 say(f"converting to {name} {precision}")

@@ -14,7 +14,7 @@ from edgeattn.parity import EXACT_LIMIT, Comparison, compare, relative_error
 from edgeattn.records import Likeness
 from export.bundle import Artifact, Bundle
 from export.evaluate import Accuracy, evaluate
-from export.runtimes import Arrays, RunEach, Session, Signature, as_layout, ways
+from export.runtimes import Arrays, RunEach, Session, Signature, as_layout, from_edge, to_edge, ways
 from export.targets import Connection, Job
 
 # The case with a batch of two, for artifacts whose batch size is free.
@@ -315,8 +315,8 @@ def _hop_one(bundle: Bundle, cases: dict[str, Arrays]) -> list[Row]:
 
 
 def inputs(artifact: Artifact, golden: Arrays) -> Arrays:
-    """The inputs of a case, in the artifact's own layout."""
-    return {tensor.name: as_layout(golden[f"input/{tensor.name}"], tensor) for tensor in artifact.inputs}
+    """The inputs of a case, in the artifact's own layout and type."""
+    return {tensor.name: to_edge(golden[f"input/{tensor.name}"], tensor) for tensor in artifact.inputs}
 
 
 def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, results: Arrays) -> list[Row]:
@@ -333,7 +333,7 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, result
             verdict = compare(
                 oracle=oracle,
                 reference=reference,
-                candidate=candidate,
+                candidate=from_edge(candidate, output, reference.dtype),
                 precision=artifact.precision,
                 judged=_is_judged(artifact, case),
             )

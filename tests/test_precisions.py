@@ -26,7 +26,7 @@ from export.evaluate import Accuracy
 from export.formats import tflite
 from export.precisions import LOWER
 from export.recommend import recommend
-from export.runtimes import onnxruntime
+from export.runtimes import from_edge, onnxruntime, to_edge
 from export.verify import check_artifact, golden_cases, verify
 from sample_models import mobilevitv2
 
@@ -168,8 +168,51 @@ def test_the_lowering_has_no_constant_that_ruins_a_range(layout: Any) -> None:
 
 def test_what_fp16_cannot_hold_is_found_before_it_is_run() -> None:
     loaded = source.load("attention", LAYER)
-    given = {"fits": cases.Case("", loaded.inputs), "not": cases.Case("", {"x": loaded.inputs["x"] * 1e5})}
-    assert list(cases.beyond_fp16(loaded, given)) == ["not"]
+    scaled = {scale: cases.Case("", {"x": loaded.inputs["x"] * scale}) for scale in (1.0, 1e3, 1e5)}
+    # From a thousand on no part gives such a value, but the product of value and context is one.
+    assert list(cases.beyond_fp16(loaded, {str(scale): case for scale, case in scaled.items()})) == [
+        "1000.0",
+        "100000.0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("format_", "precision", "kind"),
+    [("onnx", "fp16", "float16"), ("coreml", "fp16", "float16"), ("tflite", "int8", "int8")],
+)
+def test_edges_of_its_own_type(
+    edgeattn: Callable[..., Any], tmp_path: Path, format_: str, precision: str, kind: str
+) -> None:
+    model = ("attention", *(part for pair in LAYER for part in ("--arg", pair)), "--format", format_)
+    options = ("--precision", "fp32", "--precision", precision, "--edge-type", "own")
+    answer = edgeattn("export", *model, *options, "--out", tmp_path / "b", "--json")
+    assert answer.code == 0
+    full, low = answer.document["manifest"]["artifacts"]
+    for edge in ("inputs", "outputs"):
+        assert [t["dtype"] for t in full[edge]] == ["float32"]
+        assert [t["dtype"] for t in low[edge]] == [kind]
+        assert [t["name"] for t in low[edge]] == [t["name"] for t in full[edge]]
+        assert (low[edge][0]["scale"] is not None) == (kind == "int8")
+    assert low["details"]["edges"] == kind
+    assert edgeattn("parity", tmp_path / "b").code == 0
+    if format_ != "coreml":
+        assert edgeattn("profile", tmp_path / "b", "--runs", "1", "--warmup", "1").code == 0
+
+
+def test_an_unknown_edge_type(edgeattn: Callable[..., Any], tmp_path: Path) -> None:
+    refused = edgeattn("export", "attention", "--edge-type", "bf16", "--out", tmp_path / "b")
+    assert (refused.code, "--edge-type must be float32 or own" in refused.err) == (2, True)
+
+
+def test_steps_of_an_edge() -> None:
+    tensor = bundles.Tensor("x", (1, 3), "int8", None, 0.5, -10)
+    values = np.array([[-1000.0, 1.25, 2.0]], "f4")
+    steps = to_edge(values, tensor)
+    assert steps.dtype == np.int8
+    assert steps.tolist() == [[-128, -8, -6]]
+    assert from_edge(steps, tensor, values.dtype).tolist() == [[-59.0, 1.0, 2.0]]
+    # What is of another type than it should be is not made right.
+    assert from_edge(values.astype("f8"), tensor, values.dtype).dtype == np.float64
 
 
 def picture(path: Path, mode: str = "RGB") -> None:

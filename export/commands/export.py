@@ -43,6 +43,9 @@ def export(
     edge_layout: Annotated[
         str | None, typer.Option(help="Layout of TFLite's edges: channels_last (default) or channels_first.")
     ] = None,
+    edge_type: Annotated[
+        str, typer.Option(help="Inputs and outputs of fp16 and int8: float32 (default), or own, where the format can.")
+    ] = "float32",
     json: console.Json = False,
 ) -> int:
     """Export MODEL to a bundle and check that it is still the same model.
@@ -61,6 +64,7 @@ def export(
         force=force,
         calibrate=calibrate,
         keep=tuple(keep or ()),
+        edge_type=edge_type,
     )
     name = model.rpartition(":")[2]
     out = out or Path(f"{name}-bundle")

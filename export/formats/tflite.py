@@ -205,7 +205,10 @@ class _Reader:
         kind = self.types[tensor.type]
         signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
         shape = tuple(None if n < 0 else int(n) for n in signature) if signature is not None else ()
-        return TensorInfo(_text(tensor.name), shape, kind.lower(), _ITEM_SIZES.get(kind, 1))
+        steps = tensor.quantization
+        whole = steps is not None and steps.scale is not None and len(steps.scale) == 1  # for all channels
+        scale, zero = (float(steps.scale[0]), int(steps.zeroPoint[0])) if whole else (None, None)
+        return TensorInfo(_text(tensor.name), shape, kind.lower(), _ITEM_SIZES.get(kind, 1), scale, zero)
 
     def edge(self, graph: Any, indices: Any, side: str) -> tuple[TensorInfo, ...]:
         """Inputs or outputs, by the names of the signature where the file has one, in its order."""

@@ -19,6 +19,8 @@ FP16, INT8, INT8_DYNAMIC = "fp16", "int8", "int8-dynamic"
 LOWER = (FP16, INT8, INT8_DYNAMIC)
 # Weights as places in a table of 2^6 or 2^4 values; Core ML alone runs these.
 PALETTES = {"palette6": 6, "palette4": 4}
+# What inputs and outputs are: float, or what the file computes in, where its format can have that.
+EDGE_TYPES = (FLOAT32, OWN) = ("float32", "own")
 # A product on fewer rows than this is a few per mille of the work, and keeps float activations.
 FEW_ROWS = 16
 
@@ -28,7 +30,8 @@ class Job:
     """What to make: ``path`` in ``precision`` from the fp32 artifact ``source``.
 
     ``calibration`` are inputs in the artifact's own layout, empty where the precision needs none; ``metadata`` is what
-    the fp32 artifact carries and the quantiser may lose; ``keep`` are names of operators' outputs that stay in float.
+    the fp32 artifact carries and the quantiser may lose; ``keep`` are names of operators' outputs that stay in float;
+    ``edge_type`` is one of :data:`EDGE_TYPES`.
     """
 
     source: Path
@@ -37,3 +40,4 @@ class Job:
     calibration: tuple[Arrays, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
+    edge_type: str = FLOAT32

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from export.precisions import Job
+from export.precisions import OWN, Job
 
 # What sums or inverts a whole map, and the exponential: an fp16 sum has 11 bits, and an epsilon of 1e-5 two digits.
 _STATISTICS = ("ReduceMean", "ReduceSum", "ReduceMax", "Softmax", "Exp", "Sqrt", "Reciprocal")
@@ -14,17 +14,19 @@ def convert(model: Any, job: Job) -> dict[str, Any]:
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
+    own = job.edge_type == OWN
     kept = [node for node in model.graph.node if node.output[0] in {*_norms(model.graph), *job.keep}]
     converted = convert_float_to_float16(
         model,
-        keep_io_types=True,
+        keep_io_types=not own,
         op_block_list=DEFAULT_OP_BLOCK_LIST,
         node_block_list=[node.name for node in kept],
     )
     _tidied(converted.graph)
     OnnxModel(converted).topological_sort()  # the converter puts its casts at the end
     job.path.write_bytes(converted.SerializeToString(deterministic=True))
-    return {"kept_in_fp32": sorted({node.op_type for node in kept}), "kept_ops": len(kept), "edges": "float32"}
+    edges = "float16" if own else "float32"
+    return {"kept_in_fp32": sorted({node.op_type for node in kept}), "kept_ops": len(kept), "edges": edges}
 
 
 def _tidied(graph: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgeattn.errors import ConversionError
 from export.formats.coreml import normalise
-from export.precisions import FEW_ROWS, FP16, INT8, LOWER, PALETTES, Job
+from export.precisions import FEW_ROWS, FP16, INT8, LOWER, OWN, PALETTES, Job
 from export.precisions._ranges import Ranges, Step, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes import Observed, mil_reference
@@ -46,6 +46,9 @@ def make(job: Job) -> dict[str, Any]:
             elif job.precision != FP16:
                 model, more = _static(model, job) if job.precision == INT8 else _weights(model, job)
                 details |= more
+            if job.precision == FP16 and job.edge_type == OWN:
+                model = _in_fp16(model)
+                details["edges"] = "float16"
             model.save(str(job.path))
         normalise(job.path, job.metadata)
     except Exception as error:
@@ -68,6 +71,20 @@ def _fp16(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
 
     changed = _apply_graph_pass(model, FP16ComputePrecision(op_selector=in_fp16), skip_model_load=True)
     return changed, {"kept_in_fp32": sorted(set(kept.values())), "kept_ops": len(kept), "edges": "float32"}
+
+
+def _in_fp16(model: Any) -> Any:
+    """Inputs and outputs too, under the names that they had."""
+    import coremltools as ct
+    from coremltools.proto.FeatureTypes_pb2 import ArrayFeatureType
+
+    half, full = ArrayFeatureType.ArrayDataType.FLOAT16, ArrayFeatureType.ArrayDataType.FLOAT32
+    names = [output.name for output in model.get_spec().description.output]
+    changed = ct.models.utils.change_input_output_tensor_type(model, full, half, input_names=["*"], output_names=["*"])
+    spec = changed.get_spec()
+    for now, name in zip([output.name for output in spec.description.output], names, strict=True):
+        ct.utils.rename_feature(spec, now, name, rename_inputs=False)
+    return ct.models.MLModel(spec, weights_dir=changed.weights_dir, skip_model_load=True)
 
 
 def candidates(path: Path) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeattn.errors import ConversionError
 from export.formats.tflite import builtin_kind, finished, unpack
-from export.precisions import FEW_ROWS, FP16, INT8, LOWER, Job
+from export.precisions import FEW_ROWS, FP16, INT8, LOWER, OWN, Job
 from export.precisions._ranges import Ranges, Step, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes.litert import Observer
@@ -66,11 +66,15 @@ def _int8(job: Job) -> tuple[bytes, dict[str, Any]]:
             quantizer.add_static_config(op.scope, TFLOperationName[op.kind], 8, 8)
         elif op.kind in _PRODUCTS and op.output not in job.keep:
             quantizer.add_dynamic_config(op.scope, TFLOperationName[op.kind], 8)
+    own = bool(static) and job.edge_type == OWN
+    for edge in (TFLOperationName.INPUT, TFLOperationName.OUTPUT) if own else ():
+        quantizer.add_static_config(".*", edge, 8, 8)
     ranges = _ranges(job, silus) if static else {}
     dynamic = sum(op.kind in _PRODUCTS and op.output not in chosen for op in ops)
     kept = sorted({op.kind for op in ops if op.output not in chosen and op.kind not in _PRODUCTS})
-    details = {"static_ops": len(static), "dynamic_ops": dynamic, "float_ops": len(ops) - len(static) - dynamic}
-    return bytes(quantizer.quantize(ranges).quantized_model), {**details, "kept_in_fp32": kept}
+    counts = {"static_ops": len(static), "dynamic_ops": dynamic, "float_ops": len(ops) - len(static) - dynamic}
+    details = {**counts, "kept_in_fp32": kept, "edges": "int8" if own else "float32"}
+    return bytes(quantizer.quantize(ranges).quantized_model), details
 
 
 def candidates(path: Path) -> list[tuple[str, str]]:
