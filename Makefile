@@ -66,7 +66,7 @@ $(READY): pyproject.toml requirements.txt requirements-torch.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -qqq -r requirements-torch.txt || $(PIP) -q --find-links $(TORCH_LINKS) -r requirements-torch.txt
 	$(PIP) -q -r requirements.txt
-	$(BIN)/python -m pip install -q --no-deps --no-build-isolation --no-index -e .
+	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --no-index -e .
 	$(BIN)/python -m pip check
 	touch $@
 
