@@ -4,9 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --no-deps --require-hashes
 DEBIAN := $(VENV)/.debian
+# Where PyTorch without CUDA is: PyPI does not have it. `make lock TORCH_LINKS=FOLDER` takes it from a folder.
+TORCH_LINKS ?= https://download.pytorch.org/whl/cpu/torch/
 
-.PHONY: demo test lint format types tests docs bench bench-peers bench-models bench-sound bench-arm train-digits clean
+.PHONY: demo test lint format types tests docs lock audit bench bench-peers bench-models bench-sound bench-arm
+.PHONY: train-digits clean
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py
@@ -56,10 +60,27 @@ $(DEBIAN): packages.txt | $(READY)
 	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing && touch $@; } >/dev/null; \
 	else echo "not installed, so what needs them is not tested: apt-get install -y" $$missing; fi
 
-$(READY): pyproject.toml constraints.txt
+# All that is installed is in the two locks, by hash. Nothing is resolved: pip check says whether something is missing.
+# PyTorch is looked for where pip is set to look, and then where it comes from.
+$(READY): pyproject.toml requirements.txt requirements-torch.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(PIP) -qqq -r requirements-torch.txt || $(PIP) -q --find-links $(TORCH_LINKS) -r requirements-torch.txt
+	$(PIP) -q -r requirements.txt
+	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --no-index -e .
+	$(BIN)/python -m pip check
 	touch $@
+
+# After a change in pyproject.toml; `make lock UPGRADE=--upgrade` takes the newest of everything.
+lock:
+	test -x $(BIN)/uv || $(MAKE) $(READY)
+	$(BIN)/uv pip compile --quiet --custom-compile-command "make lock" $(UPGRADE) \
+	    --find-links $(TORCH_LINKS) pyproject.toml requirements-torch.txt -o requirements.txt
+
+# Known vulnerabilities of what is locked, as PyPI tells them; PyTorch by its version there. A package that PyPI does not
+# answer for is an error: it would pass for sound.
+audit: $(READY)
+	cat requirements.txt requirements-torch.txt | sed 's/+cpu//' > $(VENV)/audit.txt
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r $(VENV)/audit.txt $(AUDIT)
 
 clean:
 	rm -rf $(VENV) build site demo-bundle demo-digits-bundle demo-report.html *.egg-info

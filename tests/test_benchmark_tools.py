@@ -115,7 +115,9 @@ def test_how_onnxruntime_perf_test_is_started() -> None:
     alone, with_others = (_onnxruntime_perf_test.starts(job, in_turn=in_turn) for in_turn in (False, True))
     assert (alone, with_others) == (1, 10)
     line = _onnxruntime_perf_test.once(job, 4, "./p", "../a.onnx", starts=10)
-    assert line == "./p -e cpu -m times -x 2 -y 1 -I -S 1 -r 6 ../a.onnx result.csv >>out.txt 2>&1"
+    setting, _, command = line.partition(" ")
+    assert setting == "ORT_DISABLE_TELEMETRY=1"
+    assert command == "./p -e cpu -m times -x 2 -y 1 -I -S 1 -r 6 ../a.onnx result.csv >>out.txt 2>&1"
     assert "-p profile" in _onnxruntime_perf_test.after(job, "./p", "../a.onnx")
 
 

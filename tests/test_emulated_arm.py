@@ -37,6 +37,13 @@ def counted(job: Job, cpu: str = "cortex-a76") -> targets.Measurement:
         return core.run(job)
 
 
+def test_qemu_is_the_one_that_was_fetched(emulator: _arm_setup.Emulator) -> None:
+    """Whatever the machine has: nothing is looked for on PATH."""
+    said = subprocess.run([*emulator.qemu, "--version"], env={}, capture_output=True, text=True, check=True).stdout
+    assert said.split()[2].startswith("7.2.")
+    assert emulator.versions["qemu-user"] in said
+
+
 @pytest.mark.usefixtures("emulator")
 @pytest.mark.parametrize("cpu", _arm_setup.CPUS)
 def test_parity_on_every_core(cpu: str, edgeattn: Command, lean: Path) -> None:
@@ -204,11 +211,11 @@ def test_without_the_set_up(
     answer = edgeattn("parity", made_bundle, "--target", "emulated-arm")
     assert answer.code == 3
     assert "run: edgeattn setup emulated-arm" in answer.err
-    monkeypatch.setattr(_arm_setup, "PACKAGES", {"qemu-user": "nosuch-program", "gcc": "sh"})
+    monkeypatch.setattr(_arm_setup, "PACKAGES", {"nosuch-package": "nosuch-program", "gcc": "sh"})
     for command in (("parity", made_bundle, "--target", "emulated-arm"), ("setup", "emulated-arm")):
         answer = edgeattn(*command)
         assert answer.code == 3
-        assert "apt-get install -y qemu-user\n" in answer.err
+        assert "apt-get install -y nosuch-package\n" in answer.err
     assert not list(tmp_path.iterdir())
 
 
@@ -217,16 +224,16 @@ def test_a_set_up_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
         pytest.skip(absent)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(_arm_setup, "ARM_PACKAGES", ("nosuch-package",))
-    with pytest.raises(MissingError, match=r"failed at fetching Debian's ARM packages: .*nosuch-package"):
+    with pytest.raises(MissingError, match=r"failed at fetching Debian's arm64 packages: .*nosuch-package"):
         _arm_setup.build()
     assert [p.name for p in (tmp_path / "edgeattn" / "emulated-arm").iterdir()] == ["lock"]
 
 
 def test_the_pins_are_those_of_the_project() -> None:
-    constraints = set((ROOT / "constraints.txt").read_text().split())
+    locked = set((ROOT / "requirements.txt").read_text().split())
     pinned = [line.split()[0] for line in _arm_fetch.data("requirements.txt").read_text().splitlines() if "==" in line]
     assert len(pinned) == 3
-    assert set(pinned) <= constraints
+    assert set(pinned) <= locked
     listed = set((ROOT / "packages.txt").read_text().split())
     assert set(_arm_setup.PACKAGES) - {"apt", "dpkg"} <= listed
     litert = next(pin.partition("==")[2] for pin in pinned if pin.startswith("ai-edge-litert"))

@@ -105,7 +105,15 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
 def test_the_sdist_is_the_whole_tree(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = ("Makefile", "constraints.txt", "packages.txt", "CHANGELOG.md", "CONTRIBUTING.md", ".ci/run")
+    wanted = (
+        "Makefile",
+        "requirements.txt",
+        "requirements-torch.txt",
+        "packages.txt",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        ".ci/run",
+    )
     assert {*wanted, "tests/test_packaging.py", "tests/conftest.py", "benchmarks/demo.py", "docs/bundle.md"} <= packed
 
 

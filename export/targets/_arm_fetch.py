@@ -1,4 +1,4 @@
-"""Fetches ARM packages of Debian and ARM wheels, and unpacks them into the user's cache; nothing is installed.
+"""Fetches packages of Debian and ARM wheels, and unpacks them into the user's cache; nothing is installed.
 
 What is built from them goes into a folder of the cache whose name is a hash of what it is made from. The packages are
 fetched by apt with a state of its own (and checked by apt against Debian's signature).
@@ -31,7 +31,7 @@ def missing_packages(target: str, packages: Mapping[str, str]) -> str | None:
         return f"{target} is set up on Linux only, and this is {sys.platform}"
     absent = [name for name, brings in packages.items() if not (shutil.which(brings) or Path(brings).is_file())]
     if absent:
-        return f"{target} needs packages of Debian 12; install them with: apt-get install -y {' '.join(absent)}"
+        return f"{target} needs packages of Debian; install them with: apt-get install -y {' '.join(absent)}"
     return None
 
 
@@ -45,8 +45,8 @@ def data(name: str) -> Path:
     return Path(str(resources.files("export.targets") / "arm64" / name))
 
 
-def fetch_debian(root: Path, packages: Sequence[str]) -> dict[str, str]:
-    """Unpack ARM packages and all that they depend on into ``root``; their versions."""
+def fetch_debian(root: Path, packages: Sequence[str], *, architecture: str = "arm64") -> dict[str, str]:
+    """Unpack packages for ``architecture`` and all that they depend on into ``root``; their versions."""
     root.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
         state = Path(scratch)
@@ -57,8 +57,8 @@ def fetch_debian(root: Path, packages: Sequence[str]) -> dict[str, str]:
         (state / "status").touch()
         (state / "sources.list").write_text(SOURCES)
         settings = {
-            "APT::Architecture": "arm64",
-            "APT::Architectures": "arm64",
+            "APT::Architecture": architecture,
+            "APT::Architectures": architecture,
             "APT::Sandbox::User": "root",
             "Dir::Etc::SourceList": state / "sources.list",
             "Dir::Etc::SourceParts": "/dev/null",
@@ -71,7 +71,7 @@ def fetch_debian(root: Path, packages: Sequence[str]) -> dict[str, str]:
         apt = ["apt-get", "-q", *(f"-o{key}={value}" for key, value in settings.items())]
         cache.run("reading Debian's list of packages", *apt, "update")
         cache.run(
-            "fetching Debian's ARM packages",
+            f"fetching Debian's {architecture} packages",
             *(*apt, "install", "--yes", "--download-only", "--no-install-recommends", *packages),
         )
         versions = {}

@@ -1,4 +1,4 @@
-"""Builds, once, what `emulated-arm` runs in: an ARM Python with its runtimes, the counting plugin, the native runner.
+"""Builds, once, what `emulated-arm` runs in: QEMU and the counting plugin, an ARM Python, the native runner.
 
 All of it goes into a folder of the user's cache; nothing of the machine is changed.
 """
@@ -14,16 +14,15 @@ from export.targets import _arm_fetch, _arm_native
 
 # Debian's packages that must be installed here: what each of them brings, by which it is known to be there.
 PACKAGES = {
-    "qemu-user": "qemu-aarch64",
     "gcc": "gcc",
     "libc6-dev": "/usr/include/stdio.h",
     **_arm_native.PACKAGES,
 }
+# QEMU is fetched too, whatever the machine has: Debian 13's takes no plugins, and QEMU 9 another interface for them.
+HOST_PACKAGES = ("qemu-user",)
 ARM_PACKAGES = ("python3.11-minimal", "libpython3.11-stdlib", *_arm_native.ARM_PACKAGES)
 WHEELS = ("numpy", "onnxruntime", *_arm_native.WHEELS)
 PYTHON = "usr/bin/python3.11"
-# The plugin's interface is version 1 from QEMU 6.0 to 8.2.
-QEMU_VERSIONS = range(6, 9)
 
 _ARMV8 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
 _ARMV82 = f"{_ARMV8} atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
@@ -48,6 +47,14 @@ class Emulator:
         return self.folder / "cpu" / cpu
 
     @property
+    def qemu(self) -> list[str]:
+        """The words that start QEMU: by the loader and with the libraries that it was fetched with."""
+        host = self.folder / "host"
+        loader = next((host / "lib").glob("*/ld-linux-*.so.*"))
+        libraries = f"{loader.parent}:{host / 'usr' / 'lib' / loader.parent.name}"
+        return [str(loader), "--library-path", libraries, str(host / "usr" / "bin" / "qemu-aarch64")]
+
+    @property
     def plugin(self) -> Path:
         return self.folder / "counter.so"
 
@@ -64,7 +71,7 @@ class Emulator:
     def command(self, cpu: str, *, plugin: str | None = None) -> list[str]:
         """The words that go before an ARM program and its arguments; ``plugin`` are the counting plugin's options."""
         counting = ["-plugin", f"{self.plugin},{plugin}"] if plugin else []
-        return ["qemu-aarch64", "-cpu", cpu, "-L", str(self.root(cpu)), *counting]
+        return [*self.qemu, "-cpu", cpu, "-L", str(self.root(cpu)), *counting]
 
     def python(self, cpu: str, *, plugin: str | None = None) -> list[str]:
         """The same, and the ARM Python."""
@@ -116,12 +123,11 @@ def _place() -> Path:
 
 def _build(folder: Path, say: Say) -> None:
     emulator = Emulator(folder)
-    qemu = cache.run("asking qemu for its version", "qemu-aarch64", "--version").split()[2]
-    if int(qemu.split(".")[0]) not in QEMU_VERSIONS:
-        raise MissingError(f"counting needs QEMU 6.0 to 8.2 (Debian 12's qemu-user is 7.2), and this is {qemu}")
     say.plan(4)
-    say("fetching Debian's ARM packages")
-    versions = {"qemu-user": qemu, **_arm_fetch.fetch_debian(folder / "root", ARM_PACKAGES)}
+    say("fetching QEMU and Debian's ARM packages")
+    architecture = cache.run("asking for this machine's architecture", "dpkg", "--print-architecture").strip()
+    versions = _arm_fetch.fetch_debian(folder / "host", HOST_PACKAGES, architecture=architecture)
+    versions |= _arm_fetch.fetch_debian(folder / "root", ARM_PACKAGES)
     say("fetching the ARM wheels of numpy, onnxruntime and LiteRT")
     versions |= _arm_fetch.fetch_wheels(folder / "root", WHEELS)
     say("compiling the counting plugin and the native runner")

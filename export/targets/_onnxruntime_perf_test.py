@@ -35,7 +35,8 @@ def after(job: Job, tool: str, artifact: str) -> str:
 
 
 def _common(job: Job, tool: str) -> str:
-    return f"{tool} -e cpu -m times -x {job.threads} -y 1 -I -S {SEED}"
+    # On Android too it would send what it is used for to its makers.
+    return f"ORT_DISABLE_TELEMETRY=1 {tool} -e cpu -m times -x {job.threads} -y 1 -I -S {SEED}"
 
 
 def parse(folder: Path, job: Job, warmup: int) -> Seen:

@@ -60,6 +60,7 @@ class _Emulated:
                 "LC_ALL": "C.UTF-8",
                 "OPENBLAS_NUM_THREADS": "1",
                 "PYTHONHASHSEED": "0",
+                "ORT_DISABLE_TELEMETRY": "1",
             }
             stopped = _folder.start([*runner, folder], environment=environment)
             seen = _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
