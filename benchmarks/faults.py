@@ -79,7 +79,9 @@ def killed(
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         prepare(place)
-        chosen, counted = points(edgeattn(*command, cwd=place))
+        first = edgeattn(*command, cwd=place)
+        assert first.returncode == 0, first.stderr
+        chosen, counted = points(first)
         for point in chosen:
             for entry in place.iterdir():
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
@@ -279,9 +281,12 @@ def setup() -> None:
         return state(place) if state(place, "--quick") == "ready" else "not set up"
 
     with tempfile.TemporaryDirectory() as wheels:
-        # What is downloaded is kept: the points are about what is built of it.
-        os.environ |= {"XDG_CACHE_HOME": "cache", "PIP_CACHE_DIR": wheels}
-        killed("setup emulated-arm", ("setup", "emulated-arm"), _nothing, left)
+
+        def prepare(place: Path) -> None:
+            # What is downloaded is kept: the points are about what is built of it.
+            os.environ.update(XDG_CACHE_HOME=str(place / "cache"), PIP_CACHE_DIR=wheels)
+
+        killed("setup emulated-arm", ("setup", "emulated-arm"), prepare, left)
 
 
 ALL = {
