@@ -2,8 +2,8 @@
 odd names: `python benchmarks/faults.py`, as root, for the disks; or a part of it, each function named in ``ALL``.
 
 A point is right before an event of Python's own audit (a file opened, a folder made, a rename, an import, ...), from
-the first one that writes on: one run counts them. The others are killed at ten that are spread over all, and at the
-last ten that write.
+the first one that writes on: one run counts them. The others are killed at ten that are spread over all, and ten times
+right before and right after the last renames, by which results are published.
 """
 
 import json
@@ -24,13 +24,13 @@ POINTS = 20
 WRITES = ("tempfile.mkdtemp", "tempfile.mkstemp", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 KILLED = f"""
 import os, signal, sys
-point, seen, writes = int(sys.argv.pop(1)), 0, []
+point, seen, renames = int(sys.argv.pop(1)), 0, []
 def hook(event, arguments):
     global seen
     write = event in {WRITES!r} or event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
     seen += bool(seen or write)
-    if write:
-        writes.append(seen)
+    if event == "os.rename":
+        renames.append(seen)
     if seen and seen == point:
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
@@ -38,7 +38,7 @@ from export import cli
 try:
     cli.main()
 finally:
-    print("events", seen, *writes, file=sys.stderr)
+    print("events", seen, *renames, file=sys.stderr)
 """
 MODEL = ("attention", "--arg", "embed_dim=8", "--arg", "pixels=4", "--arg", "patches=4", "--format", "onnx")
 
@@ -53,14 +53,15 @@ def edgeattn(*arguments: object, point: int = 0, cwd: Path, **environment: str) 
 
 def points(done: "subprocess.CompletedProcess[str]") -> tuple[list[int], str]:
     """Where the same command is to be killed, of what a whole run said of its events; and how many those were."""
-    total, *writes = map(int, done.stderr.rsplit("events ", 1)[1].split())
+    total, *renames = map(int, done.stderr.rsplit("events ", 1)[1].split())
     half = POINTS // 2
+    around = [place for rename in renames for place in (rename, rename + 1)]
     chosen = [
         places[number * (len(places) - 1) // (half - 1)]
-        for places in (range(1, total + 1), writes[-half:])
+        for places in (range(1, total + 1), around[-half:])
         for number in range(half)
     ]
-    return chosen, f"{total:,} events, {len(writes)} of them writes"
+    return chosen, f"{total:,} events, {len(renames)} of them renames"
 
 
 def whole(folder: Path) -> str:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 from fuzz import pool, readers, seeds  # benchmarks is no package of the project
 
 HERE = Path(__file__).parent
-NUMBERS = {"onnx": 60, "tflite": 60, "mlpackage": 40, "manifest": 60, "golden": 30, "layers": 10, "records": 150}
+NUMBERS = {"onnx": 60, "tflite": 60, "mlpackage": 40, "manifest": 60, "golden": 30, "layers": 60, "records": 150}
 NUMBERS |= {"worker": 300, "native": 300, "report": 25}
 
 
