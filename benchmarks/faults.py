@@ -1,8 +1,9 @@
 """What is left after a kill -9 at twenty points, on a full disk, in a read-only folder, of two processes at once and of
-odd names: `python benchmarks/faults.py [export] [force] [profile] [setup] [disk] [two] [names]`. Root, for the disks.
+odd names: `python benchmarks/faults.py`, as root, for the disks; or a part of it, each function named in ``ALL``.
 
-A point is an event of Python's own audit (a file opened, a folder made, a rename, an import, ...) from the first one on
-that writes: one run counts them, and the others are killed at one of twenty that are spread over all.
+A point is right before an event of Python's own audit (a file opened, a folder made, a rename, an import, ...), from
+the first one that writes on: one run counts them. The others are killed at ten that are spread over all, and ten times
+right before and right after the last renames, by which results are published.
 """
 
 import json
@@ -20,13 +21,16 @@ from export import bundle as bundles
 
 ROOT = Path(__file__).parent.parent
 POINTS = 20
-WRITES = ("tempfile.mkdtemp", "tempfile.mkstemp", "os.mkdir", "os.rename")
+WRITES = ("tempfile.mkdtemp", "tempfile.mkstemp", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree")
 KILLED = f"""
 import os, signal, sys
-point, seen = int(sys.argv.pop(1)), 0
+point, seen, renames = int(sys.argv.pop(1)), 0, []
 def hook(event, arguments):
     global seen
-    seen += seen > 0 or event in {WRITES!r}
+    write = event in {WRITES!r} or event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+    seen += bool(seen or write)
+    if event == "os.rename":
+        renames.append(seen)
     if seen and seen == point:
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
@@ -34,7 +38,7 @@ from export import cli
 try:
     cli.main()
 finally:
-    print("events", seen, file=sys.stderr)
+    print("events", seen, *renames, file=sys.stderr)
 """
 MODEL = ("attention", "--arg", "embed_dim=8", "--arg", "pixels=4", "--arg", "patches=4", "--format", "onnx")
 
@@ -42,12 +46,22 @@ MODEL = ("attention", "--arg", "embed_dim=8", "--arg", "pixels=4", "--arg", "pat
 def edgeattn(*arguments: object, point: int = 0, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     """The command, killed at its event number ``point`` (0 is never)."""
     command = [sys.executable, "-W", "ignore", "-c", KILLED, str(point), *map(str, arguments)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    settled = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, **settled, **environment}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
-def events(done: "subprocess.CompletedProcess[str]") -> int:
-    return int(done.stderr.rsplit("events ", 1)[1])
+def points(done: "subprocess.CompletedProcess[str]") -> tuple[list[int], str]:
+    """Where the same command is to be killed, of what a whole run said of its events; and how many those were."""
+    total, *renames = map(int, done.stderr.rsplit("events ", 1)[1].split())
+    half = POINTS // 2
+    around = [place for rename in renames for place in (rename, rename + 1)]
+    chosen = [
+        places[number * (len(places) - 1) // (half - 1)]
+        for places in (range(1, total + 1), around[-half:])
+        for number in range(half)
+    ]
+    return chosen, f"{total:,} events, {len(renames)} of them renames"
 
 
 def whole(folder: Path) -> str:
@@ -66,18 +80,20 @@ def killed(
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         prepare(place)
-        total = events(edgeattn(*command, cwd=place))
-        for number in range(POINTS):
+        first = edgeattn(*command, cwd=place)
+        assert first.returncode == 0, first.stderr
+        chosen, counted = points(first)
+        for point in chosen:
             for entry in place.iterdir():
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
             prepare(place)
-            done = edgeattn(*command, point=1 + number * (total - 1) // (POINTS - 1), cwd=place)
+            done = edgeattn(*command, point=point, cwd=place)
             assert done.returncode == -signal.SIGKILL, done.stderr
             state = left(place)
             found[state] = found.get(state, 0) + 1
         again = edgeattn(*command, cwd=place)
         assert again.returncode == 0 or "give --force" in again.stderr, again.stderr
-    print(f"kill -9, {name}: {POINTS} of {total} events; left: {found}; the same command then works", flush=True)
+    print(f"kill -9, {name}: {len(chosen)} of {counted}; left: {found}; the same command then works", flush=True)
 
 
 def _nothing(place: Path) -> None:
@@ -124,6 +140,44 @@ def profile() -> None:
             return "whole"
 
         killed("profile --out over an older file", command, prepare, left)
+
+
+def report() -> None:
+    written("report --out over an older file", ("report", "b", "r.json", "--out", "report.html"), "report.html")
+
+
+def parity() -> None:
+    outs = ("junit.xml", "summary.md", "layers.svg")
+    options = [text for pair in zip(("--junit", "--markdown", "--picture"), outs, strict=True) for text in pair]
+    written("parity --junit --markdown --picture over older files", ("parity", "b", *options), *outs)
+
+
+def written(name: str, command: tuple[str, ...], *outs: str) -> None:
+    """In each place stands the older file or the new one, whole; the bundle and the records that are read are kept."""
+    older = b"older"
+    with tempfile.TemporaryDirectory() as made:
+        _bundle(Path(made))
+        measure = ("profile", "b", "--runs", "3", "--warmup", "1", "--out", "r.json")
+        for each in (measure, command):
+            assert edgeattn(*each, cwd=Path(made)).returncode == 0
+        new = _contents(Path(made))
+
+        def prepare(place: Path) -> None:
+            shutil.copytree(made, place, dirs_exist_ok=True)
+            for out in outs:
+                (place / out).write_bytes(older)
+
+        def left(place: Path) -> str:
+            found = {path: content for path, content in _contents(place).items() if not path.startswith(".edgeattn.")}
+            states = ["older" if found[out] == older else "new" for out in outs]
+            assert found == new | {out: older for out, state in zip(outs, states, strict=True) if state == "older"}
+            return ", ".join(states)
+
+        killed(name, command, prepare, left)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def disk() -> None:
@@ -220,16 +274,33 @@ def names() -> None:
 def setup() -> None:
     """`setup emulated-arm` in a cache of its own; a run that is killed leaves no emulator that is taken for whole."""
 
+    def state(place: Path, *options: str) -> str:
+        found: str = json.loads(edgeattn("doctor", "--json", *options, cwd=place).stdout)["targets"]["emulated-arm"]
+        return found.split(":")[0].split(" (")[0]
+
     def left(place: Path) -> str:
-        done = edgeattn("doctor", "--json", cwd=place, XDG_CACHE_HOME=str(place / "cache"))
-        state: str = json.loads(done.stdout)["targets"]["emulated-arm"]
-        return "ready" if state == "ready" else "not set up"
+        return state(place) if state(place, "--quick") == "ready" else "not set up"
 
-    os.environ["XDG_CACHE_HOME"] = "cache"
-    killed("setup emulated-arm", ("setup", "emulated-arm"), _nothing, left)
+    with tempfile.TemporaryDirectory() as wheels:
+
+        def prepare(place: Path) -> None:
+            # What is downloaded is kept: the points are about what is built of it.
+            os.environ.update(XDG_CACHE_HOME=str(place / "cache"), PIP_CACHE_DIR=wheels)
+
+        killed("setup emulated-arm", ("setup", "emulated-arm"), prepare, left)
 
 
-ALL = {"export": export, "force": force, "profile": profile, "disk": disk, "two": two, "names": names, "setup": setup}
+ALL = {
+    "export": export,
+    "force": force,
+    "profile": profile,
+    "report": report,
+    "parity": parity,
+    "disk": disk,
+    "two": two,
+    "names": names,
+    "setup": setup,
+}
 
 if __name__ == "__main__":
     for chosen in sys.argv[1:] or ALL:

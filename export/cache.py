@@ -15,7 +15,9 @@ from edgeattn.errors import MissingError
 
 def place(name: str, *made_from: Path) -> Path:
     """The folder for what is called ``name`` and made from these files."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not cache.is_absolute():  # to be ignored, says the XDG specification
+        cache = Path.home() / ".cache"
     content = hashlib.sha256()
     for file in made_from:
         content.update(file.read_bytes())
@@ -64,4 +66,6 @@ def _locked(folder: Path) -> Iterator[None]:
 
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in folder.glob(".building.*"):  # by a process that was killed: no other one builds now
+            shutil.rmtree(left, ignore_errors=True)
         yield

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from edgeattn import files
 from edgeattn.errors import BadInputError, ConversionError
 from export import bundle as bundles
-from export import pipeline, plugins, source
+from export import cache, pipeline, plugins, source
 
 ROOT = Path(__file__).parent.parent
 # Everything of a bundle that needs no PyTorch, and no manifest until all else is there.
@@ -137,3 +137,13 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     ):
         with pytest.raises(BadInputError, match="cannot be written: File name too long"):
             refuse(tmp_path / ("x" * 256))
+
+
+def test_what_a_killed_setup_left_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    place = cache.place("x", Path(__file__))
+    (place.parent / ".building.killed").mkdir(parents=True)
+    cache.once(place, lambda folder: (folder / "made").touch())
+    assert {path.name for path in place.parent.iterdir()} == {place.name, "lock"}
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache.place("x", Path(__file__)).is_relative_to(Path.home() / ".cache")

@@ -15,16 +15,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 from fuzz import pool, readers, seeds  # benchmarks is no package of the project
 
 HERE = Path(__file__).parent
-NUMBERS = {"onnx": 60, "tflite": 60, "mlpackage": 40, "manifest": 60, "golden": 30, "layers": 10, "records": 150}
-NUMBERS |= {"worker": 300, "native": 300}
+NUMBERS = {"onnx": 60, "tflite": 60, "mlpackage": 40, "manifest": 60, "golden": 30, "layers": 60, "records": 150}
+NUMBERS |= {"worker": 300, "native": 300, "report": 25}
 
 
 @pytest.fixture(scope="module")
 def folder(norm_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("seeds")
     shutil.copytree(norm_bundle, found / "bundle")
-    seeds.of_bundle(found)
     shutil.copyfile(HERE / "golden" / "records-1.json", found / "records.json")
+    seeds.of_bundle(found)
     shutil.copytree(HERE / "golden" / "native", found / "native")
     return found
 

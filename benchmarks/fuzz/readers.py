@@ -106,6 +106,33 @@ def _safetensors(content: bytes, rng: random.Random) -> bytes:
     return len(head).to_bytes(8, "little") + head + content[8 + length :]
 
 
+def _maps(content: bytes, rng: random.Random) -> bytes:
+    """Tensors of other shapes, kinds and values, or gone, in a sound file; or what it says of them is damaged."""
+    import numpy as np
+    from safetensors.numpy import load, save
+
+    if rng.random() < 0.2:
+        return _safetensors(content, rng)
+    length = int.from_bytes(content[:8], "little")
+    told = json.loads(content[8 : 8 + length])["__metadata__"]["maps"]
+    tensors = load(content)
+    for _ in range(rng.choice((0, 1, 1, 3))):
+        name = rng.choice(sorted(tensors))
+        values = tensors.pop(name)
+        turned = (values.ravel(), values[:0], values[:1], values[None], values.T, values.ravel()[0].reshape(()))
+        filled = [np.full_like(values, value) for value in (*mutate.FLOATS, -1e-30, 3e38)]
+        changed = [
+            *turned,
+            *filled,
+            *(values.astype(kind) for kind in ("float16", "int8", "uint64", "bool", "complex64")),
+        ]
+        if rng.random() < 0.9:
+            tensors[name] = np.ascontiguousarray(rng.choice(changed))
+    if rng.random() < 0.4:
+        told = mutate.document(told.encode(), rng).decode("utf-8", "replace")
+    return save(tensors, metadata={"maps": told})
+
+
 def _inspect(path: Path) -> Any:
     from export import render
 
@@ -174,12 +201,36 @@ def _hashed_anew(path: Path) -> None:
     from export.bundle import describe
 
     file = path / "manifest.json"
-    manifest = json.loads(file.read_bytes())
+    if not file.is_file() or file.is_symlink():
+        return
+    try:
+        manifest = json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        return
     file.unlink()
-    for entry in (*manifest["golden"].values(), *manifest["layers"].values(), manifest["evaluation"]):
+    alone = (manifest["evaluation"], manifest["attention"])
+    for entry in (*manifest["golden"].values(), *manifest["layers"].values(), *alone):
         if entry is not None and (path / entry["path"]).is_file() and not (path / entry["path"]).is_symlink():
             entry["sha256"] = describe(path, path / entry["path"]).sha256
     file.write_text(json.dumps(manifest))
+
+
+def _verdicts(content: bytes, rng: random.Random) -> bytes:
+    """What a manifest says of parity is damaged as JSON."""
+    manifest = json.loads(content)
+    damaged = mutate.document(json.dumps(manifest["parity"]).encode(), rng)
+    before, after = json.dumps(manifest | {"parity": mutate.NESTED}).encode().split(f'"{mutate.NESTED}"'.encode())
+    return before + damaged + after
+
+
+def _report(path: Path) -> Any:
+    from edgeattn.report import forms
+    from edgeattn.report.compose import compose
+    from export import reporting
+
+    _hashed_anew(path)
+    document = compose(reporting.gather([path], inside=False))
+    return [forms.write(document, Path(f"x{ending}")) for ending in forms.ENDINGS]
 
 
 def _records(path: Path) -> Any:
@@ -230,6 +281,13 @@ READERS = {
         _in_folder("bundle", {"layers/*.safetensors": _safetensors, "layers/*.json": mutate.document}), _layers
     ),
     "records": Reader(_one("records*.json", mutate.document), _records),
+    "report": Reader(
+        _in_folder(
+            "report",
+            {"attention/*.safetensors": _maps, "manifest.json": _verdicts, "records.json": mutate.document},
+        ),
+        _report,
+    ),
     "worker": Reader(_in_folder("worker*", _JOB), _result),
     "native": Reader(_in_folder("native*", _JOB), _result),
 }

@@ -1,17 +1,20 @@
 """Real files to begin with: a small model in all formats, its bundle, a measurement, and what the runners wrote."""
 
+import json
 import os
 import shutil
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from edgeattn import records
 from edgeattn.errors import MissingError
+from export import attention_map, pipeline, source, targets
 from export import bundle as bundles
-from export import pipeline, source, targets
 from export import profile as profiles
+from export.cases import Case
 from export.targets import Job, _arm_setup, _folder
 from export.verify import golden_cases, inputs
 
@@ -42,11 +45,11 @@ def make(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "small.py").write_text(MODEL)
     pipeline.export(source.load(f"{folder / 'small.py'}:build"), pipeline.Options(), folder / "bundle")
-    of_bundle(folder)
     loaded = bundles.load(folder / "bundle")
     with targets.connect("host", {}) as host:
         found = profiles.profile(loaded, host, profiles.Options("host", runs=7, warmup=1))
         records.save(folder / "records.json", found.records, found.not_run)
+    of_bundle(folder)
     try:
         emulator = _arm_setup.ready()
     except MissingError as error:
@@ -56,13 +59,21 @@ def make(folder: Path) -> None:
 
 
 def of_bundle(folder: Path) -> None:
-    """What is in ``folder / "bundle"``, and what the worker wrote of it."""
+    """What is in ``folder / "bundle"``, what the worker wrote of it, and a bundle of all that a report reads."""
     loaded = bundles.load(folder / "bundle")
     for artifact in loaded.manifest.artifacts:
         path = loaded.path(artifact.file)
         (shutil.copytree if path.is_dir() else shutil.copyfile)(path, folder / path.name)
     for format_ in ("onnx", "tflite"):
         _run(folder / f"worker-{format_}", _job(loaded, format_), [sys.executable, str(_folder.WORKER)])
+    report = folder / "report"
+    shutil.copytree(folder / "bundle", report)
+    measured = records.load(folder / "records.json")
+    records.save(report / "records.json", measured.records[:2], measured.not_run)  # a picture of each takes its time
+    digits = replace(source.load("digits"), evaluation=None)
+    maps = attention_map.write(digits, {"photograph": Case("the example", digits.inputs)}, report)
+    content = json.loads((report / bundles.MANIFEST).read_bytes())
+    (report / bundles.MANIFEST).write_text(json.dumps(content | {"attention": asdict(maps)}))
 
 
 def _job(bundle: bundles.Bundle, format_: str) -> Job:
