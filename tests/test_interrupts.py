@@ -44,7 +44,8 @@ cache.run = lambda doing, *command, **_: "qemu version 7.2.0"
 _arm_setup._missing_packages = lambda: None
 _arm_setup._compile = lambda emulator: (emulator.folder / "counts").touch()
 _arm_setup._make_root = lambda folder, cpu: None
-_arm_fetch.fetch_debian = _arm_fetch.fetch_wheels = lambda root, names: root.mkdir(exist_ok=True) or {}
+_arm_setup.Emulator.qemu = ["qemu-aarch64"]
+_arm_fetch.fetch_debian = _arm_fetch.fetch_wheels = lambda root, names, **_: root.mkdir(exist_ok=True) or {}
 """
 SMALL = ("attention", "--arg", "embed_dim=16", "--arg", "pixels=4", "--arg", "patches=4", "--format", "onnx")
 
