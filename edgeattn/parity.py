@@ -28,8 +28,6 @@ SQNR_DB: dict[str, float] = {"fp16": 50.0, **dict.fromkeys(FEW_BITS, 25.0)}
 # The same for inputs unlike what the model is made for: fp16 must not lose the range there, int8 is not calibrated.
 ELSEWHERE_DB: dict[str, float] = {"fp16": 35.0, **dict.fromkeys(FEW_BITS, -inf)}
 SMALLEST_STEP: dict[str, float] = {"fp16": 2.0**-24, **dict.fromkeys(FEW_BITS, 0.0)}
-# fp32 first; the names that artifacts carry.
-PRECISIONS = (*LIMITS, *SQNR_DB)
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def compare(*, oracle: Array, reference: Array, candidate: Array, precision: str
         oracle: the reference in float64.
         reference: the reference in float32.
         candidate: the output that is judged; its shape and a floating type are part of the verdict.
-        precision: one of :data:`PRECISIONS`.
+        precision: one that :data:`LIMITS` or :data:`SQNR_DB` names.
         judged: False for an input that is not of the kind that a lower precision is made for: int8 only has to be
             finite there, fp16 to keep its range.
     """

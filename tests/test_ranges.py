@@ -1,6 +1,7 @@
 """Which range a tensor's 256 steps cover, and in how many scales ONNX keeps weights."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -9,7 +10,8 @@ from onnx import helper, numpy_helper
 
 from export.precisions import INT8, INT8_DYNAMIC, Job
 from export.precisions import onnx as onnx_precisions
-from export.precisions._ranges import Ranges, Step, read_by_silu_alone, rounded, silu
+from export.precisions._ranges import Ranges, rounded, silu
+from export.precisions._silu import Step, parts_of_silu, read_by_silu_alone
 from export.runtimes import onnxruntime
 
 SIGMOID = Step("Sigmoid", ("x",), "s")
@@ -31,6 +33,11 @@ PRODUCT = Step("Mul", ("x", "s"), "y")
 )
 def test_what_only_silu_reads(steps: list[Step], outputs: set[str], found: set[str]) -> None:
     assert read_by_silu_alone(steps, outputs) == found
+
+
+def test_what_is_part_of_a_silu() -> None:
+    gate = [Step("LOGISTIC", ("g",), "gate"), Step("MUL", ("gate", "v"), "gated")]
+    assert parts_of_silu([SIGMOID, PRODUCT, *gate, Step("Add", ("x", "y"), "z")]) == {"s", "y", "gate"}
 
 
 def test_the_far_negative_end_is_cut_off_before_silu_only() -> None:
@@ -62,6 +69,24 @@ def test_an_end_that_silu_needs_stays() -> None:
     assert ranges.found()["x"][0] < -0.9
 
 
+def _saved(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    x: list[int],
+    outputs: dict[str, list[int]],
+    constants: dict[str, np.ndarray[tuple[int, ...], np.dtype[Any]]],
+) -> Path:
+    """A model that takes ``x`` and gives ``outputs``, by their shapes."""
+    given, *taken = (
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in {"x": x, **outputs}.items()
+    )
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "g", [given], taken, tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    return path
+
+
 def _convolution(tmp_path: Path) -> tuple[Path, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     """y = conv(x) with channels of very different sizes, then a product with a constant on its left."""
     random = np.random.default_rng(0)
@@ -74,23 +99,9 @@ def _convolution(tmp_path: Path) -> tuple[Path, np.ndarray[tuple[int, ...], np.d
         helper.make_node("ReduceMean", ["c", "axes"], ["m"], "mean", keepdims=0),
         helper.make_node("MatMul", ["matrix", "m"], ["y"], "product"),
     ]
-    float_ = onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", float_, [1, 32, 8, 8])],
-        [
-            helper.make_tensor_value_info("c", float_, [1, 32, 8, 8]),
-            helper.make_tensor_value_info("y", float_, [128, 8]),
-        ],
-        [
-            numpy_helper.from_array(kernel, "kernel"),
-            numpy_helper.from_array(matrix, "matrix"),
-            numpy_helper.from_array(np.array([0, 2], np.int64), "axes"),
-        ],
-    )
-    path = tmp_path / "fp32.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    outputs = {"c": [1, 32, 8, 8], "y": [128, 8]}
+    constants = {"kernel": kernel, "matrix": matrix, "axes": np.array([0, 2], np.int64)}
+    path = _saved(tmp_path / "fp32.onnx", nodes, [1, 32, 8, 8], outputs, constants)
     return path, random.normal(0, 1, (1, 32, 8, 8)).astype("f4")
 
 
@@ -123,16 +134,9 @@ def test_a_mean_over_a_map_stands_behind_a_reshape(tmp_path: Path) -> None:
         helper.make_node("ReduceMean", ["c", "axes"], ["m"], "mean"),
         helper.make_node("Sub", ["c", "m"], ["y"], "sub"),
     ]
-    float_ = onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", float_, x.shape)],
-        [helper.make_tensor_value_info("y", float_, [1, 8, 14, 14])],
-        [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(np.array([2, 3], np.int64), "axes")],
-    )
-    path, out = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+    constants = {"kernel": kernel, "axes": np.array([2, 3], np.int64)}
+    path = _saved(tmp_path / "fp32.onnx", nodes, list(x.shape), {"y": [1, 8, 14, 14]}, constants)
+    out = tmp_path / "int8.onnx"
     onnx_precisions.make(Job(path, out, INT8, ({"x": x},)))
     made = {node.output[0]: node for node in onnx.load(str(out)).graph.node}
     assert made[made["m"].input[0]].op_type == "Reshape"

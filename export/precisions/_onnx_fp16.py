@@ -15,7 +15,8 @@ def convert(model: Any, job: Job) -> dict[str, Any]:
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     own = job.edge_type == OWN
-    kept = [node for node in model.graph.node if node.output[0] in {*_norms(model.graph), *job.keep}]
+    names = _norms(model.graph) | set(job.keep)
+    kept = [node for node in model.graph.node if node.output[0] in names]
     converted = convert_float_to_float16(
         model,
         keep_io_types=not own,

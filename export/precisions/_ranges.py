@@ -4,9 +4,7 @@ It goes from the smallest value to the largest, but for what SiLU reads: there t
 range and worth no steps, as SiLU makes nothing of it. Its lower end is the one by which SiLU's output changes least.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -16,35 +14,6 @@ Values = npt.NDArray[np.float64]
 SAMPLES = 8192
 # Shares of the smallest value that are tried as the lower end.
 _SHARES = np.linspace(1.0, 0.2, 33)
-
-
-@dataclass(frozen=True)
-class Step:
-    """An operator: its kind, the names of the tensors that it reads, and of the first one that it gives."""
-
-    kind: str
-    inputs: tuple[str, ...]
-    output: str
-
-
-def read_by_silu_alone(steps: Iterable[Step], outputs: Collection[str]) -> set[str]:
-    """Names of tensors that go into a SiLU, be it one operator or a product with the sigmoid, and nowhere else.
-
-    ``outputs`` are those of the graph.
-    """
-    readers: defaultdict[str, list[Step]] = defaultdict(list)
-    for step in steps:
-        for name in set(step.inputs):
-            readers[name].append(step)
-
-    def is_silu(found: list[Step]) -> bool:
-        kinds = {step.kind.lower(): step for step in found}
-        sigmoid = kinds.get("sigmoid") or kinds.get("logistic")
-        if len(found) == 1:
-            return "silu" in kinds
-        return len(found) == 2 and sigmoid is not None and "mul" in kinds and sigmoid.output in kinds["mul"].inputs
-
-    return {name for name, found in readers.items() if is_silu(found)} - set(outputs)
 
 
 class Ranges:

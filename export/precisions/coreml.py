@@ -14,7 +14,8 @@ from typing import Any
 from edgeattn.errors import ConversionError
 from export.formats.coreml import normalise
 from export.precisions import FEW_ROWS, FP16, INT8, LOWER, OWN, PALETTES, Job
-from export.precisions._ranges import Ranges, Step, read_by_silu_alone
+from export.precisions._ranges import Ranges
+from export.precisions._silu import Step, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes import Observed, mil_reference
 from export.source import first_line
@@ -40,13 +41,11 @@ def make(job: Job) -> dict[str, Any]:
             import coremltools as ct
 
             model, details = _fp16(ct.models.MLModel(str(job.source), skip_model_load=True), job)
-            if job.precision in PALETTES:
-                model, more = _palettes(model, job)
+            if job.precision != FP16:
+                step = _palettes if job.precision in PALETTES else _static if job.precision == INT8 else _weights
+                model, more = step(model, job)
                 details |= more
-            elif job.precision != FP16:
-                model, more = _static(model, job) if job.precision == INT8 else _weights(model, job)
-                details |= more
-            if job.precision == FP16 and job.edge_type == OWN:
+            elif job.edge_type == OWN:
                 model = _in_fp16(model)
                 details["edges"] = "float16"
             model.save(str(job.path))
@@ -160,7 +159,7 @@ def _palettes(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
     bits = PALETTES[job.precision]
     table = cto.coreml.OpPalettizerConfig(mode="kmeans", nbits=bits)
     config = cto.coreml.OptimizationConfig(global_config=table, op_name_configs=dict.fromkeys(job.keep))
-    return cto.coreml.palettize_weights(model, config), {"weights": f"{bits} bit palettes", "edges": "float32"}
+    return cto.coreml.palettize_weights(model, config), {"weights": f"{bits} bit palettes"}
 
 
 def _ranges(model: Any, job: Job) -> tuple[dict[str, dict[str, float]], list[str]]:

@@ -10,7 +10,8 @@ from edgeattn.errors import ConversionError
 from export.precisions import FEW_ROWS, FP16, INT8, LOWER, Job
 from export.precisions._onnx_fp16 import convert
 from export.precisions._onnx_weights import PRODUCTS, one_scale_a_channel, store_in_eight_bits
-from export.precisions._ranges import Ranges, Step, read_by_silu_alone
+from export.precisions._ranges import Ranges
+from export.precisions._silu import Step, parts_of_silu, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes import Arrays
 from export.runtimes.onnxruntime import observe
@@ -38,10 +39,13 @@ def make(job: Job) -> dict[str, Any]:
             model = _loaded(job)
             if job.precision == FP16:
                 details = convert(model, job)
-            elif job.precision == INT8:
-                details = _static(model, job)
             else:
-                details = _dynamic(model, job)
+                weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+                details = _static(model, job) if job.precision == INT8 else _dynamic(model, job)
+                made = onnx.load(str(job.path))
+                one_scale_a_channel(made.graph, weights)
+                store_in_eight_bits(made.graph, set(job.keep))
+                job.path.write_bytes(made.SerializeToString(deterministic=True))
             onnx.checker.check_model(str(job.path), full_check=True)
     except Exception as error:
         job.path.unlink(missing_ok=True)
@@ -74,7 +78,6 @@ class _Once:
 
 
 def _static(model: Any, job: Job) -> dict[str, Any]:
-    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     CalibrationDataReader.register(_Once)
@@ -95,9 +98,6 @@ def _static(model: Any, job: Job) -> dict[str, Any]:
         weight_type=QuantType.QInt8,
         extra_options={"TensorQuantOverrides": _ranges(model.graph, job)},
     )
-    made = onnx.load(str(job.path))
-    store_in_eight_bits(made.graph, set(job.keep))
-    job.path.write_bytes(made.SerializeToString(deterministic=True))
     return _details(model, {node.output[0] for node in chosen}, "static_ops")
 
 
@@ -130,8 +130,8 @@ def _ranges(graph: Any, job: Job) -> dict[str, list[dict[str, Any]]]:
 
     Its own calibrator gives the extremes only.
     """
-    steps = [Step(node.op_type, tuple(node.input), node.output[0]) for node in graph.node]
-    ranges = Ranges(len(job.calibration), read_by_silu_alone(steps, {value.name for value in graph.output}))
+    silus = read_by_silu_alone(_steps(graph), {value.name for value in graph.output})
+    ranges = Ranges(len(job.calibration), silus)
     for inputs in job.calibration:
         for name, value in inputs.items():
             ranges.see(name, value)
@@ -148,12 +148,14 @@ def candidates(path: Path) -> list[tuple[str, str]]:
     return [(node.op_type, node.output[0]) for node in model.graph.node if node.output[0] in taken]
 
 
+def _steps(graph: Any) -> list[Step]:
+    return [Step(node.op_type, tuple(node.input), node.output[0]) for node in graph.node]
+
+
 def _dynamic(model: Any, job: Job) -> dict[str, Any]:
-    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     chosen = [n for n in model.graph.node if n.op_type in PRODUCTS and n.output[0] not in job.keep]
-    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     quantize_dynamic(
         model,
         str(job.path),
@@ -162,10 +164,6 @@ def _dynamic(model: Any, job: Job) -> dict[str, Any]:
         weight_type=QuantType.QUInt8,  # onnxruntime has no ConvInteger with signed weights
         extra_options={"MatMulConstBOnly": True},
     )
-    made = onnx.load(str(job.path))
-    one_scale_a_channel(made.graph, weights)
-    store_in_eight_bits(made.graph, set(job.keep))
-    job.path.write_bytes(made.SerializeToString(deterministic=True))
     return _details(model, {node.output[0] for node in chosen}, "dynamic_ops")
 
 
@@ -187,7 +185,7 @@ def _in_eight_bits(model: Any) -> set[str]:
         v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)
     }
     weights: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
-    sigmoids: dict[str, str] = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Sigmoid"}
+    silus = parts_of_silu(_steps(graph))
 
     def taken(node: Any) -> bool:
         shape = shapes.get(node.output[0], [])
@@ -196,9 +194,6 @@ def _in_eight_bits(model: Any) -> set[str]:
         if node.op_type == "MatMul":
             weight = weights.get(node.input[1], [0])
             return bool(prod(shape[:-1]) >= FEW_ROWS and weight[0] >= FEW_ROWS)
-        if node.op_type == "Mul":  # SiLU: x times its own sigmoid
-            one, other = node.input
-            return bool(sigmoids.get(one) == other or sigmoids.get(other) == one)
-        return node.op_type in ("Gemm", "Sigmoid")
+        return node.op_type == "Gemm" or node.output[0] in silus
 
     return {node.output[0] for node in graph.node if taken(node)}

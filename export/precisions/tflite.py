@@ -9,7 +9,8 @@ import numpy as np
 from edgeattn.errors import ConversionError
 from export.formats.tflite import builtin_kind, finished, unpack
 from export.precisions import FEW_ROWS, FP16, INT8, LOWER, OWN, Job
-from export.precisions._ranges import Ranges, Step, read_by_silu_alone
+from export.precisions._ranges import Ranges
+from export.precisions._silu import Step, parts_of_silu, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes.litert import Observer
 from export.source import first_line
@@ -103,20 +104,11 @@ def _ops(content: bytes) -> tuple[list[_Op], set[str]]:
         Step(kind, tuple(names[i] for i in op.inputs if i >= 0), names[op.outputs[0]])
         for kind, op in zip(kinds, graph.operators, strict=True)
     ]
-    sigmoids = {step.output: step.inputs[0] for step in steps if step.kind == "LOGISTIC"}
-
-    def is_silu(step: Step) -> bool:
-        """x * sigmoid(x), or the sigmoid of it."""
-        if step.kind != "MUL":
-            return step.kind == "LOGISTIC"
-        one, other = step.inputs
-        return sigmoids.get(one) == other or sigmoids.get(other) == one
-
-    found = []
+    parts, found = parts_of_silu(steps), []
     for step, op in zip(steps, graph.operators, strict=True):
         shape = graph.tensors[op.outputs[0]].shape
         rows = int(np.prod(shape[:-1])) if len(shape) else 1
-        found.append(_Op(step.kind, step.output, rows, is_silu(step)))
+        found.append(_Op(step.kind, step.output, rows, step.output in parts))
     return found, read_by_silu_alone(steps, {names[i] for i in graph.outputs})
 
 
