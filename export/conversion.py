@@ -1,9 +1,11 @@
 """One lowered form in one format, in every precision that was asked for."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -61,10 +63,10 @@ class Converter:
             given = () if self.calibration is None else self.calibration.inputs
             inputs = tuple({n: self._as_edge(x).numpy() for n, x in one.items()} for one in given)
             job = lower.Job(base, path, precision, inputs, self._metadata, self._kept(base), self.edge_type)
-            details = plugins.get("precisions", self.format).make(job)
+            details = self._quantiser.make(job)
             if job.keep:
                 details["kept_by_name"] = list(job.keep)
-            if precision == lower.FP16 or plugins.get("precisions", self.format).REST == lower.FP16:
+            if precision == lower.FP16 or self._quantiser.REST == lower.FP16:
                 beyond = self.beyond_fp16
             covered = self.calibration.covers if self.calibration and precision != lower.FP16 else LIKE_DATA
             judged_on = (*covered, *self.given_cases)
@@ -80,6 +82,10 @@ class Converter:
             judged_on=judged_on,
             beyond=beyond,
         )
+
+    @property
+    def _quantiser(self) -> ModuleType:
+        return plugins.get("precisions", self.format)
 
     @property
     def _edge(self) -> Layout:
@@ -103,34 +109,32 @@ class Converter:
         """An fp32 artifact to start from: the bundle's own, or one of a form that is made for this precision."""
         suffix = plugins.get("formats", self.format).SUFFIX
         own = self.folder / f"{self.source.name}-fp32{suffix}"
-        kind = self._kind(precision)
+        kind, made = self._form(precision)
         if own.exists() and kind == "plain":
             return own
         path = self.scratch / f"{self.format}-{kind}{suffix}"
         if not path.exists():
-            self._write(self._made_for(kind), path)
+            self._write(made(), path)
         return path
 
     def _kept(self, base: Path) -> tuple[str, ...]:
         """Those names that are of this format; another's are told from a mistake by their being nowhere else."""
         if not self.keep:
             return ()
-        known = {output for _, output in plugins.get("precisions", self.format).candidates(base)}
+        known = {output for _, output in self._quantiser.candidates(base)}
         return tuple(name for name in self.keep if name in known)
 
-    def _kind(self, precision: str) -> str:
-        if precision == lower.FP16:
-            return "half" if plugins.get("precisions", self.format).ADDS_IN_FP16 else "plain"
+    def _form(self, precision: str) -> tuple[str, Callable[[], nn.Module]]:
+        """Of the module that a precision starts from: its name, and what makes it."""
+        if precision == lower.FP16 and self._quantiser.ADDS_IN_FP16:
+            return "half", lambda: for_half(self._module)
         # A palette rounds in a way of its own, which is not known before.
-        return "plain" if self.calibration is None or precision in lower.PALETTES else "corrected"
+        if precision in (lower.INT8, lower.INT8_DYNAMIC) and self.calibration is not None:
+            return "corrected", partial(self._corrected, self.calibration)
+        return "plain", lambda: self._module
 
-    def _made_for(self, kind: str) -> nn.Module:
-        if kind == "half":
-            return for_half(self._module)
-        if kind == "plain" or self.calibration is None:
-            return self._module
-        given = (tuple(map(self._as_edge, one.values())) for one in self.calibration.inputs)
-        return correct_biases(self._module, given)
+    def _corrected(self, calibration: Calibration) -> nn.Module:
+        return correct_biases(self._module, (tuple(map(self._as_edge, one.values())) for one in calibration.inputs))
 
     def _write(self, module: nn.Module, path: Path) -> dict[str, Any]:
         format_ = plugins.get("formats", self.format)

@@ -11,10 +11,11 @@ import torch
 
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.lowering import Layout, Lowering, lower
+from edgeattn.parity import FEW_BITS
 from export import attention_map, bundle, calibration, cases, golden, layers, plugins, recording
 from export.conversion import Converter
 from export.foreign import contained
-from export.precisions import EDGE_TYPES, FLOAT32, FP16, PALETTES
+from export.precisions import EDGE_TYPES, FLOAT32, PALETTES
 from export.source import Source, run
 from export.steps import Say, silent
 from export.verify import Report, steps, verify
@@ -63,7 +64,7 @@ def check(options: Options, out: Path) -> None:
             raise BadInputError(f"{lacking[0]} cannot be exported in {precision!r}; choose from {', '.join(choice)}")
     for name in formats:
         needed = [plugins.get("formats", name)]
-        if set(options.precisions) & set(offered[name]) - {"fp32"}:
+        if set(_asked(name, options)) - {"fp32"}:
             needed.append(plugins.get("precisions", name))
         for plugin in needed:
             plugins.require(*plugin.PACKAGES, extra=plugin.EXTRA)
@@ -81,6 +82,11 @@ def _offered(format_: str) -> tuple[str, ...]:
     return ("fp32", *lower)
 
 
+def _asked(format_: str, options: Options) -> list[str]:
+    """Those that were asked for."""
+    return [precision for precision in _offered(format_) if precision in options.precisions]
+
+
 def export(source: Source, options: Options, out: Path, say: Say = silent) -> Export:
     """Export ``source`` to the bundle ``out``, and check it.
 
@@ -94,7 +100,7 @@ def export(source: Source, options: Options, out: Path, say: Say = silent) -> Ex
 
 def _plan(names: Sequence[str], options: Options, say: Say) -> None:
     """All steps of an export; one that a converter refuses is never begun."""
-    made = [name for name in names for one in _offered(name) if one in options.precisions]
+    made = [name for name in names for _ in _asked(name, options)]
     say.plan(len({plugins.get("formats", name).LAYOUT for name in names}) + 2)  # and the reference, and the layers
     say.plan(len(made), _CONVERSION)
     say.plan(steps(made))
@@ -137,7 +143,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Say) 
                 keep=options.keep,
                 edge_type=options.edge_type,
             )
-            for precision in (one for one in _offered(name) if one in options.precisions):
+            for precision in _asked(name, options):
                 say(f"converting to {name} {precision}", _CONVERSION)
                 try:
                     artifacts.append(converter.convert(precision))
@@ -241,7 +247,7 @@ def _write_evaluation(source: Source, folder: Path) -> bundle.File | None:
 
 
 def _few_bits(options: Options) -> set[str]:
-    return set(options.precisions) - {"fp32", FP16}
+    return set(options.precisions) & set(FEW_BITS)
 
 
 def _described(chosen: calibration.Calibration | None) -> bundle.Calibrated | None:
