@@ -65,11 +65,15 @@ def examine(say: Say = silent) -> tuple[Finding, ...]:
             "runtimes": _run,
             "targets": _reach,
         }
-        say.plan(sum(not _missing(kind, plugins.get(kind, name)) for kind in attempts for name in plugins.names(kind)))
+        asked = [
+            (kind, name, _missing(kind, plugins.get(kind, name))) for kind in attempts for name in plugins.names(kind)
+        ]
+        say.plan(sum(not reason for *_, reason in asked))
         return tuple(
-            _tried(kind, name, partial(attempt, trials, name), say)
-            for kind, attempt in attempts.items()
-            for name in plugins.names(kind)
+            Finding(kind, _spelled(kind, name), reason)
+            if reason
+            else _tried(kind, name, partial(attempts[kind], trials, name), say)
+            for kind, name, reason in asked
         )
 
 
@@ -77,8 +81,6 @@ def _tried(kind: str, name: str, attempt: Callable[[], str | None], say: Say) ->
     """``attempt`` says what was done, or None if there was nothing to do."""
     spelled = _spelled(kind, name)
     module = plugins.get(kind, name)
-    if reason := _missing(kind, module):
-        return Finding(kind, spelled, reason)
     say(f"trying {spelled}")
     begun = time.monotonic()
     try:

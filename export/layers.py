@@ -157,10 +157,8 @@ def compare(bundle: Bundle, say: Say = silent) -> Layers:
     if CASE not in manifest.golden:
         raise ArtifactError(f"{bundle.folder} has no golden case {CASE!r}, which its layers are of; export it again")
     golden = read_golden(bundle.path(manifest.golden[CASE]))
-    depths, not_run = [], []
-    say.plan(sum(not missing(plugins.get("runtimes", r)) for name in _compared(bundle) for r in _runtimes(name)))
+    todo = []
     for artifact in manifest.artifacts:
-        name = artifact.file.path
         layers = read(bundle.path(manifest.layers[artifact.lowering])) if artifact.lowering in manifest.layers else ()
         for runtime in _runtimes(artifact.format):
             reason = missing(plugins.get("runtimes", runtime))
@@ -168,29 +166,27 @@ def compare(bundle: Bundle, say: Say = silent) -> Layers:
                 reason = f"the layers of {artifact.precision} are not compared; `edgeattn study precision` does that"
             elif not layers:
                 reason = "its module computes other steps in float64 than in float32, so that there is no oracle inside"
-            elif name not in manifest.layers:
+            elif artifact.file.path not in manifest.layers:
                 reason = "no runtime showed its values when the bundle was made; export it again where one is"
-            if reason is None:
-                say(f"layers of {name} in {runtime}")
-                matches = _matches(bundle.path(manifest.layers[name]))
-                try:
-                    rows = _rows(bundle.path(artifact.file), artifact, layers, matches, golden, runtime)
-                except MissingError as error:  # the runtime is here, but not all that it needs to look inside
-                    reason = str(error)
-                else:
-                    depths.append(_depth(name, runtime, layers, matches, rows))
-            if reason is not None:
-                not_run.append(NotRun(name, runtime, reason))
+            todo.append((artifact, layers, runtime, reason))
+    say.plan(sum(reason is None for *_, reason in todo))
+    depths, not_run = [], []
+    for artifact, layers, runtime, reason in todo:
+        name = artifact.file.path
+        if reason is None:
+            say(f"layers of {name} in {runtime}")
+            matches = _matches(bundle.path(manifest.layers[name]))
+            try:
+                rows = _rows(bundle.path(artifact.file), artifact, layers, matches, golden, runtime)
+            except MissingError as error:  # the runtime is here, but not all that it needs to look inside
+                reason = str(error)
+            else:
+                depths.append(_depth(name, runtime, layers, matches, rows))
+        if reason is not None:
+            not_run.append(NotRun(name, runtime, reason))
     if not depths:
         raise MissingError(f"no artifact's layers could be seen here: {not_run[0].reason}")
     return Layers(tuple(depths), tuple(not_run))
-
-
-def _compared(bundle: Bundle) -> list[str]:
-    """The formats of the artifacts whose layers are known."""
-    layers = bundle.manifest.layers or {}
-    artifacts = [artifact for artifact in bundle.manifest.artifacts if artifact.precision == "fp32"]
-    return [artifact.format for artifact in artifacts if {artifact.file.path, artifact.lowering} <= layers.keys()]
 
 
 def _runtimes(format_: str) -> list[str]:
