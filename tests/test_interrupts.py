@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import nothing_fetched
 import pytest
 from conftest import Answer
 
@@ -35,17 +36,6 @@ PRELUDE
 sys.argv = ["edgeattn", *sys.argv[1:]]
 from export.cli import main
 main()
-"""
-# `setup emulated-arm` without the network: nothing is fetched, and each step leaves a file.
-NOTHING_FETCHED = """
-from export import cache
-from export.targets import _arm_fetch, _arm_setup
-cache.run = lambda doing, *command, **_: "qemu version 7.2.0"
-_arm_setup._missing_packages = lambda: None
-_arm_setup._compile = lambda emulator: (emulator.folder / "counts").touch()
-_arm_setup._make_root = lambda folder, cpu: None
-_arm_setup.Emulator.qemu = ["qemu-aarch64"]
-_arm_fetch.fetch_debian = _arm_fetch.fetch_wheels = lambda root, names, **_: root.mkdir(exist_ok=True) or {}
 """
 SMALL = ("attention", "--arg", "embed_dim=16", "--arg", "pixels=4", "--arg", "patches=4", "--format", "onnx")
 
@@ -124,7 +114,7 @@ def here(tmp_path: Path, made_bundle: Path) -> Here:
         (7, set(), "", ("parity", "made", "--self-test")),
         (2, set(), "", ("compare", "made", "made")),
         (2, set(), "", ("report", "made", "--out", "r.md")),
-        (2, {"lock"}, NOTHING_FETCHED, ("setup", "emulated-arm")),
+        (2, {"lock"}, nothing_fetched.CODE, ("setup", "emulated-arm")),
     ],
 )
 def test_nothing_is_left(

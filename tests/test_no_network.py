@@ -118,7 +118,7 @@ with socket.socket(socket.AF_UNIX) as one:
 def test_onnxruntime_does_not_call_home(ours: bool, made_bundle: Path, tmp_path: Path) -> None:
     """Without export's setting it leaves an identifier of the machine in the cache: so it would be seen."""
     if not ours and sys.platform != "linux":
-        pytest.skip("where its cache is was looked up on Linux only")
+        pytest.skip("onnxruntime's folder in the user's cache is known for Linux only")
     shutil.copy(made_bundle / "attention-fp32.onnx", tmp_path / "a.onnx")
     code = "import onnxruntime; onnxruntime.InferenceSession('a.onnx', providers=['CPUExecutionProvider'])"
     done, _ = guarded(tmp_path, "-c", ("import export; " if ours else "") + code)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
+import nothing_fetched
 import pytest
 from rich.console import Console
 from rich.progress import Progress
@@ -37,19 +38,13 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 # Each command as it is, one after the other in one process, which imports the vendors once. Two are made short: studies
 # run each form once, and nothing is fetched.
-SCRIPT = """
+SCRIPT = (
+    nothing_fetched.CODE
+    + """
 import dataclasses, json, sys
-from export import cache, studies
 from export.studies import layout, scaling
-from export.targets import _arm_fetch, _arm_setup
 for study in (layout, scaling):
     study.groups = lambda quick, groups=study.groups: [dataclasses.replace(g, runs=1, warmup=0) for g in groups(quick)]
-cache.run = lambda doing, *command, **_: "qemu version 7.2.0"
-_arm_setup._missing_packages = lambda: None
-_arm_setup._compile = lambda emulator: (emulator.folder / "counts").touch()
-_arm_setup._make_root = lambda folder, cpu: None
-_arm_setup.Emulator.qemu = ["qemu-aarch64"]
-_arm_fetch.fetch_debian = _arm_fetch.fetch_wheels = lambda *_, **__: {}
 from export.cli import main
 for name, arguments in json.load(open("commands.json")).items():
     sys.argv = ["edgeattn", *arguments]
@@ -59,6 +54,7 @@ for name, arguments in json.load(open("commands.json")).items():
     except SystemExit as end:
         sys.stdout.write(f"\\n<<{name} {end.code}>>\\n"); sys.stdout.flush()
 """
+)
 
 
 def run(commands: Mapping[str, Sequence[str]], folder: Path, *, terminal: bool) -> tuple[str, str]:

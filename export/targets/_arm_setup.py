@@ -4,6 +4,7 @@ All of it goes into a folder of the user's cache; nothing of the machine is chan
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def _make_root(folder: Path, cpu: str) -> None:
     (root / "proc").mkdir(parents=True)
     for entry in (folder / "root").iterdir():
         if entry.name != "proc":
-            (root / entry.name).symlink_to(f"../../root/{entry.name}")
+            (root / entry.name).symlink_to(os.path.relpath(entry, root))
     core = (
         f"BogoMIPS\t: 108.00\nFeatures\t: {features}\nCPU implementer\t: 0x41\nCPU architecture: 8\n"
         f"CPU variant\t: 0x1\nCPU part\t: {part}\nCPU revision\t: 0\n\n"
