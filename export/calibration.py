@@ -14,7 +14,8 @@ from torch import Tensor
 
 from edgeattn import battery
 from edgeattn.errors import BadInputError, MissingError
-from export.source import Source, first_line
+from export.source import Source
+from export.vendor_errors import first_line
 
 # More say little more of the smallest and largest values, and each is a run of every format.
 LARGEST = 64

@@ -11,7 +11,8 @@ from edgeattn import battery
 from edgeattn.errors import BadInputError
 from edgeattn.lowering import recognise
 from edgeattn.lowering.observe import watching
-from export.source import Source, first_line, read_weights, run
+from export.source import Source, read_weights, run
+from export.vendor_errors import first_line
 from export.verify import BATCH_OF_TWO
 
 # A softmax over scores this large is nearly one-hot.

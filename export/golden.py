@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from edgeattn.errors import BadInputError
 from edgeattn.lowering import Layout, Lowering, lower, to_channels_first, to_channels_last
 from export.runtimes import Arrays
-from export.source import Source, first_line, run
+from export.source import Source, run
+from export.vendor_errors import first_line
 
 PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64}
 

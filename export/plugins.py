@@ -1,30 +1,54 @@
-"""Formats, runtimes and targets are found by their file names: one new file is one new entry."""
+"""Plug-ins are found by their file names: one new file is one new entry. What it holds is typed by its room."""
 
 import pkgutil
-from functools import cache
+from collections.abc import Iterator
+from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
+from typing import Generic, TypeVar, cast
 
 from edgeattn.errors import BadInputError, MissingError
 
-
-@cache
-def names(kind: str) -> tuple[str, ...]:
-    """The plugins of a kind (``formats``, ``targets``, ``studies`` ...), sorted; ``_name.py`` is a helper of theirs."""
-    package = import_module(f"export.{kind}")
-    found = (info.name for info in pkgutil.iter_modules(package.__path__))
-    return tuple(sorted(name for name in found if not name.startswith("_")))
+P = TypeVar("P")
 
 
-def get(kind: str, name: str) -> ModuleType:
-    """One plugin's module, its name spelled with dashes or not; it imports its heavy packages only when it is used."""
-    module = name.replace("-", "_")
-    if module not in names(kind):
-        spelled = ", ".join(known.replace("_", "-") for known in names(kind))
-        one = "study" if kind == "studies" else kind[:-1]
-        raise BadInputError(f"there is no {one} {name!r}; choose from {spelled}")
-    return import_module(f"export.{kind}.{module}")
+class Registry(Generic[P]):
+    """The plug-ins of one room: each is a module with one object, typed as the room's Protocol says.
+
+    Args:
+        package: the room, which is imported when a name is asked for.
+        kind: what one of them is called in a sentence; in capitals, the name of the object (``FORMAT``).
+        beside: modules of the room that are no plug-ins; nor is one whose name begins with an underscore.
+    """
+
+    def __init__(self, package: str, kind: str, *, beside: tuple[str, ...] = ()) -> None:
+        self.package, self.kind, self.beside = package, kind, beside
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All names, sorted."""
+        found = (info.name for info in pkgutil.iter_modules(import_module(self.package).__path__))
+        return tuple(sorted(name for name in found if not name.startswith("_") and name not in self.beside))
+
+    def get(self, name: str) -> P:
+        """One plug-in, its name spelled with dashes or not; it imports its heavy packages only when it is used.
+
+        Raises:
+            BadInputError: there is none of this name.
+        """
+        module = name.replace("-", "_")
+        if module not in self.names:
+            raise BadInputError(f"there is no {self.kind} {name!r}; choose from {', '.join(map(spelled, self.names))}")
+        return cast(P, vars(import_module(f"{self.package}.{module}"))[self.kind.upper()])
+
+    def items(self) -> Iterator[tuple[str, P]]:
+        """All of them by name, in the order of :attr:`names`."""
+        return ((name, self.get(name)) for name in self.names)
+
+
+def spelled(name: str) -> str:
+    """A name as it is typed in a command."""
+    return name.replace("_", "-")
 
 
 def require(*packages: str, extra: str) -> None:

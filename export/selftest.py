@@ -14,7 +14,7 @@ from export import plugins
 from export.bundle import Artifact, Bundle
 from export.mutation import mutants, same
 from export.runtimes import Arrays, Session, Signature, ways
-from export.source import first_line
+from export.vendor_errors import first_line
 from export.steps import Say, silent
 from export.verify import NotRun, Row, check_artifact, golden_cases
 

@@ -13,7 +13,7 @@ from export import plugins
 from export import precisions as lower
 from export.bundle import Artifact, Bundle
 from export.runtimes import Arrays, Way, as_layout, ways
-from export.source import first_line
+from export.vendor_errors import first_line
 from export.steps import Say, silent
 from export.verify import golden_cases, inputs
 

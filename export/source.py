@@ -19,6 +19,7 @@ import sample_models
 from edgeattn.errors import BadInputError, EdgeAttnError
 from export import hub
 from export.foreign import contained
+from export.vendor_errors import first_line
 
 
 @dataclass(frozen=True)
@@ -186,19 +187,6 @@ def _refuse_compressed(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise BadInputError(f"{path} is a compressed zip, which torch.save does not write; it was not loaded")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type where it has none."""
-    cause: BaseException | None = error
-    while cause is not None:  # torch says much around this one, and not what it means
-        if type(cause).__name__ == "GuardOnDataDependentSymNode":
-            return (
-                "its control flow depends on the values of a tensor, which cannot be traced; use torch.where, or a "
-                "fixed number of steps"
-            )
-        cause = cause.__cause__
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
 def _factory(model: str) -> tuple[str, Callable[..., Any]]:

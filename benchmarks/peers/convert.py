@@ -19,7 +19,7 @@ from edgeattn.errors import EdgeAttnError
 from edgeattn.lowering import lower, to_channels_last
 from export import plugins
 from export.formats import Job
-from export.source import first_line
+from export.vendor_errors import first_line
 from export.versions import versions
 
 OURS = "edgeattn, lowered"

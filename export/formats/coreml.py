@@ -15,7 +15,7 @@ from export.formats import Job
 from export.mil.package import Weights, is_constant, main_function, model_file, read_spec, walk
 from export.mil.values import tensor_type
 from export.quiet import quiet
-from export.source import first_line
+from export.vendor_errors import first_line
 
 SUFFIX = ".mlpackage"
 EXTRA = "coreml"

@@ -10,7 +10,7 @@ from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_
 from edgeattn.errors import ArtifactError, ConversionError
 from export.formats import Job
 from export.quiet import quiet
-from export.source import first_line
+from export.vendor_errors import first_line
 
 SUFFIX = ".onnx"
 EXTRA = "onnx"

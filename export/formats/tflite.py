@@ -16,7 +16,7 @@ from edgeattn.errors import ArtifactError, ConversionError
 from edgeattn.lowering import is_spatial_mean
 from export.formats import Job
 from export.quiet import quiet
-from export.source import first_line
+from export.vendor_errors import first_line
 
 SUFFIX = ".tflite"
 EXTRA = "tflite"

@@ -20,7 +20,7 @@ from export.mil.ops.elementwise import TORCH_TYPES
 from export.mil.package import Weights, is_constant, main_function, read_spec
 from export.mil.registry import OPS
 from export.mil.values import Constant, TensorType, constant, tensor_type
-from export.source import first_line
+from export.vendor_errors import first_line
 
 Value = Tensor | str
 # These parameters take any number of values; all others take one.

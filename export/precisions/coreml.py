@@ -18,7 +18,7 @@ from export.precisions._ranges import Ranges
 from export.precisions._silu import Step, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes import Observed, mil_reference
-from export.source import first_line
+from export.vendor_errors import first_line
 
 EXTRA = "coreml"
 PACKAGES = ("coremltools",)

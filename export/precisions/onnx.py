@@ -15,7 +15,7 @@ from export.precisions._silu import Step, parts_of_silu, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes import Arrays
 from export.runtimes.onnxruntime import observe
-from export.source import first_line
+from export.vendor_errors import first_line
 
 EXTRA = "onnx"
 PACKAGES = ("onnx", "onnxruntime")

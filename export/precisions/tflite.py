@@ -13,7 +13,7 @@ from export.precisions._ranges import Ranges
 from export.precisions._silu import Step, parts_of_silu, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes.litert import Observer
-from export.source import first_line
+from export.vendor_errors import first_line
 
 EXTRA = "tflite"
 PACKAGES = ("ai_edge_quantizer", "ai_edge_litert")

@@ -7,8 +7,8 @@ value of every op, an :class:`Observed`, in the order of execution.
 One that runs an artifact in several ways has ``VARIANTS``, and its ``open`` takes ``variant``, one of their names.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -19,10 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edgeattn.errors import ArtifactError, EdgeAttnError
+from edgeattn.errors import ArtifactError
 from export import plugins
 from export.bundle import Tensor
-from export.source import first_line
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -62,21 +61,6 @@ class Session(Protocol):
 
 # Several inputs, run one after the other in one session.
 RunEach = Callable[[Sequence[Arrays]], Iterable[Arrays]]
-
-
-@contextmanager
-def refusing(sentence: str) -> Iterator[None]:
-    """Whatever a vendor's library raises in the block, as the end of ``sentence``.
-
-    Raises:
-        ArtifactError: so it says.
-    """
-    try:
-        yield
-    except EdgeAttnError:
-        raise
-    except Exception as error:
-        raise ArtifactError(f"{sentence}: {first_line(error)}") from error
 
 
 def as_layout(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.generic]:

@@ -13,7 +13,7 @@ import numpy as np
 from edgeattn.errors import ArtifactError
 from export.quiet import quiet
 from export.runtimes import Arrays, Signature
-from export.source import first_line
+from export.vendor_errors import first_line
 
 FORMAT = "coreml"
 EXTRA = "coreml"

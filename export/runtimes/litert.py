@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from export.plugins import require
 from export.quiet import quiet
-from export.runtimes import Arrays, Observed, Signature, refusing
+from export.runtimes import Arrays, Observed, Signature
+from export.vendor_errors import refusing
 
 FORMAT = "tflite"
 EXTRA = "tflite"

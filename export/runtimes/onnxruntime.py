@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from export.plugins import require
-from export.runtimes import Arrays, Observed, Signature, refusing
+from export.runtimes import Arrays, Observed, Signature
+from export.vendor_errors import refusing
 
 FORMAT = "onnx"
 EXTRA = "onnx"

@@ -9,7 +9,7 @@ from typing import Any
 from edgeattn.records import Operator
 from export.formats import coreml
 from export.runtimes import Arrays
-from export.source import first_line
+from export.vendor_errors import first_line
 
 # What an artifact is run on: the runtime's name here, and the name in coremltools.ComputeUnit.
 UNITS = {
