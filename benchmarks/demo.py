@@ -12,6 +12,7 @@ from sklearn.datasets import load_sample_image
 
 from edgeattn.attention import LinearSelfAttention
 from export import plugins
+from export.formats import FORMATS
 
 BUNDLE, DIGITS = Path("demo-bundle"), Path("demo-digits-bundle")
 REPORT = Path("demo-report.html")
@@ -55,7 +56,7 @@ def main() -> None:
     print("Layout ops, and reference against lowered form (one thread, interleaved)\n")
     torch.manual_seed(0)
     layer = LinearSelfAttention(192).eval()
-    rows = [measure(layer, x, name, runs=200) for name in plugins.names("formats")]
+    rows = [measure(layer, x, name, runs=200) for name in FORMATS.names]
     print_table(rows, ["china.jpg"] * len(rows))
 
     arm = plugins.get("targets", "emulated-arm").unavailable()

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
 from edgeattn.parity import compare
 from export import plugins, runtimes, targets
-from export.runtimes import Arrays
+from export.formats import FORMATS
+from export.runtimes import RUNTIMES, Arrays
 from export.steps import Say, silent
 
 
@@ -98,7 +99,7 @@ def _tried(kind: str, name: str, attempt: Callable[[], str | None], say: Say) ->
 def _mend(module: ModuleType, spelled: str) -> str:
     """What is worth trying where something is installed and fails."""
     if hasattr(module, "EXTRA"):
-        return f"; try: pip install --force-reinstall 'edgeattn[{module.EXTRA}]'"
+        return f"; try: pip install --force-reinstall 'edgeattn[{module.extra}]'"
     return f"; try: edgeattn setup {spelled}" if hasattr(module, "setup") else ""
 
 
@@ -114,7 +115,7 @@ def _missing(kind: str, module: ModuleType) -> str | None:
         reason: str | None = module.unavailable()
         return reason
     try:
-        plugins.require(*module.PACKAGES, extra=module.EXTRA)
+        plugins.require(*module.packages, extra=module.extra)
     except MissingError as error:
         return str(error)
     return None
@@ -128,7 +129,7 @@ def _convert(scratch: Path, trials: dict[str, _Trial], name: str) -> str:
     from edgeattn import LinearSelfAttention
     from export import measured
 
-    format_ = plugins.get("formats", name)
+    format_ = FORMATS.get(name)
     generator = torch.Generator().manual_seed(0)
     layer, x = LinearSelfAttention(8).eval(), torch.randn(1, 8, 4, 16, generator=generator)
     with torch.no_grad():
@@ -136,20 +137,20 @@ def _convert(scratch: Path, trials: dict[str, _Trial], name: str) -> str:
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
         answers = [copy.deepcopy(layer).double()(x.double()).numpy(), layer(x).numpy()]
-    path = scratch / f"layer{format_.SUFFIX}"
+    path = scratch / f"layer{format_.suffix}"
     inputs = measured.convert(layer, {"x": x}, name, path, lowered=True)
-    if format_.LAYOUT == "channels_last":
+    if format_.layout == "channels_last":
         answers = [answer.transpose(0, 2, 3, 1) for answer in answers]
     trials[name] = _Trial(path, inputs, *answers)
     return "converted a layer"
 
 
 def _run(trials: dict[str, _Trial], name: str) -> str | None:
-    runtime = plugins.get("runtimes", name)
-    if runtime.FORMAT not in trials:
+    runtime = RUNTIMES.get(name)
+    if runtime.format not in trials:
         return None
-    trial = trials[runtime.FORMAT]
-    ways = [way for way in runtimes.ways(runtime.FORMAT) if way.runtime is runtime]
+    trial = trials[runtime.format]
+    ways = [way for way in runtimes.ways(runtime.format) if way.runtime is runtime]
     for way in ways:
         with way.open(trial.path) as session:
             trial.judge(session.run(trial.inputs))

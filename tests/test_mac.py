@@ -98,7 +98,7 @@ def test_every_compute_unit_of_the_mac(
     assert not any(operator.kind == "const" for operator in seen.operators)
     assert sum(operator.median_ns for operator in seen.operators) == pytest.approx(apple.PREDICT_NS, rel=0.01)
     # Kinds and names are those of the file.
-    assert {op.name for op in seen.operators} <= {op.name for op in coreml.read(job.artifact).ops}
+    assert {op.name for op in seen.operators} <= {op.name for op in coreml.FORMAT.read(job.artifact).ops}
 
 
 def test_operators_stand_as_in_the_package(tmp_path: Path) -> None:
