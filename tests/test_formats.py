@@ -195,4 +195,4 @@ def test_tflite_names_its_tensors_by_modules_alone(made_bundle: Path) -> None:
     names = [tensor.name.decode() for tensor in graph.tensors]
     assert len(set(names)) == len(names)
     assert any("Linear_value" in name for name in names)
-    assert not any("." in name or "_Named" in name for name in names)
+    assert not any("." in name or "NamedSignature" in name for name in names)

@@ -109,7 +109,7 @@ def _convolution(tmp_path: Path) -> tuple[Path, np.ndarray[tuple[int, ...], np.d
 def test_every_channel_of_an_onnx_weight_has_its_scale(tmp_path: Path, precision: str) -> None:
     path, x = _convolution(tmp_path)
     out = tmp_path / "int8.onnx"
-    onnx_precisions.make(Job(path, out, precision, ({"x": x},)))
+    onnx_precisions.QUANTIZER.make(Job(path, out, precision, ({"x": x},)))
     with onnxruntime.RUNTIME.open(path) as session:
         truth = session.run({"x": x})
     with onnxruntime.RUNTIME.open(out) as session:
@@ -137,7 +137,7 @@ def test_a_mean_over_a_map_stands_behind_a_reshape(tmp_path: Path) -> None:
     constants = {"kernel": kernel, "axes": np.array([2, 3], np.int64)}
     path = _saved(tmp_path / "fp32.onnx", nodes, list(x.shape), {"y": [1, 8, 14, 14]}, constants)
     out = tmp_path / "int8.onnx"
-    onnx_precisions.make(Job(path, out, INT8, ({"x": x},)))
+    onnx_precisions.QUANTIZER.make(Job(path, out, INT8, ({"x": x},)))
     made = {node.output[0]: node for node in onnx.load(str(out)).graph.node}
     assert made[made["m"].input[0]].op_type == "Reshape"
     with onnxruntime.RUNTIME.open(path) as session, onnxruntime.RUNTIME.open(out) as other:

@@ -68,7 +68,7 @@ def test_a_blind_verifier_is_found_out(edgeattn: Command, made_bundle: Path, mon
 def test_a_file_that_the_runtime_refuses_is_counted_apart(
     edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_mutation, "write", lambda source, target, *_: target.write_bytes(b"no model"))
+    monkeypatch.setattr(onnx_mutation.EDITOR, "write", lambda source, target, *_: target.write_bytes(b"no model"))
     answer = edgeattn("parity", made_bundle, "--self-test", "--json")
     assert answer.code == 0
     found = {(t["format"], t["judgement"]["verdict"]) for t in answer.document["trials"]}
@@ -82,7 +82,7 @@ def test_a_self_test_that_changes_nothing_does_not_pass(made_bundle: Path, monke
     def copy(source: Path, target: Path, *_: object) -> None:
         target.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(onnx_mutation, "write", copy)
+    monkeypatch.setattr(onnx_mutation.EDITOR, "write", copy)
     monkeypatch.setattr(selftest, "PLACES", 1)
     found = selftest.self_test(bundles.load(made_bundle))
     onnx = [t.judgement for t in found.trials if t.format == "onnx"]

@@ -49,7 +49,7 @@ def build() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
 def study(monkeypatch: pytest.MonkeyPatch) -> None:
     """The layout study with two small groups."""
     groups = tuple(Group(s, (Variant({"shape": s, "form": "reference"}, build, False),), runs=5) for s in ("1", "2"))
-    monkeypatch.setattr(layout, "groups", lambda quick: groups)
+    monkeypatch.setattr(layout.STUDY, "groups", lambda quick: groups)
 
 
 @pytest.mark.parametrize("shape", [(8, 4, 6), (16, 1, 9)])

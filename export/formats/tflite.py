@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, is_one_hot, is_one_hot_transposed, matmul_macs
 from edgeattn.errors import ArtifactError, ConversionError
 from edgeattn.layout import Layout
-from edgeattn.lowering import is_spatial_mean
 from export.formats import Format, Job
 from export.quiet import quiet
 from export.vendor_errors import first_line
@@ -40,7 +37,9 @@ class TfLite(Format):
             with quiet():
                 import litert_torch
 
-                wrapped = _Named(job.module, job.outputs).eval()
+                from export.formats._tflite_module import NamedSignature
+
+                wrapped = NamedSignature(job.module, job.outputs).eval()
                 litert_torch.convert(wrapped, (), dict(job.inputs)).export(str(path))
             path.write_bytes(finished(path.read_bytes(), job.metadata))
         except Exception as error:
@@ -90,31 +89,6 @@ class TfLite(Format):
 FORMAT: Format = TfLite()
 
 
-class _SpatialMeans(TorchFunctionMode):
-    """Writes the mean over a map channels-last, keeping its axes: the converter puts a transpose before any other."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        if is_spatial_mean(func, args, kwargs):
-            return args[0].permute(0, 2, 3, 1).mean(dim=(1, 2), keepdim=True).reshape(result.shape)
-        return result
-
-
-class _Named(nn.Module):
-    """The converter takes the names of a signature from keyword arguments and from the keys of a dict."""
-
-    def __init__(self, module: nn.Module, outputs: tuple[str, ...]) -> None:
-        super().__init__()
-        self.module, self.outputs = module, outputs
-
-    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
-        with _SpatialMeans():
-            result = self.module(*inputs.values())
-        values = (result,) if isinstance(result, Tensor) else tuple(result)
-        return dict(zip(self.outputs, values, strict=True))
-
-
 def finished(content: bytes, metadata: dict[str, str]) -> bytes:
     """The same model with the entries that its metadata table does not have, each in a buffer of its own, and with
     tensors named by modules alone: the packages of their classes are up to a third of a small quantised file."""
@@ -130,7 +104,7 @@ def finished(content: bytes, metadata: dict[str, str]) -> bytes:
         model.metadata.append(entry)
         model.buffers.append(buffer)
     for graph in model.subgraphs:
-        names = [re.sub(r"(\w+\.)+|_Named/", "", _text(tensor.name)) for tensor in graph.tensors]
+        names = [re.sub(r"(\w+\.)+|NamedSignature/", "", _text(tensor.name)) for tensor in graph.tensors]
         if len(set(names)) == len(names):  # quantisers go by the names
             for tensor, name in zip(graph.tensors, names, strict=True):
                 tensor.name = name.encode()
