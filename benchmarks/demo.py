@@ -12,6 +12,7 @@ from sklearn.datasets import load_sample_image
 
 from edgeattn.attention import LinearSelfAttention
 from export import plugins
+from export.targets import TARGETS
 
 BUNDLE, DIGITS = Path("demo-bundle"), Path("demo-digits-bundle")
 REPORT = Path("demo-report.html")
@@ -58,7 +59,7 @@ def main() -> None:
     rows = [measure(layer, x, name, runs=200) for name in plugins.names("formats")]
     print_table(rows, ["china.jpg"] * len(rows))
 
-    arm = plugins.get("targets", "emulated-arm").unavailable()
+    arm = TARGETS.get("emulated-arm").unavailable()
     for bundle in (BUNDLE, DIGITS):
         profile(bundle, "host")
         if arm is None:

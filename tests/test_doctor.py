@@ -10,14 +10,15 @@ import pytest
 from edgeattn.errors import MissingError
 from export import doctor, plugins
 from export.runtimes import onnxruntime
-from export.targets import host
+from export.targets import TARGETS
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of each kind, so that it is fast."""
-    kinds = {"formats": ("onnx",), "runtimes": ("onnxruntime",), "targets": ("host",), "commands": ("doctor",)}
+    kinds = {"formats": ("onnx",), "runtimes": ("onnxruntime",), "commands": ("doctor",)}
     monkeypatch.setattr(plugins, "names", kinds.__getitem__)
+    monkeypatch.setattr(TARGETS, "names", ("host",))
 
 
 def states(edgeattn: Callable[..., Any], *options: str) -> tuple[int, dict[str, str]]:
@@ -80,9 +81,23 @@ def test_what_is_not_there_is_no_failure(edgeattn: Callable[..., Any], monkeypat
     def nothing() -> None:
         raise MissingError("no phone is attached: connect one")
 
-    monkeypatch.setattr(host, "addresses", nothing, raising=False)
+    monkeypatch.setattr(TARGETS.get("host"), "addresses", nothing)
     assert states(edgeattn)[1]["host"] == "no phone is attached: connect one"
-    monkeypatch.setattr(host, "addresses", lambda: ("A", "B"), raising=False)
+    monkeypatch.setattr(TARGETS.get("host"), "addresses", lambda: ("A", "B"))
     code, found = states(edgeattn)
     assert code == 0
     assert found["host"].startswith("works: attached: A, B")
+
+
+@pytest.mark.parametrize(("name", "mend"), [("host", ""), ("emulated_arm", "; try: edgeattn setup emulated-arm")])
+def test_a_set_up_is_advised_where_there_is_one(name: str, mend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(trials: object, name: str) -> None:
+        raise OSError("no more")
+
+    monkeypatch.setattr(plugins, "names", lambda kind: ())
+    monkeypatch.setattr(TARGETS, "names", (name,))
+    monkeypatch.setattr(TARGETS.get(name), "unavailable", lambda: None)
+    monkeypatch.setattr(doctor, "_reach", crash)
+    (found,) = doctor.examine()
+    assert found.broken
+    assert found.state == f"does not work: OSError: no more{mend}"

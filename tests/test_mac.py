@@ -24,7 +24,8 @@ from export import bundle as bundles
 from export import targets
 from export.formats import coreml
 from export.runtimes import Arrays
-from export.targets import Job, _coreml, _coreml_worker, _folder, _worker, iphone
+from export.runtimes.coreml import UNITS
+from export.targets import Job, _coreml, _coreml_worker, _folder, iphone
 from export.verify import golden_cases, inputs, verify
 
 Command = Callable[..., Answer]
@@ -57,7 +58,6 @@ def framework(darwin: None, monkeypatch: pytest.MonkeyPatch) -> type[apple.Frame
     monkeypatch.setattr(model, "_MLModelProxy", apple.Framework)
     monkeypatch.setattr(model, "_macos_version", lambda: (15, 0))
     monkeypatch.setattr(compute_plan, "_MLModelProxy", apple.Framework)
-    monkeypatch.setattr(_worker, "RUNTIMES", dict(_worker.RUNTIMES))
 
     def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> str:
         assert list(command[:3]) == [sys.executable, "-m", "export.targets._coreml_worker"]
@@ -77,11 +77,11 @@ def test_elsewhere_it_says_so(name: str, edgeattn: Command, made_bundle: Path) -
     assert "not run on hardware" in edgeattn("doctor", "--quick", "--json").document["targets"][name]
 
 
-@pytest.mark.parametrize("runtime", _coreml.UNITS)
+@pytest.mark.parametrize("runtime", UNITS)
 def test_every_compute_unit_of_the_mac(
     runtime: str, job: Job, expected: Arrays, framework: type[apple.Framework]
 ) -> None:
-    unit = apple.UNITS[_coreml.UNITS[runtime]]
+    unit = apple.UNITS[UNITS[runtime]]
     with targets.connect("mac", {}) as mac:
         assert runtime in mac.runtimes["coreml"]
         seen = mac.run(replace(job, runtime=runtime))
@@ -170,7 +170,7 @@ def test_the_mac_profiles_all_formats(
     answer = edgeattn("profile", made_bundle, "--target", "mac", "--runs", 3, "--out", tmp_path / "r.json")
     assert answer.code == 0, answer.err
     found = records.load(tmp_path / "r.json").records
-    assert sorted(record.runtime for record in found) == sorted([*_coreml.UNITS, "litert", "onnxruntime"])
+    assert sorted(record.runtime for record in found) == sorted([*UNITS, "litert", "onnxruntime"])
     bundles.load(made_bundle)  # its hashes still hold
 
 
@@ -186,7 +186,7 @@ def test_parity_on_every_compute_unit(
     for row in report.rows:
         if row.candidate == PACKAGE and row.hop == "conversion":
             found[row.runtime] = found.get(row.runtime, True) and row.passed
-    assert found == {f"{name} on mac": not wrong_on or "GPU" not in name for name in _coreml.UNITS}
+    assert found == {f"{name} on mac": not wrong_on or "GPU" not in name for name in UNITS}
 
 
 @pytest.fixture
@@ -225,8 +225,8 @@ async def _at_once(delay: float) -> None:
 
 
 def test_an_iphone(job: Job, expected: Arrays, tools: apple.Tools) -> None:
-    assert iphone.addresses() == ("00-1",)
-    jobs = [Job(job.artifact, job.inputs, None, 2, runtime=runtime, operators=True) for runtime in _coreml.UNITS]
+    assert iphone.IPhone().addresses() == ("00-1",)
+    jobs = [Job(job.artifact, job.inputs, None, 2, runtime=runtime, operators=True) for runtime in UNITS]
     with targets.connect("iphone:Ada's iPhone", {}) as phone:
         found = phone.run_in_turn(jobs[1:3])
         assert tools.running
@@ -251,7 +251,7 @@ def test_an_iphone_from_the_command_line(
     saved = records.load(tmp_path / "r.json")
     assert len(saved.not_run) == 2
     found = saved.records
-    assert [record.runtime for record in found] == list(_coreml.UNITS)
+    assert [record.runtime for record in found] == list(UNITS)
     assert all(record.origin == "phone" and record.parity and record.parity.passed for record in found)
     assert "iphone (Ada's iPhone) does not run onnx" in answer.out
 
@@ -295,7 +295,7 @@ def test_an_interrupt_keeps_the_samples_of_the_phone(
 )  # fmt: skip
 def test_which_iphone(phones: list[Any], address: str, error: type[Exception], said: str, tools: apple.Tools) -> None:
     tools.phones = phones
-    with pytest.raises(error, match=said), iphone.connect(address, {}):
+    with pytest.raises(error, match=said), iphone.TARGET.connect(address, {}):
         pass
 
 
@@ -309,19 +309,19 @@ def test_which_iphone(phones: list[Any], address: str, error: type[Exception], s
 )
 def test_what_xcode_refuses(part: str, says: str, said: str, tools: apple.Tools) -> None:
     tools.fails[part] = says
-    with pytest.raises(MissingError, match=said), iphone.connect("", {}):
+    with pytest.raises(MissingError, match=said), iphone.TARGET.connect("", {}):
         pass
 
 
 def test_an_app_without_a_signature(tools: apple.Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEVELOPMENT_TEAM")
-    with pytest.raises(MissingError, match="set DEVELOPMENT_TEAM"), iphone.connect("", {}):
+    with pytest.raises(MissingError, match="set DEVELOPMENT_TEAM"), iphone.TARGET.connect("", {}):
         pass
 
 
 def test_a_mac_without_xcode(tools: apple.Tools, edgeattn: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert "there is no xcodebuild; install Xcode" in (iphone.unavailable() or "")
+    assert "there is no xcodebuild; install Xcode" in (iphone.TARGET.unavailable() or "")
 
 
 @pytest.mark.parametrize(

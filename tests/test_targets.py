@@ -21,12 +21,37 @@ from edgeattn import records
 from edgeattn.errors import ArtifactError, BadInputError, MissingError, TargetError
 from edgeattn.records import Device
 from export import bundle as bundles
-from export import plugins, targets
+from export import targets
+from export.plugins import spelled
 from export.runtimes import Arrays
+from export.setups import SETUPS
 from export.targets import Job, _folder
 from export.verify import golden_cases, inputs, verify
 
 Command = Callable[..., Answer]
+ROOT = Path(__file__).parent.parent
+# A setting that is no tuple, an address that is forgotten, and what is not there at all.
+WRONG = """
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from export.targets import Connection, Target
+
+
+class Wrong(Target):
+    settings = "cpu"
+
+    def addresses(self) -> tuple[str, ...]:
+        return ("A",)
+
+    @contextmanager
+    def connect(self, settings: Mapping[str, str]) -> Iterator[Connection]:
+        raise NotImplementedError
+        yield
+
+
+TARGET: Target = Wrong()
+"""
 HERE = Device("here", {})
 
 
@@ -208,11 +233,44 @@ def test_bad_targets(arguments: tuple[str, ...], said: str, edgeattn: Command, m
 
 
 def test_targets_are_found_by_their_names(edgeattn: Command) -> None:
-    assert {"host", "emulated_arm"} <= set(plugins.names("targets"))
+    assert {"host", "emulated_arm"} <= set(targets.TARGETS.names)
     assert edgeattn("doctor", "--quick", "--json").document["targets"]["host"] == "ready"
     answer = edgeattn("setup", "host")
     assert answer.code == 2
-    assert "host needs no set-up" in answer.err
+    assert "host needs no set-up; choose from android, emulated-arm, phone" in answer.err
+
+
+def test_set_ups_are_found_by_their_names(edgeattn: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = edgeattn("setup", "nope")
+    assert answer.code == 2
+    assert answer.err == "edgeattn: there is no setup 'nope'; choose from android, emulated-arm, phone\n"
+    assert "One of android, emulated-arm, phone." in " ".join(edgeattn("setup", "--help").out.split())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, setup in SETUPS.items():
+        monkeypatch.setattr(setup, "build", lambda say, name=name: tmp_path / name)
+        answer = edgeattn("setup", spelled(name))
+        assert answer.code == 0
+        assert f"{spelled(name)} is ready, in {tmp_path / name}" in answer.out.replace("\n", " ")
+        assert setup.about in " ".join(answer.out.split())
+        assert setup.missing()
+
+
+def test_a_target_with_a_wrong_signature_is_found_by_mypy(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG)
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-incremental",
+        "--follow-imports=silent",
+        tmp_path / "wrong.py",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    found = [line.rpartition("wrong.py:")[2] for line in done.stdout.splitlines() if ": error: " in line]
+    assert [line.partition(":")[0] for line in found] == ["9", "14", "21"], done.stdout
+    assert 'Signature of "connect" incompatible with supertype' in found[1]
+    assert 'Cannot instantiate abstract class "Wrong" with abstract attributes "origin" and "unavailable"' in found[2]
 
 
 class Driver:

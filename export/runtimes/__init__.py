@@ -4,7 +4,7 @@ A runtime is a module with ``FORMAT``, ``EXTRA``, ``PACKAGES``, ``unavailable() 
 ``open(path, threads=1)``, a context manager whose value has ``signature`` and ``run(inputs) -> outputs`` (arrays).
 One that can show what is computed inside has ``observe(path, inputs, see)``: it runs once and calls ``see`` with every
 value of every op, an :class:`Observed`, in the order of execution.
-One that runs an artifact in several ways has ``VARIANTS``, and its ``open`` takes ``variant``, one of their names.
+One that runs an artifact in several ways has ``VARIANTS``, and its ``open`` takes ``variant``, one of these names.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -117,7 +117,7 @@ def ways(format_: str) -> list[Way]:
         if reason or not hasattr(runtime, "VARIANTS"):
             found.append(Way(name, runtime, runtime.open, reason or ""))
         else:
-            found += [Way(f"{name} {v}", runtime, partial(runtime.open, variant=v)) for v in runtime.VARIANTS]
+            found += [Way(v, runtime, partial(runtime.open, variant=v)) for v in runtime.VARIANTS]
     return found
 
 

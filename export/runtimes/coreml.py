@@ -18,8 +18,15 @@ from export.vendor_errors import first_line
 FORMAT = "coreml"
 EXTRA = "coreml"
 PACKAGES = ("coremltools",)
-# What an artifact is run on, as coremltools.ComputeUnit names it.
-VARIANTS = {"cpu": "CPU_ONLY", "cpu_gpu": "CPU_AND_GPU", "cpu_ne": "CPU_AND_NE", "all": "ALL"}
+# What an artifact is run on: the name in reports and records, also on the Mac and the iPhone as targets, and the name
+# in coremltools.ComputeUnit.
+UNITS = {
+    "coreml, CPU only": "CPU_ONLY",
+    "coreml, CPU and GPU": "CPU_AND_GPU",
+    "coreml, CPU and Neural Engine": "CPU_AND_NE",
+    "coreml, all": "ALL",
+}
+VARIANTS = UNITS
 
 
 def unavailable() -> str | None:
@@ -51,8 +58,8 @@ def _shape(array: Any) -> tuple[int | None, ...]:
 
 
 @contextmanager
-def open(path: Path, threads: int = 1, variant: str = "all") -> Iterator[_Session]:
-    """Load the package for the compute units ``variant``, a key of :data:`VARIANTS`; Core ML chooses its own threads.
+def open(path: Path, threads: int = 1, variant: str = "coreml, all") -> Iterator[_Session]:
+    """Load the package for the compute units ``variant``, a name of :data:`UNITS`; Core ML chooses its own threads.
 
     Raises:
         ArtifactError: Core ML refuses the package.
@@ -64,7 +71,7 @@ def open(path: Path, threads: int = 1, variant: str = "all") -> Iterator[_Sessio
             with quiet():
                 import coremltools as ct
 
-                model = ct.models.MLModel(str(copy), compute_units=ct.ComputeUnit[VARIANTS[variant]])
+                model = ct.models.MLModel(str(copy), compute_units=ct.ComputeUnit[UNITS[variant]])
         except Exception as error:
             raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
         yield _Session(model)

@@ -1,4 +1,4 @@
-"""What the Mac and the iPhone share: compute units, the compute plan, and coremltools' estimate by operator."""
+"""What the Mac and the iPhone share: the compute plan, and coremltools' estimate by operator."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,13 +11,6 @@ from export.formats import coreml
 from export.runtimes import Arrays
 from export.vendor_errors import first_line
 
-# What an artifact is run on: the runtime's name here, and the name in coremltools.ComputeUnit.
-UNITS = {
-    "coreml, CPU only": "CPU_ONLY",
-    "coreml, CPU and GPU": "CPU_AND_GPU",
-    "coreml, CPU and Neural Engine": "CPU_AND_NE",
-    "coreml, all": "ALL",
-}
 CAVEAT = "written against coremltools 9.0, not run on hardware"
 SUFFIX = coreml.SUFFIX
 THREADS = "Core ML chooses its own"
