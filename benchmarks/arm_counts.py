@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeattn.records import Counts, middle
-from export import plugins
+from export.formats import FORMATS
 from export.runtimes import Arrays
 from export.targets import Job, _arm_setup
 from export.targets.emulated_arm import EmulatedArm
@@ -19,7 +19,7 @@ from export.targets.emulated_arm import EmulatedArm
 
 def random_inputs(artifact: Path) -> Arrays:
     """Seeded normal numbers for every input that the file declares; a free axis is 1."""
-    format_ = plugins.get("formats", artifact.suffix[1:])
+    format_ = FORMATS.get(artifact.suffix[1:])
     random = np.random.default_rng(0)
     return {
         tensor.name: random.standard_normal([n or 1 for n in tensor.shape]).astype(tensor.dtype)
@@ -67,7 +67,7 @@ def make_forms(folder: Path) -> Iterator[tuple[str, Path]]:
         "attention (512, 1, 256)": (LinearSelfAttention(512).eval(), torch.randn(1, 512, 1, 256)),
         "MobileViTv2-1.0 at 256": (model, inputs["image"]),
     }
-    onnx, tflite = plugins.get("formats", "onnx"), plugins.get("formats", "tflite")
+    onnx, tflite = FORMATS.get("onnx"), FORMATS.get("tflite")
     for number, (title, (module, x)) in enumerate(subjects.items()):
         first = lower(module, layout="channels_first", inputs=(x,)).module
         last = lower(module, layout="channels_last", inputs=(x,)).with_edges("channels_last")
@@ -76,7 +76,7 @@ def make_forms(folder: Path) -> Iterator[tuple[str, Path]]:
             ("lowered, onnxruntime", onnx, first, x),
             ("lowered, LiteRT", tflite, last, to_channels_last(x).contiguous()),
         ):
-            path = folder / f"{number}-{name[:3]}{format_.SUFFIX}"
+            path = folder / f"{number}-{name[:3]}{format_.suffix}"
             format_.convert(formats.Job(form, {"x": given}, ("y",)), path)
             yield f"{title}, {name}", path
 

@@ -11,11 +11,11 @@ from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import ConversionError
 from edgeattn.latency import interleave, ratio_of_pairs
 from edgeattn.lowering import lower, to_channels_last
-from export import inspection, plugins
-from export.formats import Job
-from export.runtimes import missing
+from export import inspection
+from export.formats import FORMATS, Job
+from export.runtimes import RUNTIMES, missing
 
-RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "coreml"}
+RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "coreml"}
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,20 @@ class Measured:
 
 def measure(layer: LinearSelfAttention, x: torch.Tensor, format_name: str, *, runs: int) -> Measured:
     """Convert both forms of ``layer`` for ``x`` [B, C, P, N], read them back, and time them in turn, one thread."""
-    format_ = plugins.get("formats", format_name)
-    lowering = lower(layer, layout=format_.LAYOUT)
+    format_ = FORMATS.get(format_name)
+    lowering = lower(layer, layout=format_.layout)
     last = lowering.edge_layout == "channels_last"
     given = to_channels_last(x).contiguous() if last else x
     with tempfile.TemporaryDirectory() as folder:
-        lowered = Path(folder) / f"lowered{format_.SUFFIX}"
+        lowered = Path(folder) / f"lowered{format_.suffix}"
         format_.convert(Job(lowering.module, {"x": given}, ("y",)), lowered)
-        reference, refusal = Path(folder) / f"reference{format_.SUFFIX}", ""
+        reference, refusal = Path(folder) / f"reference{format_.suffix}", ""
         try:
             format_.convert(Job(layer, {"x": x}, ("y",)), reference)
         except ConversionError as error:
             refusal = str(error)
         speed, why = None, refusal
-        runtime = plugins.get("runtimes", RUNTIMES[format_name])
+        runtime = RUNTIMES.get(RUNTIME_OF[format_name])
         if not refusal:
             why = missing(runtime) or ""
         if not why:

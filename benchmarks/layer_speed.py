@@ -6,7 +6,7 @@ import torch
 from forms import measure, print_table
 
 from edgeattn.attention import LinearSelfAttention
-from export import plugins
+from export.formats import FORMATS
 from export.versions import versions
 
 SHAPES = ((128, 4, 256), (192, 4, 64), (256, 4, 16), (128, 1, 4096), (512, 1, 256))
@@ -19,7 +19,7 @@ def main() -> None:
     for channels, pixels, patches in SHAPES:
         layer = LinearSelfAttention(channels).eval()
         x = torch.randn(1, channels, pixels, patches)
-        for name in plugins.names("formats"):
+        for name in FORMATS.names:
             rows.append(measure(layer, x, name, runs=RUNS))
             titles.append(f"({channels}, {pixels}, {patches})")
     print(f"fp32, one thread, medians of {RUNS} interleaved runs; {platform.machine()}, {platform.system()}")

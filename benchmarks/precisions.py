@@ -14,7 +14,7 @@ import numpy as np
 from edgeattn.parity import difference
 from export import bundle as bundles
 from export.bundle import Artifact, Bundle
-from export.runtimes import Arrays, as_layout, litert, ways
+from export.runtimes import Arrays, as_layout, backends, litert
 from export.targets import Job
 from export.targets.emulated_arm import EmulatedArm
 from export.verify import golden_cases, inputs
@@ -47,8 +47,8 @@ def measured(bundle: Bundle, artifacts: list[Artifact], cases: dict[str, Arrays]
     found: dict[str, list[float]] = {}
     sessions = []
     for artifact in artifacts:
-        way = next(way for way in ways(artifact.format) if not way.missing)
-        session = way.open(bundle.path(artifact.file))
+        backend = next(backend for backend in backends(artifact.format) if not backend.missing)
+        session = backend.open(bundle.path(artifact.file))
         opened = session.__enter__()
         sessions.append((artifact, session, opened))
         seen = {n: sqnr_db(artifact, g, opened.run(inputs(artifact, g))) for n, g in counting(artifact, cases).items()}

@@ -1,6 +1,7 @@
 """The ``edgeattn`` command: the only place that exits. The commands stand in ``export/commands``, one file each."""
 
 import sys
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -21,12 +22,12 @@ _UsageError: Any = typer.BadParameter.__mro__[2]
 
 
 def _commands() -> list[str]:
-    found = plugins.names("commands")
+    found = plugins.modules("export.commands")
     return sorted(found, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 
 for _name in _commands():
-    app.command(_name)(getattr(plugins.get("commands", _name), _name))
+    app.command(_name)(vars(import_module(f"export.commands.{_name}"))[_name])
 
 
 def _version(wanted: bool) -> None:

@@ -13,7 +13,8 @@ from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.parity import Array, Difference, difference
 from export import bundle as bundles
 from export import inspection, plugins, probe
-from export.runtimes import Arrays, Session, from_edge, ways
+from export.formats import FORMATS
+from export.runtimes import Arrays, Session, backends, from_edge
 from export.steps import Say, silent
 from export.verify import golden_cases, inputs
 
@@ -80,9 +81,9 @@ def _values(results: Arrays, artifact: bundles.Artifact, golden: Arrays) -> Arra
 
 
 def _artifacts(a: Path, b: Path, say: Say) -> Iterator[Row]:
-    formats = [inspection.format_of(path) for path in (a, b)]
+    formats = [FORMATS.get(inspection.format_of(path)) for path in (a, b)]
     for format_ in formats:
-        plugins.require(*format_.READ_PACKAGES, extra=format_.EXTRA)
+        plugins.require(*format_.read_packages, extra=format_.extra)
     probe.check(a, b, run=True)
     declared = [{t.name: t for t in f.read(p).inputs} for f, p in zip(formats, (a, b), strict=True)]
     if declared[0].keys() != declared[1].keys():
@@ -114,11 +115,11 @@ def _laid_out(value: Array, info: TensorInfo, path: Path) -> Array:
 
 def _opened(path: Path) -> AbstractContextManager[Session]:
     """The artifact in the first runtime of its format that is here."""
-    found = ways(inspection.format_of(path).__name__.rpartition(".")[2])
-    for way in found:
-        if not way.missing:
-            return way.open(path)
-    raise MissingError(f"{path} cannot be run here: {'; '.join(way.missing for way in found)}")
+    found = backends(inspection.format_of(path))
+    for backend in found:
+        if not backend.missing:
+            return backend.open(path)
+    raise MissingError(f"{path} cannot be run here: {'; '.join(backend.missing for backend in found)}")
 
 
 def _rows(names: tuple[str, str], case: str, one: Arrays, two: Arrays) -> Iterator[Row]:

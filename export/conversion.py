@@ -5,16 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from edgeattn.lowering import Layout, Lowering, correct_biases, for_half, to_channels_last
-from export import bundle, plugins
+from edgeattn.layout import Layout
+from edgeattn.lowering import Lowering, correct_biases, for_half, to_channels_last
+from export import bundle
 from export import precisions as lower
 from export.calibration import Calibration
-from export.formats import Job
+from export.formats import FORMATS, Job
+from export.precisions import QUANTIZERS, Quantizer
 from export.source import Source
 
 # The name under which all formats carry what the model expects of an image, as JSON.
@@ -53,9 +54,9 @@ class Converter:
         Raises:
             ConversionError: the converter or the quantiser refuses the module.
         """
-        format_ = plugins.get("formats", self.format)
+        format_ = FORMATS.get(self.format)
         judged_on, beyond = None, {}
-        path = self.folder / f"{self.source.name}-{precision}{format_.SUFFIX}"
+        path = self.folder / f"{self.source.name}-{precision}{format_.suffix}"
         if precision == "fp32":
             details = self._write(self._module, path)
         else:
@@ -66,7 +67,7 @@ class Converter:
             details = self._quantiser.make(job)
             if job.keep:
                 details["kept_by_name"] = list(job.keep)
-            if precision == lower.FP16 or self._quantiser.REST == lower.FP16:
+            if precision == lower.FP16 or self._quantiser.rest == lower.FP16:
                 beyond = self.beyond_fp16
             covered = self.calibration.covers if self.calibration and precision != lower.FP16 else LIKE_DATA
             judged_on = (*covered, *self.given_cases)
@@ -75,7 +76,7 @@ class Converter:
             format=self.format,
             precision=precision,
             file=bundle.describe(self.folder, path),
-            lowering=format_.LAYOUT,
+            lowering=format_.layout,
             inputs=self._declared(graph.inputs),
             outputs=self._declared(graph.outputs),
             details=details,
@@ -84,13 +85,13 @@ class Converter:
         )
 
     @property
-    def _quantiser(self) -> ModuleType:
-        return plugins.get("precisions", self.format)
+    def _quantiser(self) -> Quantizer:
+        return QUANTIZERS.get(self.format)
 
     @property
     def _edge(self) -> Layout:
         wanted_first = self.edge_layout == "channels_first"
-        last = plugins.get("formats", self.format).LAYOUT == "channels_last" and not wanted_first
+        last = FORMATS.get(self.format).layout == "channels_last" and not wanted_first
         return "channels_last" if last else "channels_first"
 
     @cached_property
@@ -107,7 +108,7 @@ class Converter:
 
     def _base(self, precision: str) -> Path:
         """An fp32 artifact to start from: the bundle's own, or one of a form that is made for this precision."""
-        suffix = plugins.get("formats", self.format).SUFFIX
+        suffix = FORMATS.get(self.format).suffix
         own = self.folder / f"{self.source.name}-fp32{suffix}"
         kind, made = self._form(precision)
         if own.exists() and kind == "plain":
@@ -126,7 +127,7 @@ class Converter:
 
     def _form(self, precision: str) -> tuple[str, Callable[[], nn.Module]]:
         """Of the module that a precision starts from: its name, and what makes it."""
-        if precision == lower.FP16 and self._quantiser.ADDS_IN_FP16:
+        if precision == lower.FP16 and self._quantiser.adds_in_fp16:
             return "half", lambda: for_half(self._module)
         # A palette rounds in a way of its own, which is not known before.
         if precision in (lower.INT8, lower.INT8_DYNAMIC) and self.calibration is not None:
@@ -137,9 +138,9 @@ class Converter:
         return correct_biases(self._module, (tuple(map(self._as_edge, one.values())) for one in calibration.inputs))
 
     def _write(self, module: nn.Module, path: Path) -> dict[str, Any]:
-        format_ = plugins.get("formats", self.format)
+        format_ = FORMATS.get(self.format)
         inputs = {name: self._as_edge(x) for name, x in self.source.inputs.items()}
-        free = self.dynamic_batch and format_.DYNAMIC_BATCH
+        free = self.dynamic_batch and format_.dynamic_batch
         job = Job(module, inputs, tuple(self.source.outputs), free, self._metadata)
         details: dict[str, Any] = format_.convert(job, path)
         return details

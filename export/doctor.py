@@ -13,7 +13,8 @@ import numpy.typing as npt
 from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
 from edgeattn.parity import compare
 from export import plugins, runtimes, targets
-from export.runtimes import Arrays
+from export.formats import FORMATS
+from export.runtimes import RUNTIMES, Arrays
 from export.setups import SETUPS
 from export.steps import Say, silent
 from export.targets import TARGETS
@@ -100,11 +101,12 @@ def _mend(kind: str, name: str) -> str:
     """What is worth trying where something is installed and fails."""
     if kind == "targets":
         return f"; try: edgeattn setup {plugins.spelled(name)}" if name in SETUPS.names else ""
-    return f"; try: pip install --force-reinstall 'edgeattn[{plugins.get(kind, name).EXTRA}]'"
+    extra = FORMATS.get(name).extra if kind == "formats" else RUNTIMES.get(name).extra
+    return f"; try: pip install --force-reinstall 'edgeattn[{extra}]'"
 
 
 def _names(kind: str) -> tuple[str, ...]:
-    return TARGETS.names if kind == "targets" else plugins.names(kind)
+    return {"formats": FORMATS.names, "runtimes": RUNTIMES.names, "targets": TARGETS.names}[kind]
 
 
 def _spelled(kind: str, name: str) -> str:
@@ -115,11 +117,11 @@ def _spelled(kind: str, name: str) -> str:
 def _missing(kind: str, name: str) -> str | None:
     if kind == "targets":
         return TARGETS.get(name).unavailable()
-    module = plugins.get(kind, name)
     if kind == "runtimes":
-        return runtimes.missing(module)
+        return runtimes.missing(RUNTIMES.get(name))
+    format_ = FORMATS.get(name)
     try:
-        plugins.require(*module.PACKAGES, extra=module.EXTRA)
+        plugins.require(*format_.packages, extra=format_.extra)
     except MissingError as error:
         return str(error)
     return None
@@ -133,7 +135,7 @@ def _convert(scratch: Path, trials: dict[str, _Trial], name: str) -> str:
     from edgeattn import LinearSelfAttention
     from export import measured
 
-    format_ = plugins.get("formats", name)
+    format_ = FORMATS.get(name)
     generator = torch.Generator().manual_seed(0)
     layer, x = LinearSelfAttention(8).eval(), torch.randn(1, 8, 4, 16, generator=generator)
     with torch.no_grad():
@@ -141,20 +143,20 @@ def _convert(scratch: Path, trials: dict[str, _Trial], name: str) -> str:
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
         answers = [copy.deepcopy(layer).double()(x.double()).numpy(), layer(x).numpy()]
-    path = scratch / f"layer{format_.SUFFIX}"
+    path = scratch / f"layer{format_.suffix}"
     inputs = measured.convert(layer, {"x": x}, name, path, lowered=True)
-    if format_.LAYOUT == "channels_last":
+    if format_.layout == "channels_last":
         answers = [answer.transpose(0, 2, 3, 1) for answer in answers]
     trials[name] = _Trial(path, inputs, *answers)
     return "converted a layer"
 
 
 def _run(trials: dict[str, _Trial], name: str) -> str | None:
-    runtime = plugins.get("runtimes", name)
-    if runtime.FORMAT not in trials:
+    runtime = RUNTIMES.get(name)
+    if runtime.format not in trials:
         return None
-    trial = trials[runtime.FORMAT]
-    ways = [way for way in runtimes.ways(runtime.FORMAT) if way.runtime is runtime]
+    trial = trials[runtime.format]
+    ways = [way for way in runtimes.backends(runtime.format) if way.runtime is runtime]
     for way in ways:
         with way.open(trial.path) as session:
             trial.judge(session.run(trial.inputs))

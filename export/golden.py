@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
-from edgeattn.lowering import Layout, Lowering, lower, to_channels_first, to_channels_last
+from edgeattn.layout import Layout
+from edgeattn.lowering import Lowering, lower, to_channels_first, to_channels_last
 from export.runtimes import Arrays
 from export.source import Source, run
 from export.vendor_errors import first_line

@@ -1,18 +1,17 @@
 """What is in an artifact: operators, layout and copy ops, multiply-adds, and what its runtime makes of it."""
 
 import json
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from edgeattn import errors
-from edgeattn.cost import Graph, Op, count, in_category
+from edgeattn.cost import Op, count, in_category
 from edgeattn.errors import ArtifactError
 from export import plugins, probe
-from export.runtimes import missing
+from export.formats import FORMATS
+from export.runtimes import RUNTIMES, missing
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,18 @@ class Inspection:
         return max(sum(self.layout_ops.values()), sum(as_optimised.values()))
 
 
-def format_of(path: Path) -> ModuleType:
-    """The format of a file, by its suffix."""
+def format_of(path: Path) -> str:
+    """The name of a file's format, by its suffix.
+
+    Raises:
+        ArtifactError: there is no such file, or no such format.
+    """
     if not path.exists():
         raise ArtifactError(f"there is no file {path}")
-    known = {plugins.get("formats", name).SUFFIX: name for name in plugins.names("formats")}
+    known = {format_.suffix: name for name, format_ in FORMATS.items()}
     if path.suffix not in known:
         raise ArtifactError(f"{path} is no artifact that can be read; give one of {', '.join(sorted(known))}")
-    return plugins.get("formats", known[path.suffix])
+    return known[path.suffix]
 
 
 def inspect(path: Path) -> Inspection:
@@ -57,9 +60,9 @@ def inspect(path: Path) -> Inspection:
         ArtifactError: the file is missing, cut or of no known format.
         MissingError: the package that reads this format is not installed.
     """
-    format_ = format_of(path)
-    plugins.require(*format_.READ_PACKAGES, extra=format_.EXTRA)
-    graph: Graph = format_.read(path)
+    format_ = FORMATS.get(format_of(path))
+    plugins.require(*format_.read_packages, extra=format_.extra)
+    graph = format_.read(path)
     layout, copies = in_category(graph.ops, "layout"), in_category(graph.ops, "copy")
     return Inspection(
         artifact=str(path),
@@ -103,29 +106,14 @@ def _bytes(ops: Iterable[Op]) -> int:
 
 
 def _runtime_view(format_: str, path: Path) -> dict[str, Any]:
-    if format_ == "onnx":
-        runtime = plugins.get("runtimes", "onnxruntime")
-        return {"unknown": reason} if (reason := missing(runtime)) else _optimised(runtime, path)
-    if format_ == "tflite":
-        runtime = plugins.get("runtimes", "litert")
-        return {"unknown": reason} if (reason := missing(runtime)) else {"xnnpack_partitions": runtime.partitions(path)}
-    if format_ == "coreml":
-        return {"unknown": "Core ML decides on the device; there is no such view outside macOS"}
-    return {"unknown": "its runtime gives no such view"}
-
-
-def _optimised(runtime: ModuleType, path: Path) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "optimised.onnx"
-        try:
-            runtime.optimise(path, out)
-        except ArtifactError as error:
-            # The file is sound ONNX (it was read above), but this runtime does not take it: say so, do not hide it.
-            return {"unknown": str(error)}
-        ops = plugins.get("formats", "onnx").read_unchecked(out).ops
-    return {
-        "operators": count(ops),
-        "layout_ops": count(in_category(ops, "layout")),
-        "copy_ops": count(in_category(ops, "copy")),
-        "reorder_ops": count(in_category(ops, "reorder")),
-    }
+    """What the first runtime of the format that tells makes of the file, or why that is not known."""
+    reason = "there is no runtime of this format"
+    for _, runtime in RUNTIMES.items():
+        if runtime.format != format_:
+            continue
+        if runtime.examine:
+            why = missing(runtime)
+            return {"unknown": why} if why else runtime.examine(path)
+        reason = runtime.unexamined
+        break
+    return {"unknown": reason}

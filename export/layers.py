@@ -5,7 +5,7 @@ and ``layers/ARTIFACT.json``, where each of them is in an artifact: neither PyTo
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import isfinite
@@ -14,9 +14,8 @@ from pathlib import Path
 from edgeattn import layers as pure
 from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.layers import Layer, Match, Matcher
-from export import plugins
 from export.bundle import Artifact, Bundle, File, describe
-from export.runtimes import Arrays, Observed, missing
+from export.runtimes import RUNTIMES, Arrays, Observe, Observed, missing
 from export.steps import Say, silent
 from export.verify import NotRun, inputs, read_golden
 
@@ -125,13 +124,12 @@ def find(artifact: Artifact, layers: Sequence[Layer], golden: Arrays, folder: Pa
         golden: the case ``example``.
         folder: the bundle's.
     """
-    for name in _runtimes(artifact.format):
-        runtime = plugins.get("runtimes", name)
-        if missing(runtime):
+    for _, observe, reason in _observers(artifact.format):
+        if reason:
             continue
         matcher = Matcher(layers, artifact.precision)
         try:
-            runtime.observe(folder / artifact.file.path, inputs(artifact, golden), partial(_show, matcher))
+            observe(folder / artifact.file.path, inputs(artifact, golden), partial(_show, matcher))
         except MissingError:
             continue
         path = folder / FOLDER / f"{artifact.file.path}.json"
@@ -160,24 +158,23 @@ def compare(bundle: Bundle, say: Say = silent) -> Layers:
     todo = []
     for artifact in manifest.artifacts:
         layers = read(bundle.path(manifest.layers[artifact.lowering])) if artifact.lowering in manifest.layers else ()
-        for runtime in _runtimes(artifact.format):
-            reason = missing(plugins.get("runtimes", runtime))
+        for runtime, observe, reason in _observers(artifact.format):
             if artifact.precision != "fp32":
                 reason = f"the layers of {artifact.precision} are not compared; `edgeattn study precision` does that"
             elif not layers:
                 reason = "its module computes other steps in float64 than in float32, so that there is no oracle inside"
             elif artifact.file.path not in manifest.layers:
                 reason = "no runtime showed its values when the bundle was made; export it again where one is"
-            todo.append((artifact, layers, runtime, reason))
+            todo.append((artifact, layers, runtime, observe, reason))
     say.plan(sum(reason is None for *_, reason in todo))
     depths, not_run = [], []
-    for artifact, layers, runtime, reason in todo:
+    for artifact, layers, runtime, observe, reason in todo:
         name = artifact.file.path
         if reason is None:
             say(f"layers of {name} in {runtime}")
             matches = _matches(bundle.path(manifest.layers[name]))
             try:
-                rows = _rows(bundle.path(artifact.file), artifact, layers, matches, golden, runtime)
+                rows = _rows(bundle.path(artifact.file), artifact, layers, matches, golden, observe)
             except MissingError as error:  # the runtime is here, but not all that it needs to look inside
                 reason = str(error)
             else:
@@ -189,10 +186,11 @@ def compare(bundle: Bundle, say: Say = silent) -> Layers:
     return Layers(tuple(depths), tuple(not_run))
 
 
-def _runtimes(format_: str) -> list[str]:
-    """The runtimes of a format that can show what is computed inside."""
-    modules = {name: plugins.get("runtimes", name) for name in plugins.names("runtimes")}
-    return [name for name, m in modules.items() if format_ == m.FORMAT and hasattr(m, "observe")]
+def _observers(format_: str) -> Iterator[tuple[str, Observe, str | None]]:
+    """The runtimes of a format that can show what is computed inside: the name, how, and why not here."""
+    for name, runtime in RUNTIMES.items():
+        if runtime.format == format_ and runtime.observe:
+            yield name, runtime.observe, missing(runtime)
 
 
 def _matches(path: Path) -> dict[str, Match]:
@@ -211,7 +209,7 @@ def _rows(
     layers: Sequence[Layer],
     matches: dict[str, Match],
     golden: Arrays,
-    runtime: str,
+    observe: Observe,
 ) -> list[LayerRow]:
     wanted: dict[str, list[Layer]] = {}
     for layer in layers:
@@ -236,7 +234,7 @@ def _rows(
                 )
             )
 
-    plugins.get("runtimes", runtime).observe(path, inputs(artifact, golden), see)
+    observe(path, inputs(artifact, golden), see)
     if wanted:
         raise ArtifactError(f"{path} has no tensor {next(iter(wanted))!r} any more; export the bundle again")
     return rows

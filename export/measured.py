@@ -12,6 +12,7 @@ from edgeattn.lowering import lower, to_channels_last
 from edgeattn.records import Record, Subject
 from export import inspection, plugins
 from export.bundle import describe
+from export.formats import FORMATS
 from export.formats import Job as Conversion
 from export.runtimes import Arrays
 from export.targets import Job, Measurement
@@ -25,12 +26,12 @@ def convert(module: nn.Module, inputs: dict[str, Tensor], format_name: str, path
         ConversionError: the converter refuses the module.
         MissingError: the format's packages are not installed.
     """
-    format_ = plugins.get("formats", format_name)
-    plugins.require(*format_.PACKAGES, extra=format_.EXTRA)
+    format_ = FORMATS.get(format_name)
+    plugins.require(*format_.packages, extra=format_.extra)
     if lowered:
-        lowering = lower(module, layout=format_.LAYOUT, inputs=tuple(inputs.values()))
-        module = lowering.with_edges(format_.LAYOUT)
-        if format_.LAYOUT == "channels_last":
+        lowering = lower(module, layout=format_.layout, inputs=tuple(inputs.values()))
+        module = lowering.with_edges(format_.layout)
+        if format_.layout == "channels_last":
             inputs = {name: to_channels_last(x).contiguous() for name, x in inputs.items()}
     format_.convert(Conversion(module, inputs, ("y",)), path)
     return {name: x.detach().numpy() for name, x in inputs.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeattn.cost import Op
 from edgeattn.records import Operator
 from export import plugins
+from export.formats import onnx
 
 # What onnxruntime appends when it makes a node of its own out of one of the file's.
 _SUFFIX = re.compile(r"(_nchwc|_token_\d+|/\w*Fusion\w*/?|_fused)$")
@@ -24,9 +25,8 @@ def traced(path: Path, operators: Sequence[Operator]) -> tuple[Operator, ...]:
         ArtifactError: the file is no ONNX model.
         MissingError: the package onnx is not installed.
     """
-    format_ = plugins.get("formats", "onnx")
-    plugins.require(*format_.READ_PACKAGES, extra=format_.EXTRA)
-    known: dict[str, tuple[str, Op]] = format_.origins(path)
+    plugins.require(*onnx.FORMAT.read_packages, extra=onnx.FORMAT.extra)
+    known = onnx.origins(path)
     return tuple(_traced(operator, known) for operator in operators)
 
 

@@ -10,12 +10,14 @@ from typing import get_args
 import torch
 
 from edgeattn.errors import BadInputError, ConversionError
-from edgeattn.lowering import Layout, Lowering, lower
+from edgeattn.layout import Layout
+from edgeattn.lowering import Lowering, lower
 from edgeattn.parity import FEW_BITS
 from export import attention_map, bundle, calibration, cases, golden, layers, plugins, recording
 from export.conversion import Converter
 from export.foreign import contained
-from export.precisions import EDGE_TYPES, FLOAT32, PALETTES
+from export.formats import FORMATS, Format
+from export.precisions import EDGE_TYPES, FLOAT32, PALETTES, QUANTIZERS, Quantizer
 from export.source import Source, run
 from export.steps import Say, silent
 from export.verify import Report, steps, verify
@@ -54,7 +56,7 @@ class Export:
 
 def check(options: Options, out: Path) -> None:
     """Refuse bad options before anything heavy is imported or run."""
-    formats = options.formats or plugins.names("formats")
+    formats = options.formats or FORMATS.names
     offered = {name: _offered(name) for name in formats}
     for precision in options.precisions:
         lacking = [name for name in formats if precision not in offered[name]]
@@ -63,11 +65,11 @@ def check(options: Options, out: Path) -> None:
             choice = dict.fromkeys(known for name in lacking for known in offered[name])
             raise BadInputError(f"{lacking[0]} cannot be exported in {precision!r}; choose from {', '.join(choice)}")
     for name in formats:
-        needed = [plugins.get("formats", name)]
+        needed: list[Format | Quantizer] = [FORMATS.get(name)]
         if set(_asked(name, options)) - {"fp32"}:
-            needed.append(plugins.get("precisions", name))
+            needed.append(QUANTIZERS.get(name))
         for plugin in needed:
-            plugins.require(*plugin.PACKAGES, extra=plugin.EXTRA)
+            plugins.require(*plugin.packages, extra=plugin.extra)
     calibration.check(options.calibrate)
     if options.edge_layout not in (None, *get_args(Layout)):
         raise BadInputError(f"--edge-layout must be {' or '.join(get_args(Layout))}, not {options.edge_layout!r}")
@@ -78,7 +80,7 @@ def check(options: Options, out: Path) -> None:
 
 def _offered(format_: str) -> tuple[str, ...]:
     """The precisions of a format, fp32 first, from which the others are made."""
-    lower = plugins.get("precisions", format_).PRECISIONS if format_ in plugins.names("precisions") else ()
+    lower = QUANTIZERS.get(format_).precisions if format_ in QUANTIZERS.names else ()
     return ("fp32", *lower)
 
 
@@ -101,17 +103,17 @@ def export(source: Source, options: Options, out: Path, say: Say = silent) -> Ex
 def _plan(names: Sequence[str], options: Options, say: Say) -> None:
     """All steps of an export; one that a converter refuses is never begun."""
     made = [name for name in names for _ in _asked(name, options)]
-    say.plan(len({plugins.get("formats", name).LAYOUT for name in names}) + 2)  # and the reference, and the layers
+    say.plan(len({FORMATS.get(name).layout for name in names}) + 2)  # and the reference, and the layers
     say.plan(len(made), _CONVERSION)
     say.plan(steps(made))
 
 
 def _export(source: Source, options: Options, place: Path, out: Path, say: Say) -> Export:
-    names = options.formats or plugins.names("formats")
+    names = options.formats or FORMATS.names
     _plan(names, options, say)
     lowerings: dict[Layout, Lowering] = {}
     for name in names:
-        layout = plugins.get("formats", name).LAYOUT
+        layout = FORMATS.get(name).layout
         if layout not in lowerings:
             say(f"lowering to {layout}")
             lowerings[layout] = lower(source.module, layout=layout, inputs=tuple(source.inputs.values()))
@@ -131,7 +133,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Say) 
         for name in names:
             converter = Converter(
                 source=source,
-                lowering=lowerings[plugins.get("formats", name).LAYOUT],
+                lowering=lowerings[FORMATS.get(name).layout],
                 format=name,
                 folder=folder,
                 scratch=Path(scratch),

@@ -2,7 +2,6 @@
 
 import pkgutil
 from collections.abc import Iterator
-from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Generic, TypeVar, cast
@@ -24,11 +23,10 @@ class Registry(Generic[P]):
     def __init__(self, package: str, kind: str, *, beside: tuple[str, ...] = ()) -> None:
         self.package, self.kind, self.beside = package, kind, beside
 
-    @cached_property
+    @property
     def names(self) -> tuple[str, ...]:
         """All names, sorted."""
-        found = (info.name for info in pkgutil.iter_modules(import_module(self.package).__path__))
-        return tuple(sorted(name for name in found if not name.startswith("_") and name not in self.beside))
+        return tuple(name for name in modules(self.package) if name not in self.beside)
 
     def get(self, name: str) -> P:
         """One plug-in, its name spelled with dashes or not; it imports its heavy packages only when it is used.
@@ -44,6 +42,12 @@ class Registry(Generic[P]):
     def items(self) -> Iterator[tuple[str, P]]:
         """All of them by name, in the order of :attr:`names`."""
         return ((name, self.get(name)) for name in self.names)
+
+
+def modules(package: str) -> tuple[str, ...]:
+    """The modules of a package, sorted; one whose name begins with an underscore is a helper of theirs."""
+    found = (info.name for info in pkgutil.iter_modules(import_module(package).__path__))
+    return tuple(sorted(name for name in found if not name.startswith("_")))
 
 
 def spelled(name: str) -> str:

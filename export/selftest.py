@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
-from export import plugins
 from export.bundle import Artifact, Bundle
-from export.mutation import mutants, same
-from export.runtimes import Arrays, Session, Signature, ways
-from export.vendor_errors import first_line
+from export.mutation import EDITORS, mutants, same
+from export.runtimes import Arrays, Session, Signature, backends
 from export.steps import Say, silent
+from export.vendor_errors import first_line
 from export.verify import NotRun, Row, check_artifact, golden_cases
 
 # Places a kind of mutation and artifact: the first, the middle and the last weight that it suits.
@@ -91,21 +90,23 @@ def self_test(bundle: Bundle, say: Say = silent) -> SelfTest:
     trials: list[Trial] = []
     not_run: list[NotRun] = []
     for artifact in bundle.manifest.artifacts:
-        if artifact.format not in plugins.names("mutation"):
+        if artifact.format not in EDITORS.names:
             not_run.append(NotRun(artifact.file.path, "-", f"{artifact.format} files cannot be mutated"))
             continue
         if artifact.precision != "fp32":
             reason = f"{artifact.precision} rounds by more than these damages do: they are done to the fp32 artifact"
             not_run.append(NotRun(artifact.file.path, "-", reason))
             continue
-        for way in ways(artifact.format):
-            if way.missing:
-                not_run.append(NotRun(artifact.file.path, way.label, way.missing))
+        for backend in backends(artifact.format):
+            if backend.missing:
+                not_run.append(NotRun(artifact.file.path, backend.label, backend.missing))
                 continue
             try:
-                trials += _trials(_Subject(artifact, way.label, way.open, cases), bundle.path(artifact.file), say)
+                trials += _trials(
+                    _Subject(artifact, backend.label, backend.open, cases), bundle.path(artifact.file), say
+                )
             except MissingError as error:
-                not_run.append(NotRun(artifact.file.path, way.label, str(error)))
+                not_run.append(NotRun(artifact.file.path, backend.label, str(error)))
     if not trials:
         raise MissingError(f"no artifact could be run here: {not_run[0].reason}")
     return SelfTest(tuple(trials), tuple(not_run))
@@ -119,7 +120,7 @@ def _trials(subject: _Subject, path: Path, say: Say) -> Iterator[Trial]:
         raise BadInputError(f"no golden case has the shape that {artifact.file.path} takes; export the bundle again")
     if not all(row.passed for row in original.rows):
         raise BadInputError(f"{artifact.file.path} fails parity in {runtime} as it is; export the bundle again")
-    editor = plugins.get("mutation", artifact.format)
+    editor = EDITORS.get(artifact.format)
     planned = mutants(editor.weights(path), editor.edits(path), PLACES)
     if not planned:
         raise BadInputError(f"{artifact.file.path} has no weight and no operator that the self-test could damage")

@@ -14,7 +14,7 @@ from edgeattn.parity import EXACT_LIMIT, Comparison, compare, relative_error
 from edgeattn.records import Likeness
 from export.bundle import Artifact, Bundle
 from export.evaluate import Accuracy, evaluate
-from export.runtimes import Arrays, RunEach, Session, Signature, as_layout, from_edge, to_edge, ways
+from export.runtimes import Arrays, RunEach, Session, Signature, as_layout, backends, from_edge, to_edge
 from export.steps import Say, silent
 from export.targets import Connection, Job
 
@@ -102,18 +102,18 @@ def verify(bundle: Bundle, say: Say = silent, *, connection: Connection | None =
         _on_target(bundle, cases, held_out, connection, found, say)
         return found.report()
     for artifact in bundle.manifest.artifacts:
-        for way in ways(artifact.format):
-            if way.missing:
-                found.not_run.append(NotRun(artifact.file.path, way.label, way.missing))
+        for backend in backends(artifact.format):
+            if backend.missing:
+                found.not_run.append(NotRun(artifact.file.path, backend.label, backend.missing))
                 continue
-            say(f"{artifact.file.path} in {way.label}")
+            say(f"{artifact.file.path} in {backend.label}")
             try:
-                with way.open(bundle.path(artifact.file)) as session:
-                    _check(artifact, way.label, session.signature, _run_each(session), cases, held_out, found)
+                with backend.open(bundle.path(artifact.file)) as session:
+                    _check(artifact, backend.label, session.signature, _run_each(session), cases, held_out, found)
             except MissingError as error:  # the runtime is here, but not all that this artifact needs of it
-                found.not_run.append(NotRun(artifact.file.path, way.label, str(error)))
+                found.not_run.append(NotRun(artifact.file.path, backend.label, str(error)))
             else:
-                found.versions[way.label] = way.runtime.version()
+                found.versions[backend.label] = backend.runtime.version()
     return found.report()
 
 
@@ -121,7 +121,7 @@ def steps(formats: Iterable[str], connection: Connection | None = None) -> int:
     """How many steps :func:`verify` has for artifacts of these formats, each named as often as it has artifacts."""
     if connection:
         return sum(len(connection.runtimes.get(name, ())) for name in formats)
-    return sum(not way.missing for name in formats for way in ways(name))
+    return sum(not backend.missing for name in formats for backend in backends(name))
 
 
 def _warnings(bundle: Bundle, cases: dict[str, Arrays]) -> Iterator[str]:

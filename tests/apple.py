@@ -32,7 +32,7 @@ DEVICES = {
 
 
 def predict(package: Path, inputs: dict[str, Any]) -> dict[str, npt.NDArray[np.generic]]:
-    with mil_reference.open(package) as session:
+    with mil_reference.opened(package) as session:
         return session.run(inputs)
 
 

@@ -43,6 +43,6 @@ def save(
 def observe(path: Path, inputs: Mapping[str, Array]) -> dict[str, tuple[str, Array]]:
     """(op, value) of everything that the program computes, by name."""
     seen: dict[str, tuple[str, Array]] = {}
-    with mil_reference.open(path) as session:
+    with mil_reference.opened(path) as session:
         session.run_observed(dict(inputs), lambda value: seen.update({value.name: (value.op, value.value)}))
     return seen

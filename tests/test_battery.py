@@ -120,7 +120,7 @@ def test_state_that_leaks_is_seen(made_bundle: Path) -> None:
     bundle = bundles.load(made_bundle)
     artifact = next(a for a in bundle.manifest.artifacts if a.format == "onnx")
     golden = dict(list(verify.golden_cases(bundle).items())[:3])
-    with onnxruntime.open(bundle.path(artifact.file)) as session:
+    with onnxruntime.RUNTIME.open(bundle.path(artifact.file)) as session:
         sound = verify.check_artifact(artifact, "onnxruntime", session, golden)
         leaky = Leaky(session)
         leaky.runs = 2  # three cases, then the first once more: the sixth run

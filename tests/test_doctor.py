@@ -9,6 +9,7 @@ import pytest
 
 from edgeattn.errors import MissingError
 from export import doctor, plugins
+from export.formats import FORMATS
 from export.runtimes import onnxruntime
 from export.targets import TARGETS
 
@@ -16,9 +17,8 @@ from export.targets import TARGETS
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of each kind, so that it is fast."""
-    kinds = {"formats": ("onnx",), "runtimes": ("onnxruntime",), "commands": ("doctor",)}
-    monkeypatch.setattr(plugins, "names", kinds.__getitem__)
-    monkeypatch.setattr(TARGETS, "names", ("host",))
+    kinds = {"format": ("onnx",), "runtime": ("onnxruntime",), "target": ("host",), "setup": ()}
+    monkeypatch.setattr(plugins.Registry, "names", property(lambda self: kinds[self.kind]))
 
 
 def states(edgeattn: Callable[..., Any], *options: str) -> tuple[int, dict[str, str]]:
@@ -52,10 +52,10 @@ def test_a_runtime_with_wrong_answers_is_broken(edgeattn: Callable[..., Any], mo
             return {"y": 1.01 * inputs["x"]}
 
     @contextmanager
-    def opened(path: Path) -> Iterator[Wrong]:
+    def opened(path: Path, variant: str) -> Iterator[Wrong]:
         yield Wrong()
 
-    monkeypatch.setattr(onnxruntime, "open", opened)
+    monkeypatch.setattr(onnxruntime.RUNTIME, "open", opened)
     code, found = states(edgeattn)
     assert code == 1
     assert found["onnxruntime"].startswith("does not work: its answer is not the reference's: error is ")
@@ -67,7 +67,7 @@ def test_an_installation_that_crashes_is_told(edgeattn: Callable[..., Any], monk
     def crash(*_: Any) -> None:
         raise ImportError("libcrash.so: undefined symbol")
 
-    monkeypatch.setattr(plugins.get("formats", "onnx"), "convert", crash)
+    monkeypatch.setattr(FORMATS.get("onnx"), "convert", crash)
     code, found = states(edgeattn)
     assert code == 1
     said = "does not work: ImportError: libcrash.so: undefined symbol"
@@ -94,8 +94,8 @@ def test_a_set_up_is_advised_where_there_is_one(name: str, mend: str, monkeypatc
     def crash(trials: object, name: str) -> None:
         raise OSError("no more")
 
-    monkeypatch.setattr(plugins, "names", lambda kind: ())
-    monkeypatch.setattr(TARGETS, "names", (name,))
+    kinds = {"format": (), "runtime": (), "target": (name,), "setup": ("emulated_arm",)}
+    monkeypatch.setattr(plugins.Registry, "names", property(lambda self: kinds[self.kind]))
     monkeypatch.setattr(TARGETS.get(name), "unavailable", lambda: None)
     monkeypatch.setattr(doctor, "_reach", crash)
     (found,) = doctor.examine()

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from test_docs import PAGES, commands
 
-from export import plugins
-
 FILES = dict(re.findall(r"(?s)```python\n# (export/\S+)\n(.*?)```", PAGES["extending.md"]))
 
 
@@ -28,9 +26,7 @@ def extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         parent = importlib.import_module(package)
         monkeypatch.setattr(parent, "__path__", [*parent.__path__, str(path.parent)])
         modules.append(f"{package}.{path.stem}")
-    plugins.names.cache_clear()
     yield
-    plugins.names.cache_clear()
     for module in modules:
         sys.modules.pop(module, None)
 

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from edgeattn import files
 from edgeattn.errors import BadInputError, ConversionError
 from export import bundle as bundles
-from export import cache, pipeline, plugins, source
+from export import cache, pipeline, source
+from export.formats import FORMATS
 
 ROOT = Path(__file__).parent.parent
 # Everything of a bundle that needs no PyTorch, and no manifest until all else is there.
@@ -22,6 +23,7 @@ WRITE = """
 import os, signal, sys
 from pathlib import Path
 from export import bundle
+from export.formats import FORMATS
 point, seen = int(sys.argv[1]), 0
 def hook(event, arguments):
     global seen
@@ -89,7 +91,7 @@ def test_a_full_disk_is_no_refusal_of_a_converter(tmp_path: Path, monkeypatch: p
     def convert(job: Any, path: Path) -> Any:
         raise ConversionError("torch.onnx.export refuses the module: no space") from FULL
 
-    monkeypatch.setattr(plugins.get("formats", "onnx"), "convert", convert)
+    monkeypatch.setattr(FORMATS.get("onnx"), "convert", convert)
     loaded = source.load("attention", ["embed_dim=8", "pixels=4", "patches=4"])
     with pytest.raises(BadInputError, match="b cannot be written: No space left"):
         pipeline.export(loaded, pipeline.Options(), tmp_path / "b")

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from edgeattn import LinearSelfAttention
 from edgeattn.errors import ArtifactError, ConversionError
-from export import inspection, plugins
-from export.formats import Job
+from export import inspection
+from export.formats import FORMATS, Job
 from export.formats.tflite import unpack
+from export.runtimes import RUNTIMES
 
-SUFFIXES = {name: plugins.get("formats", name).SUFFIX for name in plugins.names("formats")}
+SUFFIXES = {name: FORMATS.get(name).suffix for name in FORMATS.names}
 UNFOLD = torch.eye(12).reshape(12, 3, 2, 2)
 
 
@@ -46,7 +47,7 @@ class Convolutions(nn.Module):
 
 def convert(name: str, module: nn.Module, x: Tensor, folder: Path) -> inspection.Inspection:
     path = folder / f"m{SUFFIXES[name]}"
-    plugins.get("formats", name).convert(Job(module.eval(), {"x": x}, ("y",)), path)
+    FORMATS.get(name).convert(Job(module.eval(), {"x": x}, ("y",)), path)
     return inspection.inspect(path)
 
 
@@ -181,7 +182,7 @@ def test_every_runtime_gives_back_what_was_asked(made_bundle: Path) -> None:
         ("litert", ".tflite", (1, 4, 16, 32)),
         ("mil_reference", ".mlpackage", (1, 32, 4, 16)),
     ):
-        with plugins.get("runtimes", name).open(made_bundle / f"attention-fp32{suffix}") as session:
+        with RUNTIMES.get(name).open(made_bundle / f"attention-fp32{suffix}") as session:
             assert session.signature.inputs == {"x": shape}
             assert session.signature.accepts({"x": np.zeros(shape, np.float32)})
             assert not session.signature.accepts({"x": np.zeros((2, *shape[1:]), np.float32)})

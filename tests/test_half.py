@@ -108,7 +108,7 @@ def test_the_artifact_has_it_and_is_one_partition(tmp_path: Path) -> None:
     made = pipeline.export(source.load("mobilevitv2", ["width=0.5", "image_size=32"]), options, out)
     assert made.report.passed
     full, half = (out / f"mobilevitv2-{precision}.tflite" for precision in ("fp32", "fp16"))
-    assert Counter(op.kind for op in tflite.read(half).ops)["ABS"] == 21  # a norm each
-    assert "ABS" not in {op.kind for op in tflite.read(full).ops}
+    assert Counter(op.kind for op in tflite.FORMAT.read(half).ops)["ABS"] == 21  # a norm each
+    assert "ABS" not in {op.kind for op in tflite.FORMAT.read(full).ops}
     assert litert.partitions(half) == litert.partitions(full) == 1
     assert half.stat().st_size < 0.6 * full.stat().st_size

@@ -20,10 +20,12 @@ from conftest import Answer
 
 from edgeattn import records
 from edgeattn.errors import ArtifactError, BadInputError, MissingError, TargetError
+from edgeattn.report.content import Judged
+from edgeattn.report.results import result
 from export import bundle as bundles
-from export import targets
-from export.formats import coreml
-from export.runtimes import Arrays
+from export import measured, profile, targets
+from export.formats import FORMATS
+from export.runtimes import Arrays, backends
 from export.runtimes.coreml import UNITS
 from export.targets import Job, _coreml, _coreml_worker, _folder, iphone
 from export.verify import golden_cases, inputs, verify
@@ -98,7 +100,7 @@ def test_every_compute_unit_of_the_mac(
     assert not any(operator.kind == "const" for operator in seen.operators)
     assert sum(operator.median_ns for operator in seen.operators) == pytest.approx(apple.PREDICT_NS, rel=0.01)
     # Kinds and names are those of the file.
-    assert {op.name for op in seen.operators} <= {op.name for op in coreml.read(job.artifact).ops}
+    assert {op.name for op in seen.operators} <= {op.name for op in FORMATS.get("coreml").read(job.artifact).ops}
 
 
 def test_operators_stand_as_in_the_package(tmp_path: Path) -> None:
@@ -109,6 +111,35 @@ def test_operators_stand_as_in_the_package(tmp_path: Path) -> None:
     given = [records.Operator("y", "relu", "", 2), records.Operator("turned", "transpose", "", 1)]
     turned, y = _coreml.as_in_the_package(given, path)
     assert (turned.name, turned.layout, y.layout) == ("turned", True, False)
+
+
+def test_a_compute_unit_has_one_name(job: Job, framework: type[apple.Framework]) -> None:
+    """So that a report finds by it what parity on this Mac said of the runtime that was measured."""
+    labels = [backend.label for backend in backends("coreml")]
+    with targets.connect("mac", {}) as mac:
+        assert {"mil_reference", *mac.runtimes["coreml"]} == set(labels)
+        seen = mac.run(replace(job, runtime="coreml, CPU and Neural Engine"))
+    subject = records.Subject("a.mlpackage", "0", 1, "coreml", "fp32")
+    judged = [Judged("m", "a", "0", 1, label, label == seen.runtime, 1.0) for label in labels]
+    assert result(measured.record(seen, job, subject, "mac"), tuple(judged)).same_model is True
+
+
+def test_a_mark_from_the_package_stays(
+    bundle: Path, framework: type[apple.Framework], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gather by constants is a layout op, which its kind alone does not tell."""
+    read = FORMATS.get("coreml").read
+
+    def gathering(path: Path) -> Any:
+        graph = read(path)
+        return replace(graph, ops=tuple(replace(op, kind="gather", constant_indices=True) for op in graph.ops))
+
+    with targets.connect("mac", {}) as mac:
+        loaded, options = bundles.load(bundle), profile.Options("mac", runs=1, runtimes=("coreml, all",))
+        monkeypatch.setattr(FORMATS.get("coreml"), "read", gathering)
+        (record,) = profile.profile(loaded, mac, options).records
+    assert record.operators
+    assert all(operator.layout for operator in record.operators)
 
 
 def test_everything_on_the_cpu(job: Job, framework: type[apple.Framework]) -> None:

@@ -55,7 +55,7 @@ def convert(module: nn.Module, x: Tensor, path: Path, *, half: bool = False, tra
 
 
 def run(path: Path, x: Tensor) -> Array:
-    with mil_reference.open(path) as session:
+    with mil_reference.opened(path) as session:
         (result,) = session.run({"x": x.numpy()}).values()
     return np.asarray(result)
 
@@ -105,7 +105,7 @@ def test_a_traced_module(tmp_path: Path) -> None:
 
 def test_every_value_is_seen_and_only_the_outputs_are_kept(made_bundle: Path) -> None:
     seen: list[mil_reference.Observed] = []
-    with mil_reference.open(made_bundle / PACKAGE) as session:
+    with mil_reference.opened(made_bundle / PACKAGE) as session:
         x = np.random.default_rng(0).standard_normal((1, 32, 4, 16)).astype(np.float32)
         outputs = session.run_observed({"x": x}, seen.append)
         again = session.run({"x": x})
@@ -121,7 +121,7 @@ def test_every_value_is_seen_and_only_the_outputs_are_kept(made_bundle: Path) ->
 def test_opening_and_running_write_nothing_and_keep_the_threads(bundle: Path) -> None:
     package, threads = bundle / PACKAGE, torch.get_num_threads()
     before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in package.rglob("*") if p.is_file()}
-    with mil_reference.open(package, threads=1) as session:
+    with mil_reference.opened(package, threads=1) as session:
         session.run({"x": np.ones((1, 32, 4, 16), np.float32)})
     assert before == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in package.rglob("*") if p.is_file()}
     assert torch.get_num_threads() == threads
@@ -133,7 +133,7 @@ def test_opening_and_running_write_nothing_and_keep_the_threads(bundle: Path) ->
     ({"x": np.zeros((1, 32, 4, 16), np.complex64)}, "complex64, but the program takes fp32"),
 ])  # fmt: skip
 def test_wrong_inputs(inputs: dict[str, Array], sentence: str, made_bundle: Path) -> None:
-    with mil_reference.open(made_bundle / PACKAGE) as session, pytest.raises(BadInputError, match=sentence):
+    with mil_reference.opened(made_bundle / PACKAGE) as session, pytest.raises(BadInputError, match=sentence):
         session.run(inputs)
 
 
@@ -172,7 +172,7 @@ def test_a_damaged_weight_file(change: Callable[[bytearray], None], sentence: st
     file.write_bytes(weights)
     with (
         pytest.raises(ArtifactError, match=f"is not a readable Core ML package: .*{sentence}") as error,
-        mil_reference.open(bundle / PACKAGE),
+        mil_reference.opened(bundle / PACKAGE),
     ):
         pass
     assert "\n" not in str(error.value)
@@ -190,7 +190,7 @@ def test_a_damaged_program(how: str, bundle: Path) -> None:
 
     sentences = {"an input is missing": "softmax has no x", "an unknown name": "uses nowhere",
                  "no value for an output": "its output nowhere"}  # fmt: skip
-    with pytest.raises(ArtifactError, match=sentences[how]), mil_reference.open(edit(bundle / PACKAGE, change)):
+    with pytest.raises(ArtifactError, match=sentences[how]), mil_reference.opened(edit(bundle / PACKAGE, change)):
         pass
 
 
@@ -199,7 +199,7 @@ def test_another_shape_than_declared_is_seen(bundle: Path) -> None:
         first(block, "softmax").outputs[0].type.tensorType.dimensions[3].constant.size = 7
 
     with (
-        mil_reference.open(edit(bundle / PACKAGE, change)) as session,
+        mil_reference.opened(edit(bundle / PACKAGE, change)) as session,
         pytest.raises(ArtifactError, match="the program declares"),
     ):
         session.run({"x": np.zeros((1, 32, 4, 16), np.float32)})
@@ -212,7 +212,7 @@ def test_an_op_that_is_not_known_is_named(tmp_path: Path) -> None:
         return mb.add(x=sampled, y=np.float32(1))
 
     path = save(tmp_path / "m.mlpackage", {"x": np.zeros((1, 2, 3, 4), np.float32)}, build)
-    with pytest.raises(MissingError, match="crop_resize, random_normal") as error, mil_reference.open(path):
+    with pytest.raises(MissingError, match="crop_resize, random_normal") as error, mil_reference.opened(path):
         pass
     assert error.value.exit_code == 3
 
@@ -223,7 +223,7 @@ def test_a_parameter_that_is_not_known_is_named(bundle: Path) -> None:
         softmax.inputs["temperature"].CopyFrom(softmax.inputs["axis"])
 
     package = edit(bundle / PACKAGE, change)
-    with pytest.raises(MissingError, match="softmax with temperature"), mil_reference.open(package):
+    with pytest.raises(MissingError, match="softmax with temperature"), mil_reference.opened(package):
         pass
 
 
@@ -287,7 +287,7 @@ class StandIn:
         return {name: value * np.float32(1.01 if self.unit == self.wrong_on else 1) for name, value in self.of(inputs)}
 
     def of(self, inputs: dict[str, Array]) -> Any:
-        with mil_reference.open(StandIn.original) as session:
+        with mil_reference.opened(StandIn.original) as session:
             return session.run(inputs).items()
 
     original = Path()
@@ -306,10 +306,13 @@ def test_core_ml_runs_once_for_each_compute_unit(
     monkeypatch.setattr(StandIn, "original", made_bundle / PACKAGE)
     monkeypatch.setattr(StandIn, "units", [])
     report = verify.verify(bundles.load(made_bundle))
-    assert StandIn.units == list(coreml.VARIANTS.values())
+    assert StandIn.units == list(coreml.UNITS.values())
     rows = {r.runtime: r.passed for r in report.rows if r.candidate == PACKAGE}
-    units = ("coreml cpu", "coreml cpu_gpu", "coreml cpu_ne", "coreml all")
-    assert rows == {"mil_reference": True, **{unit: unit != "coreml cpu_ne" or not wrong_on for unit in units}}
+    units = ("coreml, CPU only", "coreml, CPU and GPU", "coreml, CPU and Neural Engine", "coreml, all")
+    assert rows == {
+        "mil_reference": True,
+        **{unit: unit != "coreml, CPU and Neural Engine" or not wrong_on for unit in units},
+    }
     assert not [n for n in report.not_run if n.candidate == PACKAGE]
     assert set(units) <= report.runtimes.keys()
     bundles.load(made_bundle)  # its hashes still hold

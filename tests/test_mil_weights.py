@@ -107,7 +107,7 @@ def run(model: Any, path: Path) -> tuple[np.ndarray, set[str]]:
     with quiet():
         model.save(str(path))
     _, block = main_function(read_spec(path))
-    with mil_reference.open(path) as session:
+    with mil_reference.opened(path) as session:
         (result,) = session.run({next(iter(session.signature.inputs)): X.numpy()}).values()
     return result, {op.type for op in block.operations if is_constant(op)} - {"const"}
 

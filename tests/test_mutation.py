@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
 from export import bundle as bundles
-from export import mutation, plugins
+from export import mutation
 from export.bundle import Artifact
-from export.mutation import Array, Edit, Weight
-from export.runtimes import as_layout
+from export.mutation import EDITORS, Array, Edit, Weight
+from export.runtimes import RUNTIMES, as_layout
 from export.verify import golden_cases
 
-RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "mil_reference"}
+RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "mil_reference"}
 NUMBERS = st.floats(-8, 8, width=16).filter(lambda value: value == 0 or abs(value) > 1e-3)
 
 
@@ -130,15 +130,15 @@ def artifact(bundle: Path, name: str) -> tuple[Artifact, Path]:
 def outputs(bundle: Path, name: str, path: Path) -> list[Array]:
     kind, _ = artifact(bundle, name)
     found = []
-    with plugins.get("runtimes", RUNTIMES[name]).open(path) as session:
+    with RUNTIMES.get(RUNTIME_OF[name]).open(path) as session:
         for golden in golden_cases(bundles.load(bundle)).values():
             found += session.run({t.name: as_layout(golden[f"input/{t.name}"], t) for t in kind.inputs}).values()
     return found
 
 
-@pytest.mark.parametrize("name", plugins.names("mutation"))
+@pytest.mark.parametrize("name", EDITORS.names)
 def test_a_copy_without_a_change_gives_the_same_bits(name: str, norm_bundle: Path, tmp_path: Path) -> None:
-    editor, (_, path) = plugins.get("mutation", name), artifact(norm_bundle, name)
+    editor, (_, path) = EDITORS.get(name), artifact(norm_bundle, name)
     copy = tmp_path / f"copy{path.suffix}"
     editor.write(path, copy)
     before, after = outputs(norm_bundle, name, path), outputs(norm_bundle, name, copy)
@@ -146,9 +146,9 @@ def test_a_copy_without_a_change_gives_the_same_bits(name: str, norm_bundle: Pat
     assert all(mutation.same(a, b) for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("name", plugins.names("mutation"))
+@pytest.mark.parametrize("name", EDITORS.names)
 def test_a_copy_differs_in_the_changed_weight_alone(name: str, norm_bundle: Path, tmp_path: Path) -> None:
-    editor, (_, path) = plugins.get("mutation", name), artifact(norm_bundle, name)
+    editor, (_, path) = EDITORS.get(name), artifact(norm_bundle, name)
     found = editor.weights(path)
     assert {w.role for w in found} == {"weight", "bias"}
     for number, weight in enumerate(found):
@@ -160,9 +160,9 @@ def test_a_copy_differs_in_the_changed_weight_alone(name: str, norm_bundle: Path
         assert editor.edits(copy) == editor.edits(path)
 
 
-@pytest.mark.parametrize("name", plugins.names("mutation"))
+@pytest.mark.parametrize("name", EDITORS.names)
 def test_every_kind_of_operator_is_found_and_changed_once(name: str, norm_bundle: Path, tmp_path: Path) -> None:
-    editor, (_, path) = plugins.get("mutation", name), artifact(norm_bundle, name)
+    editor, (_, path) = EDITORS.get(name), artifact(norm_bundle, name)
     edits = editor.edits(path)
     kinds = Counter(e.kind for e in edits)
     assert kinds.keys() == {mutation.SOFTMAX, mutation.RELU, mutation.SUBTRACTION, mutation.EPSILON}

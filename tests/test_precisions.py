@@ -69,9 +69,11 @@ def test_the_files_hold_what_they_say(made: bundles.Bundle) -> None:
     assert all(t.data_type == onnx.TensorProto.FLOAT16 for t in matrices)
     kinds = [node.op_type for node in onnx.load(str(made.path(artifact(made, "onnx", "int8").file))).graph.node]
     assert kinds.count("QuantizeLinear") >= 2
-    graph = tflite.read(made.path(artifact(made, "tflite", "fp16").file))
+    graph = tflite.FORMAT.read(made.path(artifact(made, "tflite", "fp16").file))
     assert graph.details["metadata"]["reduced_precision_support"] == "fp16accfp16"
-    assert "reduced_precision_support" not in tflite.read(made.path(artifact(made, "tflite", "int8").file)).details
+    assert (
+        "reduced_precision_support" not in tflite.FORMAT.read(made.path(artifact(made, "tflite", "int8").file)).details
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int8-dynamic"])
@@ -86,7 +88,7 @@ def test_a_broken_one_fails(made: bundles.Bundle, tmp_path: Path, precision: str
     broken = tmp_path / "broken.onnx"
     onnx.save(model, str(broken))
     for path, sound in ((made.path(one.file), True), (broken, False)):
-        with onnxruntime.open(path) as session:
+        with onnxruntime.RUNTIME.open(path) as session:
             rows = check_artifact(one, "onnxruntime", session, golden_cases(made))
         assert all(row.passed for row in rows) == sound
 
@@ -295,9 +297,9 @@ def test_images_for_what_takes_none(tmp_path: Path) -> None:
 
 def test_weights_behind_the_flatbuffer_are_taken_into_it(made: bundles.Bundle, tmp_path: Path) -> None:
     path = shutil.copy(made.path(artifact(made, "tflite", "int8").file), tmp_path / "a.tflite")
-    before = tflite.read(path)
+    before = tflite.FORMAT.read(path)
     path.write_bytes(tflite.finished(path.read_bytes(), {"said": "so"}))
-    after = tflite.read(path)
+    after = tflite.FORMAT.read(path)
     assert after.details["metadata"]["said"] == "so"
     assert after.parameters == before.parameters
 

@@ -110,9 +110,9 @@ def test_every_channel_of_an_onnx_weight_has_its_scale(tmp_path: Path, precision
     path, x = _convolution(tmp_path)
     out = tmp_path / "int8.onnx"
     onnx_precisions.make(Job(path, out, precision, ({"x": x},)))
-    with onnxruntime.open(path) as session:
+    with onnxruntime.RUNTIME.open(path) as session:
         truth = session.run({"x": x})
-    with onnxruntime.open(out) as session:
+    with onnxruntime.RUNTIME.open(out) as session:
         given = session.run({"x": x})
     noise = np.sqrt(np.square(given["y"] - truth["y"]).mean() / np.square(truth["y"]).mean())
     assert noise < 0.02
@@ -140,6 +140,6 @@ def test_a_mean_over_a_map_stands_behind_a_reshape(tmp_path: Path) -> None:
     onnx_precisions.make(Job(path, out, INT8, ({"x": x},)))
     made = {node.output[0]: node for node in onnx.load(str(out)).graph.node}
     assert made[made["m"].input[0]].op_type == "Reshape"
-    with onnxruntime.open(path) as session, onnxruntime.open(out) as other:
+    with onnxruntime.RUNTIME.open(path) as session, onnxruntime.RUNTIME.open(out) as other:
         truth, given = session.run({"x": x})["y"], other.run({"x": x})["y"]
     assert np.sqrt(np.square(given - truth).mean() / np.square(truth).mean()) < 0.02

@@ -10,7 +10,7 @@ from conftest import Answer
 
 from edgeattn import parity
 from export import bundle as bundles
-from export import mutation, pipeline, plugins, selftest, source
+from export import mutation, pipeline, selftest, source
 from export.mutation import onnx as onnx_mutation
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -130,8 +130,7 @@ def test_what_cannot_be_mutated_or_run_is_said(
     edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert edgeattn("parity", tmp_path / "nosuch", "--self-test").code == 2
-    names = plugins.names
-    monkeypatch.setattr(plugins, "names", lambda kind: () if kind == "mutation" else names(kind))
+    monkeypatch.setattr(mutation.EDITORS, "beside", mutation.EDITORS.names)
     answer = edgeattn("parity", made_bundle, "--self-test")
     assert answer.code == 3
     assert "cannot be mutated" in answer.err

@@ -1,6 +1,8 @@
 """The house: imports run downwards, heavy packages come late, and the surface is what it was."""
 
 import ast
+import importlib.util
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +172,21 @@ def test_exit_codes_stand_in_the_tree() -> None:
     assert {e.exit_code for e in (errors.BadInputError, errors.LoweringError, errors.ArtifactError)} == {2}
     assert errors.MissingError.exit_code == 3
     assert "pip install 'edgeattn[onnx]'" in str(errors.MissingError.package("onnx", extra="onnx"))
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        *("export.runtimes", "export.targets", "export.phone.server", "export.inspection", "export.compare"),
+        *("export.verify", "export.selftest", "export.layers", "export.summary", "export.reporting", "edgeattn.report"),
+    ],
+)
+def test_no_torch_where_none_is_needed(room: str) -> None:
+    """All of a room, its plug-ins too: who measures, judges and reports need not wait for what converts."""
+    heavy = ["torch", "onnx", "coremltools", "litert_torch"]
+    package = importlib.util.find_spec(room)
+    assert package
+    modules = [room] + [f"{room}.{info.name}" for info in pkgutil.iter_modules(package.submodule_search_locations)]
+    code = f"import sys, {', '.join(modules)}; print(*sorted(set({heavy!r}) & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not found

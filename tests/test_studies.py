@@ -13,9 +13,8 @@ from edgeattn.records import Counts, Device, Record, Subject
 from edgeattn.report.document import Picture, Table
 from edgeattn.report.studies import scaling as scaling_report
 from edgeattn.report.studies import sections, statements
-from export import plugins
 from export.runtimes import Arrays
-from export.studies import Group, Variant, _run, layout
+from export.studies import STUDIES, Group, Variant, _run, layout
 from export.targets import Job, Measurement
 
 OPTIONS = _run.Options("host", quick=True)
@@ -96,7 +95,7 @@ def test_what_is_refused_is_listed_and_the_rest_goes_on(study: None, tmp_path: P
 def test_bad_studies(study: None, tmp_path: Path) -> None:
     target = Fast({"onnx": ("onnxruntime",)})
     with pytest.raises(BadInputError, match=r"there is no study 'x'; choose from layout, mobilevit, .*scaling"):
-        plugins.get("studies", "x")
+        STUDIES.get("x")
     with pytest.raises(MissingError, match="nowhere runs none of coreml"):
         _run.run("layout", target, replace(OPTIONS, formats=("coreml",)), tmp_path)
     _run.run("layout", target, OPTIONS, tmp_path)

@@ -167,9 +167,9 @@ def test_a_converter_that_breaks_the_model(
     name: str, layer: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The values of such an artifact are the module's up to the fault, and then no more."""
-    format_ = plugins.get("formats", name)
+    format_ = FORMATS.get(name)
     honest = format_.convert
-    weight = layer.lowered[format_.LAYOUT].get_parameter("out.weight")
+    weight = layer.lowered[format_.layout].get_parameter("out.weight")
 
     def convert(job: Any, path: Path) -> Any:
         details = honest(job, path)

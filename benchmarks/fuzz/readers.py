@@ -158,7 +158,7 @@ def _package(path: Path) -> Any:
     from export.runtimes import mil_reference
 
     text = _inspect(path)
-    with mil_reference.open(path) as session:
+    with mil_reference.opened(path) as session:
         shapes = {name: [n or 1 for n in shape] for name, shape in session.signature.inputs.items()}
         kinds = {name: session.program.types[name].dtype.numpy for name in shapes}
         session.run({name: np.zeros(shape, kinds[name]) for name, shape in shapes.items()})

@@ -17,8 +17,7 @@ from benchmarks.peers import environments, models
 from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import EdgeAttnError
 from edgeattn.lowering import lower, to_channels_last
-from export import plugins
-from export.formats import Job
+from export.formats import FORMATS, Job
 from export.vendor_errors import first_line
 from export.versions import versions
 
@@ -92,14 +91,14 @@ def _attempt(form: str, format_name: str, make: Callable[[], Path], converter: s
 
 def _lowered(subject: Subject, format_name: str, folder: Path) -> Candidate:
     """Ours, as `edgeattn export` makes it."""
-    format_ = plugins.get("formats", format_name)
+    format_ = FORMATS.get(format_name)
 
     def make() -> Path:
-        lowering = lower(subject.module, layout=format_.LAYOUT, inputs=(subject.x,))
-        last = format_.LAYOUT == "channels_last"
+        lowering = lower(subject.module, layout=format_.layout, inputs=(subject.x,))
+        last = format_.layout == "channels_last"
         x = to_channels_last(subject.x).contiguous() if last else subject.x
-        path = folder / f"{subject.input_name}{format_.SUFFIX}"
-        format_.convert(Job(lowering.with_edges(format_.LAYOUT), {subject.input_name: x}, ("y",)), path)
+        path = folder / f"{subject.input_name}{format_.suffix}"
+        format_.convert(Job(lowering.with_edges(format_.layout), {subject.input_name: x}, ("y",)), path)
         return path
 
     return _attempt(OURS, format_name, make)
@@ -107,11 +106,11 @@ def _lowered(subject: Subject, format_name: str, folder: Path) -> Candidate:
 
 def _direct(subject: Subject, module: nn.Module, format_name: str) -> Path:
     """``module`` as it is, through the same call of the same converter that ours goes through."""
-    format_ = plugins.get("formats", format_name)
+    format_ = FORMATS.get(format_name)
     job = Job(module, {subject.input_name: subject.x}, ("y",))
     sources = [Path(str(file)).read_bytes() for file in (models.__file__, format_.__file__)]
     depends_on = (repr(module).encode(), save(module.state_dict()), json.dumps(all_versions()).encode(), *sources)
-    return environments.kept(f"model{format_.SUFFIX}", depends_on, lambda path: format_.convert(job, path))
+    return environments.kept(f"model{format_.suffix}", depends_on, lambda path: format_.convert(job, path))
 
 
 def all_versions() -> dict[str, str]:
@@ -123,7 +122,7 @@ def all_versions() -> dict[str, str]:
 def _timm(ours: nn.Module) -> Path:
     """timm's own model with our weights, exported inside its environment by the same call as ours."""
     weights = save({name: value.contiguous() for name, value in ours.state_dict().items()})
-    format_ = plugins.get("formats", "onnx")
+    format_ = FORMATS.get("onnx")
     sources = [Path(str(file)).read_bytes() for file in (models.__file__, format_.__file__)]
     script = environments.HERE / "timm_export.py"
 

@@ -15,11 +15,10 @@ from benchmarks.peers.convert import Candidate, Subject
 from edgeattn.latency import interleave
 from edgeattn.lowering import to_channels_first, to_channels_last
 from edgeattn.parity import Comparison, compare
-from export import plugins
 from export.inspection import Inspection, inspect
-from export.runtimes import Session, missing
+from export.runtimes import RUNTIMES, Session, missing
 
-RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "coreml"}
+RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "coreml"}
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,11 @@ def measure(subject: Subject, candidates: Sequence[Candidate], *, runs: int) -> 
     with torch.no_grad():
         oracle = copy.deepcopy(subject.module).double()(subject.x.double()).numpy()
         plain = subject.module(subject.x).numpy()
-    why = {c: c.error or missing(plugins.get("runtimes", RUNTIMES[c.format])) or "" for c in candidates}
+    why = {c: c.error or missing(RUNTIMES.get(RUNTIME_OF[c.format])) or "" for c in candidates}
     calls, comparisons = {}, {}
     with ExitStack() as stack:
         for candidate in (c for c in candidates if not why[c]):
-            runtime = plugins.get("runtimes", RUNTIMES[candidate.format])
+            runtime = RUNTIMES.get(RUNTIME_OF[candidate.format])
             session = stack.enter_context(runtime.open(candidate.path))
             given = _given(session, subject)
             (found,) = session.run(given).values()

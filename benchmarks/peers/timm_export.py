@@ -24,7 +24,7 @@ def main(weights: Path, out: Path) -> None:
 
     model = timm.create_model("mobilevitv2_100", pretrained=False)
     give_weights(model, load_file(weights))
-    onnx.convert(Job(model.eval(), {"image": torch.zeros(1, 3, 256, 256)}, ("y",)), out)
+    onnx.FORMAT.convert(Job(model.eval(), {"image": torch.zeros(1, 3, 256, 256)}, ("y",)), out)
 
 
 if __name__ == "__main__":

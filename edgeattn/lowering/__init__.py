@@ -5,11 +5,10 @@ from edgeattn.lowering.bias import correct_biases
 from edgeattn.lowering.edges import to_channels_first, to_channels_last
 from edgeattn.lowering.half import for_half
 from edgeattn.lowering.observe import is_spatial_mean
-from edgeattn.lowering.rewrite import Layout, Lowering, lower
+from edgeattn.lowering.rewrite import Lowering, lower
 
 __all__ = [
     "Change",
-    "Layout",
     "Lowering",
     "correct_biases",
     "for_half",

@@ -3,12 +3,12 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
 from edgeattn.change import Change
 from edgeattn.errors import LoweringError
+from edgeattn.layout import Layout
 from edgeattn.lowering import recognise
 from edgeattn.lowering.attention import ChannelsFirstAttention, ChannelsLastAttention
 from edgeattn.lowering.batchnorm import fold_batchnorms
@@ -16,8 +16,6 @@ from edgeattn.lowering.compose import compose
 from edgeattn.lowering.edges import ChannelsFirstEdges, ChannelsLastEdges
 from edgeattn.lowering.observe import observe
 from edgeattn.lowering.patches import PatchFreeBlock, PatchFreeLayers, fold_affine
-
-Layout = Literal["channels_first", "channels_last"]
 
 
 @dataclass(frozen=True)

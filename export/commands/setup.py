@@ -24,10 +24,10 @@ def setup(
     from export.targets import TARGETS
 
     name = target.replace("-", "_")
-    if name in TARGETS.names and name not in SETUPS.names:
+    if name in set(TARGETS.names) - set(SETUPS.names):
         raise BadInputError(f"{target} needs no set-up; choose from {_NAMES}")
-    setup_ = SETUPS.get(target)
+    what = SETUPS.get(target)
     with console.progress() as say:
-        folder = str(setup_.build(say))
-    console.show({"target": target, "folder": folder}, lambda: [f"{target} is ready, in {folder}: {setup_.about}"])
+        folder = str(what.build(say))
+    console.show({"target": target, "folder": folder}, lambda: [f"{target} is ready, in {folder}: {what.about}"])
     return 0

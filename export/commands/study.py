@@ -2,11 +2,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from export.commands import _console as console
+
+if TYPE_CHECKING:
+    from export.studies import Sweep
 
 
 def study(
@@ -32,20 +35,20 @@ def study(
     Example: edgeattn study layout --quick --out s
     """
     console.wants(json)
-    from export import plugins
+    from export.studies import STUDIES
 
-    if name == "precision":
-        return _precision(bundle, tuple(format or plugins.names("precisions")), out or Path("study-precision"))
+    study = STUDIES.get(name)
+    folder = out or Path(f"study-{name}")
+    if study.sweep:
+        return _sweep(name, study.sweep, bundle, tuple(format or study.formats), folder)
     from edgeattn import files
     from edgeattn.report import forms
     from edgeattn.report.compose import compose
     from edgeattn.report.content import Content
-    from export import targets
+    from export import plugins, targets
     from export.studies import _run
 
-    plugins.get("studies", name)
     plugins.require("matplotlib", "jinja2", extra="report")
-    folder = out or Path(f"study-{name}")
     options = _run.Options(target, console.typed(), tuple(format or ()), threads, quick)
     with targets.connect(target, console.settings(cpu=cpu)) as connection, console.progress() as say:
         found = _run.run(name, connection, options, folder, say)
@@ -65,14 +68,15 @@ def study(
     return console.INTERRUPTED if found.stopped else 0
 
 
-def _precision(folder: Path | None, formats: tuple[str, ...], out: Path) -> int:
-    """Each operator of a bundle's fp32 artifacts alone in int8; nothing is timed, so that no target is asked."""
+def _sweep(name: str, sweep: "Sweep", folder: Path | None, formats: tuple[str, ...], out: Path) -> int:
+    """Each operator of a bundle's fp32 artifacts alone; nothing is timed, so that no target is asked."""
     from edgeattn import files
     from edgeattn.errors import BadInputError
-    from export import bundle, plugins, sensitivity
+    from export import bundle, plugins
+    from export.studies import precision
 
     if folder is None:
-        raise BadInputError("study precision tries the operators of a bundle; name it with --bundle")
+        raise BadInputError(f"study {name} tries the operators of a bundle; name it with --bundle")
     plugins.require("matplotlib", extra="report")
     loaded = bundle.load(folder)
     out.mkdir(parents=True, exist_ok=True)
@@ -80,13 +84,13 @@ def _precision(folder: Path | None, formats: tuple[str, ...], out: Path) -> int:
     try:
         with console.progress() as say:
             for format_ in formats:
-                found[format_] = sensitivity.sweep(loaded, format_, out / f"{format_}.json", say)
-                picture = sensitivity.draw(found[format_], f"{loaded.manifest.model}, {format_}")
+                found[format_] = sweep(loaded, format_, out / f"{format_}.json", say)
+                picture = precision.draw(found[format_], f"{loaded.manifest.model}, {format_}")
                 files.write(out / f"{format_}.svg", picture.encode())
     except KeyboardInterrupt:
         return console.fail(f"interrupted; what was found is in {out}, the same command goes on", console.INTERRUPTED)
     console.show(
-        {"study": "precision", "folder": str(out), "found": found},
+        {"study": name, "folder": str(out), "found": found},
         lambda: [
             f"{format_}: {one.sqnr_db or float('inf'):.1f} dB with {one.number} {one.kind} alone in int8"
             for format_, all_ in found.items()

@@ -11,59 +11,92 @@ import numpy as np
 
 from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
 from edgeattn.errors import ArtifactError, ConversionError
-from export.formats import Job
+from edgeattn.layout import Layout
+from export.formats import Format, Job
 from export.mil.package import Weights, is_constant, main_function, model_file, read_spec, walk
 from export.mil.values import tensor_type
 from export.quiet import quiet
 from export.vendor_errors import first_line
 
-SUFFIX = ".mlpackage"
-EXTRA = "coreml"
-PACKAGES = ("coremltools",)
-READ_PACKAGES = ("coremltools",)
-LAYOUT = "channels_first"
-DYNAMIC_BATCH = True
 # iOS 16 is the oldest target with every op that is used here; the phones of the paper's table run it.
 DEPLOYMENT_TARGET = "iOS16"
 MAX_BATCH = 64
 
 
-def convert(job: Job, path: Path) -> dict[str, Any]:
-    """Write the package ``path``; the same module gives the same bytes.
+class CoreMl(Format):
+    suffix = ".mlpackage"
+    extra = "coreml"
+    packages = ("coremltools",)
+    read_packages = ("coremltools",)
+    layout: Layout = "channels_first"
+    dynamic_batch = True
 
-    Raises:
-        ConversionError: torch.export or coremltools refuses the module.
-    """
-    import torch
+    def convert(self, job: Job, path: Path) -> dict[str, Any]:
+        """Write the package ``path``; the same module gives the same bytes.
 
-    try:
-        with quiet():
-            import coremltools as ct
+        Raises:
+            ConversionError: torch.export or coremltools refuses the module.
+        """
+        import torch
 
-            inputs = job.traced_inputs()
-            batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-            shapes = tuple({0: batch} for _ in inputs) if job.dynamic_batch else None
-            program = torch.export.export(job.module, tuple(inputs.values()), dynamic_shapes=shapes)
-            model = ct.convert(
-                program.run_decompositions({}),
-                convert_to="mlprogram",
-                inputs=[
-                    ct.TensorType(
-                        name=name,
-                        shape=(ct.RangeDim(1, MAX_BATCH), *x.shape[1:]) if job.dynamic_batch else x.shape,
-                    )
-                    for name, x in inputs.items()
-                ],
-                outputs=[ct.TensorType(name=name) for name in job.outputs],
-                minimum_deployment_target=getattr(ct.target, DEPLOYMENT_TARGET),
-                compute_precision=ct.precision.FLOAT32,
+        try:
+            with quiet():
+                import coremltools as ct
+
+                inputs = job.traced_inputs()
+                batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+                shapes = tuple({0: batch} for _ in inputs) if job.dynamic_batch else None
+                program = torch.export.export(job.module, tuple(inputs.values()), dynamic_shapes=shapes)
+                model = ct.convert(
+                    program.run_decompositions({}),
+                    convert_to="mlprogram",
+                    inputs=[
+                        ct.TensorType(
+                            name=name,
+                            shape=(ct.RangeDim(1, MAX_BATCH), *x.shape[1:]) if job.dynamic_batch else x.shape,
+                        )
+                        for name, x in inputs.items()
+                    ],
+                    outputs=[ct.TensorType(name=name) for name in job.outputs],
+                    minimum_deployment_target=getattr(ct.target, DEPLOYMENT_TARGET),
+                    compute_precision=ct.precision.FLOAT32,
+                )
+                model.save(str(path))
+            normalise(path, job.metadata)
+        except Exception as error:
+            shutil.rmtree(path, ignore_errors=True)
+            raise ConversionError(f"coremltools refuses the module: {first_line(error)}") from error
+        return {"deployment_target": DEPLOYMENT_TARGET}
+
+    def read(self, path: Path) -> Graph:
+        """The operators of any .mlpackage that holds an ML program, with every weight's place in the file checked.
+
+        Raises:
+            ArtifactError: a file is missing or cut, or the model is no ML program.
+        """
+        try:
+            spec = read_spec(path)
+            function, block = main_function(spec)
+            reader = _Reader(Weights(path))
+            ops = tuple(reader.ops(block))
+            values = {output.name: _tensor(output) for op in walk(block) for output in op.outputs}
+            return Graph(
+                format="coreml",
+                ops=ops,
+                inputs=tuple(_tensor(value) for value in function.inputs),
+                outputs=tuple(values[name] for name in block.outputs),
+                parameters=reader.parameters,
+                details={
+                    "opset": function.opset,
+                    "specification_version": spec.specificationVersion,
+                    "metadata": dict(sorted(spec.description.metadata.userDefined.items())),
+                },
             )
-            model.save(str(path))
-        normalise(path, job.metadata)
-    except Exception as error:
-        shutil.rmtree(path, ignore_errors=True)
-        raise ConversionError(f"coremltools refuses the module: {first_line(error)}") from error
-    return {"deployment_target": DEPLOYMENT_TARGET}
+        except Exception as error:
+            raise ArtifactError(f"{path} is not a readable Core ML package: {first_line(error)}") from error
+
+
+FORMAT: Format = CoreMl()
 
 
 def normalise(path: Path, metadata: dict[str, str]) -> None:
@@ -91,34 +124,6 @@ def normalise(path: Path, metadata: dict[str, str]) -> None:
     spec.description.metadata.userDefined.update(metadata)
     file.write_bytes(spec.SerializeToString(deterministic=True))
     file.chmod(0o644)
-
-
-def read(path: Path) -> Graph:
-    """The operators of any .mlpackage that holds an ML program, with every weight's place in the file checked.
-
-    Raises:
-        ArtifactError: a file is missing or cut, or the model is no ML program.
-    """
-    try:
-        spec = read_spec(path)
-        function, block = main_function(spec)
-        reader = _Reader(Weights(path))
-        ops = tuple(reader.ops(block))
-        values = {output.name: _tensor(output) for op in walk(block) for output in op.outputs}
-        return Graph(
-            format="coreml",
-            ops=ops,
-            inputs=tuple(_tensor(value) for value in function.inputs),
-            outputs=tuple(values[name] for name in block.outputs),
-            parameters=reader.parameters,
-            details={
-                "opset": function.opset,
-                "specification_version": spec.specificationVersion,
-                "metadata": dict(sorted(spec.description.metadata.userDefined.items())),
-            },
-        )
-    except Exception as error:
-        raise ArtifactError(f"{path} is not a readable Core ML package: {first_line(error)}") from error
 
 
 def _tensor(value: Any) -> TensorInfo:

@@ -8,59 +8,83 @@ from typing import Any
 
 from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
 from edgeattn.errors import ArtifactError, ConversionError
-from export.formats import Job
+from edgeattn.layout import Layout
+from export.formats import Format, Job
 from export.quiet import quiet
 from export.vendor_errors import first_line
 
-SUFFIX = ".onnx"
-EXTRA = "onnx"
-PACKAGES = ("onnx", "onnxscript")
-READ_PACKAGES = ("onnx",)
-LAYOUT = "channels_first"
-DYNAMIC_BATCH = True
 # The opset that torch's exporter writes without a version conversion; every onnxruntime since 1.14 runs it.
 OPSET = 18
 # Lists of the paths, and of the classes, of the modules that a node comes from, from the root to the node itself.
 _ORIGINS = (_PATHS, _CLASSES) = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
 
 
-def convert(job: Job, path: Path) -> dict[str, Any]:
-    """Write ``path``; the opset is stated in the answer.
+class Onnx(Format):
+    suffix = ".onnx"
+    extra = "onnx"
+    packages = ("onnx", "onnxscript")
+    read_packages = ("onnx",)
+    layout: Layout = "channels_first"
+    dynamic_batch = True
 
-    Raises:
-        ConversionError: the exporter or the ONNX checker refuses the module.
-    """
-    import onnx
-    import torch
+    def convert(self, job: Job, path: Path) -> dict[str, Any]:
+        """Write ``path``; the opset is stated in the answer.
 
-    inputs = job.traced_inputs()
-    batch = torch.export.Dim("batch")
-    shapes = tuple({0: batch} for _ in inputs) if job.dynamic_batch else None
-    try:
-        with quiet():
-            program = torch.onnx.export(
-                job.module,
-                tuple(inputs.values()),
-                dynamo=True,
-                external_data=False,
-                opset_version=OPSET,
-                input_names=list(inputs),
-                output_names=list(job.outputs),
-                dynamic_shapes=shapes,
-                verbose=False,
-            )
-        if program is None:
-            raise ConversionError("torch.onnx.export gave no program for this module")
-        proto = program.model_proto
-        _keep_origins(proto)
-        onnx.helper.set_model_props(proto, {**{p.key: p.value for p in proto.metadata_props}, **job.metadata})
-        onnx.checker.check_model(proto, full_check=True)
-        path.write_bytes(proto.SerializeToString(deterministic=True))
-    except ConversionError:
-        raise
-    except Exception as error:
-        raise ConversionError(f"torch.onnx.export refuses the module: {first_line(error)}") from error
-    return {"opset": next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))}
+        Raises:
+            ConversionError: the exporter or the ONNX checker refuses the module.
+        """
+        import onnx
+        import torch
+
+        inputs = job.traced_inputs()
+        batch = torch.export.Dim("batch")
+        shapes = tuple({0: batch} for _ in inputs) if job.dynamic_batch else None
+        try:
+            with quiet():
+                program = torch.onnx.export(
+                    job.module,
+                    tuple(inputs.values()),
+                    dynamo=True,
+                    external_data=False,
+                    opset_version=OPSET,
+                    input_names=list(inputs),
+                    output_names=list(job.outputs),
+                    dynamic_shapes=shapes,
+                    verbose=False,
+                )
+            if program is None:
+                raise ConversionError("torch.onnx.export gave no program for this module")
+            proto = program.model_proto
+            _keep_origins(proto)
+            onnx.helper.set_model_props(proto, {**{p.key: p.value for p in proto.metadata_props}, **job.metadata})
+            onnx.checker.check_model(proto, full_check=True)
+            path.write_bytes(proto.SerializeToString(deterministic=True))
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise ConversionError(f"torch.onnx.export refuses the module: {first_line(error)}") from error
+        return {"opset": next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))}
+
+    def read(self, path: Path) -> Graph:
+        """The operators of any .onnx file, functions inlined and subgraphs included.
+
+        Raises:
+            ArtifactError: the file is cut, empty or no valid ONNX model.
+        """
+        import onnx
+        import onnx.inliner
+
+        try:
+            model = onnx.load(str(path))
+            onnx.checker.check_model(model)
+            if model.functions:
+                model = onnx.inliner.inline_local_functions(model)
+            return _graph(onnx.shape_inference.infer_shapes(model))
+        except Exception as error:
+            raise ArtifactError(f"{path} is not a readable ONNX model: {first_line(error)}") from error
+
+
+FORMAT: Format = Onnx()
 
 
 def _keep_origins(proto: Any) -> None:
@@ -72,27 +96,8 @@ def _keep_origins(proto: Any) -> None:
             node.metadata_props.add(key=key, value=value)
 
 
-def read(path: Path) -> Graph:
-    """The operators of any .onnx file, functions inlined and subgraphs included.
-
-    Raises:
-        ArtifactError: the file is cut, empty or no valid ONNX model.
-    """
-    import onnx
-    import onnx.inliner
-
-    try:
-        model = onnx.load(str(path))
-        onnx.checker.check_model(model)
-        if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
-        return _graph(onnx.shape_inference.infer_shapes(model))
-    except Exception as error:
-        raise ArtifactError(f"{path} is not a readable ONNX model: {first_line(error)}") from error
-
-
 def read_unchecked(path: Path) -> Graph:
-    """As :func:`read`, for files with operators that the ONNX checker does not know (onnxruntime's own)."""
+    """As :meth:`Onnx.read`, for files with operators that the ONNX checker does not know (onnxruntime's own)."""
     import onnx
 
     return _graph(onnx.load(str(path)))
@@ -109,7 +114,7 @@ def origins(path: Path) -> dict[str, tuple[str, Op]]:
     """
     import onnx
 
-    ops = {op.name: op for op in read(path).ops}
+    ops = {op.name: op for op in FORMAT.read(path).ops}
     found = {}
     for node in onnx.load(str(path)).graph.node:
         if node.name in ops:

@@ -13,19 +13,81 @@ from torch.overrides import TorchFunctionMode
 
 from edgeattn.cost import Graph, Op, TensorInfo, conv_macs, is_one_hot, is_one_hot_transposed, matmul_macs
 from edgeattn.errors import ArtifactError, ConversionError
+from edgeattn.layout import Layout
 from edgeattn.lowering import is_spatial_mean
-from export.formats import Job
+from export.formats import Format, Job
 from export.quiet import quiet
 from export.vendor_errors import first_line
 
-SUFFIX = ".tflite"
-EXTRA = "tflite"
-PACKAGES = ("litert_torch",)
-READ_PACKAGES = ("ai_edge_litert",)
-LAYOUT = "channels_last"
-DYNAMIC_BATCH = False
-
 _ITEM_SIZES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT64": 8, "FLOAT64": 8, "UINT32": 4}
+
+
+class TfLite(Format):
+    suffix = ".tflite"
+    extra = "tflite"
+    packages = ("litert_torch",)
+    read_packages = ("ai_edge_litert",)
+    layout: Layout = "channels_last"
+    dynamic_batch = False
+
+    def convert(self, job: Job, path: Path) -> dict[str, Any]:
+        """Write ``path``.
+
+        Raises:
+            ConversionError: litert-torch refuses the module; its own message is the end of the sentence.
+        """
+        try:
+            with quiet():
+                import litert_torch
+
+                wrapped = _Named(job.module, job.outputs).eval()
+                litert_torch.convert(wrapped, (), dict(job.inputs)).export(str(path))
+            path.write_bytes(finished(path.read_bytes(), job.metadata))
+        except Exception as error:
+            path.unlink(missing_ok=True)
+            raise ConversionError(f"litert-torch refuses the module: {_reason(error)}") from error
+        return {"signature": "serving_default"}
+
+    def read(self, path: Path) -> Graph:
+        """The operators of any .tflite file, all subgraphs.
+
+        Raises:
+            ArtifactError: the file is cut, empty or no TFLite model.
+        """
+        from ai_edge_litert import schema_py_generated as schema
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        try:
+            content = path.read_bytes()
+            if content[4:8] != b"TFL3":
+                raise ValueError("it does not start as a TFLite file does")
+            with quiet():
+                # The interpreter verifies every offset of the file; the generated reader below does not.
+                Interpreter(
+                    model_content=content,
+                    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                )
+            model = schema.ModelT.InitFromPackedBuf(content, 0)
+            reader = _Reader(model, content)
+            ops = tuple(reader.op(graph, op) for graph in model.subgraphs for op in graph.operators or [])
+            main = model.subgraphs[0]
+            return Graph(
+                format="tflite",
+                ops=ops,
+                inputs=reader.edge(main, main.inputs, "inputs"),
+                outputs=reader.edge(main, main.outputs, "outputs"),
+                parameters=reader.parameters(),
+                details={
+                    "schema_version": model.version,
+                    "description": _text(model.description),
+                    "metadata": {_text(m.name): reader.text(m.buffer) for m in model.metadata or []},
+                },
+            )
+        except Exception as error:
+            raise ArtifactError(f"{path} is not a readable TFLite model: {first_line(error)}") from error
+
+
+FORMAT: Format = TfLite()
 
 
 class _SpatialMeans(TorchFunctionMode):
@@ -51,25 +113,6 @@ class _Named(nn.Module):
             result = self.module(*inputs.values())
         values = (result,) if isinstance(result, Tensor) else tuple(result)
         return dict(zip(self.outputs, values, strict=True))
-
-
-def convert(job: Job, path: Path) -> dict[str, Any]:
-    """Write ``path``.
-
-    Raises:
-        ConversionError: litert-torch refuses the module; its own message is the end of the sentence.
-    """
-    try:
-        with quiet():
-            import litert_torch
-
-            wrapped = _Named(job.module, job.outputs).eval()
-            litert_torch.convert(wrapped, (), dict(job.inputs)).export(str(path))
-        path.write_bytes(finished(path.read_bytes(), job.metadata))
-    except Exception as error:
-        path.unlink(missing_ok=True)
-        raise ConversionError(f"litert-torch refuses the module: {_reason(error)}") from error
-    return {"signature": "serving_default"}
 
 
 def finished(content: bytes, metadata: dict[str, str]) -> bytes:
@@ -135,45 +178,6 @@ def _reason(error: BaseException) -> str:
     """The line of a long compiler dump that says what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
     return lines[0][-300:] if lines else first_line(error)
-
-
-def read(path: Path) -> Graph:
-    """The operators of any .tflite file, all subgraphs.
-
-    Raises:
-        ArtifactError: the file is cut, empty or no TFLite model.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    try:
-        content = path.read_bytes()
-        if content[4:8] != b"TFL3":
-            raise ValueError("it does not start as a TFLite file does")
-        with quiet():
-            # The interpreter verifies every offset of the file; the generated reader below does not.
-            Interpreter(
-                model_content=content,
-                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-            )
-        model = schema.ModelT.InitFromPackedBuf(content, 0)
-        reader = _Reader(model, content)
-        ops = tuple(reader.op(graph, op) for graph in model.subgraphs for op in graph.operators or [])
-        main = model.subgraphs[0]
-        return Graph(
-            format="tflite",
-            ops=ops,
-            inputs=reader.edge(main, main.inputs, "inputs"),
-            outputs=reader.edge(main, main.outputs, "outputs"),
-            parameters=reader.parameters(),
-            details={
-                "schema_version": model.version,
-                "description": _text(model.description),
-                "metadata": {_text(m.name): reader.text(m.buffer) for m in model.metadata or []},
-            },
-        )
-    except Exception as error:
-        raise ArtifactError(f"{path} is not a readable TFLite model: {first_line(error)}") from error
 
 
 def _text(value: Any) -> str:

@@ -1,16 +1,18 @@
 """What could go wrong with an exported file, done to it on purpose: pure functions on its weights, and their list.
 
-One file a format edits a saved file. It is a module with ``weights(path)`` and ``edits(path)``, what there is to
-change, in the order of the graph, and ``write(source, target, replaced, edit)``, a copy with some of it changed.
+One file a format edits a saved file: an :class:`Editor`.
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from export.plugins import Registry
 
 T = TypeVar("T")
 Array = npt.NDArray[np.floating]
@@ -179,3 +181,28 @@ def spread(values: Sequence[T], number: int) -> list[T]:
 
 def _seeded(mutation: Mutation, weight: Weight) -> Array | None:
     return mutation.change(weight, np.random.default_rng(zlib.crc32(f"{mutation.name} {weight.name}".encode())))
+
+
+class Editor(Protocol):
+    """What changes the saved files of one format, which it is named as."""
+
+    def weights(self, path: Path) -> tuple[Weight, ...]:
+        """The floating constants of a file, in the order of the graph."""
+        ...
+
+    def edits(self, path: Path) -> tuple[Edit, ...]:
+        """What there is to change in its operators, in the order of the graph."""
+        ...
+
+    def write(
+        self, source: Path, target: Path, replaced: Mapping[str, Array] | None = None, edit: Edit | None = None
+    ) -> None:
+        """A copy of ``source`` with other values of some weights, or with one operator changed.
+
+        Raises:
+            ValueError: the operator is no place for the edit.
+        """
+        ...
+
+
+EDITORS: Registry[Editor] = Registry(__name__, "editor")

@@ -9,7 +9,7 @@ import numpy as np
 
 from export.mil import package
 from export.mil.values import constant
-from export.mutation import EPSILON, EPSILON_FACTOR, RELU, SOFTMAX, SUBTRACTION, Array, Edit, Weight
+from export.mutation import EPSILON, EPSILON_FACTOR, RELU, SOFTMAX, SUBTRACTION, Array, Edit, Editor, Weight
 
 # Operator -> for each operand that may be a weight, its role and the axis of its output channels.
 _OPERANDS = {
@@ -54,52 +54,56 @@ def _name(op: Any, key: str) -> str:
     return str(op.inputs[key].arguments[0].name) if key in op.inputs else ""
 
 
-def weights(path: Path) -> tuple[Weight, ...]:
-    model = _Model(path)
-    found: dict[str, Weight] = {}
-    for op in model.block.operations:
-        operands = {_name(op, key): kind for key, kind in _OPERANDS.get(op.type, {}).items()}
-        if op.type == "add":  # the bias of a matmul, on either side
-            x, y = _name(op, "x"), _name(op, "y")
-            operands = {
-                bias: ("bias", 0) for bias, product in ((x, y), (y, x)) if model.makers.get(product) == "matmul"
-            }
-        for name, (role, axis) in operands.items():
-            value = model.value(name)
-            if value is not None and -value.ndim <= axis < value.ndim:
-                found.setdefault(name, Weight(name, value, role, axis % value.ndim))
-    return tuple(found.values())
+class CoreMlEditor(Editor):
+    def weights(self, path: Path) -> tuple[Weight, ...]:
+        model = _Model(path)
+        found: dict[str, Weight] = {}
+        for op in model.block.operations:
+            operands = {_name(op, key): kind for key, kind in _OPERANDS.get(op.type, {}).items()}
+            if op.type == "add":  # the bias of a matmul, on either side
+                x, y = _name(op, "x"), _name(op, "y")
+                operands = {
+                    bias: ("bias", 0) for bias, product in ((x, y), (y, x)) if model.makers.get(product) == "matmul"
+                }
+            for name, (role, axis) in operands.items():
+                value = model.value(name)
+                if value is not None and -value.ndim <= axis < value.ndim:
+                    found.setdefault(name, Weight(name, value, role, axis % value.ndim))
+        return tuple(found.values())
+
+    def edits(self, path: Path) -> tuple[Edit, ...]:
+        model = _Model(path)
+        return tuple(
+            Edit(kind, index, op.outputs[0].name)
+            for index, op in enumerate(model.block.operations)
+            for kind, prepare in _EDITS.items()
+            if prepare(model, op)
+        )
+
+    def write(
+        self, source: Path, target: Path, replaced: Mapping[str, Array] | None = None, edit: Edit | None = None
+    ) -> None:
+        """A copy of ``source`` with other values of some weights, or with one operator changed."""
+        shutil.copytree(source, target)
+        model = _Model(target)
+        for name, array in (replaced or {}).items():
+            value = model.constants[name].attributes["val"]
+            if value.WhichOneof("value") == "blobFileValue":
+                file, offset, _ = model.weights.place(value)
+                with file.open("r+b") as stream:
+                    stream.seek(offset)
+                    stream.write(array.tobytes())
+            else:
+                _write_immediate(model.constants[name], array)
+        if edit:
+            change = _EDITS[edit.kind](model, model.block.operations[edit.index])
+            if change is None:
+                raise ValueError(f"{edit.place} is no place for this mutation: {edit.kind}")
+            change()
+        package.model_file(target).write_bytes(model.spec.SerializeToString(deterministic=True))
 
 
-def edits(path: Path) -> tuple[Edit, ...]:
-    model = _Model(path)
-    return tuple(
-        Edit(kind, index, op.outputs[0].name)
-        for index, op in enumerate(model.block.operations)
-        for kind, prepare in _EDITS.items()
-        if prepare(model, op)
-    )
-
-
-def write(source: Path, target: Path, replaced: Mapping[str, Array] | None = None, edit: Edit | None = None) -> None:
-    """A copy of ``source`` with other values of some weights, or with one operator changed."""
-    shutil.copytree(source, target)
-    model = _Model(target)
-    for name, array in (replaced or {}).items():
-        value = model.constants[name].attributes["val"]
-        if value.WhichOneof("value") == "blobFileValue":
-            file, offset, _ = model.weights.place(value)
-            with file.open("r+b") as stream:
-                stream.seek(offset)
-                stream.write(array.tobytes())
-        else:
-            _write_immediate(model.constants[name], array)
-    if edit:
-        change = _EDITS[edit.kind](model, model.block.operations[edit.index])
-        if change is None:
-            raise ValueError(f"{edit.place} is no place for this mutation: {edit.kind}")
-        change()
-    package.model_file(target).write_bytes(model.spec.SerializeToString(deterministic=True))
+EDITOR: Editor = CoreMlEditor()
 
 
 def _write_immediate(op: Any, array: Any) -> None:

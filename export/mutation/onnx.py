@@ -6,26 +6,58 @@ from typing import Any
 
 import numpy as np
 
-from export.mutation import EPSILON, EPSILON_FACTOR, RELU, SOFTMAX, SUBTRACTION, Array, Edit, Weight
+from export.mutation import EPSILON, EPSILON_FACTOR, RELU, SOFTMAX, SUBTRACTION, Array, Edit, Editor, Weight
 
 # Operator -> for each operand that may be a weight, the axis of its output channels.
 _KERNELS = {"Conv": {1: 0}, "ConvTranspose": {1: 1}, "Gemm": {1: 1}, "MatMul": {0: -2, 1: -1}}
 _BIASED = ("Conv", "ConvTranspose", "Gemm")
 
 
-def weights(path: Path) -> tuple[Weight, ...]:
-    import onnx
+class OnnxEditor(Editor):
+    def weights(self, path: Path) -> tuple[Weight, ...]:
+        import onnx
 
-    graph = onnx.load(str(path)).graph
-    constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-    makers = {name: node.op_type for node in graph.node for name in node.output}
-    found: dict[str, Weight] = {}
-    for node in graph.node:
-        for name, role, axis in _operands(node, constants, makers):
-            value = constants.get(name)
-            if value is not None and np.issubdtype(value.dtype, np.floating) and -value.ndim <= axis < value.ndim:
-                found.setdefault(name, Weight(name, value, role, axis % value.ndim))
-    return tuple(found.values())
+        graph = onnx.load(str(path)).graph
+        constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+        makers = {name: node.op_type for node in graph.node for name in node.output}
+        found: dict[str, Weight] = {}
+        for node in graph.node:
+            for name, role, axis in _operands(node, constants, makers):
+                value = constants.get(name)
+                if value is not None and np.issubdtype(value.dtype, np.floating) and -value.ndim <= axis < value.ndim:
+                    found.setdefault(name, Weight(name, value, role, axis % value.ndim))
+        return tuple(found.values())
+
+    def edits(self, path: Path) -> tuple[Edit, ...]:
+        import onnx
+
+        graph = onnx.load(str(path)).graph
+        return tuple(
+            Edit(kind, index, node.name)
+            for index, node in enumerate(graph.node)
+            for kind, prepare in _EDITS.items()
+            if prepare(graph, node)
+        )
+
+    def write(
+        self, source: Path, target: Path, replaced: Mapping[str, Array] | None = None, edit: Edit | None = None
+    ) -> None:
+        """A copy of ``source`` with other values of some weights, or with one operator changed."""
+        import onnx
+
+        model = onnx.load(str(source))
+        for tensor in model.graph.initializer:
+            if replaced and tensor.name in replaced:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(replaced[tensor.name]), tensor.name))
+        if edit:
+            change = _EDITS[edit.kind](model.graph, model.graph.node[edit.index])
+            if change is None:
+                raise ValueError(f"{edit.place} is no place for this mutation: {edit.kind}")
+            change()
+        target.write_bytes(model.SerializeToString(deterministic=True))
+
+
+EDITOR: Editor = OnnxEditor()
 
 
 def _operands(node: Any, constants: Mapping[str, Any], makers: Mapping[str, str]) -> Iterator[tuple[str, str, int]]:
@@ -38,34 +70,6 @@ def _operands(node: Any, constants: Mapping[str, Any], makers: Mapping[str, str]
         for bias, product in (node.input, reversed(node.input)):
             if bias in constants and makers.get(product) == "MatMul":
                 yield bias, "bias", 0
-
-
-def edits(path: Path) -> tuple[Edit, ...]:
-    import onnx
-
-    graph = onnx.load(str(path)).graph
-    return tuple(
-        Edit(kind, index, node.name)
-        for index, node in enumerate(graph.node)
-        for kind, prepare in _EDITS.items()
-        if prepare(graph, node)
-    )
-
-
-def write(source: Path, target: Path, replaced: Mapping[str, Array] | None = None, edit: Edit | None = None) -> None:
-    """A copy of ``source`` with other values of some weights, or with one operator changed."""
-    import onnx
-
-    model = onnx.load(str(source))
-    for tensor in model.graph.initializer:
-        if replaced and tensor.name in replaced:
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(replaced[tensor.name]), tensor.name))
-    if edit:
-        change = _EDITS[edit.kind](model.graph, model.graph.node[edit.index])
-        if change is None:
-            raise ValueError(f"{edit.place} is no place for this mutation: {edit.kind}")
-        change()
-    target.write_bytes(model.SerializeToString(deterministic=True))
 
 
 # Each of these answers with what changes the node, or None where it does not apply.

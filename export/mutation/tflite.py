@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from export.formats.tflite import builtin_kind, pack
-from export.mutation import EPSILON, EPSILON_FACTOR, RELU, SOFTMAX, SUBTRACTION, Array, Edit, Weight
+from export.mutation import EPSILON, EPSILON_FACTOR, RELU, SOFTMAX, SUBTRACTION, Array, Edit, Editor, Weight
 
 # Operator -> for each operand that may be a weight, the axis of its output channels.
 _KERNELS = {"CONV_2D": {1: 0}, "DEPTHWISE_CONV_2D": {1: 3}, "FULLY_CONNECTED": {1: 0}, "TRANSPOSE_CONV": {1: 0},
@@ -76,48 +76,52 @@ class _Model:
         return len(self.graph.tensors) - 1
 
 
-def weights(path: Path) -> tuple[Weight, ...]:
-    model = _Model(path)
-    found: dict[int, Weight] = {}
-    for op in model.graph.operators:
-        kind = model.kind(op)
-        operands = [(i, "weight", axis) for i, axis in _KERNELS.get(kind, {}).items()]
-        operands += [(_BIASES[kind], "bias", 0)] if kind in _BIASES else []
-        for operand, role, axis in operands:
-            index = int(op.inputs[operand]) if operand < len(op.inputs) else -1
-            value = model.constant(index) if index >= 0 else None
-            if value is not None and -value.ndim <= axis < value.ndim:
-                found.setdefault(index, Weight(model.name(index), value, role, axis % value.ndim))
-    return tuple(found.values())
-
-
-def edits(path: Path) -> tuple[Edit, ...]:
-    model = _Model(path)
-    return tuple(
-        Edit(kind, index, model.name(int(op.outputs[0])))
-        for index, op in enumerate(model.graph.operators)
-        for kind, prepare in _EDITS.items()
-        if prepare(model, op)
-    )
-
-
-def write(source: Path, target: Path, replaced: Mapping[str, Array] | None = None, edit: Edit | None = None) -> None:
-    """A copy of ``source`` with other values of some weights, or with one operator changed."""
-    model = _Model(source)
-    if replaced:
-        for index, tensor in enumerate(model.graph.tensors):
-            if (name := model.name(index)) in replaced:
-                model.model.buffers[tensor.buffer].data = np.frombuffer(replaced[name].tobytes(), np.uint8)
-    if edit:
-        change = _EDITS[edit.kind](model, model.graph.operators[edit.index])
-        if change is None:
-            raise ValueError(f"{edit.place} is no place for this mutation: {edit.kind}")
-        change()
-    target.write_bytes(pack(model.model, len(model.content)))
-
-
 # Each of these answers with what changes the operator, or None where it does not apply.
 Change = Callable[[], None]
+
+
+class TfLiteEditor(Editor):
+    def weights(self, path: Path) -> tuple[Weight, ...]:
+        model = _Model(path)
+        found: dict[int, Weight] = {}
+        for op in model.graph.operators:
+            kind = model.kind(op)
+            operands = [(i, "weight", axis) for i, axis in _KERNELS.get(kind, {}).items()]
+            operands += [(_BIASES[kind], "bias", 0)] if kind in _BIASES else []
+            for operand, role, axis in operands:
+                index = int(op.inputs[operand]) if operand < len(op.inputs) else -1
+                value = model.constant(index) if index >= 0 else None
+                if value is not None and -value.ndim <= axis < value.ndim:
+                    found.setdefault(index, Weight(model.name(index), value, role, axis % value.ndim))
+        return tuple(found.values())
+
+    def edits(self, path: Path) -> tuple[Edit, ...]:
+        model = _Model(path)
+        return tuple(
+            Edit(kind, index, model.name(int(op.outputs[0])))
+            for index, op in enumerate(model.graph.operators)
+            for kind, prepare in _EDITS.items()
+            if prepare(model, op)
+        )
+
+    def write(
+        self, source: Path, target: Path, replaced: Mapping[str, Array] | None = None, edit: Edit | None = None
+    ) -> None:
+        """A copy of ``source`` with other values of some weights, or with one operator changed."""
+        model = _Model(source)
+        if replaced:
+            for index, tensor in enumerate(model.graph.tensors):
+                if (name := model.name(index)) in replaced:
+                    model.model.buffers[tensor.buffer].data = np.frombuffer(replaced[name].tobytes(), np.uint8)
+        if edit:
+            change = _EDITS[edit.kind](model, model.graph.operators[edit.index])
+            if change is None:
+                raise ValueError(f"{edit.place} is no place for this mutation: {edit.kind}")
+            change()
+        target.write_bytes(pack(model.model, len(model.content)))
+
+
+EDITOR: Editor = TfLiteEditor()
 
 
 def _softmax_axis(model: _Model, op: Any) -> Change | None:

@@ -1,9 +1,6 @@
 """One file a format: it makes a lower precision of an fp32 artifact, by the ecosystem's own quantiser.
 
-A file is named as its format and has ``EXTRA``, ``PACKAGES``, ``PRECISIONS`` (that it makes), ``REST`` (the precision
-of what int8 leaves), ``ADDS_IN_FP16`` (whether a runtime adds an fp16 file's products in fp16 too), ``make(job) ->
-details``, which say what stays in a higher precision, and ``candidates(path) -> [(kind, output)]``, the operators that
-int8 takes. What all three hold to, as measured in ``docs/precisions.md``:
+What all of them hold to, as measured in ``docs/precisions.md``:
 
 * norms, softmax, the context sum and the residual stream stay in float: they are small, and they are where it hurts;
 * products on a few rows (the key on one column an offset, the classifier) keep float activations;
@@ -12,7 +9,9 @@ int8 takes. What all three hold to, as measured in ``docs/precisions.md``:
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
+from export.plugins import Registry
 from export.runtimes import Arrays
 
 FP16, INT8, INT8_DYNAMIC = "fp16", "int8", "int8-dynamic"
@@ -41,3 +40,36 @@ class Job:
     metadata: dict[str, str] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
     edge_type: str = FLOAT32
+
+
+class Quantizer(Protocol):
+    """What makes lower precisions of the artifacts of one format, which it is named as.
+
+    Attributes:
+        extra: of ``pip install edgeattn[...]``, which brings its packages.
+        packages: that it needs.
+        precisions: that it makes.
+        rest: the precision of what int8 leaves.
+        adds_in_fp16: whether a runtime adds an fp16 file's products in fp16 too.
+    """
+
+    extra: str
+    packages: tuple[str, ...]
+    precisions: tuple[str, ...]
+    rest: str
+    adds_in_fp16: bool = False
+
+    def make(self, job: Job) -> dict[str, Any]:
+        """Write ``job.path``, and say what stays in a higher precision: what the manifest keeps as ``details``.
+
+        Raises:
+            ConversionError: the quantiser refuses the artifact.
+        """
+        ...
+
+    def candidates(self, path: Path) -> list[tuple[str, str]]:
+        """(kind, output) of the operators of an fp32 artifact that int8 takes, in the order of the graph."""
+        ...
+
+
+QUANTIZERS: Registry[Quantizer] = Registry(__name__, "quantizer")

@@ -13,47 +13,63 @@ from typing import Any
 
 from edgeattn.errors import ConversionError
 from export.formats.coreml import normalise
-from export.precisions import FEW_ROWS, FP16, INT8, LOWER, OWN, PALETTES, Job
+from export.precisions import FEW_ROWS, FP16, INT8, LOWER, OWN, PALETTES, Job, Quantizer
 from export.precisions._ranges import Ranges
 from export.precisions._silu import Step, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes import Observed, mil_reference
 from export.vendor_errors import first_line
 
-EXTRA = "coreml"
-PACKAGES = ("coremltools",)
-PRECISIONS = (*LOWER, *PALETTES)
-REST = "fp16"
-ADDS_IN_FP16 = False
 _PRODUCTS = ("conv", "linear")
 _STATISTICS = ("reduce_mean", "reduce_sum", "reduce_max", "softmax", "exp", "rsqrt", "sqrt", "inverse")
 _ELEMENTWISE = ("add", "sub", "mul", "real_div", "pow", "square")
 
 
-def make(job: Job) -> dict[str, Any]:
-    """Write the package ``job.path``.
+class CoreMlQuantizer(Quantizer):
+    extra = "coreml"
+    packages = ("coremltools",)
+    precisions = (*LOWER, *PALETTES)
+    rest = "fp16"
+    adds_in_fp16 = False
 
-    Raises:
-        ConversionError: coremltools refuses the artifact.
-    """
-    try:
-        with quiet():
-            import coremltools as ct
+    def make(self, job: Job) -> dict[str, Any]:
+        """Write the package ``job.path``.
 
-            model, details = _fp16(ct.models.MLModel(str(job.source), skip_model_load=True), job)
-            if job.precision != FP16:
-                step = _palettes if job.precision in PALETTES else _static if job.precision == INT8 else _weights
-                model, more = step(model, job)
-                details |= more
-            elif job.edge_type == OWN:
-                model = _in_fp16(model)
-                details["edges"] = "float16"
-            model.save(str(job.path))
-        normalise(job.path, job.metadata)
-    except Exception as error:
-        shutil.rmtree(job.path, ignore_errors=True)
-        raise ConversionError(f"coremltools refuses {job.source.name}: {first_line(error)}") from error
-    return details
+        Raises:
+            ConversionError: coremltools refuses the artifact.
+        """
+        try:
+            with quiet():
+                import coremltools as ct
+
+                model, details = _fp16(ct.models.MLModel(str(job.source), skip_model_load=True), job)
+                if job.precision != FP16:
+                    step = _palettes if job.precision in PALETTES else _static if job.precision == INT8 else _weights
+                    model, more = step(model, job)
+                    details |= more
+                elif job.edge_type == OWN:
+                    model = _in_fp16(model)
+                    details["edges"] = "float16"
+                model.save(str(job.path))
+            normalise(job.path, job.metadata)
+        except Exception as error:
+            shutil.rmtree(job.path, ignore_errors=True)
+            raise ConversionError(f"coremltools refuses {job.source.name}: {first_line(error)}") from error
+        return details
+
+    def candidates(self, path: Path) -> list[tuple[str, str]]:
+        """(kind, output) of the operators that int8 takes, in the order of the program."""
+        from export.mil.program import load
+
+        found = []
+        for step in load(path).steps:
+            name, kind = next(iter(step.outputs.items()), ("", None))
+            if step.op in _PRODUCTS and kind is not None and _rows(step.op, kind.shape) >= FEW_ROWS:
+                found.append((step.op, name))
+        return found
+
+
+QUANTIZER: Quantizer = CoreMlQuantizer()
 
 
 def _fp16(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
@@ -84,18 +100,6 @@ def _in_fp16(model: Any) -> Any:
     for now, name in zip([output.name for output in spec.description.output], names, strict=True):
         ct.utils.rename_feature(spec, now, name, rename_inputs=False)
     return ct.models.MLModel(spec, weights_dir=changed.weights_dir, skip_model_load=True)
-
-
-def candidates(path: Path) -> list[tuple[str, str]]:
-    """(kind, output) of the operators that int8 takes, in the order of the program."""
-    from export.mil.program import load
-
-    found = []
-    for step in load(path).steps:
-        name, kind = next(iter(step.outputs.items()), ("", None))
-        if step.op in _PRODUCTS and kind is not None and _rows(step.op, kind.shape) >= FEW_ROWS:
-            found.append((step.op, name))
-    return found
 
 
 def _rows(op: str, shape: Sequence[int | None]) -> int:
@@ -173,7 +177,7 @@ def _ranges(model: Any, job: Job) -> tuple[dict[str, dict[str, float]], list[str
 
     with tempfile.TemporaryDirectory() as scratch:
         model.save(str(package := Path(scratch, "fp16.mlpackage")))
-        with mil_reference.open(package) as session:
+        with mil_reference.opened(package) as session:
             program = session.program
             steps = [Step(step.op, tuple(step.reads), next(iter(step.outputs), "")) for step in program.steps]
             ranges = Ranges(len(job.calibration), read_by_silu_alone(steps, program.outputs))

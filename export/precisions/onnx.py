@@ -7,50 +7,63 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import ConversionError
-from export.precisions import FEW_ROWS, FP16, INT8, LOWER, Job
+from export.precisions import FEW_ROWS, FP16, INT8, LOWER, Job, Quantizer
 from export.precisions._onnx_fp16 import convert
 from export.precisions._onnx_weights import PRODUCTS, one_scale_a_channel, store_in_eight_bits
 from export.precisions._ranges import Ranges
 from export.precisions._silu import Step, parts_of_silu, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes import Arrays
-from export.runtimes.onnxruntime import observe
+from export.runtimes.onnxruntime import OnnxRuntime
 from export.vendor_errors import first_line
 
-EXTRA = "onnx"
-PACKAGES = ("onnx", "onnxruntime")
-PRECISIONS = LOWER
-REST = "fp32"
-ADDS_IN_FP16 = False
 # The shape [B, C, 1, H * W] of a map, as a tensor's name.
 _ROWS = "edgeattn_rows"
 
 
-def make(job: Job) -> dict[str, Any]:
-    """Write ``job.path``.
+class OnnxQuantizer(Quantizer):
+    extra = "onnx"
+    packages = ("onnx", "onnxruntime")
+    precisions = LOWER
+    rest = "fp32"
+    adds_in_fp16 = False
 
-    Raises:
-        ConversionError: the quantiser refuses the artifact, or the ONNX checker what it made.
-    """
-    import onnx
+    def make(self, job: Job) -> dict[str, Any]:
+        """Write ``job.path``.
 
-    try:
-        with quiet():
-            model = _loaded(job)
-            if job.precision == FP16:
-                details = convert(model, job)
-            else:
-                weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-                details = _static(model, job) if job.precision == INT8 else _dynamic(model, job)
-                made = onnx.load(str(job.path))
-                one_scale_a_channel(made.graph, weights)
-                store_in_eight_bits(made.graph, set(job.keep))
-                job.path.write_bytes(made.SerializeToString(deterministic=True))
-            onnx.checker.check_model(str(job.path), full_check=True)
-    except Exception as error:
-        job.path.unlink(missing_ok=True)
-        raise ConversionError(f"onnxruntime's quantiser refuses {job.source.name}: {first_line(error)}") from error
-    return details
+        Raises:
+            ConversionError: the quantiser refuses the artifact, or the ONNX checker what it made.
+        """
+        import onnx
+
+        try:
+            with quiet():
+                model = _loaded(job)
+                if job.precision == FP16:
+                    details = convert(model, job)
+                else:
+                    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+                    details = _static(model, job) if job.precision == INT8 else _dynamic(model, job)
+                    made = onnx.load(str(job.path))
+                    one_scale_a_channel(made.graph, weights)
+                    store_in_eight_bits(made.graph, set(job.keep))
+                    job.path.write_bytes(made.SerializeToString(deterministic=True))
+                onnx.checker.check_model(str(job.path), full_check=True)
+        except Exception as error:
+            job.path.unlink(missing_ok=True)
+            raise ConversionError(f"onnxruntime's quantiser refuses {job.source.name}: {first_line(error)}") from error
+        return details
+
+    def candidates(self, path: Path) -> list[tuple[str, str]]:
+        """(kind, output) of the operators that int8 takes, in the order of the graph."""
+        import onnx
+
+        model = onnx.load(str(path))
+        taken = _in_eight_bits(model)
+        return [(node.op_type, node.output[0]) for node in model.graph.node if node.output[0] in taken]
+
+
+QUANTIZER: Quantizer = OnnxQuantizer()
 
 
 def _loaded(job: Job) -> Any:
@@ -135,17 +148,8 @@ def _ranges(graph: Any, job: Job) -> dict[str, list[dict[str, Any]]]:
     for inputs in job.calibration:
         for name, value in inputs.items():
             ranges.see(name, value)
-        observe(job.source, inputs, lambda seen: ranges.see(seen.name, seen.value))
+        OnnxRuntime().observe(job.source, inputs, lambda seen: ranges.see(seen.name, seen.value))
     return {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.found().items()}
-
-
-def candidates(path: Path) -> list[tuple[str, str]]:
-    """(kind, output) of the operators that int8 takes, in the order of the graph."""
-    import onnx
-
-    model = onnx.load(str(path))
-    taken = _in_eight_bits(model)
-    return [(node.op_type, node.output[0]) for node in model.graph.node if node.output[0] in taken]
 
 
 def _steps(graph: Any) -> list[Step]:

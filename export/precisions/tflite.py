@@ -8,37 +8,46 @@ import numpy as np
 
 from edgeattn.errors import ConversionError
 from export.formats.tflite import builtin_kind, finished, unpack
-from export.precisions import FEW_ROWS, FP16, INT8, LOWER, OWN, Job
+from export.precisions import FEW_ROWS, FP16, INT8, LOWER, OWN, Job, Quantizer
 from export.precisions._ranges import Ranges
 from export.precisions._silu import Step, parts_of_silu, read_by_silu_alone
 from export.quiet import quiet
 from export.runtimes.litert import Observer
 from export.vendor_errors import first_line
 
-EXTRA = "tflite"
-PACKAGES = ("ai_edge_quantizer", "ai_edge_litert")
-PRECISIONS = LOWER
-REST = "fp32"
-ADDS_IN_FP16 = True  # XNNPACK on ARM
 # XNNPACK computes in fp16 on ARM where a file says that it may. With fp32 accumulation in the name it does not.
 FP16_METADATA = {"reduced_precision_support": "fp16accfp16"}
 _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-def make(job: Job) -> dict[str, Any]:
-    """Write ``job.path``.
+class TfLiteQuantizer(Quantizer):
+    extra = "tflite"
+    packages = ("ai_edge_quantizer", "ai_edge_litert")
+    precisions = LOWER
+    rest = "fp32"
+    adds_in_fp16 = True  # XNNPACK on ARM
 
-    Raises:
-        ConversionError: the quantiser refuses the artifact.
-    """
-    try:
-        with quiet():
-            content, details = _fp16(job) if job.precision == FP16 else _int8(job)
-        metadata = {**job.metadata, **(FP16_METADATA if job.precision == FP16 else {})}
-        job.path.write_bytes(finished(content, metadata))
-    except Exception as error:
-        raise ConversionError(f"ai-edge-quantizer refuses {job.source.name}: {first_line(error)}") from error
-    return details
+    def make(self, job: Job) -> dict[str, Any]:
+        """Write ``job.path``.
+
+        Raises:
+            ConversionError: the quantiser refuses the artifact.
+        """
+        try:
+            with quiet():
+                content, details = _fp16(job) if job.precision == FP16 else _int8(job)
+            metadata = {**job.metadata, **(FP16_METADATA if job.precision == FP16 else {})}
+            job.path.write_bytes(finished(content, metadata))
+        except Exception as error:
+            raise ConversionError(f"ai-edge-quantizer refuses {job.source.name}: {first_line(error)}") from error
+        return details
+
+    def candidates(self, path: Path) -> list[tuple[str, str]]:
+        """(kind, output) of the operators that int8 takes, in the order of the graph."""
+        return [(op.kind, op.output) for op in _ops(path.read_bytes())[0] if op.is_static]
+
+
+QUANTIZER: Quantizer = TfLiteQuantizer()
 
 
 def _fp16(job: Job) -> tuple[bytes, dict[str, Any]]:
@@ -76,11 +85,6 @@ def _int8(job: Job) -> tuple[bytes, dict[str, Any]]:
     counts = {"static_ops": len(static), "dynamic_ops": dynamic, "float_ops": len(ops) - len(static) - dynamic}
     details = {**counts, "kept_in_fp32": kept, "edges": "int8" if own else "float32"}
     return bytes(quantizer.quantize(ranges).quantized_model), details
-
-
-def candidates(path: Path) -> list[tuple[str, str]]:
-    """(kind, output) of the operators that int8 takes, in the order of the graph."""
-    return [(op.kind, op.output) for op in _ops(path.read_bytes())[0] if op.is_static]
 
 
 class _Op:

@@ -1,27 +1,18 @@
-"""One file a runtime: it opens an artifact and runs it.
-
-A runtime is a module with ``FORMAT``, ``EXTRA``, ``PACKAGES``, ``unavailable() -> reason or None``, ``version()`` and
-``open(path, threads=1)``, a context manager whose value has ``signature`` and ``run(inputs) -> outputs`` (arrays).
-One that can show what is computed inside has ``observe(path, inputs, see)``: it runs once and calls ``see`` with every
-value of every op, an :class:`Observed`, in the order of execution.
-One that runs an artifact in several ways has ``VARIANTS``, and its ``open`` takes ``variant``, one of these names.
-"""
+"""One file a runtime: it opens an artifact and runs it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeattn.errors import ArtifactError
-from export import plugins
 from export.bundle import Tensor
+from export.plugins import Registry
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -93,37 +84,85 @@ def from_edge(value: npt.NDArray[np.generic], tensor: Tensor, like: np.dtype[Any
     return value.astype(like) if tensor.dtype == "float16" else value
 
 
+See = Callable[[Observed], None]
+Observe = Callable[[Path, Arrays, See], None]
+
+
+class Runtime(Protocol):
+    """What runs the artifacts of one format here.
+
+    Attributes:
+        format: that it runs.
+        extra: of ``pip install edgeattn[...]``, which brings its packages.
+        packages: it needs one of these.
+        variants: the ways in which it runs an artifact, by the name that a report gives each, and what the vendor calls
+            it; empty where there is one alone.
+        observe: run an artifact once and call ``see`` with every value of every op, in the order of execution; None if
+            it cannot show them.
+        examine: what it makes of a file before it runs it (delegates, its optimised graph), for people; None if it does
+            not tell, and then ``unexamined`` says why.
+    """
+
+    format: str
+    extra: str
+    packages: tuple[str, ...]
+    variants: Mapping[str, str] = {}
+    observe: Observe | None = None
+    examine: Callable[[Path], dict[str, Any]] | None = None
+    unexamined: str = "its runtime gives no such view"
+
+    def unavailable(self) -> str | None:
+        """Why it cannot be used here, though it is installed; None if it can."""
+        ...
+
+    def version(self) -> str: ...
+
+    def open(self, path: Path, threads: int = 1, variant: str = "") -> AbstractContextManager[Session]:
+        """Load an artifact, to run it as one of :attr:`variants`; the first where none is named.
+
+        Raises:
+            ArtifactError: it refuses the file.
+            MissingError: something that this file needs is not installed.
+        """
+        ...
+
+
+RUNTIMES: Registry[Runtime] = Registry(__name__, "runtime")
+
+
 @dataclass(frozen=True)
-class Way:
+class Backend:
     """One way to run an artifact here: a runtime, or a variant of one, by the name that a report gives it.
 
     ``missing`` says why it cannot be used, with the command that mends it; empty if it can.
     """
 
     label: str
-    runtime: ModuleType
-    open: Callable[[Path], AbstractContextManager[Session]]
+    runtime: Runtime
+    variant: str = ""
     missing: str = ""
 
+    def open(self, path: Path) -> AbstractContextManager[Session]:
+        """Load an artifact, as :meth:`Runtime.open` does."""
+        return self.runtime.open(path, variant=self.variant)
 
-def ways(format_: str) -> list[Way]:
+
+def backends(format_: str) -> list[Backend]:
     """All ways to run an artifact of a format, those that are missing here too (a missing runtime once)."""
     found = []
-    for name in plugins.names("runtimes"):
-        runtime = plugins.get("runtimes", name)
-        if format_ != runtime.FORMAT:
+    for name, runtime in RUNTIMES.items():
+        if format_ != runtime.format:
             continue
         reason = missing(runtime)
-        if reason or not hasattr(runtime, "VARIANTS"):
-            found.append(Way(name, runtime, runtime.open, reason or ""))
+        if reason or not runtime.variants:
+            found.append(Backend(name, runtime, missing=reason or ""))
         else:
-            found += [Way(v, runtime, partial(runtime.open, variant=v)) for v in runtime.VARIANTS]
+            found += [Backend(variant, runtime, variant) for variant in runtime.variants]
     return found
 
 
-def missing(runtime: ModuleType) -> str | None:
+def missing(runtime: Runtime) -> str | None:
     """Why this runtime cannot be used here, with the command that mends it; None if it can."""
-    if not any(find_spec(package) for package in runtime.PACKAGES):
-        return f"{runtime.PACKAGES[0]} is not installed; install it with: pip install 'edgeattn[{runtime.EXTRA}]'"
-    reason: str | None = runtime.unavailable()
-    return reason
+    if not any(find_spec(package) for package in runtime.packages):
+        return f"{runtime.packages[0]} is not installed; install it with: pip install 'edgeattn[{runtime.extra}]'"
+    return runtime.unavailable()

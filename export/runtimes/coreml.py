@@ -3,7 +3,7 @@
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,10 @@ import numpy as np
 
 from edgeattn.errors import ArtifactError
 from export.quiet import quiet
-from export.runtimes import Arrays, Signature
+from export.runtimes import Arrays, Runtime, Session, Signature
 from export.vendor_errors import first_line
 
-FORMAT = "coreml"
-EXTRA = "coreml"
-PACKAGES = ("coremltools",)
-# What an artifact is run on: the name in reports and records, also on the Mac and the iPhone as targets, and the name
+# What an artifact is run on: the name in reports and records, also where the Mac or an iPhone is a target, and the name
 # in coremltools.ComputeUnit.
 UNITS = {
     "coreml, CPU only": "CPU_ONLY",
@@ -26,15 +23,44 @@ UNITS = {
     "coreml, CPU and Neural Engine": "CPU_AND_NE",
     "coreml, all": "ALL",
 }
-VARIANTS = UNITS
 
 
-def unavailable() -> str | None:
-    return None if platform.system() == "Darwin" else f"Core ML runs on macOS only, and this is {platform.system()}"
+class CoreMl(Runtime):
+    format = "coreml"
+    extra = "coreml"
+    packages = ("coremltools",)
+    variants: Mapping[str, str] = UNITS
+    unexamined = "Core ML decides on the device; there is no such view outside macOS"
+
+    def unavailable(self) -> str | None:
+        return None if platform.system() == "Darwin" else f"Core ML runs on macOS only, and this is {platform.system()}"
+
+    def version(self) -> str:
+        return f"macOS {platform.mac_ver()[0]}"
+
+    @contextmanager
+    def open(self, path: Path, threads: int = 1, variant: str = "") -> Iterator[Session]:
+        """Load the package for the compute units ``variant``, all of them where none is named.
+
+        Core ML chooses its own threads.
+
+        Raises:
+            ArtifactError: Core ML refuses the package.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                # A copy: coremltools rewrites the manifest of a package that it loads, and a bundle's files are hashed.
+                copy = shutil.copytree(path, Path(scratch) / path.name)
+                with quiet():
+                    import coremltools as ct
+
+                    model = ct.models.MLModel(str(copy), compute_units=ct.ComputeUnit[UNITS[variant or "coreml, all"]])
+            except Exception as error:
+                raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
+            yield _Session(model)
 
 
-def version() -> str:
-    return f"macOS {platform.mac_ver()[0]}"
+RUNTIME: Runtime = CoreMl()
 
 
 class _Session:
@@ -55,23 +81,3 @@ def _shape(array: Any) -> tuple[int | None, ...]:
     if not ranges:
         return tuple(array.shape)
     return tuple(r.lowerBound if r.lowerBound == r.upperBound else None for r in ranges)
-
-
-@contextmanager
-def open(path: Path, threads: int = 1, variant: str = "coreml, all") -> Iterator[_Session]:
-    """Load the package for the compute units ``variant``, a name of :data:`UNITS`; Core ML chooses its own threads.
-
-    Raises:
-        ArtifactError: Core ML refuses the package.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            # A copy: coremltools rewrites the manifest of a package that it loads, and a bundle's files are hashed.
-            copy = shutil.copytree(path, Path(scratch) / path.name)
-            with quiet():
-                import coremltools as ct
-
-                model = ct.models.MLModel(str(copy), compute_units=ct.ComputeUnit[UNITS[variant]])
-        except Exception as error:
-            raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
-        yield _Session(model)

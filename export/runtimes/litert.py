@@ -1,7 +1,7 @@
 """LiteRT: ai-edge-litert, or tflite-runtime where a board still has that. The Interpreter is the same."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,16 +12,50 @@ import numpy.typing as npt
 
 from export.plugins import require
 from export.quiet import quiet
-from export.runtimes import Arrays, Observed, Signature
+from export.runtimes import Arrays, Observed, Runtime, See, Session, Signature
 from export.vendor_errors import refusing
 
-FORMAT = "tflite"
-EXTRA = "tflite"
-PACKAGES = ("ai_edge_litert", "tflite_runtime")
+
+class LiteRt(Runtime):
+    format = "tflite"
+    extra = "tflite"
+    packages = ("ai_edge_litert", "tflite_runtime")
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        from importlib.metadata import version as installed
+
+        return installed("ai-edge-litert" if find_spec("ai_edge_litert") else "tflite-runtime")
+
+    @contextmanager
+    def open(self, path: Path, threads: int = 1, variant: str = "") -> Iterator[Session]:
+        """Load ``path`` with XNNPACK, the default delegate.
+
+        Raises:
+            ArtifactError: LiteRT refuses the file.
+        """
+        with refusing(f"LiteRT refuses {path}"):
+            session = _Session(_load(path, threads))
+        yield session
+
+    def observe(self, path: Path, inputs: Arrays, see: See) -> None:
+        """Run an :class:`Observer` of ``path`` and show ``see`` what each op gives, by its number and name."""
+        observer = Observer(path)
+        for index, value in observer.values(inputs):
+            if index in observer.ops:
+                # The converter's names list the classes and parts on the way to each op that went into one, with their
+                # packages: the innermost part of the first says enough.
+                name = re.split(r"[/.]", observer.names[index].split(";")[0])[-1]
+                see(Observed(f"{index} {name}", observer.ops[index], value))
+
+    def examine(self, path: Path) -> dict[str, Any]:
+        """How many partitions XNNPACK makes of it."""
+        return {"xnnpack_partitions": partitions(path)}
 
 
-def unavailable() -> str | None:
-    return None
+RUNTIME: Runtime = LiteRt()
 
 
 def _module() -> Any:
@@ -30,12 +64,6 @@ def _module() -> Any:
     else:
         from tflite_runtime import interpreter
     return interpreter
-
-
-def version() -> str:
-    from importlib.metadata import version as installed
-
-    return installed("ai-edge-litert" if find_spec("ai_edge_litert") else "tflite-runtime")
 
 
 class _Session:
@@ -71,18 +99,6 @@ class _Session:
         return {d["name"]: self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()}
 
 
-@contextmanager
-def open(path: Path, threads: int = 1) -> Iterator[_Session]:
-    """Load ``path`` with XNNPACK, the default delegate.
-
-    Raises:
-        ArtifactError: LiteRT refuses the file.
-    """
-    with refusing(f"LiteRT refuses {path}"):
-        session = _Session(_load(path, threads))
-    yield session
-
-
 def partitions(path: Path) -> int:
     """How many delegate partitions XNNPACK makes of the model: one means that nothing is left outside."""
     # Not a public call; both packages have it, and no public one tells.
@@ -102,7 +118,7 @@ class Observer:
     """
 
     def __init__(self, path: Path) -> None:
-        require("ai_edge_litert", "flatbuffers", extra=EXTRA)
+        require("ai_edge_litert", "flatbuffers", extra=RUNTIME.extra)
         from export.formats.tflite import with_all_outputs
 
         _load(path, 1)  # the interpreter verifies the file; what rewrites it does not
@@ -117,17 +133,6 @@ class Observer:
         self._session.run(inputs)
         for index in (*(d["index"] for d in self._interpreter.get_input_details()), *self.ops):
             yield index, self._interpreter.get_tensor(index)
-
-
-def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None:
-    """Run an :class:`Observer` of ``path`` and show ``see`` what each op gives, by its number and name."""
-    observer = Observer(path)
-    for index, value in observer.values(inputs):
-        if index in observer.ops:
-            # The converter's names list the classes and parts on the way to each op that went into one, with their
-            # packages: the innermost part of the first says enough.
-            name = re.split(r"[/.]", observer.names[index].split(";")[0])[-1]
-            see(Observed(f"{index} {name}", observer.ops[index], value))
 
 
 def _load(path: Path, threads: int, content: bytes | None = None) -> Any:

@@ -4,7 +4,7 @@ It is the arithmetic of the program as it is written (``export.mil``), and not A
 fusions, reduced precision or compute units.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,27 +13,67 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeattn.errors import BadInputError
-from export.runtimes import Arrays, Observed, Signature
+from export.runtimes import Arrays, Observed, Runtime, See, Session, Signature
 
 if TYPE_CHECKING:
     from export.mil.program import Program
 
-FORMAT = "coreml"
-EXTRA = "coreml"
-PACKAGES = ("coremltools",)
+
+class MilReference(Runtime):
+    format = "coreml"
+    extra = "coreml"
+    packages = ("coremltools",)
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        from importlib.metadata import version as installed
+
+        return f"torch {installed('torch')}"
+
+    @contextmanager
+    def open(self, path: Path, threads: int = 1, variant: str = "") -> Iterator[Session]:
+        with opened(path, threads) as session:
+            yield session
+
+    def observe(self, path: Path, inputs: Arrays, see: See) -> None:
+        """Run ``path`` once and show ``see`` every value, under its name in the program.
+
+        Raises:
+            ArtifactError: the package is damaged.
+            MissingError: the program has an op that is not known here.
+        """
+        with opened(path) as session:
+            session.run_observed(inputs, see)
 
 
-def unavailable() -> str | None:
-    return None
+RUNTIME: Runtime = MilReference()
 
 
-def version() -> str:
-    from importlib.metadata import version as installed
+@contextmanager
+def opened(path: Path, threads: int = 1) -> Iterator["Execution"]:
+    """Load ``path``; its weights are mapped and decoded once.
 
-    return f"torch {installed('torch')}"
+    Raises:
+        ArtifactError: the package is damaged.
+        MissingError: the program has an op that is not known here.
+    """
+    import torch
+
+    from export.mil.program import load
+
+    program, before = load(path), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield Execution(program)
+    finally:
+        torch.set_num_threads(before)
 
 
-class _Session:
+class Execution:
+    """A loaded program, which can show what is inside it."""
+
     def __init__(self, program: "Program") -> None:
         self.program = program
         self.signature = Signature({name: program.types[name].shape for name in program.inputs}, program.outputs)
@@ -41,7 +81,7 @@ class _Session:
     def run(self, inputs: Arrays) -> Arrays:
         return self.run_observed(inputs, None)
 
-    def run_observed(self, inputs: Arrays, see: Callable[[Observed], None] | None) -> Arrays:
+    def run_observed(self, inputs: Arrays, see: See | None) -> Arrays:
         """Run, and call ``see`` with every value of an op as it comes; nothing is kept for it.
 
         Raises:
@@ -71,34 +111,3 @@ class _Session:
         array: npt.NDArray[np.generic] = value.numpy()
         # Unsigned integers of 16 bits and more are carried in wider ones.
         return array.astype(self.program.types[name].dtype.numpy, copy=False)
-
-
-@contextmanager
-def open(path: Path, threads: int = 1) -> Iterator[_Session]:
-    """Load ``path``; its weights are mapped and decoded once.
-
-    Raises:
-        ArtifactError: the package is damaged.
-        MissingError: the program has an op that is not known here.
-    """
-    import torch
-
-    from export.mil.program import load
-
-    program, before = load(path), torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield _Session(program)
-    finally:
-        torch.set_num_threads(before)
-
-
-def observe(path: Path, inputs: Arrays, see: Callable[[Observed], None]) -> None:
-    """Run ``path`` once and show ``see`` every value, under its name in the program.
-
-    Raises:
-        ArtifactError: the package is damaged.
-        MissingError: the program has an op that is not known here.
-    """
-    with open(path) as session:
-        session.run_observed(inputs, see)

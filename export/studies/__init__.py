@@ -1,18 +1,16 @@
 """One file a study: a question that is answered by measurement, in each runtime and on each target.
 
-A study is a module with
-
-    ABOUT             the question, a sentence
-    MODEL             what its variants are variants of: the ``model`` of its records
-    FORMATS           what it is measured in, if nothing else is asked for
-    groups(quick)     what is measured, in this order
-
 ``_run.py`` converts, measures and stores. How the records are read and drawn stands in ``edgeattn/report/studies``.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from export.bundle import Bundle
+from export.plugins import Registry
+from export.steps import Say
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,3 +44,37 @@ class Group:
     variants: tuple[Variant, ...]
     runs: int
     warmup: int | None = None
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """``sqnr_db`` is the lowest over cases and outputs, with only the operator that gives ``output`` in int8; None if
+    nothing changed at all. ``number`` is its place in the graph."""
+
+    number: int
+    kind: str
+    output: str
+    sqnr_db: float | None
+
+
+# The groups that a study measures, in their order; True is for the quick study.
+Groups = Callable[[bool], tuple[Group, ...]]
+# Of a bundle's fp32 artifact of a format: its operators, the most sensitive first, each stored in the file as it comes.
+Sweep = Callable[[Bundle, str, Path, Say], tuple[Sensitivity, ...]]
+
+
+class Study(Protocol):
+    """A question and how it is answered: by latency, in ``groups``, or by the errors of a ``sweep``; the other is None.
+
+    Attributes:
+        formats: what it is measured in, if nothing else is asked for.
+        model: what the variants of its groups are variants of: the ``model`` of its records.
+    """
+
+    formats: tuple[str, ...]
+    model: str = ""
+    groups: Groups | None = None
+    sweep: Sweep | None = None
+
+
+STUDIES: Registry[Study] = Registry(__name__, "study")

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 
 from edgeattn import records
 from edgeattn.errors import BadInputError, EdgeAttnError, MissingError, TargetError
 from edgeattn.records import NotRun, Record
-from export import measured, plugins
+from export import measured
+from export.formats import FORMATS
 from export.steps import Say, silent
-from export.studies import Group, Variant
+from export.studies import STUDIES, Group, Variant
 from export.targets import Connection, Job
 
 STORE = "records.json"
@@ -46,15 +46,17 @@ def run(study: str, connection: Connection, options: Options, folder: Path, say:
         MissingError: the target runs none of the formats.
         ArtifactError: the folder's records cannot be read.
     """
-    module = plugins.get("studies", study)
-    formats = [name for name in options.formats or module.FORMATS if plugins.get("formats", name)]
+    asked = STUDIES.get(study)
+    if asked.groups is None:
+        raise BadInputError(f"study {study} measures no latency")
+    formats = [name for name in options.formats or asked.formats if FORMATS.get(name)]
     if not set(formats) & set(connection.runtimes):
         raise MissingError(f"{connection.place} runs none of {', '.join(formats)}; choose another --format or --target")
     store = folder / STORE
     found = _stored(store, study)
     not_run: list[NotRun] = []
     todo: list[tuple[Group, str, str]] = []
-    for group in module.groups(options.quick):
+    for group in asked.groups(options.quick):
         for format_ in formats:
             for runtime in connection.runtimes.get(format_, ()):
                 missing = [v for v in group.variants if not _has(found, v, format_, runtime, connection, options)]
@@ -65,7 +67,7 @@ def run(study: str, connection: Connection, options: Options, folder: Path, say:
     try:
         for group, format_, runtime in todo:
             say(f"{group.name}: {format_} in {runtime} on {connection.place}")
-            found += _measure(module, study, group, format_, runtime, connection, options, not_run)
+            found += _measure(asked.model, study, group, format_, runtime, connection, options, not_run)
             _save(store, found, not_run)
     except KeyboardInterrupt:
         stopped = True
@@ -108,7 +110,7 @@ def _has(
 
 
 def _measure(
-    module: ModuleType,
+    model: str,
     study: str,
     group: Group,
     format_: str,
@@ -122,7 +124,7 @@ def _measure(
     with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
         variants, jobs = [], []
         for number, variant in enumerate(group.variants):
-            path = Path(scratch) / f"{number}{plugins.get('formats', format_).SUFFIX}"
+            path = Path(scratch) / f"{number}{FORMATS.get(format_).suffix}"
             try:
                 given = measured.convert(*variant.build(), format_, path, lowered=variant.lowered)
             except EdgeAttnError as error:
@@ -141,10 +143,10 @@ def _measure(
             return []
         made = []
         for variant, job, one in zip(variants, jobs, seen, strict=True):
-            name = " ".join((module.MODEL, *variant.labels.values()))
+            name = " ".join((model, *variant.labels.values()))
             record = measured.record(one, job, measured.subject(job.artifact, name, format_), options.target)
             labels = {"study": study, "place": connection.place, "runtime": runtime, **variant.labels}
-            record = replace(record, model=module.MODEL, labels=labels, started_at=started, command=options.command)
+            record = replace(record, model=model, labels=labels, started_at=started, command=options.command)
             # Not by the time alone, of which two may have the same: clocks are set back.
             in_turn = f"{study}, {group.name}, {format_} in {runtime}, {started}"
             made.append(replace(record, group=in_turn if one.samples_ns else ""))

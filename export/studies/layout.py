@@ -3,14 +3,12 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from export.studies import Group, Variant
+from export.studies import Group, Study, Variant
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ABOUT = "What does the channel-first form save, that the module was designed for, and what does its lowering?"
-MODEL = "attention"
-FORMATS = ("onnx", "tflite")
+
 # (channels, pixels of a patch, patches): five that show the range, and the three of MobileViTv2-1.0 at 256.
 SHAPES = ((128, 4, 256), (192, 4, 64), (256, 4, 16), (128, 1, 4096), (512, 1, 256))
 # Those of MobileViTv2-1.0 are the first three of them.
@@ -20,6 +18,32 @@ FORMS = {
     "folded": "the reference with the key folded",
     "deployed": "as edgeattn deploys it",
 }
+
+
+class Layout(Study):
+    model = "attention"
+    formats = ("onnx", "tflite")
+
+    def groups(self, quick: bool, /) -> tuple[Group, ...]:
+        """A group for each shape; the quick study has the smallest shape of the model alone."""
+        return tuple(
+            Group(
+                "x".join(map(str, shape)),
+                tuple(
+                    Variant(
+                        {"shape": ", ".join(map(str, shape)), "form": form},
+                        partial(_build, form, shape),
+                        form == "deployed",
+                    )
+                    for form in FORMS
+                ),
+                runs=40 if quick else 200,
+            )
+            for shape in (SHAPES[2:3] if quick else SHAPES)
+        )
+
+
+STUDY: Study = Layout()
 
 
 def _build(form: str, shape: tuple[int, int, int]) -> "tuple[nn.Module, dict[str, Tensor]]":
@@ -39,22 +63,3 @@ def _build(form: str, shape: tuple[int, int, int]) -> "tuple[nn.Module, dict[str
     }
     module: nn.Module = written[form](layer) if form in written else layer
     return module, {"x": x}
-
-
-def groups(quick: bool) -> tuple[Group, ...]:
-    """A group for each shape; the quick study has the smallest shape of the model alone."""
-    return tuple(
-        Group(
-            "x".join(map(str, shape)),
-            tuple(
-                Variant(
-                    {"shape": ", ".join(map(str, shape)), "form": form},
-                    partial(_build, form, shape),
-                    form == "deployed",
-                )
-                for form in FORMS
-            ),
-            runs=40 if quick else 200,
-        )
-        for shape in (SHAPES[2:3] if quick else SHAPES)
-    )

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from export.runtimes import Arrays
-from export.runtimes.coreml import UNITS, version
+from export.runtimes import RUNTIMES, Arrays
+from export.runtimes.coreml import UNITS
 from export.targets import _coreml, _worker
 
 RUNTIME_FILE = "runtime.txt"
@@ -21,7 +21,10 @@ class CoreMl:
     """One package in Core ML, with the interface of the worker's own runtimes; Core ML chooses its threads."""
 
     def __init__(self, path: str, threads: int) -> None:
-        self.name, self.version = Path(path).with_name(RUNTIME_FILE).read_text(encoding="utf-8"), version()
+        self.name, self.version = (
+            Path(path).with_name(RUNTIME_FILE).read_text(encoding="utf-8"),
+            RUNTIMES.get("coreml").version(),
+        )
         try:
             import coremltools as ct
         except ImportError as error:

@@ -175,7 +175,6 @@ class LiteRt:
         return rows, PROFILED.format("LiteRT", "; its kernels do not tell which layer they are of")
 
 
-# What opens a file and runs it, by the suffix of its name.
 RUNTIMES: dict[str, Callable[[str, int], Any]] = {".onnx": OnnxRuntime, ".tflite": LiteRt}
 
 
@@ -391,8 +390,7 @@ def in_turn(program: list[str], folders: list[str]) -> int:
 
 
 def command(program: list[str], given: list[str], runtimes: dict[str, Callable[[str, int], Any]]) -> int:
-    """What ``given`` asks of ``program``, the command line that this worker was started by; ``runtimes`` are those that
-    it has, by the suffix of the files that they run."""
+    """What ``given`` asks of ``program``, this worker's command line; ``runtimes`` are by a file's suffix."""
     if given[0] == ONE_OF_SEVERAL:
         return as_one_of_several(given[1], runtimes)
     return main(given[0], runtimes) if len(given) == 1 else in_turn(program, given)

@@ -18,9 +18,9 @@ import numpy as np
 
 from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, MissingError, TargetError
 from edgeattn.records import Device, Operator, Origin
-from export import runtimes
 from export.quiet import quiet
-from export.runtimes import Arrays, coreml
+from export.runtimes import RUNTIMES, Arrays, missing
+from export.runtimes.coreml import UNITS
 from export.targets import INTERRUPTED, Job, Measurement, Target, _coreml
 
 ORIGIN: Origin = "phone"
@@ -118,7 +118,7 @@ class _Session:
 
 
 class _IPhone:
-    runtimes: Mapping[str, tuple[str, ...]] = {"coreml": tuple(coreml.UNITS)}
+    runtimes: Mapping[str, tuple[str, ...]] = {"coreml": tuple(UNITS)}
     # Inputs and outputs go as files: a run takes seconds, of which the phone itself times its own part.
     warmup: int | None = 2
     runs = 20
@@ -155,13 +155,13 @@ class _IPhone:
         import coremltools as ct
         from coremltools.models.ml_program.experimental.async_wrapper import MLModelAsyncWrapper
 
-        runtime = job.runtime or next(iter(coreml.UNITS))
+        runtime = job.runtime or next(iter(UNITS))
         name = job.artifact.name
         with _copied(job.artifact) as copy:
             model = MLModelAsyncWrapper.from_spec_or_path(
                 str(copy),
                 weights_dir=str(copy),  # it must be given, and is read only with a specification in place of a path
-                compute_units=ct.ComputeUnit[coreml.UNITS[runtime]],
+                compute_units=ct.ComputeUnit[UNITS[runtime]],
                 device=self.phone,
             )
             await self._ask(model.load(), ArtifactError, f"Core ML on {self.phone.name} refuses {name}")
@@ -231,7 +231,7 @@ class _IPhone:
             session.note = _coreml.summary(plan)
             if session.job.operators:
                 with _copied(session.job.artifact) as copy:
-                    units = ct.ComputeUnit[coreml.UNITS[session.runtime]]
+                    units = ct.ComputeUnit[UNITS[session.runtime]]
                     model = ct.models.MLModel(str(copy), compute_units=units, skip_model_load=True)
                     asked = _coreml.operators(model, self.phone, session.job.inputs)
                     found = await self._ask(asked, TargetError, "no times by operator")
@@ -281,7 +281,7 @@ class IPhone(Target):
             if shutil.which(command) is None:
                 path = 'export PATH="$(xcode-select -p)/usr/bin:$PATH"'
                 return f"there is no {command}; install Xcode 16 or later, open it once, and run: {path}"
-        return runtimes.missing(coreml)
+        return missing(RUNTIMES.get("coreml"))
 
     def addresses(self) -> tuple[str, ...]:
         """The identifiers of the iPhones that are connected now.

@@ -1,0 +1,145 @@
+"""Plug-ins are typed: mypy refuses a wrong one, and a wrong use of one."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeattn.errors import BadInputError
+from export import plugins
+from export.formats import FORMATS
+from export.mutation import EDITORS
+from export.plugins import Registry
+from export.precisions import QUANTIZERS
+from export.runtimes import RUNTIMES
+from export.studies import STUDIES
+from export.targets import TARGETS
+
+ROOT = Path(__file__).parent.parent
+REGISTRIES: tuple[Registry[object], ...] = (FORMATS, RUNTIMES, TARGETS, STUDIES, QUANTIZERS, EDITORS)
+
+# What each snippet gets wrong, and the end of what mypy says of it.
+WRONG = {
+    "a wrong signature in a runtime": (
+        """
+        from export.runtimes.onnxruntime import OnnxRuntime
+        class Wrong(OnnxRuntime):
+            def version(self) -> int: return 1
+        """,
+        'Return type "int" of "version" incompatible with return type "str" in supertype',
+    ),
+    "a misspelled call on a format": (
+        """
+        from export.formats import FORMATS
+        FORMATS.get("onnx").raed
+        """,
+        '"Format" has no attribute "raed"',
+    ),
+    "a format without a member": (
+        """
+        from export.formats import Format, FORMATS
+        class Wrong(Format):
+            suffix = ".wrong"
+        FORMAT: Format = Wrong()
+        """,
+        'Cannot instantiate abstract class "Wrong" with abstract attributes',
+    ),
+    "an ability used where it may be missing": (
+        """
+        from pathlib import Path
+        from export.runtimes import RUNTIMES
+        RUNTIMES.get("onnxruntime").observe(Path(), {}, print)
+        """,
+        '"None" not callable',
+    ),
+    "a setting of the wrong type in a target": (
+        """
+        from export.targets.host import Host
+        class Wrong(Host):
+            settings = 1
+        """,
+        'expression has type "int"',
+    ),
+    "a study that answers nothing of its kind": (
+        """
+        from export.studies import Study
+        class Wrong(Study):
+            formats = ("onnx",)
+            def groups(self, quick: bool, /) -> int: return 1
+        """,
+        'Signature of "groups" incompatible with supertype',
+    ),
+    "a quantiser of another job": (
+        """
+        from export.precisions.onnx import OnnxQuantizer
+        class Wrong(OnnxQuantizer):
+            def candidates(self, path: str) -> list[tuple[str, str]]: return []
+        """,
+        'Argument 1 of "candidates" is incompatible with supertype',
+    ),
+    "an editor that forgets what it edits": (
+        """
+        from export.mutation.onnx import OnnxEditor
+        class Wrong(OnnxEditor):
+            def edits(self) -> tuple[()]: return ()
+        """,
+        'Signature of "edits" incompatible with supertype',
+    ),
+}
+
+
+def test_mypy_refuses_each_of_these(tmp_path: Path) -> None:
+    files = {what: tmp_path / f"wrong_{number}.py" for number, what in enumerate(WRONG)}
+    for what, file in files.items():
+        file.write_text(re.sub(r"(?m)^ {8}", "", WRONG[what][0]))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", *map(str, files.values())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    for what, file in files.items():
+        said = [line for line in done.stdout.splitlines() if file.name in line and ": error:" in line]
+        assert any(WRONG[what][1] in line for line in said), (what, done.stdout)
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
+def test_each_file_holds_one_object_that_is_annotated(registry: Registry[object]) -> None:
+    """Without the annotation mypy would compare it with nothing."""
+    assert registry.names
+    for name in registry.names:
+        module = sys.modules[type(registry.get(name)).__module__]
+        assert module.__file__
+        annotated = {
+            node.target.id: ast.unparse(node.annotation)
+            for node in ast.parse(Path(module.__file__).read_text()).body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        }
+        assert annotated.get(registry.kind.upper()) == registry.kind.capitalize(), module.__file__
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
+def test_what_there_is_not_is_said_with_what_there_is(registry: Registry[object]) -> None:
+    with pytest.raises(BadInputError, match=f"there is no {registry.kind} 'nope'; choose from") as said:
+        registry.get("nope")
+    for name in registry.names:
+        assert plugins.spelled(name) in str(said.value)
+
+
+@pytest.mark.parametrize("folder", ["edgeattn", "export", "sample_models"])
+def test_no_plugin_is_asked_by_name_what_it_can(folder: str) -> None:
+    """``hasattr`` and ``getattr`` with a default, on what is ours, are what a Protocol is for."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in (ROOT / folder).rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"hasattr\((module|target|runtime|format_|plugin|study|m)\b", line)
+        or re.search(r"getattr\((module|target|runtime|format_|plugin|plugins\.get)\b.*,.*,", line)
+    ]
+    # The lowering looks into a user's modules, which have no Protocol.
+    assert not [line for line in found if "/lowering/" not in line]
