@@ -17,7 +17,7 @@ from export.targets import TARGETS
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of each kind, so that it is fast."""
-    kinds = {"format": ("onnx",), "runtime": ("onnxruntime",), "target": ("host",), "setup": ()}
+    kinds = {"format": ("onnx",), "runtime": ("onnxruntime",), "target": ("host",), "setup": ("phone",)}
     monkeypatch.setattr(plugins.Registry, "names", property(lambda self: kinds[self.kind]))
 
 

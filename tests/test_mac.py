@@ -120,7 +120,7 @@ def test_a_compute_unit_has_one_name(job: Job, framework: type[apple.Framework])
         assert {"mil_reference", *mac.runtimes["coreml"]} == set(labels)
         seen = mac.run(replace(job, runtime="coreml, CPU and Neural Engine"))
     subject = records.Subject("a.mlpackage", "0", 1, "coreml", "fp32")
-    judged = [Judged("m", "a", "0", 1, label, label == seen.runtime, 1.0) for label in labels]
+    judged = [Judged("m", "a", "0", 1, label, label == seen.runtime, "", 1, "", 1.0, 1.0) for label in labels]
     assert result(measured.record(seen, job, subject, "mac"), tuple(judged)).same_model is True
 
 

@@ -29,29 +29,6 @@ from export.targets import Job, _folder
 from export.verify import golden_cases, inputs, verify
 
 Command = Callable[..., Answer]
-ROOT = Path(__file__).parent.parent
-# A setting that is no tuple, an address that is forgotten, and what is not there at all.
-WRONG = """
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-
-from export.targets import Connection, Target
-
-
-class Wrong(Target):
-    settings = "cpu"
-
-    def addresses(self) -> tuple[str, ...]:
-        return ("A",)
-
-    @contextmanager
-    def connect(self, settings: Mapping[str, str]) -> Iterator[Connection]:
-        raise NotImplementedError
-        yield
-
-
-TARGET: Target = Wrong()
-"""
 HERE = Device("here", {})
 
 
@@ -253,24 +230,6 @@ def test_set_ups_are_found_by_their_names(edgeattn: Command, tmp_path: Path, mon
         assert f"{spelled(name)} is ready, in {tmp_path / name}" in answer.out.replace("\n", " ")
         assert setup.about in " ".join(answer.out.split())
         assert setup.missing()
-
-
-def test_a_target_with_a_wrong_signature_is_found_by_mypy(tmp_path: Path) -> None:
-    (tmp_path / "wrong.py").write_text(WRONG)
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--no-incremental",
-        "--follow-imports=silent",
-        tmp_path / "wrong.py",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    found = [line.rpartition("wrong.py:")[2] for line in done.stdout.splitlines() if ": error: " in line]
-    assert [line.partition(":")[0] for line in found] == ["9", "14", "21"], done.stdout
-    assert 'Signature of "connect" incompatible with supertype' in found[1]
-    assert 'Cannot instantiate abstract class "Wrong" with abstract attributes "origin" and "unavailable"' in found[2]
 
 
 class Driver:
