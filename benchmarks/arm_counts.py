@@ -14,7 +14,7 @@ from edgeattn.records import Counts, middle
 from export.formats import FORMATS
 from export.runtimes import Arrays
 from export.targets import Job, _arm_setup
-from export.targets.emulated_arm import connect
+from export.targets.emulated_arm import EmulatedArm
 
 
 def random_inputs(artifact: Path) -> Arrays:
@@ -29,7 +29,7 @@ def random_inputs(artifact: Path) -> Arrays:
 
 def count(artifact: Path, *, cpu: str, runs: int = 3, warmup: int = 2, hot: int = 0) -> Counts:
     """The median of some counted runs; prints the ``hot`` functions that took most."""
-    with tempfile.TemporaryDirectory() as scratch, connect("", {"cpu": cpu}) as core:
+    with tempfile.TemporaryDirectory() as scratch, EmulatedArm().connect("", {"cpu": cpu}) as core:
         blocks = Path(scratch) / "blocks.txt" if hot else None
         seen = core.run(Job(artifact, random_inputs(artifact), warmup, runs), blocks=blocks)
         counts = middle(seen.counts)

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 
 from edgeattn.attention import LinearSelfAttention
-from export import plugins
 from export.formats import FORMATS
+from export.targets import TARGETS
 
 BUNDLE, DIGITS = Path("demo-bundle"), Path("demo-digits-bundle")
 REPORT = Path("demo-report.html")
@@ -59,7 +59,7 @@ def main() -> None:
     rows = [measure(layer, x, name, runs=200) for name in FORMATS.names]
     print_table(rows, ["china.jpg"] * len(rows))
 
-    arm = plugins.get("targets", "emulated-arm").unavailable()
+    arm = TARGETS.get("emulated-arm").unavailable()
     for bundle in (BUNDLE, DIGITS):
         profile(bundle, "host")
         if arm is None:

@@ -16,7 +16,7 @@ from export import bundle as bundles
 from export.bundle import Artifact, Bundle
 from export.runtimes import Arrays, as_layout, backends, litert
 from export.targets import Job
-from export.targets.emulated_arm import connect
+from export.targets.emulated_arm import EmulatedArm
 from export.verify import golden_cases, inputs
 
 RUNS = 30
@@ -69,7 +69,7 @@ def on_arm(bundle: Bundle, artifact: Artifact, cases: dict[str, Arrays]) -> tupl
     """Instructions of one run on an emulated cortex-a76, and the SQNR there."""
     golden = cases.get("photograph", cases["example"])
     job = Job(bundle.path(artifact.file), inputs(artifact, golden), warmup=1, runs=1)
-    with connect("", {"cpu": "cortex-a76"}) as core:
+    with EmulatedArm().connect("", {"cpu": "cortex-a76"}) as core:
         seen = core.run(job)
     return seen.counts[0].total, sqnr_db(artifact, golden, seen.last)
 

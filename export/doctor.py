@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -16,18 +15,22 @@ from edgeattn.parity import compare
 from export import plugins, runtimes, targets
 from export.formats import FORMATS
 from export.runtimes import RUNTIMES, Arrays
+from export.setups import SETUPS
 from export.steps import Say, silent
+from export.targets import TARGETS
 
 
 @dataclass(frozen=True)
 class Finding:
     """One format, runtime or target: ``ready`` if nothing is missing, ``works: ...`` if it was tried too, otherwise
-    what is missing and the command that mends it. ``broken`` if nothing is missing and it failed all the same."""
+    what is missing and the command that mends it. ``broken`` if nothing is missing and it failed all the same;
+    ``caveat`` is what to know before one relies on it."""
 
     kind: str
     name: str
     state: str
     broken: bool = False
+    caveat: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,8 @@ def look() -> tuple[Finding, ...]:
     """What is installed, and nothing is tried."""
     found = []
     for kind in ("formats", "runtimes", "targets"):
-        for name in plugins.names(kind):
-            module = plugins.get(kind, name)
-            found.append(Finding(kind, _spelled(kind, name), _missing(kind, module) or "ready"))
+        for name in _names(kind):
+            found.append(_finding(kind, name, _missing(kind, name) or "ready"))
     return tuple(found)
 
 
@@ -66,56 +68,60 @@ def examine(say: Say = silent) -> tuple[Finding, ...]:
             "runtimes": _run,
             "targets": _reach,
         }
-        asked = [
-            (kind, name, _missing(kind, plugins.get(kind, name))) for kind in attempts for name in plugins.names(kind)
-        ]
+        asked = [(kind, name, _missing(kind, name)) for kind in attempts for name in _names(kind)]
         say.plan(sum(not reason for *_, reason in asked))
         return tuple(
-            Finding(kind, _spelled(kind, name), reason)
-            if reason
-            else _tried(kind, name, partial(attempts[kind], trials, name), say)
+            _finding(kind, name, reason) if reason else _tried(kind, name, partial(attempts[kind], trials, name), say)
             for kind, name, reason in asked
         )
 
 
 def _tried(kind: str, name: str, attempt: Callable[[], str | None], say: Say) -> Finding:
     """``attempt`` says what was done, or None if there was nothing to do."""
-    spelled = _spelled(kind, name)
-    module = plugins.get(kind, name)
-    say(f"trying {spelled}")
+    say(f"trying {_spelled(kind, name)}")
     begun = time.monotonic()
     try:
         done = attempt()
     except MissingError as error:
-        return Finding(kind, spelled, str(error))
+        return _finding(kind, name, str(error))
     except EdgeAttnError as error:
-        return Finding(kind, spelled, f"does not work: {error}{_mend(module, spelled)}", broken=True)
+        return _finding(kind, name, f"does not work: {error}{_mend(kind, name)}", broken=True)
     except Exception as error:  # noqa: BLE001  # whatever a broken installation raises is the answer to the question
         said = f"{type(error).__name__}: {error}"
-        return Finding(kind, spelled, f"does not work: {said}{_mend(module, spelled)}", broken=True)
-    return Finding(kind, spelled, f"works: {done}, {time.monotonic() - begun:.1f} s" if done else "ready, not tried")
+        return _finding(kind, name, f"does not work: {said}{_mend(kind, name)}", broken=True)
+    return _finding(kind, name, f"works: {done}, {time.monotonic() - begun:.1f} s" if done else "ready, not tried")
 
 
-def _mend(module: ModuleType, spelled: str) -> str:
+def _finding(kind: str, name: str, state: str, *, broken: bool = False) -> Finding:
+    caveat = TARGETS.get(name).caveat if kind == "targets" else ""
+    return Finding(kind, _spelled(kind, name), state, broken, caveat)
+
+
+def _mend(kind: str, name: str) -> str:
     """What is worth trying where something is installed and fails."""
-    if hasattr(module, "EXTRA"):
-        return f"; try: pip install --force-reinstall 'edgeattn[{module.extra}]'"
-    return f"; try: edgeattn setup {spelled}" if hasattr(module, "setup") else ""
+    if kind == "targets":
+        return f"; try: edgeattn setup {plugins.spelled(name)}" if name in SETUPS.names else ""
+    extra = FORMATS.get(name).extra if kind == "formats" else RUNTIMES.get(name).extra
+    return f"; try: pip install --force-reinstall 'edgeattn[{extra}]'"
+
+
+def _names(kind: str) -> tuple[str, ...]:
+    return {"formats": FORMATS.names, "runtimes": RUNTIMES.names, "targets": TARGETS.names}[kind]
 
 
 def _spelled(kind: str, name: str) -> str:
     """As it is typed: a target with dashes."""
-    return name.replace("_", "-") if kind == "targets" else name
+    return plugins.spelled(name) if kind == "targets" else name
 
 
-def _missing(kind: str, module: ModuleType) -> str | None:
-    if kind == "runtimes":
-        return runtimes.missing(module)
+def _missing(kind: str, name: str) -> str | None:
     if kind == "targets":
-        reason: str | None = module.unavailable()
-        return reason
+        return TARGETS.get(name).unavailable()
+    if kind == "runtimes":
+        return runtimes.missing(RUNTIMES.get(name))
+    format_ = FORMATS.get(name)
     try:
-        plugins.require(*module.packages, extra=module.extra)
+        plugins.require(*format_.packages, extra=format_.extra)
     except MissingError as error:
         return str(error)
     return None
@@ -150,7 +156,7 @@ def _run(trials: dict[str, _Trial], name: str) -> str | None:
     if runtime.format not in trials:
         return None
     trial = trials[runtime.format]
-    ways = [way for way in runtimes.ways(runtime.format) if way.runtime is runtime]
+    ways = [way for way in runtimes.backends(runtime.format) if way.runtime is runtime]
     for way in ways:
         with way.open(trial.path) as session:
             trial.judge(session.run(trial.inputs))
@@ -158,10 +164,10 @@ def _run(trials: dict[str, _Trial], name: str) -> str | None:
 
 
 def _reach(trials: dict[str, _Trial], name: str) -> str | None:
-    target = plugins.get("targets", name)
-    if hasattr(target, "addresses"):
+    target = TARGETS.get(name)
+    if target.addresses is not None:
         return f"attached: {', '.join(target.addresses())}"
-    if not getattr(target, "TRIAL", False):
+    if not target.trial:
         return None
     ran = []
     with targets.connect(name, {}) as connection:

@@ -31,10 +31,11 @@ def traced(path: Path, operators: Sequence[Operator]) -> tuple[Operator, ...]:
 
 
 def marked(operators: Sequence[Operator]) -> tuple[Operator, ...]:
-    """The operators of a file whose runtime names its kernels (``Transpose (ND, X32)``), the layout ops marked."""
+    """The operators of a file whose runtime names its kernels (``Transpose (ND, X32)``), the layout ops marked. A mark
+    stays that is there: who made it had more than the kind to go by, as the package of Core ML."""
     kinds = (operator.kind.partition("(")[0].replace(" ", "").removeprefix("Static") for operator in operators)
     return tuple(
-        replace(operator, layout=Op(kind, operator.name).category == "layout")
+        replace(operator, layout=operator.layout or Op(kind, operator.name).category == "layout")
         for operator, kind in zip(operators, kinds, strict=True)
     )
 

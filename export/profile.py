@@ -7,11 +7,11 @@ from typing import Literal
 
 from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
 from edgeattn.records import NotRun, Operator, Record, Subject
-from export import measured, operators, plugins
+from export import measured, operators
 from export.bundle import Artifact, Bundle
 from export.runtimes import Arrays
 from export.steps import Say, silent
-from export.targets import Connection, Job, Measurement
+from export.targets import TARGETS, Connection, Job, Measurement
 from export.verify import golden_cases, inputs, likeness
 from export.versions import versions
 
@@ -140,7 +140,7 @@ def _groups(bundle: Bundle, connection: Connection, options: Options, found: _Fo
 
 
 def _counted(target: str) -> bool:
-    return bool(plugins.get("targets", target.partition(":")[0]).ORIGIN == "emulated")
+    return TARGETS.get(target.partition(":")[0]).origin == "emulated"
 
 
 def _measure(

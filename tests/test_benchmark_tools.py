@@ -99,8 +99,8 @@ RESULTS = "".join(f"edgeattn-1,{seconds},34603008,98,{run}\n" for run, seconds i
 
 def test_how_benchmark_model_is_started() -> None:
     job = Job(JOB.artifact, {}, warmup=4, runs=7, threads=2, operators=True)
-    once = _benchmark_model.once(job, 4, "./b", "../a.tflite", starts=7)
-    after = _benchmark_model.after(job, "./b", "../a.tflite")
+    once = _benchmark_model.TOOL.once(job, 4, "./b", "../a.tflite", starts=7)
+    after = _benchmark_model.TOOL.after(job, "./b", "../a.tflite")
     for line in (once, after):
         assert "./b --graph=../a.tflite --num_threads=2 --use_xnnpack=true --min_secs=0 --warmup_min_secs=0 " in line
     assert "--warmup_runs=4 --num_runs=1 " in once
@@ -112,20 +112,20 @@ def test_how_benchmark_model_is_started() -> None:
 
 def test_how_onnxruntime_perf_test_is_started() -> None:
     job = Job(JOB.artifact, {}, warmup=4, runs=25, threads=2, operators=True)
-    alone, with_others = (_onnxruntime_perf_test.starts(job, in_turn=in_turn) for in_turn in (False, True))
+    alone, with_others = (_onnxruntime_perf_test.TOOL.starts(job, in_turn=in_turn) for in_turn in (False, True))
     assert (alone, with_others) == (1, 10)
-    line = _onnxruntime_perf_test.once(job, 4, "./p", "../a.onnx", starts=10)
+    line = _onnxruntime_perf_test.TOOL.once(job, 4, "./p", "../a.onnx", starts=10)
     setting, _, command = line.partition(" ")
     assert setting == "ORT_DISABLE_TELEMETRY=1"
     assert command == "./p -e cpu -m times -x 2 -y 1 -I -S 1 -r 6 ../a.onnx result.csv >>out.txt 2>&1"
-    assert "-p profile" in _onnxruntime_perf_test.after(job, "./p", "../a.onnx")
+    assert "-p profile" in _onnxruntime_perf_test.TOOL.after(job, "./p", "../a.onnx")
 
 
 @pytest.mark.parametrize("start", [START, OLD_START])
 def test_benchmark_model(start: str, tmp_path: Path) -> None:
     other = start.replace("count=1 curr=51203", "count=1 curr=50111")
     (tmp_path / "out.txt").write_text(f"== start\n{start}== start\n{other}")
-    seen = _benchmark_model.parse(tmp_path, JOB, 5)
+    seen = _benchmark_model.TOOL.parse(tmp_path, JOB, 5)
     assert seen.samples_ns == (51_203_000, 50_111_000)
     assert (seen.load_ns, seen.first_run_ns, seen.clock_step_ns) == (119_515_000, 87_112_000, 1000)
     assert (seen.operators, seen.operators_note, seen.peak_memory_bytes) == ((), "", None)
@@ -134,7 +134,7 @@ def test_benchmark_model(start: str, tmp_path: Path) -> None:
 def test_times_by_operator_of_benchmark_model(tmp_path: Path) -> None:
     (tmp_path / "out.txt").write_text(f"== start\n{START}")
     (tmp_path / "operators.txt").write_text(START + PROFILED)
-    seen = _benchmark_model.parse(tmp_path, Job(JOB.artifact, {}, operators=True), 5)
+    seen = _benchmark_model.TOOL.parse(tmp_path, Job(JOB.artifact, {}, operators=True), 5)
     gemm, transpose = seen.operators
     assert (gemm.kind, gemm.name) == ("Fully Connected (NC, F32) GEMM", "Delegate/Fully Connected (NC, F32) GEMM:0")
     assert (gemm.median_ns, gemm.layout) == (4_125_000, False)
@@ -149,17 +149,17 @@ def test_no_sample_is_made_of_a_sum(tmp_path: Path) -> None:
         "count=1 curr=51203", "count=2 first=51000 curr=51406 min=51000 max=51406 avg=51203 std=203"
     )
     (tmp_path / "out.txt").write_text(f"== start\n{several}")
-    assert _benchmark_model.parse(tmp_path, JOB, 5).samples_ns == ()
+    assert _benchmark_model.TOOL.parse(tmp_path, JOB, 5).samples_ns == ()
 
 
 def test_onnxruntime_perf_test(tmp_path: Path) -> None:
     (tmp_path / "result.csv").write_text(RESULTS)
     (tmp_path / "out.txt").write_text(PERF_TEST)
-    seen = _onnxruntime_perf_test.parse(tmp_path, JOB, 5)
+    seen = _onnxruntime_perf_test.TOOL.parse(tmp_path, JOB, 5)
     # The first four belong to the warm-up; its first run the tool leaves out by itself.
     assert seen.samples_ns == (4_987_600, 5_050_000)
     (tmp_path / "result.csv").write_text(RESULTS * 2 + RESULTS[:30])
-    assert len(_onnxruntime_perf_test.parse(tmp_path, Job(JOB.artifact, {}, runs=4), 5).samples_ns) == 4
+    assert len(_onnxruntime_perf_test.TOOL.parse(tmp_path, Job(JOB.artifact, {}, runs=4), 5).samples_ns) == 4
     assert (seen.load_ns, seen.peak_memory_bytes, seen.first_run_ns) == (12_345_600, 34_603_008, None)
 
 
@@ -182,7 +182,7 @@ def test_times_by_operator_of_onnxruntime(tmp_path: Path) -> None:
     for _ in range(5):
         session.run(None, {"x": np.ones((8, 9), np.float32)})
     written = Path(session.end_profiling())
-    seen = _onnxruntime_perf_test.parse(tmp_path, Job(JOB.artifact, {}, operators=True), 1)
+    seen = _onnxruntime_perf_test.TOOL.parse(tmp_path, Job(JOB.artifact, {}, operators=True), 1)
     assert [(found.name, found.kind, found.layout) for found in seen.operators] == [
         ("turn", "Transpose", True),
         ("r", "Relu", False),

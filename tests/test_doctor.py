@@ -11,13 +11,13 @@ from edgeattn.errors import MissingError
 from export import doctor, plugins
 from export.formats import FORMATS
 from export.runtimes import onnxruntime
-from export.targets import host
+from export.targets import TARGETS
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of each kind, so that it is fast."""
-    kinds = {"format": ("onnx",), "runtime": ("onnxruntime",), "target": ("host",)}
+    kinds = {"format": ("onnx",), "runtime": ("onnxruntime",), "target": ("host",), "setup": ("phone",)}
     monkeypatch.setattr(plugins.Registry, "names", property(lambda self: kinds[self.kind]))
 
 
@@ -81,9 +81,23 @@ def test_what_is_not_there_is_no_failure(edgeattn: Callable[..., Any], monkeypat
     def nothing() -> None:
         raise MissingError("no phone is attached: connect one")
 
-    monkeypatch.setattr(host, "addresses", nothing, raising=False)
+    monkeypatch.setattr(TARGETS.get("host"), "addresses", nothing)
     assert states(edgeattn)[1]["host"] == "no phone is attached: connect one"
-    monkeypatch.setattr(host, "addresses", lambda: ("A", "B"), raising=False)
+    monkeypatch.setattr(TARGETS.get("host"), "addresses", lambda: ("A", "B"))
     code, found = states(edgeattn)
     assert code == 0
     assert found["host"].startswith("works: attached: A, B")
+
+
+@pytest.mark.parametrize(("name", "mend"), [("host", ""), ("emulated_arm", "; try: edgeattn setup emulated-arm")])
+def test_a_set_up_is_advised_where_there_is_one(name: str, mend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(trials: object, name: str) -> None:
+        raise OSError("no more")
+
+    kinds = {"format": (), "runtime": (), "target": (name,), "setup": ("emulated_arm",)}
+    monkeypatch.setattr(plugins.Registry, "names", property(lambda self: kinds[self.kind]))
+    monkeypatch.setattr(TARGETS.get(name), "unavailable", lambda: None)
+    monkeypatch.setattr(doctor, "_reach", crash)
+    (found,) = doctor.examine()
+    assert found.broken
+    assert found.state == f"does not work: OSError: no more{mend}"

@@ -20,11 +20,14 @@ from conftest import Answer
 
 from edgeattn import records
 from edgeattn.errors import ArtifactError, BadInputError, MissingError, TargetError
+from edgeattn.report.content import Judged
+from edgeattn.report.results import result
 from export import bundle as bundles
-from export import targets
-from export.formats import coreml
-from export.runtimes import Arrays
-from export.targets import Job, _coreml, _coreml_worker, _folder, _worker, iphone
+from export import measured, profile, targets
+from export.formats import FORMATS
+from export.runtimes import Arrays, backends
+from export.runtimes.coreml import UNITS
+from export.targets import Job, _coreml, _coreml_worker, _folder, iphone
 from export.verify import golden_cases, inputs, verify
 
 Command = Callable[..., Answer]
@@ -57,7 +60,6 @@ def framework(darwin: None, monkeypatch: pytest.MonkeyPatch) -> type[apple.Frame
     monkeypatch.setattr(model, "_MLModelProxy", apple.Framework)
     monkeypatch.setattr(model, "_macos_version", lambda: (15, 0))
     monkeypatch.setattr(compute_plan, "_MLModelProxy", apple.Framework)
-    monkeypatch.setattr(_worker, "RUNTIMES", dict(_worker.RUNTIMES))
 
     def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> str:
         assert list(command[:3]) == [sys.executable, "-m", "export.targets._coreml_worker"]
@@ -77,11 +79,11 @@ def test_elsewhere_it_says_so(name: str, edgeattn: Command, made_bundle: Path) -
     assert "not run on hardware" in edgeattn("doctor", "--quick", "--json").document["targets"][name]
 
 
-@pytest.mark.parametrize("runtime", _coreml.UNITS)
+@pytest.mark.parametrize("runtime", UNITS)
 def test_every_compute_unit_of_the_mac(
     runtime: str, job: Job, expected: Arrays, framework: type[apple.Framework]
 ) -> None:
-    unit = apple.UNITS[_coreml.UNITS[runtime]]
+    unit = apple.UNITS[UNITS[runtime]]
     with targets.connect("mac", {}) as mac:
         assert runtime in mac.runtimes["coreml"]
         seen = mac.run(replace(job, runtime=runtime))
@@ -98,7 +100,7 @@ def test_every_compute_unit_of_the_mac(
     assert not any(operator.kind == "const" for operator in seen.operators)
     assert sum(operator.median_ns for operator in seen.operators) == pytest.approx(apple.PREDICT_NS, rel=0.01)
     # Kinds and names are those of the file.
-    assert {op.name for op in seen.operators} <= {op.name for op in coreml.FORMAT.read(job.artifact).ops}
+    assert {op.name for op in seen.operators} <= {op.name for op in FORMATS.get("coreml").read(job.artifact).ops}
 
 
 def test_operators_stand_as_in_the_package(tmp_path: Path) -> None:
@@ -109,6 +111,35 @@ def test_operators_stand_as_in_the_package(tmp_path: Path) -> None:
     given = [records.Operator("y", "relu", "", 2), records.Operator("turned", "transpose", "", 1)]
     turned, y = _coreml.as_in_the_package(given, path)
     assert (turned.name, turned.layout, y.layout) == ("turned", True, False)
+
+
+def test_a_compute_unit_has_one_name(job: Job, framework: type[apple.Framework]) -> None:
+    """So that a report finds by it what parity on this Mac said of the runtime that was measured."""
+    labels = [backend.label for backend in backends("coreml")]
+    with targets.connect("mac", {}) as mac:
+        assert {"mil_reference", *mac.runtimes["coreml"]} == set(labels)
+        seen = mac.run(replace(job, runtime="coreml, CPU and Neural Engine"))
+    subject = records.Subject("a.mlpackage", "0", 1, "coreml", "fp32")
+    judged = [Judged("m", "a", "0", 1, label, label == seen.runtime, "", 1, "", 1.0, 1.0) for label in labels]
+    assert result(measured.record(seen, job, subject, "mac"), tuple(judged)).same_model is True
+
+
+def test_a_mark_from_the_package_stays(
+    bundle: Path, framework: type[apple.Framework], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gather by constants is a layout op, which its kind alone does not tell."""
+    read = FORMATS.get("coreml").read
+
+    def gathering(path: Path) -> Any:
+        graph = read(path)
+        return replace(graph, ops=tuple(replace(op, kind="gather", constant_indices=True) for op in graph.ops))
+
+    with targets.connect("mac", {}) as mac:
+        loaded, options = bundles.load(bundle), profile.Options("mac", runs=1, runtimes=("coreml, all",))
+        monkeypatch.setattr(FORMATS.get("coreml"), "read", gathering)
+        (record,) = profile.profile(loaded, mac, options).records
+    assert record.operators
+    assert all(operator.layout for operator in record.operators)
 
 
 def test_everything_on_the_cpu(job: Job, framework: type[apple.Framework]) -> None:
@@ -170,7 +201,7 @@ def test_the_mac_profiles_all_formats(
     answer = edgeattn("profile", made_bundle, "--target", "mac", "--runs", 3, "--out", tmp_path / "r.json")
     assert answer.code == 0, answer.err
     found = records.load(tmp_path / "r.json").records
-    assert sorted(record.runtime for record in found) == sorted([*_coreml.UNITS, "litert", "onnxruntime"])
+    assert sorted(record.runtime for record in found) == sorted([*UNITS, "litert", "onnxruntime"])
     bundles.load(made_bundle)  # its hashes still hold
 
 
@@ -186,7 +217,7 @@ def test_parity_on_every_compute_unit(
     for row in report.rows:
         if row.candidate == PACKAGE and row.hop == "conversion":
             found[row.runtime] = found.get(row.runtime, True) and row.passed
-    assert found == {f"{name} on mac": not wrong_on or "GPU" not in name for name in _coreml.UNITS}
+    assert found == {f"{name} on mac": not wrong_on or "GPU" not in name for name in UNITS}
 
 
 @pytest.fixture
@@ -225,8 +256,8 @@ async def _at_once(delay: float) -> None:
 
 
 def test_an_iphone(job: Job, expected: Arrays, tools: apple.Tools) -> None:
-    assert iphone.addresses() == ("00-1",)
-    jobs = [Job(job.artifact, job.inputs, None, 2, runtime=runtime, operators=True) for runtime in _coreml.UNITS]
+    assert iphone.IPhone().addresses() == ("00-1",)
+    jobs = [Job(job.artifact, job.inputs, None, 2, runtime=runtime, operators=True) for runtime in UNITS]
     with targets.connect("iphone:Ada's iPhone", {}) as phone:
         found = phone.run_in_turn(jobs[1:3])
         assert tools.running
@@ -251,7 +282,7 @@ def test_an_iphone_from_the_command_line(
     saved = records.load(tmp_path / "r.json")
     assert len(saved.not_run) == 2
     found = saved.records
-    assert [record.runtime for record in found] == list(_coreml.UNITS)
+    assert [record.runtime for record in found] == list(UNITS)
     assert all(record.origin == "phone" and record.parity and record.parity.passed for record in found)
     assert "iphone (Ada's iPhone) does not run onnx" in answer.out
 
@@ -295,7 +326,7 @@ def test_an_interrupt_keeps_the_samples_of_the_phone(
 )  # fmt: skip
 def test_which_iphone(phones: list[Any], address: str, error: type[Exception], said: str, tools: apple.Tools) -> None:
     tools.phones = phones
-    with pytest.raises(error, match=said), iphone.connect(address, {}):
+    with pytest.raises(error, match=said), iphone.TARGET.connect(address, {}):
         pass
 
 
@@ -309,19 +340,19 @@ def test_which_iphone(phones: list[Any], address: str, error: type[Exception], s
 )
 def test_what_xcode_refuses(part: str, says: str, said: str, tools: apple.Tools) -> None:
     tools.fails[part] = says
-    with pytest.raises(MissingError, match=said), iphone.connect("", {}):
+    with pytest.raises(MissingError, match=said), iphone.TARGET.connect("", {}):
         pass
 
 
 def test_an_app_without_a_signature(tools: apple.Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEVELOPMENT_TEAM")
-    with pytest.raises(MissingError, match="set DEVELOPMENT_TEAM"), iphone.connect("", {}):
+    with pytest.raises(MissingError, match="set DEVELOPMENT_TEAM"), iphone.TARGET.connect("", {}):
         pass
 
 
 def test_a_mac_without_xcode(tools: apple.Tools, edgeattn: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert "there is no xcodebuild; install Xcode" in (iphone.unavailable() or "")
+    assert "there is no xcodebuild; install Xcode" in (iphone.TARGET.unavailable() or "")
 
 
 @pytest.mark.parametrize(

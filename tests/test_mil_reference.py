@@ -306,10 +306,13 @@ def test_core_ml_runs_once_for_each_compute_unit(
     monkeypatch.setattr(StandIn, "original", made_bundle / PACKAGE)
     monkeypatch.setattr(StandIn, "units", [])
     report = verify.verify(bundles.load(made_bundle))
-    assert StandIn.units == list(coreml.VARIANTS.values())
+    assert StandIn.units == list(coreml.UNITS.values())
     rows = {r.runtime: r.passed for r in report.rows if r.candidate == PACKAGE}
-    units = ("coreml cpu", "coreml cpu_gpu", "coreml cpu_ne", "coreml all")
-    assert rows == {"mil_reference": True, **{unit: unit != "coreml cpu_ne" or not wrong_on for unit in units}}
+    units = ("coreml, CPU only", "coreml, CPU and GPU", "coreml, CPU and Neural Engine", "coreml, all")
+    assert rows == {
+        "mil_reference": True,
+        **{unit: unit != "coreml, CPU and Neural Engine" or not wrong_on for unit in units},
+    }
     assert not [n for n in report.not_run if n.candidate == PACKAGE]
     assert set(units) <= report.runtimes.keys()
     bundles.load(made_bundle)  # its hashes still hold

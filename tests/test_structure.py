@@ -63,9 +63,10 @@ STOREYS = (
         "export.render",
         "export.render_records",
         "export.measured",
-        "export.doctor",
     ),
     ("export.studies", "export.phone"),
+    ("export.setups",),
+    ("export.doctor",),
     ("export.commands",),
     ("export.cli",),
 )

@@ -21,8 +21,10 @@ from edgeattn import records
 from edgeattn.errors import ArtifactError, BadInputError, MissingError, TargetError
 from edgeattn.records import Device
 from export import bundle as bundles
-from export import plugins, targets
+from export import targets
+from export.plugins import spelled
 from export.runtimes import Arrays
+from export.setups import SETUPS
 from export.targets import Job, _folder
 from export.verify import golden_cases, inputs, verify
 
@@ -208,11 +210,26 @@ def test_bad_targets(arguments: tuple[str, ...], said: str, edgeattn: Command, m
 
 
 def test_targets_are_found_by_their_names(edgeattn: Command) -> None:
-    assert {"host", "emulated_arm"} <= set(plugins.names("targets"))
+    assert {"host", "emulated_arm"} <= set(targets.TARGETS.names)
     assert edgeattn("doctor", "--quick", "--json").document["targets"]["host"] == "ready"
     answer = edgeattn("setup", "host")
     assert answer.code == 2
-    assert "host needs no set-up" in answer.err
+    assert "host needs no set-up; choose from android, emulated-arm, phone" in answer.err
+
+
+def test_set_ups_are_found_by_their_names(edgeattn: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = edgeattn("setup", "nope")
+    assert answer.code == 2
+    assert answer.err == "edgeattn: there is no setup 'nope'; choose from android, emulated-arm, phone\n"
+    assert "One of android, emulated-arm, phone." in " ".join(edgeattn("setup", "--help").out.split())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, setup in SETUPS.items():
+        monkeypatch.setattr(setup, "build", lambda say, name=name: tmp_path / name)
+        answer = edgeattn("setup", spelled(name))
+        assert answer.code == 0
+        assert f"{spelled(name)} is ready, in {tmp_path / name}" in answer.out.replace("\n", " ")
+        assert setup.about in " ".join(answer.out.split())
+        assert setup.missing()
 
 
 class Driver:

@@ -15,11 +15,12 @@ from export.mutation import EDITORS
 from export.plugins import Registry
 from export.precisions import QUANTIZERS
 from export.runtimes import RUNTIMES
+from export.setups import SETUPS
 from export.studies import STUDIES
 from export.targets import TARGETS
 
 ROOT = Path(__file__).parent.parent
-REGISTRIES: tuple[Registry[object], ...] = (FORMATS, RUNTIMES, TARGETS, STUDIES, QUANTIZERS, EDITORS)
+REGISTRIES: tuple[Registry[object], ...] = (FORMATS, RUNTIMES, TARGETS, SETUPS, STUDIES, QUANTIZERS, EDITORS)
 
 # What each snippet gets wrong, and the end of what mypy says of it.
 WRONG = {
@@ -51,6 +52,7 @@ WRONG = {
         """
         from pathlib import Path
         from export.runtimes import RUNTIMES
+from export.setups import SETUPS
         RUNTIMES.get("onnxruntime").observe(Path(), {}, print)
         """,
         '"None" not callable',
@@ -62,6 +64,25 @@ WRONG = {
             settings = 1
         """,
         'expression has type "int"',
+    ),
+    "a target that forgets the address": (
+        """
+        from collections.abc import Mapping
+        from contextlib import AbstractContextManager
+        from export.targets import Connection, Target
+        class Wrong(Target):
+            def connect(self, settings: Mapping[str, str]) -> AbstractContextManager[Connection]: ...
+        """,
+        'Signature of "connect" incompatible with supertype',
+    ),
+    "a target without a member": (
+        """
+        from export.targets import Target
+        class Wrong(Target):
+            settings = ("cpu",)
+        TARGET: Target = Wrong()
+        """,
+        'with abstract attributes "connect", "origin" and "unavailable"',
     ),
     "a study that answers nothing of its kind": (
         """

@@ -22,17 +22,15 @@ def doctor(
     from rich.markup import escape
 
     from export import doctor as doctors
-    from export import plugins
-    from export.phone import setup as phone
+    from export.setups import SETUPS
     from export.versions import versions
 
     with console.progress() as say:
         found = doctors.look() if quick else doctors.examine(say)
     states: dict[str, dict[str, str]] = {"formats": {}, "runtimes": {}, "targets": {}}
     for one in found:
-        caveat = getattr(plugins.get(one.kind, one.name), "CAVEAT", "")
-        states[one.kind][one.name] = f"{one.state} ({caveat})" if caveat else one.state
-    states["targets"]["phone"] = phone.missing() or "ready (any phone's browser: edgeattn phone)"
+        states[one.kind][one.name] = f"{one.state} ({one.caveat})" if one.caveat else one.state
+    states["targets"]["phone"] = SETUPS.get("phone").missing() or "ready (any phone's browser: edgeattn phone)"
     broken = any(one.broken for one in found)
     tools = versions()
     console.show(

@@ -1,29 +1,33 @@
-"""``edgeattn setup``: what a target needs."""
+"""``edgeattn setup``: what is built or fetched once."""
 
 from typing import Annotated
 
 import typer
 
 from export.commands import _console as console
+from export.plugins import spelled
+from export.setups import SETUPS
+
+_NAMES = ", ".join(map(spelled, SETUPS.names))
 
 
 def setup(
-    target: Annotated[str, typer.Argument(help="emulated-arm, android or phone")],
+    target: Annotated[str, typer.Argument(help=f"One of {_NAMES}.")],
     json: console.Json = False,
 ) -> int:
-    """Build what a target needs, once, into the cache folder of the user.
+    """Build what a target or the phone's page needs, once, into the cache folder of the user.
 
     Example: edgeattn setup emulated-arm
     """
     console.wants(json)
     from edgeattn.errors import BadInputError
-    from export import plugins
-    from export.phone import setup as phone
+    from export.targets import TARGETS
 
-    build = phone.build if target == "phone" else getattr(plugins.get("targets", target), "setup", None)
-    if build is None:
-        raise BadInputError(f"{target} needs no set-up")
+    name = target.replace("-", "_")
+    if name in set(TARGETS.names) - set(SETUPS.names):
+        raise BadInputError(f"{target} needs no set-up; choose from {_NAMES}")
+    what = SETUPS.get(target)
     with console.progress() as say:
-        folder = str(build(say))
-    console.show({"target": target, "folder": folder}, lambda: [f"{target} is ready, in {folder}"])
+        folder = str(what.build(say))
+    console.show({"target": target, "folder": folder}, lambda: [f"{target} is ready, in {folder}: {what.about}"])
     return 0

@@ -157,7 +157,7 @@ def backends(format_: str) -> list[Backend]:
         if reason or not runtime.variants:
             found.append(Backend(name, runtime, missing=reason or ""))
         else:
-            found += [Backend(f"{name} {variant}", runtime, variant) for variant in runtime.variants]
+            found += [Backend(variant, runtime, variant) for variant in runtime.variants]
     return found
 
 

@@ -15,15 +15,21 @@ from export.quiet import quiet
 from export.runtimes import Arrays, Runtime, Session, Signature
 from export.vendor_errors import first_line
 
-# What an artifact is run on, as coremltools.ComputeUnit names it.
-VARIANTS = {"cpu": "CPU_ONLY", "cpu_gpu": "CPU_AND_GPU", "cpu_ne": "CPU_AND_NE", "all": "ALL"}
+# What an artifact is run on: the name in reports and records, also where the Mac or an iPhone is a target, and the name
+# in coremltools.ComputeUnit.
+UNITS = {
+    "coreml, CPU only": "CPU_ONLY",
+    "coreml, CPU and GPU": "CPU_AND_GPU",
+    "coreml, CPU and Neural Engine": "CPU_AND_NE",
+    "coreml, all": "ALL",
+}
 
 
 class CoreMl(Runtime):
     format = "coreml"
     extra = "coreml"
     packages = ("coremltools",)
-    variants: Mapping[str, str] = VARIANTS
+    variants: Mapping[str, str] = UNITS
     unexamined = "Core ML decides on the device; there is no such view outside macOS"
 
     def unavailable(self) -> str | None:
@@ -48,7 +54,7 @@ class CoreMl(Runtime):
                 with quiet():
                     import coremltools as ct
 
-                    model = ct.models.MLModel(str(copy), compute_units=ct.ComputeUnit[self.variants[variant or "all"]])
+                    model = ct.models.MLModel(str(copy), compute_units=ct.ComputeUnit[UNITS[variant or "coreml, all"]])
             except Exception as error:
                 raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
             yield _Session(model)

@@ -1,26 +1,11 @@
 """One file a target: a place where artifacts run, and what is seen of a run there.
 
-A target is a module with
-
-    ORIGIN                        what its figures are worth (edgeattn.records)
-    SETTINGS                      the names of the settings that it takes, of those that the command line has
-    unavailable()                 why it cannot be used here, with what mends it; or None
-    connect(address, settings)    a context manager whose value is a Connection; ``address`` is what stands after the
-                                  colon (``android:SERIAL``, ``ssh://user@host``), "" if nothing does
-
-and, where there is more to it,
-
-    setup(say)                    builds what it needs before its first use
-    prepare(address, settings, say)    does, before it is reached, what the settings ask for there (an installation)
-    addresses()                   the addresses of all that are attached now, where one may measure on several at once
-    CAVEAT                        what to know before one relies on it, which `edgeattn doctor` says
-    TRIAL                         True if it takes seconds and no address: `edgeattn doctor` runs a job there
-
-A module whose name begins with an underscore is no
-target: ``_worker.py`` is what runs on the other side, ``_folder.py`` speaks with it.
+It holds ``TARGET``, a :class:`Target`. A module whose name begins with an underscore is no target: ``_worker.py`` is
+what runs on the other side, ``_folder.py`` speaks with it. What a target needs to be built before its first use is a
+set-up of the same name (``export/setups``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +13,7 @@ from typing import Protocol
 
 from edgeattn.errors import BadInputError, MissingError
 from edgeattn.records import Counts, Device, Operator, Origin
-from export import plugins
+from export.plugins import Registry
 from export.runtimes import Arrays
 from export.steps import Say, silent
 
@@ -122,6 +107,40 @@ class Connection(Protocol):
         """
 
 
+class Target(Protocol):
+    """A place where artifacts run.
+
+    ``origin`` is what its figures are worth, ``settings`` are the names of those that it takes, of all that the command
+    line has. ``caveat`` is what to know before one relies on it. ``trial`` is true if it takes seconds and no address:
+    `edgeattn doctor` runs a job there. What not every target can do is None where it cannot:
+
+    - ``prepare(address, settings, say)`` does, before it is reached, what the settings ask for there (an installation);
+    - ``addresses()`` are those of all that are attached now, where one may measure on several at once.
+    """
+
+    origin: Origin
+    settings: tuple[str, ...] = ()
+    caveat: str = ""
+    trial: bool = False
+    prepare: Callable[[str, Mapping[str, str], Say], None] | None = None
+    addresses: Callable[[], tuple[str, ...]] | None = None
+
+    def unavailable(self) -> str | None:
+        """Why it cannot be used here, with what mends it; None if it can."""
+
+    def connect(self, address: str, settings: Mapping[str, str]) -> AbstractContextManager[Connection]:
+        """Reach it; ``address`` is what stands after the colon (``android:SERIAL``, ``ssh://user@host``), "" if nothing
+        does.
+
+        Raises:
+            BadInputError: an address or a setting that cannot be.
+            MissingError: it cannot be reached, or lacks what it needs.
+        """
+
+
+TARGETS: Registry[Target] = Registry(__name__, "target")
+
+
 def expand(target: str) -> tuple[str, ...]:
     """``target``, or, if it names no device and there may be several, each of those that are attached now.
 
@@ -130,12 +149,12 @@ def expand(target: str) -> tuple[str, ...]:
         MissingError: it cannot be used here, or nothing is attached.
     """
     name, _, address = target.partition(":")
-    module = plugins.get("targets", name)
-    if address or not hasattr(module, "addresses"):
+    found = TARGETS.get(name)
+    if address or found.addresses is None:
         return (target,)
-    if reason := module.unavailable():
+    if reason := found.unavailable():
         raise MissingError(reason)
-    return tuple(f"{name}:{found}" for found in module.addresses())
+    return tuple(f"{name}:{one}" for one in found.addresses())
 
 
 def connect(target: str, settings: Mapping[str, str], say: Say = silent) -> AbstractContextManager[Connection]:
@@ -146,13 +165,12 @@ def connect(target: str, settings: Mapping[str, str], say: Say = silent) -> Abst
         MissingError: it cannot be used here.
     """
     name, _, address = target.partition(":")
-    module = plugins.get("targets", name)
+    found = TARGETS.get(name)
     for setting in settings:
-        if setting not in module.SETTINGS:
+        if setting not in found.settings:
             raise BadInputError(f"--{setting.replace('_', '-')} means nothing to --target {name}; leave it out")
-    if reason := module.unavailable():
+    if reason := found.unavailable():
         raise MissingError(reason)
-    if hasattr(module, "prepare"):
-        module.prepare(address, settings, say)
-    connection: AbstractContextManager[Connection] = module.connect(address, settings)
-    return connection
+    if found.prepare is not None:
+        found.prepare(address, settings, say)
+    return found.connect(address, settings)

@@ -37,15 +37,22 @@ def built() -> bool:
     return _place().is_dir()
 
 
+def missing() -> str | None:
+    """What is not here, with the command that mends it; None if the runner is built."""
+    if built():
+        return None
+    absent = _arm_fetch.missing_packages("android", PACKAGES)
+    return absent or "the runner for phones is not built; run: edgeattn setup android"
+
+
 def ready() -> Native:
     """What was built before.
 
     Raises:
         MissingError: nothing was, or it is another version's.
     """
-    if not built():
-        absent = _arm_fetch.missing_packages("android", PACKAGES)
-        raise MissingError(absent or "the runner for phones is not built; run: edgeattn setup android")
+    if reason := missing():
+        raise MissingError(reason)
     return Native(_place())
 
 

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from edgeattn.records import Operator
 from export.targets import Job
-from export.targets._benchmark_output import Seen, error, number, operator, text
+from export.targets._benchmark_output import BenchmarkTool, Seen, error, number, operator, text
 
-NAME, FORMAT = "benchmark_model", "tflite"
-GROWS = ("out.txt",)
 _START = "== start"
 _OPERATORS = "operators.txt"
 # Its clock counts microseconds.
@@ -20,49 +18,10 @@ CLOCK_STEP_NS = 1000
 OPERATOR_RUNS = 20
 
 
-def starts(job: Job, *, in_turn: bool) -> int:
-    """How often it is started."""
-    return job.runs
-
-
-def once(job: Job, warmup: int, tool: str, artifact: str, *, starts: int) -> str:
-    """One start, in the job's folder."""
-    line = f"{_common(job, tool, artifact)} --warmup_runs={max(warmup, 1)} --num_runs=1"
-    return f"echo '{_START}' >>out.txt && {line} >>out.txt 2>&1"
-
-
-def after(job: Job, tool: str, artifact: str) -> str:
-    """A start after all others, for what would disturb the times: memory, and times by operator."""
-    line = (
-        f"{_common(job, tool, artifact)} --warmup_runs=1 --num_runs={OPERATOR_RUNS} --report_peak_memory_footprint=true"
-    )
-    return f"{line} --enable_op_profiling={'true' if job.operators else 'false'} >{_OPERATORS} 2>&1"
-
-
 def _common(job: Job, tool: str, artifact: str) -> str:
     # Without the least durations it would run more often than it is told.
     least = "--min_secs=0 --warmup_min_secs=0"
     return f"{tool} --graph={artifact} --num_threads={job.threads} --use_xnnpack=true {least}"
-
-
-def parse(folder: Path, job: Job, warmup: int) -> Seen:
-    """Read what was left in ``folder``."""
-    starts = text(folder / "out.txt").split(_START)[1:]
-    samples = tuple(sample for start in starts if (sample := _sample_ns(start)) is not None)
-    profiled = text(folder / _OPERATORS)
-    first = starts[0] if starts else ""
-    peak_mb = number("Overall peak memory footprint (MB) via periodic monitoring:", profiled)
-    operators = _operators(profiled) if job.operators else ()
-    return Seen(
-        samples_ns=samples,
-        clock_step_ns=CLOCK_STEP_NS,
-        load_ns=_ns(number("Init:", first)),
-        first_run_ns=_ns(number("First inference:", first)),
-        peak_memory_bytes=round(peak_mb * 2**20) if peak_mb and peak_mb > 0 else None,
-        operators=operators,
-        operators_note=_note(operators) if job.operators else "",
-        error=error(starts[-1]) if starts else "",
-    )
 
 
 def _sample_ns(start: str) -> int | None:
@@ -93,3 +52,47 @@ def _note(operators: tuple[Operator, ...]) -> str:
 
 def _ns(us: float | None) -> int | None:
     return None if us is None else round(us * 1000)
+
+
+class BenchmarkModel(BenchmarkTool):
+    """LiteRT's tool."""
+
+    name, format = "benchmark_model", "tflite"
+    grows = ("out.txt",)
+
+    def starts(self, job: Job, *, in_turn: bool) -> int:
+        """How often it is started."""
+        return job.runs
+
+    def once(self, job: Job, warmup: int, tool: str, artifact: str, *, starts: int) -> str:
+        """One start, in the job's folder."""
+        line = f"{_common(job, tool, artifact)} --warmup_runs={max(warmup, 1)} --num_runs=1"
+        return f"echo '{_START}' >>out.txt && {line} >>out.txt 2>&1"
+
+    def after(self, job: Job, tool: str, artifact: str) -> str:
+        """A start after all others, for what would disturb the times: memory, and times by operator."""
+        runs = f"--warmup_runs=1 --num_runs={OPERATOR_RUNS} --report_peak_memory_footprint=true"
+        profiling = f"--enable_op_profiling={'true' if job.operators else 'false'}"
+        return f"{_common(job, tool, artifact)} {runs} {profiling} >{_OPERATORS} 2>&1"
+
+    def parse(self, folder: Path, job: Job, warmup: int) -> Seen:
+        """Read what was left in ``folder``."""
+        starts = text(folder / "out.txt").split(_START)[1:]
+        samples = tuple(sample for start in starts if (sample := _sample_ns(start)) is not None)
+        profiled = text(folder / _OPERATORS)
+        first = starts[0] if starts else ""
+        peak_mb = number("Overall peak memory footprint (MB) via periodic monitoring:", profiled)
+        operators = _operators(profiled) if job.operators else ()
+        return Seen(
+            samples_ns=samples,
+            clock_step_ns=CLOCK_STEP_NS,
+            load_ns=_ns(number("Init:", first)),
+            first_run_ns=_ns(number("First inference:", first)),
+            peak_memory_bytes=round(peak_mb * 2**20) if peak_mb and peak_mb > 0 else None,
+            operators=operators,
+            operators_note=_note(operators) if job.operators else "",
+            error=error(starts[-1]) if starts else "",
+        )
+
+
+TOOL: BenchmarkTool = BenchmarkModel()

@@ -1,12 +1,14 @@
-"""What is read from the output of a benchmark tool, and how."""
+"""What a vendor's benchmark tool is here, and what is read from its output."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from edgeattn.cost import Op
 from edgeattn.records import Operator
+from export.targets import Job
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,31 @@ class Seen:
     operators: tuple[Operator, ...] = ()
     operators_note: str = ""
     error: str = ""
+
+
+class BenchmarkTool(Protocol):
+    """A kind of tool: its ``name`` stands in that of the file, ``format`` is that of the artifacts that it runs, and
+    ``grows`` are the files that it writes as it goes."""
+
+    name: str
+    format: str
+    grows: tuple[str, ...]
+
+    def starts(self, job: Job, *, in_turn: bool) -> int:
+        """How often it is started for a job, alone or in turn with others."""
+
+    def once(self, job: Job, warmup: int, tool: str, artifact: str, *, starts: int) -> str:
+        """Shell for one of ``starts`` starts, in the job's folder; ``tool`` are the words that start it."""
+
+    def after(self, job: Job, tool: str, artifact: str) -> str:
+        """Shell for a start after all others, for what would disturb the times; ``:`` if there is nothing."""
+
+    def parse(self, folder: Path, job: Job, warmup: int) -> Seen:
+        """Read what it left in ``folder``.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
 
 
 def text(path: Path) -> str:

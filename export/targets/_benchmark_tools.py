@@ -2,14 +2,14 @@
 
 import hashlib
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeattn.errors import BadInputError, TargetError
 from edgeattn.records import Device
 from export.targets import INTERRUPTED, Job, Measurement, _benchmark_model, _onnxruntime_perf_test
-from export.targets._benchmark_output import Seen
+from export.targets._benchmark_output import BenchmarkTool
 
 # What a tool is given where a warm-up until the times settle was asked for: it knows none.
 WARMUP = 5
@@ -17,20 +17,10 @@ WARMUP = 5
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool at ``path``: its ``name`` is known from the file's, and with it the ``format`` of the files that it runs.
-
-    ``grows`` are the files that it writes as it goes; ``starts``, ``once``, ``after`` and ``parse`` are the functions
-    of its module.
-    """
+    """A tool at ``path``; its ``kind`` is known from the file's name."""
 
     path: Path
-    name: str
-    format: str
-    grows: tuple[str, ...]
-    starts: Callable[..., int]
-    once: Callable[..., str]
-    after: Callable[[Job, str, str], str]
-    parse: Callable[[Path, Job, int], Seen]
+    kind: BenchmarkTool
 
     @property
     def libraries(self) -> tuple[Path, ...]:
@@ -40,10 +30,10 @@ class Tool:
     def script(self, jobs: Sequence[Job], artifacts: Sequence[str], tool: Sequence[str]) -> str:
         """Shell that runs ``jobs`` in turn, each in the folder of its number; ``tool`` are the words that start it."""
         words = shlex.join(tool)
-        starts = self.starts(jobs[0], in_turn=len(jobs) > 1)
+        starts = self.kind.starts(jobs[0], in_turn=len(jobs) > 1)
         pairs = list(zip(jobs, artifacts, strict=True))
-        turn = [self.once(job, _warmup(job), words, artifact, starts=starts) for job, artifact in pairs]
-        after = [self.after(job, words, artifact) for job, artifact in pairs]
+        turn = [self.kind.once(job, _warmup(job), words, artifact, starts=starts) for job, artifact in pairs]
+        after = [self.kind.after(job, words, artifact) for job, artifact in pairs]
         lines = [" && ".join(f"(cd {number} && {line})" for number, line in enumerate(part)) for part in (turn, after)]
         return f"i=0; while [ $i -lt {starts} ]; do {lines[0]} || exit; i=$((i+1)); done; {lines[1]}"
 
@@ -54,24 +44,24 @@ class Tool:
             TargetError: it left nothing that can be used.
         """
         try:
-            seen = self.parse(folder, job, _warmup(job))
+            seen = self.kind.parse(folder, job, _warmup(job))
         except ValueError as error:
-            raise TargetError(f"{self.name} on {device.name} wrote what cannot be read: {error}") from error
+            raise TargetError(f"{self.kind.name} on {device.name} wrote what cannot be read: {error}") from error
         if not seen.samples_ns:
             if stopped == INTERRUPTED:
                 raise KeyboardInterrupt
             why = "; ".join(reason for reason in (stopped, seen.error) if reason)
             raise TargetError(
-                f"{self.name} measured nothing of {job.artifact.name} on {device.name}: {why or 'no times'}"
+                f"{self.kind.name} measured nothing of {job.artifact.name} on {device.name}: {why or 'no times'}"
             )
         if len(seen.samples_ns) < job.runs:
-            stopped = f"{stopped or f'{self.name} ended'}, after {len(seen.samples_ns)} of {job.runs} runs"
+            stopped = f"{stopped or f'{self.kind.name} ended'}, after {len(seen.samples_ns)} of {job.runs} runs"
         else:
             stopped = ""
         return Measurement(
             origin="phone",
             device=device,
-            runtime=self.name,
+            runtime=self.kind.name,
             # Neither says its version; the file itself tells one build from another.
             runtime_version=f"sha256 {hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]}",
             first={},
@@ -88,7 +78,7 @@ class Tool:
         )
 
 
-_KNOWN = {module.NAME: module for module in (_benchmark_model, _onnxruntime_perf_test)}
+_KNOWN = (_benchmark_model.TOOL, _onnxruntime_perf_test.TOOL)
 
 
 def find(path: Path) -> Tool:
@@ -97,9 +87,10 @@ def find(path: Path) -> Tool:
     Raises:
         BadInputError: there is no such file, it is none of those that are known, or no arm64 program.
     """
-    name = next((name for name in _KNOWN if name in path.name), None)
-    if name is None:
-        raise BadInputError(f"--runner {path} is none of {' and '.join(_KNOWN)}, which it tells by the file's name")
+    kind = next((kind for kind in _KNOWN if kind.name in path.name), None)
+    if kind is None:
+        names = " and ".join(kind.name for kind in _KNOWN)
+        raise BadInputError(f"--runner {path} is none of {names}, which it tells by the file's name")
     try:
         with path.open("rb") as file:
             start = file.read(20)
@@ -108,8 +99,7 @@ def find(path: Path) -> Tool:
     # e_machine of an ELF file: 183 is AArch64.
     if start[:4] != b"\x7fELF" or int.from_bytes(start[18:20], "little") != 183:
         raise BadInputError(f"--runner {path} is no program for arm64")
-    module = _KNOWN[name]
-    return Tool(path, name, module.FORMAT, module.GROWS, module.starts, module.once, module.after, module.parse)
+    return Tool(path, kind)
 
 
 def _warmup(job: Job) -> int:

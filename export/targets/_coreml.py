@@ -1,4 +1,4 @@
-"""What the Mac and the iPhone share: compute units, the compute plan, and coremltools' estimate by operator."""
+"""What the Mac and the iPhone share: the compute plan, and coremltools' estimate by operator."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,19 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.records import Operator
-from export.formats import coreml
+from export.formats import FORMATS
 from export.runtimes import Arrays
 from export.vendor_errors import first_line
 
-# What an artifact is run on: the runtime's name here, and the name in coremltools.ComputeUnit.
-UNITS = {
-    "coreml, CPU only": "CPU_ONLY",
-    "coreml, CPU and GPU": "CPU_AND_GPU",
-    "coreml, CPU and Neural Engine": "CPU_AND_NE",
-    "coreml, all": "ALL",
-}
 CAVEAT = "written against coremltools 9.0, not run on hardware"
-SUFFIX = coreml.SUFFIX
+SUFFIX = FORMATS.get("coreml").suffix
 THREADS = "Core ML chooses its own"
 ESTIMATE = "times by operator are coremltools' estimate, the plan's share of the cost times a run's time: not measured"
 ESTIMATED_RUNS = 10
@@ -102,6 +95,8 @@ def as_in_the_package(found: Sequence[Operator], package: Path) -> tuple[Operato
     """
     if not found:
         return ()
-    ops = {op.name: (place, op.category == "layout") for place, op in enumerate(coreml.read(package).ops)}
+    ops = {
+        op.name: (place, op.category == "layout") for place, op in enumerate(FORMATS.get("coreml").read(package).ops)
+    }
     known = [replace(operator, layout=ops[operator.name][1]) for operator in found if operator.name in ops]
     return tuple(sorted(known, key=lambda operator: ops[operator.name][0]))

@@ -1,6 +1,6 @@
 """The worker on a Mac, with Core ML: `python -m export.targets._coreml_worker FOLDER...`, as ``_worker.py`` has it.
 
-A folder with an .mlpackage also holds ``runtime.txt``, a key of ``_coreml.UNITS``.
+A folder with an .mlpackage also holds ``runtime.txt``, a name of ``export.runtimes.coreml.UNITS``.
 """
 
 import asyncio
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from export.runtimes import Arrays
-from export.runtimes.coreml import version
+from export.runtimes import RUNTIMES, Arrays
+from export.runtimes.coreml import UNITS
 from export.targets import _coreml, _worker
 
 RUNTIME_FILE = "runtime.txt"
@@ -21,13 +21,16 @@ class CoreMl:
     """One package in Core ML, with the interface of the worker's own runtimes; Core ML chooses its threads."""
 
     def __init__(self, path: str, threads: int) -> None:
-        self.name, self.version = Path(path).with_name(RUNTIME_FILE).read_text(encoding="utf-8"), version()
+        self.name, self.version = (
+            Path(path).with_name(RUNTIME_FILE).read_text(encoding="utf-8"),
+            RUNTIMES.get("coreml").version(),
+        )
         try:
             import coremltools as ct
         except ImportError as error:
             raise _worker.RefusedError("missing", "coremltools is not installed: pip install coremltools") from error
         try:
-            self.model = ct.models.MLModel(path, compute_units=ct.ComputeUnit[_coreml.UNITS[self.name]])
+            self.model = ct.models.MLModel(path, compute_units=ct.ComputeUnit[UNITS[self.name]])
             _require_loaded(self.model)
         except Exception as error:
             raise _worker.RefusedError("artifact", f"Core ML refuses the package: {_coreml.said(error)}") from error
@@ -69,8 +72,8 @@ def _require_loaded(model: Any) -> None:
 
 
 def main(given: list[str]) -> int:
-    _worker.RUNTIMES[_coreml.SUFFIX] = CoreMl
-    return _worker.command([sys.executable, "-m", "export.targets._coreml_worker"], given)
+    program = [sys.executable, "-m", "export.targets._coreml_worker"]
+    return _worker.command(program, given, {**_worker.RUNTIMES, _coreml.SUFFIX: CoreMl})
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ class LiteRt:
         return rows, PROFILED.format("LiteRT", "; its kernels do not tell which layer they are of")
 
 
-RUNTIMES: dict[str, Any] = {".onnx": OnnxRuntime, ".tflite": LiteRt}
+RUNTIMES: dict[str, Callable[[str, int], Any]] = {".onnx": OnnxRuntime, ".tflite": LiteRt}
 
 
 def check_names(wanted: list[str], given: dict[str, Any]) -> None:
@@ -281,15 +281,15 @@ def save(folder: str, which: str, values: list[Any]) -> None:
         np.save(os.path.join(folder, f"{which}-{index}.npy"), np.asarray(value))
 
 
-def work(folder: str, turn: Callable[[], bool]) -> None:
+def work(folder: str, runtimes: dict[str, Callable[[str, int], Any]], turn: Callable[[], bool]) -> None:
     """Run the job of ``folder``; ``turn`` is called before each sample, and comes back when it may go on, with
     whether another has run since."""
     job = read_job(folder)
     suffix = os.path.splitext(job["artifact"])[1]
-    if suffix not in RUNTIMES:
-        raise RefusedError("artifact", f"the worker runs .onnx and .tflite files, not {suffix or 'this one'}")
+    if suffix not in runtimes:
+        raise RefusedError("artifact", f"the worker runs {' and '.join(runtimes)} files, not {suffix or 'this one'}")
     start = time.perf_counter_ns()
-    session = RUNTIMES[suffix](job["artifact"], job["threads"])
+    session = runtimes[suffix](job["artifact"], job["threads"])
     result: dict[str, Any] = {
         "complete": False,
         "runtime": session.name,
@@ -338,16 +338,16 @@ def work(folder: str, turn: Callable[[], bool]) -> None:
         write_result(folder, result)
 
 
-def main(folder: str, turn: Callable[[], bool] = lambda: False) -> int:
+def main(folder: str, runtimes: dict[str, Callable[[str, int], Any]], turn: Callable[[], bool] = lambda: False) -> int:
     try:
-        work(folder, turn)
+        work(folder, runtimes, turn)
     except RefusedError as refusal:
         write_result(folder, dict(zip(("kind", "error"), refusal.args)))  # noqa: B905 Python 3.8 has no strict
         return 1
     return 0
 
 
-def as_one_of_several(folder: str) -> int:
+def as_one_of_several(folder: str, runtimes: dict[str, Callable[[str, int], Any]]) -> int:
     """The job of ``folder``, run while this process has its turn: a byte on stdin gives it, a byte on stdout gives it
     back."""
     back = os.dup(1)
@@ -363,7 +363,7 @@ def as_one_of_several(folder: str) -> int:
         return True
 
     wait()
-    return main(folder, turn)
+    return main(folder, runtimes, turn)
 
 
 def has_turn(process: Any) -> bool:
@@ -389,12 +389,12 @@ def in_turn(program: list[str], folders: list[str]) -> int:
     return int(any(process.returncode for process in processes.values()))
 
 
-def command(program: list[str], given: list[str]) -> int:
-    """What ``given`` asks of ``program``, the command line that this worker was started by."""
+def command(program: list[str], given: list[str], runtimes: dict[str, Callable[[str, int], Any]]) -> int:
+    """What ``given`` asks of ``program``, this worker's command line; ``runtimes`` are by a file's suffix."""
     if given[0] == ONE_OF_SEVERAL:
-        return as_one_of_several(given[1])
-    return main(given[0]) if len(given) == 1 else in_turn(program, given)
+        return as_one_of_several(given[1], runtimes)
+    return main(given[0], runtimes) if len(given) == 1 else in_turn(program, given)
 
 
 if __name__ == "__main__":
-    sys.exit(command([sys.executable, os.path.abspath(__file__)], sys.argv[1:]))
+    sys.exit(command([sys.executable, os.path.abspath(__file__)], sys.argv[1:], RUNTIMES))

@@ -15,11 +15,11 @@ from pathlib import Path
 from edgeattn.errors import BadInputError, MissingError, TargetError
 from edgeattn.records import Origin
 from export import parallel
-from export.steps import Say
 from export.targets import (
     INTERRUPTED,
     Job,
     Measurement,
+    Target,
     _adb,
     _arm_native,
     _benchmark_tools,
@@ -29,7 +29,6 @@ from export.targets import (
 )
 
 ORIGIN: Origin = "phone"
-SETTINGS = ("cores", "cool_down", "runner")
 # While it runs, what it has written is fetched so often: seldom, as that costs the phone some time, and not never, as
 # a phone that is lost does not give it any more.
 FETCH_S = 5.0
@@ -37,18 +36,6 @@ FETCH_S = 5.0
 SILENCE_S = 120.0
 # How long to wait for the temperature of before the first run, and how close to it is close enough.
 COOLING_S, COOL_ENOUGH_C = 300.0, 1.0
-
-addresses = _adb.usable
-
-
-def unavailable() -> str | None:
-    """The runner is asked for later: with a tool of the user's own it is not needed."""
-    return None if _adb.installed() else _adb.INSTALL
-
-
-def setup(say: Say) -> str:
-    """Build the native runner, if it is not there; where it is."""
-    return str(_arm_native.build(say).folder)
 
 
 @dataclass(frozen=True)
@@ -90,7 +77,7 @@ class _Android:
         self.cool_c = self.first_look.temperature if cool_down else None
         self.runtimes: Mapping[str, tuple[str, ...]] = {
             **({"tflite": ("litert",)} if native else {}),
-            **({tool.format: (tool.name,)} if tool else {}),
+            **({tool.kind.format: (tool.kind.name,)} if tool else {}),
         }
         self._sent: dict[Path, str] = {}
 
@@ -99,7 +86,7 @@ class _Android:
 
     def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         # All are of one format.
-        tool = self.tool if self.tool and jobs[0].artifact.suffix == f".{self.tool.format}" else None
+        tool = self.tool if self.tool and jobs[0].artifact.suffix == f".{self.tool.kind.format}" else None
         # A run for its outputs alone, as those of parity, takes no time, and the phone's state says nothing of it.
         timed = any(job.runs > 1 for job in jobs)
         if timed and self.first_look.emulated:
@@ -155,7 +142,7 @@ class _Android:
         self.phone.shell(f"chmod 755 {self.folder}/{tool.path.name}")
         artifacts = [f"../../{self._sent[job.artifact]}" for job in jobs]
         script = tool.script(jobs, artifacts, [*self._pin(), f"../../{tool.path.name}"])
-        grows = tuple(f"{number}/{file}" for number in range(len(jobs)) for file in tool.grows)
+        grows = tuple(f"{number}/{file}" for number in range(len(jobs)) for file in tool.kind.grows)
         return _Run(f"export LD_LIBRARY_PATH={self.folder} && {script}", grows)
 
     def _pin(self) -> list[str]:
@@ -238,21 +225,37 @@ def _signalled(code: int) -> int:
     return 128 - code if code - 128 in set(signal.Signals) else code
 
 
-@contextmanager
-def connect(address: str, settings: Mapping[str, str]) -> Iterator[_Android]:
-    """The phone of the serial ``address``, or the only one that is attached.
+class Android(Target):
+    """A phone over adb."""
 
-    Raises:
-        BadInputError: there are several, or a setting that cannot be.
-        MissingError: there is none, or the runner is not built.
-    """
-    tool = _benchmark_tools.find(Path(settings["runner"])) if "runner" in settings else None
-    phone = _adb.reach(address)
-    native = _arm_native.ready() if tool is None or _arm_native.built() else None
-    connection = _Android(
-        phone, native=native, tool=tool, cores=settings.get("cores", ""), cool_down="cool_down" in settings
-    )
-    try:
-        yield connection
-    finally:
-        connection.clean_up()
+    origin = ORIGIN
+    settings = ("cores", "cool_down", "runner")
+
+    def unavailable(self) -> str | None:
+        """The runner is asked for later: with a tool of the user's own it is not needed."""
+        return None if _adb.installed() else _adb.INSTALL
+
+    def addresses(self) -> tuple[str, ...]:
+        return _adb.usable()
+
+    @contextmanager
+    def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Android]:
+        """The phone of the serial ``address``, or the only one that is attached.
+
+        Raises:
+            BadInputError: there are several, or a setting that cannot be.
+            MissingError: there is none, or the runner is not built.
+        """
+        tool = _benchmark_tools.find(Path(settings["runner"])) if "runner" in settings else None
+        phone = _adb.reach(address)
+        native = _arm_native.ready() if tool is None or _arm_native.built() else None
+        connection = _Android(
+            phone, native=native, tool=tool, cores=settings.get("cores", ""), cool_down="cool_down" in settings
+        )
+        try:
+            yield connection
+        finally:
+            connection.clean_up()
+
+
+TARGET: Target = Android()

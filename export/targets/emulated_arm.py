@@ -9,20 +9,10 @@ from pathlib import Path
 
 from edgeattn.errors import BadInputError, TargetError
 from edgeattn.records import Counts, Device, Origin
-from export.steps import Say
-from export.targets import RUNTIMES, Job, Measurement, _arm_setup, _folder
+from export.targets import RUNTIMES, Job, Measurement, Target, _arm_setup, _folder
 
 ORIGIN: Origin = "emulated"
-SETTINGS = ("cpu",)
-TRIAL = True
 DEFAULT_CPU = "cortex-a76"
-
-unavailable = _arm_setup.missing
-
-
-def setup(say: Say) -> str:
-    """Build what it runs in, if it is not there; where it is."""
-    return str(_arm_setup.build(say).folder)
 
 
 class _Emulated:
@@ -92,12 +82,25 @@ def _counts(path: Path) -> tuple[Counts, ...]:
     return tuple(Counts(*map(int, line.split())) for line in path.read_text().splitlines())
 
 
-@contextmanager
-def connect(address: str, settings: Mapping[str, str]) -> Iterator[_Emulated]:
-    """The core ``settings["cpu"]``, a cortex-a76 if nothing is said."""
-    if address:
-        raise BadInputError(f"--target emulated-arm takes no address, not {address!r}; choose a core with --cpu")
-    cpu = settings.get("cpu", DEFAULT_CPU)
-    if cpu not in _arm_setup.CPUS:
-        raise BadInputError(f"there is no core {cpu!r}; choose from {', '.join(_arm_setup.CPUS)}")
-    yield _Emulated(_arm_setup.ready(), cpu)
+class EmulatedArm(Target):
+    """A core under QEMU."""
+
+    origin = ORIGIN
+    settings = ("cpu",)
+    trial = True
+
+    def unavailable(self) -> str | None:
+        return _arm_setup.missing()
+
+    @contextmanager
+    def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Emulated]:
+        """The core ``settings["cpu"]``, a cortex-a76 if nothing is said."""
+        if address:
+            raise BadInputError(f"--target emulated-arm takes no address, not {address!r}; choose a core with --cpu")
+        cpu = settings.get("cpu", DEFAULT_CPU)
+        if cpu not in _arm_setup.CPUS:
+            raise BadInputError(f"there is no core {cpu!r}; choose from {', '.join(_arm_setup.CPUS)}")
+        yield _Emulated(_arm_setup.ready(), cpu)
+
+
+TARGET: Target = EmulatedArm()

@@ -12,15 +12,9 @@ from pathlib import Path
 
 from edgeattn.errors import BadInputError
 from edgeattn.records import Device, Origin
-from export.targets import RUNTIMES, Job, Measurement, _folder
+from export.targets import RUNTIMES, Job, Measurement, Target, _folder
 
 ORIGIN: Origin = "host"
-SETTINGS: tuple[str, ...] = ()
-TRIAL = True
-
-
-def unavailable() -> str | None:
-    return None
 
 
 class _Host:
@@ -76,8 +70,20 @@ def _state() -> dict[str, str]:
     return {name: value for name, value in state.items() if value}
 
 
-@contextmanager
-def connect(address: str, settings: Mapping[str, str]) -> Iterator[_Host]:
-    if address:
-        raise BadInputError(f"--target host is this machine and takes no address, not {address!r}")
-    yield _Host()
+class Host(Target):
+    """This machine."""
+
+    origin = ORIGIN
+    trial = True
+
+    def unavailable(self) -> str | None:
+        return None
+
+    @contextmanager
+    def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Host]:
+        if address:
+            raise BadInputError(f"--target host is this machine and takes no address, not {address!r}")
+        yield _Host()
+
+
+TARGET: Target = Host()

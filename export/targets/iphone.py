@@ -18,37 +18,16 @@ import numpy as np
 
 from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, MissingError, TargetError
 from edgeattn.records import Device, Operator, Origin
-from export import runtimes
 from export.quiet import quiet
-from export.runtimes import Arrays, coreml
-from export.targets import INTERRUPTED, Job, Measurement, _coreml
+from export.runtimes import RUNTIMES, Arrays, missing
+from export.runtimes.coreml import UNITS
+from export.targets import INTERRUPTED, Job, Measurement, Target, _coreml
 
 ORIGIN: Origin = "phone"
-SETTINGS: tuple[str, ...] = ()
-CAVEAT = _coreml.CAVEAT
 # What coremltools' app is built for, and its default name, which belongs to Apple's own team.
 OLDEST_IOS = 17
 APP = "com.coremltools.modelrunnerd"
 T = TypeVar("T")
-
-
-def unavailable() -> str | None:
-    if platform.system() != "Darwin":
-        return f"--target iphone needs macOS with Xcode, and this is {platform.system()}"
-    for command in ("xcodebuild", "devicectl"):
-        if shutil.which(command) is None:
-            path = 'export PATH="$(xcode-select -p)/usr/bin:$PATH"'
-            return f"there is no {command}; install Xcode 16 or later, open it once, and run: {path}"
-    return runtimes.missing(coreml)
-
-
-def addresses() -> tuple[str, ...]:
-    """The identifiers of the iPhones that are connected now.
-
-    Raises:
-        MissingError: Xcode's tools cannot list them.
-    """
-    return tuple(phone.udid for phone in _phones() if _trouble(phone) == "")
 
 
 def _phones() -> list[Any]:
@@ -139,7 +118,7 @@ class _Session:
 
 
 class _IPhone:
-    runtimes: Mapping[str, tuple[str, ...]] = {"coreml": tuple(_coreml.UNITS)}
+    runtimes: Mapping[str, tuple[str, ...]] = {"coreml": tuple(UNITS)}
     # Inputs and outputs go as files: a run takes seconds, of which the phone itself times its own part.
     warmup: int | None = 2
     runs = 20
@@ -176,13 +155,13 @@ class _IPhone:
         import coremltools as ct
         from coremltools.models.ml_program.experimental.async_wrapper import MLModelAsyncWrapper
 
-        runtime = job.runtime or next(iter(_coreml.UNITS))
+        runtime = job.runtime or next(iter(UNITS))
         name = job.artifact.name
         with _copied(job.artifact) as copy:
             model = MLModelAsyncWrapper.from_spec_or_path(
                 str(copy),
                 weights_dir=str(copy),  # it must be given, and is read only with a specification in place of a path
-                compute_units=ct.ComputeUnit[_coreml.UNITS[runtime]],
+                compute_units=ct.ComputeUnit[UNITS[runtime]],
                 device=self.phone,
             )
             await self._ask(model.load(), ArtifactError, f"Core ML on {self.phone.name} refuses {name}")
@@ -252,7 +231,7 @@ class _IPhone:
             session.note = _coreml.summary(plan)
             if session.job.operators:
                 with _copied(session.job.artifact) as copy:
-                    units = ct.ComputeUnit[_coreml.UNITS[session.runtime]]
+                    units = ct.ComputeUnit[UNITS[session.runtime]]
                     model = ct.models.MLModel(str(copy), compute_units=units, skip_model_load=True)
                     asked = _coreml.operators(model, self.phone, session.job.inputs)
                     found = await self._ask(asked, TargetError, "no times by operator")
@@ -289,13 +268,40 @@ def _copied(package: Path) -> Iterator[Path]:
         yield Path(shutil.copytree(package, Path(scratch) / package.name))
 
 
-@contextmanager
-def connect(address: str, settings: Mapping[str, str]) -> Iterator[_IPhone]:
-    """The iPhone ``address`` (its name or identifier), or the only one; builds and starts the app, a minute or two."""
-    phone = _choose(address)
-    with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch, asyncio.Runner() as loop:
-        prepared = loop.run(_prepare(phone, Path(scratch)))
-        try:
-            yield _IPhone(loop, prepared)
-        finally:
-            prepared.session.stop()
+class IPhone(Target):
+    """An attached iPhone."""
+
+    origin = ORIGIN
+    caveat = _coreml.CAVEAT
+
+    def unavailable(self) -> str | None:
+        if platform.system() != "Darwin":
+            return f"--target iphone needs macOS with Xcode, and this is {platform.system()}"
+        for command in ("xcodebuild", "devicectl"):
+            if shutil.which(command) is None:
+                path = 'export PATH="$(xcode-select -p)/usr/bin:$PATH"'
+                return f"there is no {command}; install Xcode 16 or later, open it once, and run: {path}"
+        return missing(RUNTIMES.get("coreml"))
+
+    def addresses(self) -> tuple[str, ...]:
+        """The identifiers of the iPhones that are connected now.
+
+        Raises:
+            MissingError: Xcode's tools cannot list them.
+        """
+        return tuple(phone.udid for phone in _phones() if _trouble(phone) == "")
+
+    @contextmanager
+    def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_IPhone]:
+        """The iPhone ``address`` (its name or identifier), or the only one; builds and starts the app, which takes a
+        minute or two."""
+        phone = _choose(address)
+        with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch, asyncio.Runner() as loop:
+            prepared = loop.run(_prepare(phone, Path(scratch)))
+            try:
+                yield _IPhone(loop, prepared)
+            finally:
+                prepared.session.stop()
+
+
+TARGET: Target = IPhone()

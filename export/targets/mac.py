@@ -15,23 +15,15 @@ from pathlib import Path
 
 from edgeattn.errors import BadInputError
 from edgeattn.records import Device, Origin
-from export.targets import RUNTIMES, Job, Measurement, _coreml, _coreml_worker, _folder
+from export.runtimes.coreml import UNITS
+from export.targets import RUNTIMES, Job, Measurement, Target, _coreml, _coreml_worker, _folder
 
 ORIGIN: Origin = "host"
-SETTINGS: tuple[str, ...] = ()
-TRIAL = True
-CAVEAT = _coreml.CAVEAT
-
-
-def unavailable() -> str | None:
-    if platform.system() == "Darwin":
-        return None
-    return f"--target mac needs macOS, and this is {platform.system()}"
 
 
 class _Mac:
     place = "mac"
-    runtimes: Mapping[str, tuple[str, ...]] = {**RUNTIMES, "coreml": tuple(_coreml.UNITS)}
+    runtimes: Mapping[str, tuple[str, ...]] = {**RUNTIMES, "coreml": tuple(UNITS)}
     warmup: int | None = None
     runs = 50
 
@@ -53,7 +45,7 @@ class _Mac:
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
             folders = _folder.write_each(Path(scratch), jobs)
             for folder, job in zip(folders, jobs, strict=True):
-                runtime = job.runtime or next(iter(_coreml.UNITS))
+                runtime = job.runtime or next(iter(UNITS))
                 (folder / _coreml_worker.RUNTIME_FILE).write_text(runtime, encoding="utf-8")
             command: list[str | Path] = [sys.executable, "-m", "export.targets._coreml_worker", *folders]
             stopped = _folder.start(command, environment=os.environ)
@@ -80,8 +72,23 @@ def _sysctl(name: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-@contextmanager
-def connect(address: str, settings: Mapping[str, str]) -> Iterator[_Mac]:
-    if address:
-        raise BadInputError(f"--target mac is this Mac and takes no address, not {address!r}")
-    yield _Mac()
+class Mac(Target):
+    """This Mac."""
+
+    origin = ORIGIN
+    trial = True
+    caveat = _coreml.CAVEAT
+
+    def unavailable(self) -> str | None:
+        if platform.system() == "Darwin":
+            return None
+        return f"--target mac needs macOS, and this is {platform.system()}"
+
+    @contextmanager
+    def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Mac]:
+        if address:
+            raise BadInputError(f"--target mac is this Mac and takes no address, not {address!r}")
+        yield _Mac()
+
+
+TARGET: Target = Mac()

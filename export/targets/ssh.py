@@ -12,11 +12,10 @@ from pathlib import Path
 from edgeattn.errors import MissingError
 from edgeattn.records import Device, Origin
 from export.steps import Say
-from export.targets import INTERRUPTED, RUNTIMES, Job, Measurement, _cores, _folder, _ssh_install
+from export.targets import INTERRUPTED, RUNTIMES, Job, Measurement, Target, _cores, _folder, _ssh_install
 from export.targets._ssh_session import Address, LostError, Session, session
 
 ORIGIN: Origin = "board"
-SETTINGS: tuple[str, ...] = ("python", "cores", "install")
 # Asked of an interpreter there: its version, and the packages that the worker would use; each is really imported.
 PROBE = """
 import json, platform
@@ -35,10 +34,6 @@ for runtime, package, module in (
     found.setdefault(runtime, package + " " + version)
 print(json.dumps(found))
 """
-
-
-def unavailable() -> str | None:
-    return None if shutil.which("ssh") else "there is no ssh here; install it with: apt-get install openssh-client"
 
 
 @dataclass(frozen=True)
@@ -141,35 +136,46 @@ def _throttled(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]
     return [f"the board was slowed down by its firmware: {flags}"]
 
 
-def prepare(address: str, settings: Mapping[str, str], say: Say) -> None:
-    """Where ``settings`` ask for it, and the board lacks a runtime, install all in an environment there."""
-    if "install" not in settings:
-        return
-    wanted = [runtime for known in RUNTIMES.values() for runtime in known]
-    with _reached(address, settings) as board:
-        if not set(wanted) <= board.interpreter.packages.keys():
-            _ssh_install.install(board.session, board.python, board.environment, wanted, say)
-
-
-@contextmanager
-def connect(address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
-    """The board at ``//user@host:port``.
-
-    Raises:
-        BadInputError: that is no address, or it has no such cores.
-        MissingError: it cannot be reached, or has no runtime.
-        TargetError: it does not answer.
-    """
-    with _reached(address, settings) as board:
-        if not board.runtimes:
-            raise MissingError(
-                f"{board.python} of {board.place} has no runtime; --install makes an environment with onnxruntime and "
-                "ai-edge-litert there, or say with --python which Python has one"
-            )
-        yield board
-
-
 @contextmanager
 def _reached(address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
     with session(Address.parse(address), settings.get("python", "python3")) as opened:
         yield _Board(opened, settings)
+
+
+class Ssh(Target):
+    """A board over ssh."""
+
+    origin = ORIGIN
+    settings = ("python", "cores", "install")
+
+    def unavailable(self) -> str | None:
+        return None if shutil.which("ssh") else "there is no ssh here; install it with: apt-get install openssh-client"
+
+    def prepare(self, address: str, settings: Mapping[str, str], say: Say) -> None:
+        """Where ``settings`` ask for it, and the board lacks a runtime, install all in an environment there."""
+        if "install" not in settings:
+            return
+        wanted = [runtime for known in RUNTIMES.values() for runtime in known]
+        with _reached(address, settings) as board:
+            if not set(wanted) <= board.interpreter.packages.keys():
+                _ssh_install.install(board.session, board.python, board.environment, wanted, say)
+
+    @contextmanager
+    def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
+        """The board at ``//user@host:port``.
+
+        Raises:
+            BadInputError: that is no address, or it has no such cores.
+            MissingError: it cannot be reached, or has no runtime.
+            TargetError: it does not answer.
+        """
+        with _reached(address, settings) as board:
+            if not board.runtimes:
+                raise MissingError(
+                    f"{board.python} of {board.place} has no runtime; --install makes an environment with onnxruntime "
+                    "and ai-edge-litert there, or say with --python which Python has one"
+                )
+            yield board
+
+
+TARGET: Target = Ssh()
