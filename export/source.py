@@ -199,18 +199,18 @@ def _factory(model: str) -> tuple[str, Callable[..., Any]]:
     spec = importlib.util.spec_from_file_location(f"_edgeattn_user_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise BadInputError(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
+    namespace = importlib.util.module_from_spec(spec)
     # As when a script is run: its folder is importable, and dataclasses find their module.
-    sys.modules[spec.name] = module
+    sys.modules[spec.name] = namespace
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         with contained():
-            spec.loader.exec_module(module)
+            spec.loader.exec_module(namespace)
     except (Exception, SystemExit) as error:
         raise BadInputError(f"{path} failed on import: {type(error).__name__}: {first_line(error)}") from error
     finally:
         sys.path.pop(0)
-    build = getattr(module, function, None)
+    build = getattr(namespace, function, None)
     if not callable(build):
         raise BadInputError(f"{path} has no function {function!r}")
     return function, build

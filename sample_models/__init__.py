@@ -27,5 +27,5 @@ def recognise(name: str, state: dict[str, Any]) -> Any:
     """A checkpoint of somebody else's for the sample model ``name`` (a ``Checkpoint``), or None."""
     if name not in names():
         return None
-    module = import_module(f"sample_models.{name}")
-    return module.recognise_checkpoint(state) if hasattr(module, "recognise_checkpoint") else None
+    recognise_checkpoint = vars(import_module(f"sample_models.{name}")).get("recognise_checkpoint")
+    return recognise_checkpoint(state) if recognise_checkpoint else None

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from edgeattn import LinearSelfAttention, lower
 from edgeattn.errors import LoweringError
-from edgeattn.lowering import Layout, to_channels_first, to_channels_last
+from edgeattn.layout import Layout
+from edgeattn.lowering import to_channels_first, to_channels_last
 
 LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
 

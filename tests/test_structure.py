@@ -19,6 +19,7 @@ STOREYS = (
         "export.cache",
         "export.parallel",
         "export.quiet",
+        "export.vendor_errors",
         "export.npy",
         "export.foreign",
         "export.probe",
