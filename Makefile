@@ -46,7 +46,7 @@ bench-sound: $(READY)
 	$(BIN)/python benchmarks/sound.py
 
 train-digits: $(READY)
-	$(BIN)/python -m sample_models.digits.train
+	$(BIN)/python -m edgeattn.sample_models.digits.train
 
 bench-arm: $(READY) $(DEBIAN)
 	$(BIN)/python benchmarks/arm_counts.py

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeattn.records import Counts, middle
-from export.formats import FORMATS
-from export.runtimes import Arrays
-from export.targets import Job, _arm_setup
-from export.targets.emulated_arm import EmulatedArm
+from edgeattn.bundle.records import Counts, middle
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.formats import FORMATS
+from edgeattn.targets import Job
+from edgeattn.targets.emulated_arm import EmulatedArm
+from edgeattn.targets.emulated_arm import toolchain as _arm_setup
 
 
 def random_inputs(artifact: Path) -> Arrays:
@@ -56,10 +57,10 @@ def make_forms(folder: Path) -> Iterator[tuple[str, Path]]:
     """The layer and the model, in their reference form and lowered, as files; their titles."""
     import torch
 
+    from edgeattn import formats
     from edgeattn.attention import LinearSelfAttention
     from edgeattn.lowering import lower, to_channels_last
-    from export import formats
-    from sample_models.mobilevitv2 import build
+    from edgeattn.sample_models.mobilevitv2 import build
 
     torch.manual_seed(0)
     model, inputs = build()

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 
 from edgeattn.attention import LinearSelfAttention
-from export.formats import FORMATS
-from export.targets import TARGETS
+from edgeattn.formats import FORMATS
+from edgeattn.targets import TARGETS
 
 BUNDLE, DIGITS = Path("demo-bundle"), Path("demo-digits-bundle")
 REPORT = Path("demo-report.html")
@@ -33,7 +33,7 @@ def photograph() -> torch.Tensor:
 def edgeattn(*arguments: str | Path) -> None:
     words = list(map(str, arguments))
     print(f"$ edgeattn {' '.join(words)}", flush=True)
-    code = subprocess.run([sys.executable, "-m", "export.cli", *words], check=False).returncode
+    code = subprocess.run([sys.executable, "-m", "edgeattn.cli.main", *words], check=False).returncode
     if code:
         sys.exit(code)
 

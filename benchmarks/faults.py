@@ -16,8 +16,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeattn import records
-from export import bundle as bundles
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle import records
 
 ROOT = Path(__file__).parent.parent
 POINTS = 20
@@ -34,7 +34,7 @@ def hook(event, arguments):
     if seen and seen == point:
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
-from export import cli
+from edgeattn.cli import main as cli
 try:
     cli.main()
 finally:
@@ -225,7 +225,7 @@ def two() -> None:
                     "-W",
                     "ignore",
                     "-m",
-                    "export.cli",
+                    "edgeattn.cli.main",
                     "export",
                     *MODEL,
                     "--out",

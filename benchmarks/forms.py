@@ -9,11 +9,11 @@ import torch
 
 from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import ConversionError
-from edgeattn.latency import interleave, ratio_of_pairs
+from edgeattn.formats import FORMATS, Job
+from edgeattn.inspection import inspect as inspection
 from edgeattn.lowering import lower, to_channels_last
-from export import inspection
-from export.formats import FORMATS, Job
-from export.runtimes import RUNTIMES, missing
+from edgeattn.profile.latency import interleave, ratio_of_pairs
+from edgeattn.runtimes import RUNTIMES, missing
 
 RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "coreml"}
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeattn.records import Counts
+from edgeattn.bundle.records import Counts
 
 TOOLS = "aarch64-linux-gnu-"
 

@@ -6,8 +6,8 @@ import torch
 from forms import measure, print_table
 
 from edgeattn.attention import LinearSelfAttention
-from export.formats import FORMATS
-from export.versions import versions
+from edgeattn.formats import FORMATS
+from edgeattn.system.versions import versions
 
 SHAPES = ((128, 4, 256), (192, 4, 64), (256, 4, 16), (128, 1, 4096), (512, 1, 256))
 RUNS = 400

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeattn.parity import difference
-from export import bundle as bundles
-from export.bundle import Artifact, Bundle
-from export.runtimes import Arrays, as_layout, backends, litert
-from export.targets import Job
-from export.targets.emulated_arm import EmulatedArm
-from export.verify import golden_cases, inputs
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.manifest import Artifact, Bundle
+from edgeattn.bundle.tensors import Arrays, as_layout
+from edgeattn.parity.metrics import difference
+from edgeattn.runtimes import backends, litert
+from edgeattn.targets import Job
+from edgeattn.targets.emulated_arm import EmulatedArm
 
 RUNS = 30
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from export import pipeline, source
+from edgeattn.export import pipeline, source
 
 NUMBER = 200
 RESULTS = Path("build/sound.jsonl")

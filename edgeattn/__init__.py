@@ -3,14 +3,20 @@
 The public names are loaded on first use, so that ``import edgeattn`` costs no import of torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from edgeattn._version import __version__
 
 if TYPE_CHECKING:
     from edgeattn.attention import LinearSelfAttention, context_score_map
     from edgeattn.lowering import lower
 
-__version__ = "0.1.0"
+# onnxruntime's own builds send what they are used for to its makers, and leave an identifier of the machine in the
+# user's cache, unless this is set before it loads; processes that are started from here inherit it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 __all__ = ["LinearSelfAttention", "__version__", "context_score_map", "lower"]
 
 _HOMES = {

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from edgeattn import battery
 from edgeattn.errors import BadInputError, MissingError
-from export.source import Source
-from export.vendor_errors import first_line
+from edgeattn.export.source import Source
+from edgeattn.parity import battery
+from edgeattn.system.vendor_errors import first_line
 
 # More say little more of the smallest and largest values, and each is a run of every format.
 LARGEST = 64

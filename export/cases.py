@@ -1,4 +1,5 @@
-"""The cases that a bundle is checked on: the example, the battery of :mod:`edgeattn.battery`, and the user's own."""
+"""The cases that a bundle is checked on: the example, the battery of :mod:`edgeattn.parity.battery`, and the user's
+own."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -7,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgeattn import battery
 from edgeattn.errors import BadInputError
+from edgeattn.export.source import Source, run
+from edgeattn.export.weights import read_weights
 from edgeattn.lowering import recognise
 from edgeattn.lowering.observe import watching
-from export.source import Source, read_weights, run
-from export.vendor_errors import first_line
-from export.verify import BATCH_OF_TWO
+from edgeattn.parity import battery
+from edgeattn.parity.check import BATCH_OF_TWO
+from edgeattn.system.vendor_errors import first_line
 
 # A softmax over scores this large is nearly one-hot.
 LARGE_SCORE = 50.0

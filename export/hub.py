@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from edgeattn.errors import BadInputError
-from export import plugins
-from export.quiet import quiet
+from edgeattn.system import plugins
+from edgeattn.system.output import quiet
 
 # As transformers saves a checkpoint, and what weights files are named.
 FILES = ("model.safetensors", "pytorch_model.bin")

@@ -1,27 +1,30 @@
 """The whole way through: source -> lowered forms -> golden cases -> artifacts -> parity -> bundle."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-import torch
-
+from edgeattn.bundle import manifest as bundle
 from edgeattn.errors import BadInputError, ConversionError
+from edgeattn.export import attention_maps as attention_map
+from edgeattn.export import calibration, cases
+from edgeattn.export import reference as golden
+from edgeattn.export.converter import Converter
+from edgeattn.export.quantize import EDGE_TYPES, FLOAT32, PALETTES, QUANTIZERS, Quantizer
+from edgeattn.export.source import Source
+from edgeattn.export.user_code import contained
+from edgeattn.export.writing import _described, _hash_weights, _tensors, _write_evaluation, _write_golden, _write_layers
+from edgeattn.formats import FORMATS, Format
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering, lower
-from edgeattn.parity import FEW_BITS
-from export import attention_map, bundle, calibration, cases, golden, layers, plugins, recording
-from export.conversion import Converter
-from export.foreign import contained
-from export.formats import FORMATS, Format
-from export.precisions import EDGE_TYPES, FLOAT32, PALETTES, QUANTIZERS, Quantizer
-from export.source import Source, run
-from export.steps import Say, silent
-from export.verify import Report, steps, verify
-from export.versions import versions
+from edgeattn.parity.check import steps, verify
+from edgeattn.parity.metrics import FEW_BITS
+from edgeattn.parity.verdicts import Report
+from edgeattn.system import plugins
+from edgeattn.system.progress import Say, silent
+from edgeattn.system.versions import versions
 
 # How long a conversion takes against another step: they take 0.1 to 5 s, the others 0 to 2 s, with a small layer.
 _CONVERSION = 5
@@ -189,90 +192,5 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Say) 
     return Export(bundle.Bundle(out, manifest), report, refused)
 
 
-def _write_golden(
-    source: Source,
-    lowerings: dict[Layout, Lowering],
-    exact: dict[Layout, Lowering],
-    chosen: dict[str, cases.Case],
-    folder: Path,
-) -> dict[str, bundle.File]:
-    from safetensors.numpy import save_file
-
-    (folder / "golden").mkdir()
-    files = {}
-    for name, case in chosen.items():
-        path = folder / "golden" / f"{name}.safetensors"
-        save_file(golden.case(source, lowerings, exact, case.inputs), path)
-        files[name] = bundle.describe(folder, path)
-    return files
-
-
-def _write_layers(
-    source: Source,
-    lowerings: dict[Layout, Lowering],
-    exact: dict[Layout, Lowering],
-    artifacts: list[bundle.Artifact],
-    folder: Path,
-) -> dict[str, bundle.File]:
-    (folder / layers.FOLDER).mkdir()
-    files = {}
-    given = {f"input/{name}": x.detach().numpy() for name, x in source.inputs.items()}
-    for layout, lowering in lowerings.items():
-        recorded = recording.record(lowering, exact[layout], source.inputs, list(source.outputs))
-        if not recorded:
-            continue
-        path = folder / layers.FOLDER / f"{layout}.safetensors"
-        recording.save(recorded, path)
-        files[str(layout)] = bundle.describe(folder, path)
-        for artifact in artifacts:
-            if (
-                artifact.precision == "fp32"
-                and artifact.lowering == layout
-                and (file := layers.find(artifact, recorded, given, folder))
-            ):
-                files[artifact.file.path] = file
-    return files
-
-
-def _write_evaluation(source: Source, folder: Path) -> bundle.File | None:
-    from safetensors.torch import save_file
-
-    if source.evaluation is None:
-        return None
-    # One by one, as the artifacts will be run.
-    logits = [run(source.module, {"": one[None]})[0] for one in source.evaluation.inputs]
-    path = folder / "evaluation" / "held_out.safetensors"
-    path.parent.mkdir()
-    held_out = {"inputs": source.evaluation.inputs, "labels": source.evaluation.labels}
-    save_file({name: x.contiguous() for name, x in held_out.items()} | {"reference.fp32": torch.cat(logits)}, path)
-    return bundle.describe(folder, path)
-
-
 def _few_bits(options: Options) -> set[str]:
     return set(options.precisions) & set(FEW_BITS)
-
-
-def _described(chosen: calibration.Calibration | None) -> bundle.Calibrated | None:
-    if chosen is None:
-        return None
-    return bundle.Calibrated(chosen.about, len(chosen.inputs), chosen.sha256, chosen.skipped, chosen.warning)
-
-
-def _tensors(values: dict[str, torch.Tensor], dynamic_batch: bool) -> tuple[bundle.Tensor, ...]:
-    return tuple(
-        bundle.Tensor(
-            name,
-            (None, *x.shape[1:]) if dynamic_batch else tuple(x.shape),
-            str(x.dtype).removeprefix("torch."),
-            "channels_first" if x.dim() == 4 else None,
-        )
-        for name, x in values.items()
-    )
-
-
-def _hash_weights(module: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

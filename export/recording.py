@@ -1,6 +1,5 @@
 """What a lowered module computes inside, on the example input: recorded in PyTorch when a bundle is made."""
 
-import json
 import linecache
 import sys
 from collections.abc import Sequence
@@ -14,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from edgeattn.layers import Layer, Positions, sample
+from edgeattn.export.source import run
 from edgeattn.lowering import Lowering, to_channels_last
 from edgeattn.lowering.observe import watching
-from export.source import run
+from edgeattn.parity.layer_match import Layer, Positions, sample
 
 _CODE_CHARS = 100
 _TORCH = str(Path(torch.__file__).parent)
@@ -137,14 +136,3 @@ def record(lowering: Lowering, exact: Lowering, inputs: dict[str, Tensor], outpu
         Layer(v.name, v.op, v.source, v.inputs, v.shape, v.positions, exact.elements, v.elements.astype(np.float32))
         for v, exact in zip(single, truth, strict=True)
     )
-
-
-def save(layers: Sequence[Layer], path: Path) -> None:
-    """Write ``path``: for each layer the tensors ``NUMBER/positions``, ``/fp64`` and ``/fp32``; the rest as JSON in
-    the file's metadata."""
-    from safetensors.numpy import save_file
-
-    arrays = {"positions": "positions", "fp64": "oracle", "fp32": "reference"}
-    tensors = {f"{i}/{key}": getattr(x, name) for i, x in enumerate(layers) for key, name in arrays.items()}
-    about = [{name: getattr(x, name) for name in ("name", "op", "source", "inputs", "shape")} for x in layers]
-    save_file(tensors, path, {"layers": json.dumps(about)})

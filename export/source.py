@@ -4,9 +4,7 @@ import contextlib
 import importlib.util
 import inspect
 import json
-import pickle
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +13,12 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-import sample_models
+from edgeattn import sample_models
 from edgeattn.errors import BadInputError, EdgeAttnError
-from export import hub
-from export.foreign import contained
-from export.vendor_errors import first_line
+from edgeattn.export import hub
+from edgeattn.export.user_code import contained
+from edgeattn.export.weights import load_weights, read_weights
+from edgeattn.system.vendor_errors import first_line
 
 
 @dataclass(frozen=True)
@@ -132,61 +131,6 @@ def _value(key: str, text: str, parameter: inspect.Parameter | None) -> Any:
             return text
     wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
     raise BadInputError(f"argument {key} must be {wanted}, not {text!r}")
-
-
-def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path | None) -> None:
-    """Load ``state``, which came from ``path``, strictly; only BatchNorm's counters may be missing."""
-    own = module.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    missing = [key for key in missing if not key.endswith(".num_batches_tracked")]
-    if missing or extra:
-        said = [f"{what} {', '.join(keys[:3])}" for what, keys in (("missing", missing), ("extra", extra)) if keys]
-        raise BadInputError(f"the weights in {path} are not of this model: {'; '.join(said)}")
-    for key, value in sorted(state.items()):
-        if own[key].shape != value.shape:
-            raise BadInputError(
-                f"{key} in {path} has shape {list(value.shape)}, but the model needs {list(own[key].shape)}"
-            )
-    module.load_state_dict({**own, **state})
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file, by name: .safetensors, a torch file without running any pickled code, or a
-    folder as transformers saves it."""
-    if path.is_dir():
-        found = [path / name for name in hub.FILES if (path / name).is_file()]
-        if not found:
-            raise BadInputError(f"{path} holds neither {' nor '.join(hub.FILES)}")
-        path = found[0]
-    if not path.is_file():
-        raise BadInputError(f"there is no weights file {path}")
-    if path.suffix not in hub.SUFFIXES:
-        raise BadInputError(f"{path} is no weights file; give a .safetensors, .pt, .pth or .bin file")
-    from safetensors.torch import load_file
-
-    _refuse_compressed(path)
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise BadInputError(
-            f"{path} holds pickled code or is damaged and was not loaded; save a plain state_dict"
-        ) from error
-    except Exception as error:  # on a damaged file, torch's unpickler fails with whatever it stumbles over
-        raise BadInputError(f"{path} cannot be read as weights: {first_line(error)}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BadInputError(f"{path} holds no state_dict (tensors by name)")
-    return state
-
-
-def _refuse_compressed(path: Path) -> None:
-    """torch.save stores, and compresses nothing: a small file that becomes very large ones was made by someone else."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise BadInputError(f"{path} is a compressed zip, which torch.save does not write; it was not loaded")
 
 
 def _factory(model: str) -> tuple[str, Callable[..., Any]]:

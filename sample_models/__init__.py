@@ -19,7 +19,7 @@ def factory(name: str) -> Callable[..., Any]:
         raise BadInputError(
             f"there is no sample model {name!r}; choose from {', '.join(names())}, or give FILE.py:FACTORY"
         )
-    build: Callable[..., Any] = import_module(f"sample_models.{name}").build
+    build: Callable[..., Any] = import_module(f"edgeattn.sample_models.{name}").build
     return build
 
 
@@ -27,5 +27,5 @@ def recognise(name: str, state: dict[str, Any]) -> Any:
     """A checkpoint of somebody else's for the sample model ``name`` (a ``Checkpoint``), or None."""
     if name not in names():
         return None
-    recognise_checkpoint = vars(import_module(f"sample_models.{name}")).get("recognise_checkpoint")
+    recognise_checkpoint = vars(import_module(f"edgeattn.sample_models.{name}")).get("recognise_checkpoint")
     return recognise_checkpoint(state) if recognise_checkpoint else None

@@ -23,7 +23,7 @@ def build(
     import torch
 
     from edgeattn.attention import LinearSelfAttention
-    from sample_models import _attentions
+    from edgeattn.sample_models import _attentions
 
     for name, value in (("embed_dim", embed_dim), ("pixels", pixels), ("patches", patches)):
         if value < 1:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
-from sample_models import _attentions, _checkpoints
+from edgeattn.sample_models import _attentions, _checkpoints
 
 PATCH = 2
 

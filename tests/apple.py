@@ -15,9 +15,9 @@ from unittest.mock import create_autospec
 import numpy as np
 import numpy.typing as npt
 
-from export.mil.package import is_constant, main_function, read_spec
-from export.quiet import quiet
-from export.runtimes import mil_reference
+from edgeattn.formats.mil.package import is_constant, main_function, read_spec
+from edgeattn.runtimes import mil_reference
+from edgeattn.system.output import quiet
 
 with quiet():
     from coremltools.models import compute_device, compute_plan

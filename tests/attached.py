@@ -11,7 +11,9 @@ import loop_phone
 import pytest
 from adbd import Phone
 
-from export.targets import _adb, _arm_native, _arm_setup
+from edgeattn.targets._runner import native as _arm_native
+from edgeattn.targets.android import adb as _adb
+from edgeattn.targets.emulated_arm import toolchain as _arm_setup
 
 Attach = Callable[..., Phone]
 

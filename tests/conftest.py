@@ -15,8 +15,8 @@ import sshd
 from attached import adb_server, attach, base_root
 from hypothesis import settings
 
-from export import cli
-from export.phone import setup
+from edgeattn.cli import main as cli
+from edgeattn.phone import setup
 
 # Fixtures of another file, for all tests.
 __all__ = ["adb_server", "attach", "base_root"]
@@ -74,7 +74,7 @@ def edgeattn(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture(scope="session")
 def made_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The layer in all formats, exported once; tests only read it."""
-    from export import pipeline, source
+    from edgeattn.export import pipeline, source
 
     out = tmp_path_factory.mktemp("made") / "b"
     loaded = source.load("attention", ["embed_dim=32", "pixels=4", "patches=16"])
@@ -86,7 +86,7 @@ def made_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def norm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A layer with its norm and residual in all formats, exported once; tests only read it."""
-    from export import pipeline, source
+    from edgeattn.export import pipeline, source
 
     folder = tmp_path_factory.mktemp("normed")
     (folder / "model.py").write_text(NORMED)
@@ -100,7 +100,7 @@ def norm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def made_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained sample in all formats; tests only read it."""
-    from export import pipeline, source
+    from edgeattn.export import pipeline, source
 
     out = tmp_path_factory.mktemp("digits") / "b"
     assert pipeline.export(source.load("digits"), pipeline.Options(), out).report.passed

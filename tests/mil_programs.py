@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from export.quiet import quiet
-from export.runtimes import mil_reference
+from edgeattn.runtimes import mil_reference
+from edgeattn.system.output import quiet
 
 Array = npt.NDArray[Any]
 

@@ -4,8 +4,9 @@ Nothing is fetched or compiled, and each step leaves a file.
 """
 
 CODE = """
-from export import cache
-from export.targets import _arm_fetch, _arm_setup
+from edgeattn.system import cache
+from edgeattn.targets._runner import fetch as _arm_fetch
+from edgeattn.targets.emulated_arm import toolchain as _arm_setup
 cache.run = lambda doing, *command, **_: "qemu version 7.2.0"
 _arm_setup._missing_packages = lambda: None
 _arm_setup._compile = lambda emulator: (emulator.folder / "counts").touch()

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from export import bundle as bundles
-from export.phone.plan import Plan, plan
+from edgeattn.bundle import manifest as bundles
+from edgeattn.phone.plan import Plan, plan
 
 ANDROID = {
     "name": "Pixel 9, Chrome 150",
@@ -48,7 +48,7 @@ class Server:
 @contextmanager
 def serving(*arguments: object, before: Sequence[str] = ()) -> Iterator[Server]:
     """``edgeattn phone`` in a process of its own, started by the words ``before`` (another network, for instance)."""
-    words = [*before, sys.executable, "-m", "export.cli", "phone", *map(str, arguments), "--json"]
+    words = [*before, sys.executable, "-m", "edgeattn.cli.main", "phone", *map(str, arguments), "--json"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
         try:
             assert process.stderr

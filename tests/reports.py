@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeattn.records import Counts, Device, Likeness, NotRun, Operator, Record, Subject
-from edgeattn.report.content import Answers, Attention, Content, Depths, Judged
+from edgeattn.bundle.records import Counts, Device, Likeness, NotRun, Operator, Record, Subject
+from edgeattn.report.content import Answers, Content, Depths, Judged
+from edgeattn.report.pictures.attention import Attention
 from edgeattn.report.pictures.depth import Curve
 
 ONNX = Subject("mobilevitv2-fp32.onnx", "a" * 64, 20_000_000, "onnx", "fp32", 0)

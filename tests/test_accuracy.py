@@ -16,8 +16,8 @@ from safetensors.numpy import load_file, save_file
 from test_export import replace_file
 from test_models import check_files
 
-from edgeattn.accuracy import answers, score, wilson
-from export import bundle as bundles
+from edgeattn.bundle import manifest as bundles
+from edgeattn.parity.accuracy import answers, score, wilson
 
 Command = Callable[..., Answer]
 HELD_OUT = "evaluation/held_out.safetensors"

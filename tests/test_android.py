@@ -12,10 +12,13 @@ from attached import Attach, left_on
 from conftest import Answer
 from test_targets import job_of
 
-from edgeattn import records
+from edgeattn import targets
+from edgeattn.bundle import records
 from edgeattn.errors import BadInputError
-from export import targets
-from export.targets import _arm_native, _cores, _phone_state, android
+from edgeattn.targets import android
+from edgeattn.targets._runner import cores as _cores
+from edgeattn.targets._runner import native as _arm_native
+from edgeattn.targets.android import state as _phone_state
 
 Command = Callable[..., Answer]
 QUICK = ("--runs", 3, "--warmup", 1)

@@ -16,9 +16,10 @@ from conftest import Answer
 from test_export import replace_file
 from test_targets import job_of
 
-from edgeattn import records
-from export import targets
-from export.targets import _arm_native, android
+from edgeattn import targets
+from edgeattn.bundle import records
+from edgeattn.targets import android
+from edgeattn.targets._runner import native as _arm_native
 
 Command = Callable[..., Answer]
 QUICK = ("--runs", 3, "--warmup", 1)

@@ -10,10 +10,12 @@ import torch
 from safetensors.numpy import save_file
 
 from edgeattn import context_score_map
+from edgeattn.bundle import manifest as bundles
 from edgeattn.errors import ArtifactError
-from export import attention_map, cases, source
-from export import bundle as bundles
-from export.attention_map import _grid
+from edgeattn.export import attention_maps as attention_map
+from edgeattn.export import cases, source
+from edgeattn.export.attention_maps import _grid
+from edgeattn.report import attention_maps
 
 
 def test_where_a_vision_model_looks(tmp_path: Path) -> None:
@@ -21,7 +23,7 @@ def test_where_a_vision_model_looks(tmp_path: Path) -> None:
     file = attention_map.write(loaded, {"example": cases.Case("the model's own example", loaded.inputs)}, tmp_path)
     assert file
     manifest = type("Manifest", (), {"attention": file, "model": "digits"})()
-    maps = attention_map.read(bundles.Bundle(tmp_path, manifest))
+    maps = attention_maps.read(bundles.Bundle(tmp_path, manifest))
     assert [found.about for found in maps] == [f"an input of class {i}" for i in range(4)]
     first = maps[0]
     assert first.image.shape == (64, 64, 3)
@@ -57,7 +59,7 @@ def _read(folder: Path, image: npt.NDArray[Any], scores: npt.NDArray[Any], told:
     path = folder / "maps.safetensors"
     save_file({"image/0": image, "scores/0/0": scores}, path, metadata={"maps": told})
     manifest = type("Manifest", (), {"attention": bundles.describe(folder, path), "model": "m"})()
-    return attention_map.read(bundles.Bundle(folder, manifest))
+    return attention_maps.read(bundles.Bundle(folder, manifest))
 
 
 TOLD = '[{"about": "a", "layers": ["b"]}]'

@@ -11,7 +11,7 @@ from conftest import SMALL, Answer
 from safetensors.torch import save_file
 
 from edgeattn import LinearSelfAttention
-from export import plugins
+from edgeattn.system import plugins
 
 Command = Callable[..., Answer]
 

@@ -11,9 +11,14 @@ from torch import nn
 
 from edgeattn import LinearSelfAttention, lower
 from edgeattn.errors import BadInputError
-from sample_models import _attentions
-from sample_models._attentions import ChannelsLastLinearAttention, FoldedAttention, Linformer, MultiHeadAttention
-from sample_models.mobilevitv2 import MobileViTv2
+from edgeattn.sample_models import _attentions
+from edgeattn.sample_models._attentions import (
+    ChannelsLastLinearAttention,
+    FoldedAttention,
+    Linformer,
+    MultiHeadAttention,
+)
+from edgeattn.sample_models.mobilevitv2 import MobileViTv2
 
 
 def test_channels_last_linear_is_the_same_function() -> None:

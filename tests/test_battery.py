@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from edgeattn import battery
-from export import bundle as bundles
-from export import cases, source, verify
-from export.runtimes import Arrays, onnxruntime
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle.golden import golden_cases
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.export import cases, source
+from edgeattn.parity import battery
+from edgeattn.parity import check as verify
+from edgeattn.runtimes import onnxruntime
 
 SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
 NAMES = {"normal", "uniform", "constant", "zero", "one_pixel", "mixed_scale", "tiny", "large"}
@@ -119,7 +122,7 @@ class Leaky:
 def test_state_that_leaks_is_seen(made_bundle: Path) -> None:
     bundle = bundles.load(made_bundle)
     artifact = next(a for a in bundle.manifest.artifacts if a.format == "onnx")
-    golden = dict(list(verify.golden_cases(bundle).items())[:3])
+    golden = dict(list(golden_cases(bundle).items())[:3])
     with onnxruntime.RUNTIME.open(bundle.path(artifact.file)) as session:
         sound = verify.check_artifact(artifact, "onnxruntime", session, golden)
         leaky = Leaky(session)

@@ -14,11 +14,14 @@ from attached import Attach, left_on
 from conftest import Answer
 from test_targets import job_of
 
-from edgeattn import records
+from edgeattn import targets
+from edgeattn.bundle import records
+from edgeattn.bundle.records import Device
 from edgeattn.errors import BadInputError, TargetError
-from edgeattn.records import Device
-from export import targets
-from export.targets import Job, _benchmark_model, _benchmark_tools, _onnxruntime_perf_test
+from edgeattn.targets import Job
+from edgeattn.targets.android import benchmark_model as _benchmark_model
+from edgeattn.targets.android import benchmark_tools as _benchmark_tools
+from edgeattn.targets.android import onnxruntime_perf_test as _onnxruntime_perf_test
 
 Command = Callable[..., Answer]
 JOB = Job(Path("a.tflite"), {}, warmup=5, runs=2)

@@ -13,8 +13,8 @@ from test_models import TransformersModel, lively
 from torch import Tensor
 
 from edgeattn.errors import BadInputError
-from export import source
-from sample_models.mobilevitv2 import MobileViTv2, recognise_checkpoint
+from edgeattn.export import source
+from edgeattn.sample_models.mobilevitv2 import MobileViTv2, recognise_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_hub_names(edgeattn: Callable[..., Answer], tmp_path: Path, monkeypatch:
     assert answer.code == 2
     assert "there is no weights file" in answer.err
 
-    monkeypatch.setattr("export.plugins.find_spec", lambda name: None if "hub" in name else True)
+    monkeypatch.setattr("edgeattn.system.plugins.find_spec", lambda name: None if "hub" in name else True)
     answer = edgeattn("export", "mobilevitv2", "--weights", "some/model", *options, "--force")
     assert answer.code == 3
     assert "pip install 'edgeattn[hub]'" in answer.err

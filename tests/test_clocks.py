@@ -14,12 +14,13 @@ from cryptography import x509
 from test_profile import OPTIONS, Fake
 from test_studies import Fast, build
 
-from edgeattn import comparison, records
-from export import bundle as bundles
-from export import profile as profiles
-from export.phone import certificate, phones
-from export.studies import Group, Variant, _run, layout
-from export.targets import _arm_setup
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle import records
+from edgeattn.phone import certificate, phones
+from edgeattn.profile import comparison
+from edgeattn.profile import run as profiles
+from edgeattn.profile.studies import Group, Variant, _run, layout
+from edgeattn.targets.emulated_arm import toolchain as _arm_setup
 
 ROOT = Path(__file__).parent.parent
 DAYS = (datetime(2026, 11, 25, tzinfo=UTC), datetime(2106, 2, 7, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC))
@@ -46,7 +47,7 @@ def test_what_measures_does_not_ask_what_day_it_is() -> None:
                 called = ast.unparse(node) if isinstance(node, ast.Call) else ""
                 if called in ("time.time()", "time.time_ns()", "datetime.now()", "datetime.utcnow()"):
                     asked.add(f"{file.name}: {called}")
-    for script in (ROOT / "export" / "phone" / "page").glob("*.js"):
+    for script in (ROOT / "edgeattn" / "phone" / "page").glob("*.js"):
         if "Date.now" in script.read_text() or "new Date" in script.read_text():
             asked.add(script.name)
     assert not asked

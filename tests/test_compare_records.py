@@ -10,10 +10,11 @@ import pytest
 from conftest import Answer
 from test_records import TIMED
 
-from edgeattn import comparison, records
-from edgeattn.comparison import Limits, compare, ratios
+from edgeattn.bundle import records
+from edgeattn.bundle.records import Counts, Device, Likeness, Record
 from edgeattn.errors import BadInputError
-from edgeattn.records import Counts, Device, Likeness, Record
+from edgeattn.profile import comparison
+from edgeattn.profile.comparison import Limits, compare, ratios
 
 Command = Callable[..., Answer]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeattn.cost import (
+from edgeattn.formats.graph import (
     Op,
     TensorInfo,
     conv_macs,
@@ -12,7 +12,7 @@ from edgeattn.cost import (
     is_one_hot_transposed,
     matmul_macs,
 )
-from edgeattn.latency import interleave, ratio_of_pairs
+from edgeattn.profile.latency import interleave, ratio_of_pairs
 
 
 def op(kind: str, *, shape: tuple[int, ...] = (2, 3), dtype: str = "float32", **more: bool) -> Op:

@@ -13,8 +13,8 @@ from conftest import Answer
 from safetensors.torch import load_file
 
 from edgeattn.errors import MissingError
-from sample_models import digits
-from sample_models.digits import data, train
+from edgeattn.sample_models import digits
+from edgeattn.sample_models.digits import data, train
 
 CARD = (Path(digits.__file__).parent / "README.md").read_text()
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import typer
 
-from export import cli
+from edgeattn.cli import main as cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -91,8 +91,10 @@ def smaller(command: str) -> str:
 @pytest.fixture(scope="module")
 def start(made_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a page may take for there: the bundle b, records of it, and the module that a page shows."""
-    from edgeattn import records
-    from export import bundle, profile, targets
+    from edgeattn import targets
+    from edgeattn.bundle import manifest as bundle
+    from edgeattn.bundle import records
+    from edgeattn.profile import run as profile
 
     folder = tmp_path_factory.mktemp("start")
     shutil.copytree(made_bundle, folder / "b")
@@ -179,7 +181,7 @@ def test_every_command_shows_an_example(name: str) -> None:
 def test_the_shell_completes() -> None:
     """As the script that `edgeattn --install-completion` installs asks for it."""
     asked = {"_EDGEATTN_COMPLETE": "complete_bash", "COMP_WORDS": "edgeattn doctor --q", "COMP_CWORD": "2"}
-    code = "import sys; from export import cli; sys.argv = ['edgeattn']; cli.main()"
+    code = "import sys; from edgeattn.cli import main as cli; sys.argv = ['edgeattn']; cli.main()"
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=False
     )

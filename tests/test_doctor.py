@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from edgeattn.cli import doctor
 from edgeattn.errors import MissingError
-from export import doctor, plugins
-from export.formats import FORMATS
-from export.runtimes import onnxruntime
-from export.targets import TARGETS
+from edgeattn.formats import FORMATS
+from edgeattn.runtimes import onnxruntime
+from edgeattn.system import plugins
+from edgeattn.targets import TARGETS
 
 
 @pytest.fixture

@@ -14,11 +14,14 @@ from conftest import Answer
 from test_export import replace_file
 from test_targets import job_of
 
-from edgeattn import records
+from edgeattn import targets
+from edgeattn.bundle import records
 from edgeattn.errors import BadInputError, MissingError
-from export import targets
-from export.steps import Say
-from export.targets import Job, _arm_fetch, _arm_setup, _folder
+from edgeattn.system.progress import Say
+from edgeattn.targets import Job
+from edgeattn.targets._runner import fetch as _arm_fetch
+from edgeattn.targets._runner import job_folder as _folder
+from edgeattn.targets.emulated_arm import toolchain as _arm_setup
 
 Command = Callable[..., Answer]
 ROOT = Path(__file__).parent.parent

@@ -12,7 +12,7 @@ from conftest import SMALL, Answer
 from safetensors.torch import save_file
 
 from edgeattn import LinearSelfAttention
-from export import bundle as bundles
+from edgeattn.bundle import manifest as bundles
 
 Command = Callable[..., Answer]
 

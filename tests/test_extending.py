@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from test_docs import PAGES, commands
 
-FILES = dict(re.findall(r"(?s)```python\n# (export/\S+)\n(.*?)```", PAGES["extending.md"]))
+FILES = dict(re.findall(r"(?s)```python\n# (edgeattn/\S+)\n(.*?)```", PAGES["extending.md"]))
 
 
 @pytest.fixture
@@ -36,10 +36,10 @@ def test_the_examples_work(
     edgeattn: Callable[..., Any], bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert sorted(FILES) == [
-        "export/formats/pt2.py",
-        "export/runtimes/torch_export.py",
-        "export/studies/channels.py",
-        "export/targets/background.py",
+        "edgeattn/formats/pt2.py",
+        "edgeattn/profile/studies/channels.py",
+        "edgeattn/runtimes/torch_export.py",
+        "edgeattn/targets/background.py",
     ]
     monkeypatch.chdir(bundle.parent)
     answers = {}

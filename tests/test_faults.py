@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-from edgeattn import files
+from edgeattn.bundle import manifest as bundles
 from edgeattn.errors import BadInputError, ConversionError
-from export import bundle as bundles
-from export import cache, pipeline, source
-from export.formats import FORMATS
+from edgeattn.export import pipeline, source
+from edgeattn.formats import FORMATS
+from edgeattn.system import cache, files
 
 ROOT = Path(__file__).parent.parent
 # Everything of a bundle that needs no PyTorch, and no manifest until all else is there.
 WRITE = """
 import os, signal, sys
 from pathlib import Path
-from export import bundle
-from export.formats import FORMATS
+from edgeattn.bundle import manifest as bundle
+from edgeattn.formats import FORMATS
 point, seen = int(sys.argv[1]), 0
 def hook(event, arguments):
     global seen

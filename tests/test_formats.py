@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from edgeattn import LinearSelfAttention
 from edgeattn.errors import ArtifactError, ConversionError
-from export import inspection
-from export.formats import FORMATS, Job
-from export.formats.tflite import unpack
-from export.runtimes import RUNTIMES
+from edgeattn.formats import FORMATS, Job
+from edgeattn.formats.tflite import unpack
+from edgeattn.inspection import inspect as inspection
+from edgeattn.runtimes import RUNTIMES
 
 SUFFIXES = {name: FORMATS.get(name).suffix for name in FORMATS.names}
 UNFOLD = torch.eye(12).reshape(12, 3, 2, 2)

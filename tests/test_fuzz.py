@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeattn.errors import ArtifactError
-from export import inspection
+from edgeattn.inspection import inspect as inspection
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 from fuzz import pool, readers, seeds  # benchmarks is no package of the project

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from edgeattn import LinearSelfAttention
-from edgeattn.lowering import for_half, lower
-from edgeattn.lowering.half import LONG, PART, SummedInParts
+from edgeattn.export import pipeline, source
+from edgeattn.export.quantize._half import LONG, PART, SummedInParts, for_half
+from edgeattn.formats import tflite
+from edgeattn.lowering import lower
 from edgeattn.lowering.patches import normalise_half, normalise_last
-from export import pipeline, source
-from export.formats import tflite
-from export.runtimes import litert
-from sample_models import mobilevitv2
+from edgeattn.runtimes import litert
+from edgeattn.sample_models import mobilevitv2
 
 
 def added_one_by_one(x: Tensor, weight: Tensor) -> Tensor:

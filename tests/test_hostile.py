@@ -17,13 +17,17 @@ from conftest import SMALL, Answer
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from edgeattn import LinearSelfAttention, files, records
+from edgeattn import LinearSelfAttention
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle import records
+from edgeattn.bundle.records import Device
 from edgeattn.errors import ArtifactError, TargetError
-from edgeattn.records import Device
-from export import bundle as bundles
-from export import layers, npy, probe
-from export.formats.tflite import pack
-from export.targets import Job, _folder
+from edgeattn.formats.tflite import pack
+from edgeattn.inspection import sandbox as probe
+from edgeattn.parity import layers
+from edgeattn.system import files, npy
+from edgeattn.targets import Job
+from edgeattn.targets._runner import job_folder as _folder
 
 Command = Callable[..., Answer]
 

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from test_targets import HERE, job_of
 
+from edgeattn import targets
 from edgeattn.errors import ArtifactError
-from export import targets
-from export.targets import Job, _folder, _worker
+from edgeattn.targets import Job
+from edgeattn.targets._runner import job_folder as _folder
+from edgeattn.targets._runner import worker as _worker
 
 MS = 1_000_000
 Runner = list[str | Path]

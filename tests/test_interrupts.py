@@ -13,7 +13,7 @@ import nothing_fetched
 import pytest
 from conftest import Answer
 
-from edgeattn import records
+from edgeattn.bundle import records
 
 Command = Callable[..., Answer]
 ROOT = Path(__file__).parent.parent
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 SCRIPT = """
 import signal, sys
 from pathlib import Path
-from export import steps
+from edgeattn.system import progress as steps
 signal.signal(signal.SIGINT, signal.default_int_handler)
 said = 0
 def say(self, text, /, weight=1):
@@ -34,7 +34,7 @@ def say(self, text, /, weight=1):
 type(steps.silent).__call__ = say
 PRELUDE
 sys.argv = ["edgeattn", *sys.argv[1:]]
-from export.cli import main
+from edgeattn.cli.main import main
 main()
 """
 SMALL = ("attention", "--arg", "embed_dim=16", "--arg", "pixels=4", "--arg", "patches=4", "--format", "onnx")
@@ -156,7 +156,7 @@ def test_a_study_goes_on(here: Here) -> None:
     store = here.folder / "s/records.json"
     shorter = """
 import dataclasses
-from export.studies import layout
+from edgeattn.profile.studies import layout
 groups = layout.groups
 layout.groups = lambda quick: [dataclasses.replace(g, runs=2, warmup=0) for g in groups(quick)]
 """
@@ -180,7 +180,7 @@ def test_in_a_measurement(command: str, here: Here) -> None:
     study = ("study", "layout", "--quick", "--format", "onnx", "--out", "s", "--json")
     longer = """
 import dataclasses
-from export.studies import layout
+from edgeattn.profile.studies import layout
 groups = layout.groups
 layout.groups = lambda quick: [dataclasses.replace(g, runs=10**9, warmup=0) for g in groups(quick)]
 """

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeattn import latency
 from edgeattn.errors import BadInputError
-from edgeattn.latency import doubts, ratio_of_pairs, ratio_of_runs, summary
+from edgeattn.profile import latency
+from edgeattn.profile.latency import doubts, ratio_of_pairs, ratio_of_runs, summary
 
 Series = Callable[[np.random.Generator, int], npt.NDArray[np.float64]]
 MS = 1_000_000

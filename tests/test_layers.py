@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from edgeattn.layers import ORDERS, Layer, Match, Matcher, carried, judge, lost, placed, sample, sources
+from edgeattn.export.recording import record
 from edgeattn.lowering import lower
+from edgeattn.parity.layer_match import ORDERS, Layer, Match, Matcher, carried, judge, lost, placed, sample, sources
 from edgeattn.report.pictures.depth import Curve, describe, draw
-from export.recording import record
 
 shapes = st.lists(st.integers(1, 40), min_size=1, max_size=4).map(tuple)
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from export.phone import setup
+from edgeattn.phone import setup
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "licences.md").read_text()

@@ -18,17 +18,24 @@ import numpy as np
 import pytest
 from conftest import Answer
 
-from edgeattn import records
+from edgeattn import targets
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle import records
+from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, MissingError, TargetError
+from edgeattn.formats import FORMATS
+from edgeattn.parity.check import verify
+from edgeattn.profile import record as measured
+from edgeattn.profile import run as profile
 from edgeattn.report.content import Judged
 from edgeattn.report.results import result
-from export import bundle as bundles
-from export import measured, profile, targets
-from export.formats import FORMATS
-from export.runtimes import Arrays, backends
-from export.runtimes.coreml import UNITS
-from export.targets import Job, _coreml, _coreml_worker, _folder, iphone
-from export.verify import golden_cases, inputs, verify
+from edgeattn.runtimes import backends
+from edgeattn.runtimes.coreml import UNITS
+from edgeattn.targets import Job, iphone
+from edgeattn.targets._apple import coreml as _coreml
+from edgeattn.targets._apple import worker as _coreml_worker
+from edgeattn.targets._runner import job_folder as _folder
 
 Command = Callable[..., Answer]
 PACKAGE = "attention-fp32.mlpackage"
@@ -62,7 +69,7 @@ def framework(darwin: None, monkeypatch: pytest.MonkeyPatch) -> type[apple.Frame
     monkeypatch.setattr(compute_plan, "_MLModelProxy", apple.Framework)
 
     def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> str:
-        assert list(command[:3]) == [sys.executable, "-m", "export.targets._coreml_worker"]
+        assert list(command[:3]) == [sys.executable, "-m", "edgeattn.targets._apple.worker"]
         codes = [_coreml_worker.main([str(folder)]) for folder in command[3:]]
         return "exit code 1" if any(codes) else ""
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from mil_programs import Array, observe, save
 
-import export.mil.ops  # noqa: F401 - its ops register themselves
-from export.mil.registry import OPS
+import edgeattn.formats.mil.ops  # noqa: F401 - its ops register themselves
+from edgeattn.formats.mil.registry import OPS
 
 CASES = {**mil_cases.CASES, **mil_cases_moves.CASES}
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mil_programs import observe, save
 from torch import Tensor
 
-import export.mil.ops  # noqa: F401 - its ops register themselves
-from export.mil.registry import OPS
+import edgeattn.formats.mil.ops  # noqa: F401 - its ops register themselves
+from edgeattn.formats.mil.registry import OPS
 
 few = settings(max_examples=25, derandomize=True, deadline=None)
 seeds = st.integers(0, 2**16)

@@ -19,14 +19,14 @@ from test_models import TransformersModel, lively
 from torch import Tensor, nn
 
 from edgeattn import LinearSelfAttention, lower
+from edgeattn.bundle import manifest as bundles
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
-from export import bundle as bundles
-from export import verify
-from export.mil.package import model_file, read_spec
-from export.mil.registry import OPS
-from export.quiet import quiet
-from export.runtimes import coreml, mil_reference
-from sample_models.mobilevitv2 import MobileViTv2
+from edgeattn.formats.mil.package import model_file, read_spec
+from edgeattn.formats.mil.registry import OPS
+from edgeattn.parity import check as verify
+from edgeattn.runtimes import coreml, mil_reference
+from edgeattn.sample_models.mobilevitv2 import MobileViTv2
+from edgeattn.system.output import quiet
 
 DOCS = Path(__file__).parent.parent / "docs/coreml-without-a-mac.md"
 PACKAGE = "attention-fp32.mlpackage"

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from mil_programs import observe, save
 from torch import nn
 
-from export.mil.ops.weights import constexpr_blockwise_shift_scale, constexpr_lut_to_dense
-from export.mil.package import is_constant, main_function, read_spec
-from export.mil.registry import OPS
-from export.mil.values import unpack
-from export.quiet import quiet
-from export.runtimes import mil_reference
+from edgeattn.formats.mil.ops.weights import constexpr_blockwise_shift_scale, constexpr_lut_to_dense
+from edgeattn.formats.mil.package import is_constant, main_function, read_spec
+from edgeattn.formats.mil.registry import OPS
+from edgeattn.formats.mil.values import unpack
+from edgeattn.runtimes import mil_reference
+from edgeattn.system.output import quiet
 
 X = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 # The smallest weight of the net has 864 elements.

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgeattn import lower
 from edgeattn.lowering import Layout
-from sample_models.mobilevitv2 import MobileViTBlock, MobileViTv2, build
+from edgeattn.sample_models.mobilevitv2 import MobileViTBlock, MobileViTv2, build
 
 LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
 WIDTHS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)

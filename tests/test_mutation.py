@@ -9,12 +9,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
-from export import bundle as bundles
-from export import mutation
-from export.bundle import Artifact
-from export.mutation import EDITORS, Array, Edit, Weight
-from export.runtimes import RUNTIMES, as_layout
-from export.verify import golden_cases
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle.golden import golden_cases
+from edgeattn.bundle.manifest import Artifact
+from edgeattn.bundle.tensors import as_layout
+from edgeattn.parity import mutation
+from edgeattn.parity.mutation import EDITORS, Array, Edit, Weight
+from edgeattn.runtimes import RUNTIMES
 
 RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "mil_reference"}
 NUMBERS = st.floats(-8, 8, width=16).filter(lambda value: value == 0 or abs(value) > 1e-3)

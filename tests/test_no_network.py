@@ -36,8 +36,8 @@ COMMANDS = (
 # All in one process, as PyTorch takes seconds to import. The study on its smallest module only.
 RUN_ALL = """
 import contextlib, json, os, sys
-from export import cli
-from export.studies import layout
+from edgeattn.cli import main as cli
+from edgeattn.profile.studies import layout
 small = layout.groups(True)[:1]
 layout.groups = lambda quick: small
 codes = {}
@@ -121,6 +121,6 @@ def test_onnxruntime_does_not_call_home(ours: bool, made_bundle: Path, tmp_path:
         pytest.skip("onnxruntime's folder in the user's cache is known for Linux only")
     shutil.copy(made_bundle / "attention-fp32.onnx", tmp_path / "a.onnx")
     code = "import onnxruntime; onnxruntime.InferenceSession('a.onnx', providers=['CPUExecutionProvider'])"
-    done, _ = guarded(tmp_path, "-c", ("import export; " if ours else "") + code)
+    done, _ = guarded(tmp_path, "-c", ("from edgeattn import export; " if ours else "") + code)
     assert done.returncode == 0, done.stderr
     assert bool(left_by_onnxruntime(tmp_path)) is not ours

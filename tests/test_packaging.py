@@ -21,7 +21,6 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("edgeattn", "export", "sample_models")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     ignored = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "build", "*.egg-info")
     # A copy: setuptools writes into the tree that it builds.
-    tree = shutil.copytree(ROOT, folder / "tree", ignore=ignored)
+    tree = shutil.copytree(ROOT, folder / "tree", symlinks=True, ignore=ignored)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", tree]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -94,12 +93,15 @@ def edgeattn(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
-    tree = {f.relative_to(ROOT).as_posix() for package in PACKAGES for f in (ROOT / package).rglob("*") if f.is_file()}
+    walked = os.walk(ROOT / "edgeattn", followlinks=True)
+    tree = {Path(folder, name).relative_to(ROOT).as_posix() for folder, _, names in walked for name in names}
     tree = {name for name in tree if "__pycache__" not in name}
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert packed == tree, "packages and data files are listed in pyproject.toml"
-    assert {"sample_models/digits/weights.safetensors", "export/targets/arm64/runner.c"} <= packed
-    assert {f"{package}/py.typed" for package in PACKAGES} <= packed
+    assert {"edgeattn/sample_models/digits/weights.safetensors", "edgeattn/targets/_runner/arm64/runner.c"} <= packed
+    assert "edgeattn/py.typed" in packed
+    # One import name: a user's own export.py stands in nobody's way.
+    assert {name.partition("/")[0] for name in packed} == {"edgeattn"}
 
 
 def test_the_sdist_is_the_whole_tree(built: Path) -> None:
@@ -139,7 +141,7 @@ def test_the_wheel_exports_the_digits_and_they_are_the_same_model(full: Path) ->
     document = json.loads(checked.stdout)
     assert document["passed"]
     assert document["accuracy"][0]["correct"] == 360
-    where = run(full, full / "bin" / "python", "-c", "import export; print(export.__file__)")
+    where = run(full, full / "bin" / "python", "-c", "from edgeattn import export; print(export.__file__)")
     assert where.stdout.startswith(str(full))
 
 
@@ -161,7 +163,7 @@ WITHOUT_EXTRAS = {
 # All in one process, as PyTorch takes seconds to import: the command's own main, again and again.
 RUN_ALL = """
 import contextlib, io, json, sys
-from export import cli
+from edgeattn.cli import main as cli
 def run(line):
     sys.argv, said = ["edgeattn", *line.split()], io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):

@@ -5,7 +5,7 @@ from math import inf
 import numpy as np
 import pytest
 
-from edgeattn.parity import Array, Comparison, compare, relative_error
+from edgeattn.parity.metrics import Array, Comparison, compare, relative_error
 
 rng = np.random.default_rng(0)
 WEIGHT, X = rng.standard_normal((64, 64)), rng.standard_normal((64, 500))

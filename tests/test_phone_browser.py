@@ -12,9 +12,9 @@ from browsers import firefox, opened, program, webkit
 from phone_client import serving
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
-from edgeattn import records
-from edgeattn.records import Record
-from export import pipeline, source
+from edgeattn.bundle import records
+from edgeattn.bundle.records import Record
+from edgeattn.export import pipeline, source
 
 CHROMIUM = ("--no-sandbox", "--disable-dev-shm-usage")
 # WebGPU without a GPU: for function only, its times mean nothing.

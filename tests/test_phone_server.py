@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from phone_client import ANDROID, Client, Server, encoded, offered, serving
 from pydantic import ValidationError
 
-from edgeattn import records
+from edgeattn.bundle import records
 from edgeattn.errors import MissingError
-from export.phone import certificate, journal, setup
-from export.phone.messages import Join, Message, Progress, Result
-from export.phone.phones import Phones
-from export.phone.results import sender
+from edgeattn.phone import certificate, journal, setup
+from edgeattn.phone.messages import Join, Message, Progress, Result
+from edgeattn.phone.phones import Phones
+from edgeattn.phone.results import sender
 
 
 @pytest.fixture(scope="module")

@@ -15,20 +15,21 @@ from onnx import numpy_helper
 from PIL import Image
 from torch import nn
 
-from edgeattn.accuracy import score
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle.golden import golden_cases
+from edgeattn.bundle.tensors import from_edge, to_edge
 from edgeattn.errors import BadInputError
-from edgeattn.lowering import correct_biases, lower
-from edgeattn.lowering.bias import rounded
-from edgeattn.parity import SQNR_DB, compare
-from export import bundle as bundles
-from export import calibration, cases, pipeline, source
-from export.evaluate import Accuracy
-from export.formats import tflite
-from export.precisions import LOWER
-from export.recommend import recommend
-from export.runtimes import from_edge, onnxruntime, to_edge
-from export.verify import check_artifact, golden_cases, verify
-from sample_models import mobilevitv2
+from edgeattn.export import calibration, cases, pipeline, source
+from edgeattn.export.quantize import LOWER
+from edgeattn.export.quantize._bias import correct_biases, rounded
+from edgeattn.formats import tflite
+from edgeattn.lowering import lower
+from edgeattn.parity.accuracy import Accuracy, score
+from edgeattn.parity.check import check_artifact, verify
+from edgeattn.parity.metrics import SQNR_DB, compare
+from edgeattn.parity.recommend import recommend
+from edgeattn.runtimes import onnxruntime
+from edgeattn.sample_models import mobilevitv2
 
 PRECISIONS = ("fp32", *LOWER)
 LAYER = ["embed_dim=32", "pixels=4", "patches=16"]
@@ -315,7 +316,7 @@ def test_a_sweep_goes_on_where_it_stopped(
     assert found[0]["sqnr_db"] <= found[1]["sqnr_db"]
     assert (tmp_path / "onnx.svg").read_text().startswith("<?xml")
 
-    monkeypatch.setattr("export.precisions.onnx.make", lambda job: pytest.fail("measured again"))
+    monkeypatch.setattr("edgeattn.export.quantize.onnx.make", lambda job: pytest.fail("measured again"))
     again = edgeattn("study", "precision", "--bundle", made.folder, "--format", "onnx", "--out", tmp_path, "--json")
     assert again.document["found"] == first.document["found"]
 
@@ -356,7 +357,7 @@ def test_palettes_of_core_ml(
 
 
 def test_an_operator_is_kept_by_name(edgeattn: Callable[..., Any], made: bundles.Bundle, tmp_path: Path) -> None:
-    from export.precisions import onnx as quantiser
+    from edgeattn.export.quantize import onnx as quantiser
 
     model = ("attention", *(part for pair in LAYER for part in ("--arg", pair)), "--format", "onnx")
     _, output = quantiser.candidates(made.path(artifact(made, "onnx", "fp32").file))[0]

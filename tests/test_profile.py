@@ -13,14 +13,14 @@ import pytest
 from conftest import Answer
 from test_export import replace_file
 
-from edgeattn import records
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle import records
+from edgeattn.bundle.golden import golden_cases
+from edgeattn.bundle.records import Device, Operator
 from edgeattn.errors import ArtifactError, BadInputError, TargetError
-from edgeattn.records import Device, Operator
-from export import bundle as bundles
-from export.operators import marked, traced
-from export.profile import Options, Profile, profile
-from export.targets import Job, Measurement
-from export.verify import golden_cases
+from edgeattn.profile.operators import marked, traced
+from edgeattn.profile.run import Options, Profile, profile
+from edgeattn.targets import Job, Measurement
 
 Command = Callable[..., Answer]
 OPTIONS = Options("host")

@@ -16,10 +16,11 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from export import bundle as bundles
-from export import layers, verify
-from export.commands import _bar
-from export.commands._bar import Bar
+from edgeattn.bundle import manifest as bundles
+from edgeattn.cli import bar as _bar
+from edgeattn.cli.bar import Bar
+from edgeattn.parity import check as verify
+from edgeattn.parity import layers
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("attention", "--arg", "embed_dim=16", "--arg", "pixels=4", "--arg", "patches=4")
@@ -42,10 +43,10 @@ SCRIPT = (
     nothing_fetched.CODE
     + """
 import dataclasses, json, sys
-from export.studies import layout, scaling
+from edgeattn.profile.studies import layout, scaling
 for study in (layout, scaling):
     study.groups = lambda quick, groups=study.groups: [dataclasses.replace(g, runs=1, warmup=0) for g in groups(quick)]
-from export.cli import main
+from edgeattn.cli.main import main
 for name, arguments in json.load(open("commands.json")).items():
     sys.argv = ["edgeattn", *arguments]
     sys.stderr.write(f"<<{name}>>"); sys.stderr.flush()

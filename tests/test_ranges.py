@@ -8,11 +8,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from export.precisions import INT8, INT8_DYNAMIC, Job
-from export.precisions import onnx as onnx_precisions
-from export.precisions._ranges import Ranges, rounded, silu
-from export.precisions._silu import Step, parts_of_silu, read_by_silu_alone
-from export.runtimes import onnxruntime
+from edgeattn.export.quantize import INT8, INT8_DYNAMIC, Job
+from edgeattn.export.quantize import onnx as onnx_precisions
+from edgeattn.export.quantize._ranges import Ranges, rounded, silu
+from edgeattn.export.quantize._silu import Step, parts_of_silu, read_by_silu_alone
+from edgeattn.runtimes import onnxruntime
 
 SIGMOID = Step("Sigmoid", ("x",), "s")
 PRODUCT = Step("Mul", ("x", "s"), "y")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeattn import records
+from edgeattn.bundle import records
+from edgeattn.bundle.records import Counts, Device, Record, Subject
 from edgeattn.errors import ArtifactError, BadInputError
-from edgeattn.records import Counts, Device, Record, Subject
 
 TIMED = Record(
     model="attention",

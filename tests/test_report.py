@@ -15,8 +15,8 @@ from conftest import Answer
 from markdown_it import MarkdownIt
 from reports import HOST, HOST_TFLITE, NOT_RUN, ONNX, OTHER, PHONE, TFLITE, content, samples
 
-from edgeattn import latency
-from edgeattn.records import Device, Operator, Record, Subject
+from edgeattn.bundle.records import Device, Operator, Record, Subject
+from edgeattn.profile import latency
 from edgeattn.report import forms
 from edgeattn.report.compose import compose
 from edgeattn.report.content import Content

@@ -10,12 +10,12 @@ import pytest
 from conftest import Answer
 from reports import EMULATED, HOST, NOT_RUN, PHONE
 
-from edgeattn import records
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle import records
+from edgeattn.bundle.records import Subject
 from edgeattn.errors import ArtifactError
-from edgeattn.records import Subject
+from edgeattn.report import gather as reporting
 from edgeattn.report.compose import compose
-from export import bundle as bundles
-from export import reporting
 
 Run = Callable[..., Answer]
 

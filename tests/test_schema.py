@@ -8,8 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from edgeattn import records
-from export import schema
+from edgeattn.bundle import records, schema
 
 FOLDER = Path(__file__).parent.parent / "docs/schema"
 OLD = Path(__file__).parent / "golden/records-1.json"
@@ -28,7 +27,7 @@ def check(document: Any, name: str) -> None:
 def test_they_are_current(name: str, tmp_path: Path) -> None:
     schema.write(tmp_path)
     file = f"{name}.schema.json"
-    assert (FOLDER / file).read_text() == (tmp_path / file).read_text(), "python -m export.schema docs/schema"
+    assert (FOLDER / file).read_text() == (tmp_path / file).read_text(), "python -m edgeattn.bundle.schema docs/schema"
     jsonschema.Draft202012Validator.check_schema(published(name))
     assert sorted(path.name for path in FOLDER.iterdir()) == sorted(path.name for path in tmp_path.iterdir())
 

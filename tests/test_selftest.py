@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from conftest import Answer
 
-from edgeattn import parity
-from export import bundle as bundles
-from export import mutation, pipeline, selftest, source
-from export.mutation import onnx as onnx_mutation
+from edgeattn.bundle import manifest as bundles
+from edgeattn.export import pipeline, source
+from edgeattn.parity import metrics as parity
+from edgeattn.parity import mutation, selftest
+from edgeattn.parity.mutation import onnx as onnx_mutation
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import sound

@@ -62,15 +62,15 @@ def test_the_public_names_have_their_pages(site: Path) -> None:
     for name in (
         "edgeattn.attention.LinearSelfAttention",
         "edgeattn.lowering.rewrite.lower",
-        "edgeattn.parity.compare",
-        "edgeattn.latency.summary",
-        "edgeattn.records.Record",
+        "edgeattn.parity.metrics.compare",
+        "edgeattn.profile.latency.summary",
+        "edgeattn.bundle.records.Record",
         "edgeattn.errors.MissingError",
-        "export.bundle.Manifest",
-        "export.formats.Job",
-        "export.runtimes.Session",
-        "export.targets.Connection",
-        "export.studies.Variant",
+        "edgeattn.bundle.manifest.Manifest",
+        "edgeattn.formats.Job",
+        "edgeattn.runtimes.Session",
+        "edgeattn.targets.Connection",
+        "edgeattn.profile.studies.Variant",
     ):
         assert f'id="{name}"' in api, name
 

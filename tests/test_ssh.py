@@ -17,11 +17,13 @@ from conftest import Answer
 from sshd import Sshd
 from test_targets import job_of
 
-from edgeattn import records
+from edgeattn import targets
+from edgeattn.bundle import records
 from edgeattn.errors import TargetError
-from export import targets
-from export.targets import Measurement, _board, _ssh_session, ssh
-from export.targets._ssh_session import Address
+from edgeattn.targets import Measurement, ssh
+from edgeattn.targets._runner import board as _board
+from edgeattn.targets.ssh import connection as _ssh_session
+from edgeattn.targets.ssh.connection import Address
 
 Command = Callable[..., Answer]
 MANY = 10**9

@@ -16,11 +16,12 @@ from conftest import Answer
 from sshd import Sshd
 from test_targets import job_of
 
+from edgeattn import targets
 from edgeattn.errors import TargetError
-from export import targets
-from export.steps import silent
-from export.targets import _ssh_install, _ssh_session
-from export.targets._ssh_session import Address, Ended
+from edgeattn.system.progress import silent
+from edgeattn.targets.ssh import connection as _ssh_session
+from edgeattn.targets.ssh import install as _ssh_install
+from edgeattn.targets.ssh.connection import Address, Ended
 
 Command = Callable[..., Answer]
 

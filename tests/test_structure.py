@@ -1,8 +1,10 @@
 """The house: imports run downwards, heavy packages come late, and the surface is what it was."""
 
 import ast
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,65 +13,23 @@ import edgeattn
 from edgeattn import errors
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ("edgeattn", "sample_models", "export")
-# Inside export, from the ground up; a module may import from its own storey only where that is a package's own face.
-STOREYS = (
-    (
-        "export.plugins",
-        "export.cache",
-        "export.parallel",
-        "export.quiet",
-        "export.vendor_errors",
-        "export.npy",
-        "export.foreign",
-        "export.probe",
-        "export._probe",
-        "export.hub",
-        "export.bundle",
-        "export.source",
-        "export.versions",
-        "export.steps",
-    ),
-    ("export.mil",),
-    ("export.formats", "export.runtimes"),
-    ("export.targets", "export.precisions", "export.calibration"),
-    ("export.conversion",),
-    (
-        "export.cases",
-        "export.inspection",
-        "export._inspect",
-        "export.verify",
-        "export.evaluate",
-        "export.golden",
-        "export.mutation",
-        "export.recording",
-        "export.layers",
-        "export.attention_map",
-        "export.operators",
-        "export.tables",
-    ),
-    (
-        "export.selftest",
-        "export.summary",
-        "export.compare",
-        "export.reporting",
-        "export.recommend",
-        "export.schema",
-    ),
-    ("export.sensitivity",),
-    (
-        "export.pipeline",
-        "export.profile",
-        "export.picture",
-        "export.render",
-        "export.render_records",
-        "export.measured",
-    ),
-    ("export.studies", "export.phone"),
-    ("export.setups",),
-    ("export.doctor",),
-    ("export.commands",),
-    ("export.cli",),
+# From the ground up: a room imports from itself and from those before it. What stands in edgeattn/ itself is below all.
+ROOMS = (
+    "system",
+    "sample_models",
+    "bundle",
+    "lowering",
+    "formats",
+    "runtimes",
+    "targets",
+    "inspection",
+    "parity",
+    "export",
+    "profile",
+    "phone",
+    "report",
+    "setups",
+    "cli",
 )
 HEAVY = {
     "torch",
@@ -85,52 +45,63 @@ HEAVY = {
 }
 
 
-def imports(file: Path) -> set[str]:
-    found = set()
+def imports(file: Path) -> Iterator[tuple[int, str]]:
+    """What a file imports, at its top or later, with the line."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
 
 
-def files(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+def files(folder: str) -> list[Path]:
+    """All Python files, those behind the links edgeattn/export and edgeattn/sample_models too."""
+    walked = os.walk(ROOT / folder, followlinks=True)
+    return sorted(Path(place, name) for place, _, names in walked for name in names if name.endswith(".py"))
 
 
-def storey(name: str) -> int | None:
-    places = [i for i, names in enumerate(STOREYS) for n in names if name == n or name.startswith(n + ".")]
-    return max(places, default=None)
+def height(module: str) -> int:
+    """The room of ``edgeattn.ROOM...``, counted from the ground; below all, what is in none."""
+    room = module.split(".")[1] if "." in module else ""
+    return ROOMS.index(room) if room in ROOMS else -1
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_every_package_is_a_room() -> None:
+    assert {file.parent.name for file in (ROOT / "edgeattn").glob("*/__init__.py")} == set(ROOMS)
 
 
 def test_imports_run_downwards() -> None:
-    for height, package in enumerate(FLOORS):
-        above = FLOORS[height + 1 :]
-        for file in files(package):
-            wrong = {name for name in imports(file) if name.split(".")[0] in above}
-            assert not wrong, f"{file} imports upwards: {wrong}"
+    wrong = [
+        f"{file.relative_to(ROOT)}:{line} imports {imported}"
+        for file in files("edgeattn")
+        for line, imported in imports(file)
+        if imported.split(".")[0] == "edgeattn"
+        and height(imported) > height(name_of(file))
+        # What is re-exported lazily is the package's own face.
+        and file != ROOT / "edgeattn/__init__.py"
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
-def test_inside_export_too() -> None:
-    for file in files("export"):
-        name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        own = storey(name)
-        if own is None:
-            assert name == "export"
-            continue
-        for imported in imports(file):
-            other = storey(imported)
-            assert other is None or other <= own, f"{name} imports {imported}, which stands above it"
+def test_the_folders_are_not_import_names() -> None:
+    """A user's own export.py must not meet ours, nor ours theirs."""
+    for folder in ("edgeattn", "tests", "benchmarks", "examples", "tools"):
+        for file in files(folder):
+            wrong = {name for _, name in imports(file) if name.split(".")[0] in ("export", "sample_models")}
+            assert not wrong, f"{file} imports {wrong}"
 
 
 def test_no_file_is_too_long_to_read() -> None:
-    long = [file for package in (*FLOORS, "tests", "benchmarks") for file in files(package)
+    long = [file for folder in ("edgeattn", "tests", "benchmarks") for file in files(folder)
             if len(file.read_text().splitlines()) > 400]  # fmt: skip
     assert not long
 
 
-@pytest.mark.parametrize("module", ["export.cli", "edgeattn", "sample_models"])
+@pytest.mark.parametrize("module", ["edgeattn.cli.main", "edgeattn", "edgeattn.sample_models"])
 def test_nothing_heavy_is_imported_for_help(module: str) -> None:
     """The help answers fast because of what it does not import; a clock would say so only on a quiet machine."""
     code = f"import sys, {module}; print(*sys.modules)"
@@ -140,8 +111,6 @@ def test_nothing_heavy_is_imported_for_help(module: str) -> None:
 
 def test_every_module_imports_without_the_vendors() -> None:
     """In a bare environment: every vendor's package is made to fail on import."""
-    names = [".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-             for package in FLOORS for f in files(package)]  # fmt: skip
     vendors = [
         "onnx",
         "onnxscript",
@@ -153,7 +122,8 @@ def test_every_module_imports_without_the_vendors() -> None:
         "matplotlib",
         "jinja2",
     ]
-    code = f"import sys; sys.modules.update(dict.fromkeys({vendors!r}))\nimport {', '.join(names)}"
+    names = ", ".join(map(name_of, files("edgeattn")))
+    code = f"import sys; sys.modules.update(dict.fromkeys({vendors!r}))\nimport {names}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -176,8 +146,22 @@ def test_exit_codes_stand_in_the_tree() -> None:
 @pytest.mark.parametrize(
     "room",
     [
-        *("export.formats", "export.runtimes", "export.targets", "export.phone", "export.inspection", "export.compare"),
-        *("export.verify", "export.selftest", "export.layers", "export.summary", "export.reporting", "edgeattn.report"),
+        *(
+            "edgeattn.formats",
+            "edgeattn.runtimes",
+            "edgeattn.targets",
+            "edgeattn.phone",
+            "edgeattn.inspection.inspect",
+            "edgeattn.parity.diff",
+        ),
+        *(
+            "edgeattn.parity.check",
+            "edgeattn.parity.selftest",
+            "edgeattn.parity.layers",
+            "edgeattn.parity.ci",
+            "edgeattn.report.gather",
+            "edgeattn.report",
+        ),
     ],
 )
 def test_no_torch_where_none_is_needed(room: str) -> None:

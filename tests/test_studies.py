@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgeattn import records
+from edgeattn.bundle import records
+from edgeattn.bundle.records import Counts, Device, Record, Subject
+from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import BadInputError, MissingError
-from edgeattn.records import Counts, Device, Record, Subject
+from edgeattn.profile.studies import STUDIES, Group, Variant, _run, layout
 from edgeattn.report.document import Picture, Table
 from edgeattn.report.studies import scaling as scaling_report
 from edgeattn.report.studies import sections, statements
-from export.runtimes import Arrays
-from export.studies import STUDIES, Group, Variant, _run, layout
-from export.targets import Job, Measurement
+from edgeattn.targets import Job, Measurement
 
 OPTIONS = _run.Options("host", quick=True)
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import SMALL, Answer
 from test_export import replace_hash
 
-from edgeattn.parity import difference
-from export.summary import assert_parity
+from edgeattn.parity.ci import assert_parity
+from edgeattn.parity.metrics import difference
 
 Command = Callable[..., Answer]
 

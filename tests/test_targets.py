@@ -17,16 +17,18 @@ import numpy as np
 import pytest
 from conftest import Answer
 
-from edgeattn import records
+from edgeattn import targets
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle import records
+from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.records import Device
+from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, MissingError, TargetError
-from edgeattn.records import Device
-from export import bundle as bundles
-from export import targets
-from export.plugins import spelled
-from export.runtimes import Arrays
-from export.setups import SETUPS
-from export.targets import Job, _folder
-from export.verify import golden_cases, inputs, verify
+from edgeattn.parity.check import verify
+from edgeattn.setups import SETUPS
+from edgeattn.system.plugins import spelled
+from edgeattn.targets import Job
+from edgeattn.targets._runner import job_folder as _folder
 
 Command = Callable[..., Answer]
 HERE = Device("here", {})
@@ -194,7 +196,7 @@ def test_profile_and_parity_on_the_host(edgeattn: Command, made_bundle: Path, tm
     ("arguments", "said"),
     [
         (("profile", "--target", "nosuch"), "there is no target 'nosuch'; choose from"),
-        (("profile", "--target", "_worker"), "there is no target '_worker'"),
+        (("profile", "--target", "_runner"), "there is no target '_runner'"),
         (("profile", "--target", "host:1"), "takes no address"),
         (("profile", "--cpu", "max"), "--cpu means nothing to --target host"),
         (("profile", "--runs", "0"), "--runs"),

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from edgeattn.errors import BadInputError
-from export import plugins
-from export.formats import FORMATS
-from export.mutation import EDITORS
-from export.plugins import Registry
-from export.precisions import QUANTIZERS
-from export.runtimes import RUNTIMES
-from export.setups import SETUPS
-from export.studies import STUDIES
-from export.targets import TARGETS
+from edgeattn.export.quantize import QUANTIZERS
+from edgeattn.formats import FORMATS
+from edgeattn.parity.mutation import EDITORS
+from edgeattn.profile.studies import STUDIES
+from edgeattn.runtimes import RUNTIMES
+from edgeattn.setups import SETUPS
+from edgeattn.system import plugins
+from edgeattn.system.plugins import Registry
+from edgeattn.targets import TARGETS
 
 ROOT = Path(__file__).parent.parent
 REGISTRIES: tuple[Registry[object], ...] = (FORMATS, RUNTIMES, TARGETS, SETUPS, STUDIES, QUANTIZERS, EDITORS)
@@ -26,7 +26,7 @@ REGISTRIES: tuple[Registry[object], ...] = (FORMATS, RUNTIMES, TARGETS, SETUPS, 
 WRONG = {
     "a wrong signature in a runtime": (
         """
-        from export.runtimes.onnxruntime import OnnxRuntime
+        from edgeattn.runtimes.onnxruntime import OnnxRuntime
         class Wrong(OnnxRuntime):
             def version(self) -> int: return 1
         """,
@@ -34,14 +34,14 @@ WRONG = {
     ),
     "a misspelled call on a format": (
         """
-        from export.formats import FORMATS
+        from edgeattn.formats import FORMATS
         FORMATS.get("onnx").raed
         """,
         '"Format" has no attribute "raed"',
     ),
     "a format without a member": (
         """
-        from export.formats import Format, FORMATS
+        from edgeattn.formats import Format, FORMATS
         class Wrong(Format):
             suffix = ".wrong"
         FORMAT: Format = Wrong()
@@ -51,15 +51,15 @@ WRONG = {
     "an ability used where it may be missing": (
         """
         from pathlib import Path
-        from export.runtimes import RUNTIMES
-from export.setups import SETUPS
+        from edgeattn.runtimes import RUNTIMES
+from edgeattn.setups import SETUPS
         RUNTIMES.get("onnxruntime").observe(Path(), {}, print)
         """,
         '"None" not callable',
     ),
     "a setting of the wrong type in a target": (
         """
-        from export.targets.host import Host
+        from edgeattn.targets.host import Host
         class Wrong(Host):
             settings = 1
         """,
@@ -69,7 +69,7 @@ from export.setups import SETUPS
         """
         from collections.abc import Mapping
         from contextlib import AbstractContextManager
-        from export.targets import Connection, Target
+        from edgeattn.targets import Connection, Target
         class Wrong(Target):
             def connect(self, settings: Mapping[str, str]) -> AbstractContextManager[Connection]: ...
         """,
@@ -77,7 +77,7 @@ from export.setups import SETUPS
     ),
     "a target without a member": (
         """
-        from export.targets import Target
+        from edgeattn.targets import Target
         class Wrong(Target):
             settings = ("cpu",)
         TARGET: Target = Wrong()
@@ -86,7 +86,7 @@ from export.setups import SETUPS
     ),
     "a study that answers nothing of its kind": (
         """
-        from export.studies import Study
+        from edgeattn.profile.studies import Study
         class Wrong(Study):
             formats = ("onnx",)
             def groups(self, quick: bool, /) -> int: return 1
@@ -95,7 +95,7 @@ from export.setups import SETUPS
     ),
     "a quantiser of another job": (
         """
-        from export.precisions.onnx import OnnxQuantizer
+        from edgeattn.export.quantize.onnx import OnnxQuantizer
         class Wrong(OnnxQuantizer):
             def candidates(self, path: str) -> list[tuple[str, str]]: return []
         """,
@@ -103,7 +103,7 @@ from export.setups import SETUPS
     ),
     "an editor that forgets what it edits": (
         """
-        from export.mutation.onnx import OnnxEditor
+        from edgeattn.parity.mutation.onnx import OnnxEditor
         class Wrong(OnnxEditor):
             def edits(self) -> tuple[()]: return ()
         """,

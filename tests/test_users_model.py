@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import Answer
 
-from export.foreign import contained
+from edgeattn.export.user_code import contained
 
 Command = Callable[..., Answer]
 
@@ -124,7 +124,7 @@ def test_one_that_hangs_can_be_interrupted(model: Path) -> None:
     root = str(Path(__file__).parent.parent)
     # A shell may have started the tests with interrupts ignored, which the command would inherit.
     code = f"import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv = {command}"
-    code += "; from export.cli import main; main()"
+    code += "; from edgeattn.cli.main import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": root}, stderr=subprocess.PIPE, text=True
     )

@@ -16,10 +16,11 @@ from test_models import lively
 from torch import nn
 
 from edgeattn import lower
-from export import bundle as bundles
-from export import layers as inside
-from export import pipeline, plugins, source
-from sample_models.mobilevitv2 import MobileViTv2
+from edgeattn.bundle import manifest as bundles
+from edgeattn.export import pipeline, source
+from edgeattn.parity import layers as inside
+from edgeattn.sample_models.mobilevitv2 import MobileViTv2
+from edgeattn.system import plugins
 
 Command = Callable[..., Answer]
 FORMATS = {"onnx": "channels_first", "tflite": "channels_last", "mlpackage": "channels_first"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import EdgeAttnError
-from export import inspection
+from edgeattn.inspection import inspect as inspection
 
 from . import mutate
 
@@ -75,7 +75,7 @@ def _onnx(content: bytes, rng: random.Random) -> bytes:
 def _tflite(content: bytes, rng: random.Random) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
-    from export.formats.tflite import pack
+    from edgeattn.formats.tflite import pack
 
     if rng.random() < 0.4:
         return mutate.data(content, rng)
@@ -134,7 +134,7 @@ def _maps(content: bytes, rng: random.Random) -> bytes:
 
 
 def _inspect(path: Path) -> Any:
-    from export import render
+    from edgeattn.cli import render
 
     found = inspection.inspect(path)
     return _shown(found, render.inspection(found))
@@ -155,7 +155,7 @@ def _package(path: Path) -> Any:
     """Inspect a package, and run it once."""
     import numpy as np
 
-    from export.runtimes import mil_reference
+    from edgeattn.runtimes import mil_reference
 
     text = _inspect(path)
     with mil_reference.opened(path) as session:
@@ -172,19 +172,24 @@ class _Nowhere:
 
 
 def _bundle(path: Path) -> Any:
-    from export import bundle, render, verify
+    from edgeattn.bundle import manifest as bundle
+    from edgeattn.bundle.golden import golden_cases, inputs
+    from edgeattn.cli import render
+    from edgeattn.parity import check as verify
 
     loaded = bundle.load(path)
     report = verify.verify(loaded, connection=_Nowhere())  # type: ignore[arg-type]  # never connected
-    golden = verify.golden_cases(loaded)
+    golden = golden_cases(loaded)
     for artifact in loaded.manifest.artifacts:
         for case in golden.values():
-            verify.inputs(artifact, case)
+            inputs(artifact, case)
     return _shown((loaded.manifest, report), [render.files(loaded), *render.parity(report)])
 
 
 def _layers(path: Path) -> Any:
-    from export import bundle, layers, render
+    from edgeattn.bundle import manifest as bundle
+    from edgeattn.cli import render
+    from edgeattn.parity import layers
 
     _hashed_anew(path)
     found = layers.compare(bundle.load(path))
@@ -198,7 +203,7 @@ def _golden(path: Path) -> Any:
 
 def _hashed_anew(path: Path) -> None:
     """Write the hashes of the damaged files into the manifest, as the maker of a hostile bundle would."""
-    from export.bundle import describe
+    from edgeattn.bundle.manifest import describe
 
     file = path / "manifest.json"
     if not file.is_file() or file.is_symlink():
@@ -225,8 +230,8 @@ def _verdicts(content: bytes, rng: random.Random) -> bytes:
 
 def _report(path: Path) -> Any:
     from edgeattn.report import forms
+    from edgeattn.report import gather as reporting
     from edgeattn.report.compose import compose
-    from export import reporting
 
     _hashed_anew(path)
     document = compose(reporting.gather([path], inside=False))
@@ -234,8 +239,8 @@ def _report(path: Path) -> Any:
 
 
 def _records(path: Path) -> Any:
-    from edgeattn import records
-    from export import render_records
+    from edgeattn.bundle import records
+    from edgeattn.cli import render_records
 
     found = records.load(path)
     return _shown(found, render_records.measured(found.records, (), found.not_run))
@@ -244,8 +249,9 @@ def _records(path: Path) -> Any:
 def _result(path: Path) -> Any:
     import numpy as np
 
-    from edgeattn.records import Device
-    from export.targets import Job, _folder
+    from edgeattn.bundle.records import Device
+    from edgeattn.targets import Job
+    from edgeattn.targets._runner import job_folder as _folder
 
     job = Job(Path("model.onnx"), {"x": np.zeros(1, np.float32)}, warmup=1, runs=7)
     found = _folder.read(path, job, origin="host", device=Device("here", {}), stopped="")

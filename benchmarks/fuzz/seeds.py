@@ -9,14 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeattn import records
+from edgeattn import targets
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle import records
+from edgeattn.bundle.golden import golden_cases, inputs
 from edgeattn.errors import MissingError
-from export import attention_map, pipeline, source, targets
-from export import bundle as bundles
-from export import profile as profiles
-from export.cases import Case
-from export.targets import Job, _arm_setup, _folder
-from export.verify import golden_cases, inputs
+from edgeattn.export import attention_maps as attention_map
+from edgeattn.export import pipeline, source
+from edgeattn.export.cases import Case
+from edgeattn.profile import run as profiles
+from edgeattn.targets import Job
+from edgeattn.targets._runner import job_folder as _folder
+from edgeattn.targets.emulated_arm import toolchain as _arm_setup
 
 MODEL = """
 import torch

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from benchmarks.peers import environments, models
 from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import EdgeAttnError
+from edgeattn.formats import FORMATS, Job
 from edgeattn.lowering import lower, to_channels_last
-from export.formats import FORMATS, Job
-from export.vendor_errors import first_line
-from export.versions import versions
+from edgeattn.system.vendor_errors import first_line
+from edgeattn.system.versions import versions
 
 OURS = "edgeattn, lowered"
 CONVERTERS = {"onnx": "torch.onnx", "tflite": "litert-torch", "coreml": "coremltools"}

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from benchmarks.peers.convert import Candidate, Subject
-from edgeattn.latency import interleave
+from edgeattn.inspection.inspect import Inspection, inspect
 from edgeattn.lowering import to_channels_first, to_channels_last
-from edgeattn.parity import Comparison, compare
-from export.inspection import Inspection, inspect
-from export.runtimes import RUNTIMES, Session, missing
+from edgeattn.parity.metrics import Comparison, compare
+from edgeattn.profile.latency import interleave
+from edgeattn.runtimes import RUNTIMES, Session, missing
 
 RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "coreml"}
 

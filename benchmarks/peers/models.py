@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sample_models.mobilevitv2 import PATCH, MobileViTBlock, build, recognise_checkpoint
+from edgeattn.sample_models.mobilevitv2 import PATCH, MobileViTBlock, build, recognise_checkpoint
 
 CLASSES = 1000
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.peers.models import give_weights
-from export.formats import Job, onnx
+from edgeattn.formats import Job, onnx
 
 try:
     import torchvision  # noqa: F401 - timm imports it for its data loaders; the model uses none of it

@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from edgeattn.change import Change
+from edgeattn.bundle.change import Change
 from edgeattn.lowering.observe import Observation
 from edgeattn.lowering.projections import put
 

@@ -9,7 +9,7 @@ multiplied in float64 and rounded once.
 import torch
 from torch import Tensor, nn
 
-from edgeattn.change import Change
+from edgeattn.bundle.change import Change
 from edgeattn.lowering.observe import Link, Observation
 from edgeattn.lowering.projections import constant, is_pointwise, put
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from edgeattn.change import Change
+from edgeattn.bundle.change import Change
 from edgeattn.errors import LoweringError
 from edgeattn.layout import Layout
 from edgeattn.lowering import recognise

@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from edgeattn import latency
-from edgeattn.records import Record
+from edgeattn.bundle.records import Record
+from edgeattn.profile import latency
 from edgeattn.report import studies, table, words
 from edgeattn.report.content import Content
 from edgeattn.report.details import details
 from edgeattn.report.document import Document, Part, Picture, Section, Text
 from edgeattn.report.operators import operators
-from edgeattn.report.results import Result, origin_name, results, told
+from edgeattn.report.result import Result, origin_name, told
+from edgeattn.report.results import results
 from edgeattn.report.verdict import verdict
 
 # Each picture of samples takes some ten kilobytes, and nobody looks at more.

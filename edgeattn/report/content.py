@@ -3,10 +3,8 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from edgeattn.records import NotRun, Record
+from edgeattn.bundle.records import NotRun, Record
+from edgeattn.report.pictures.attention import Attention
 
 if TYPE_CHECKING:
     from edgeattn.report.document import Section
@@ -63,16 +61,6 @@ class Depths:
     curves: "tuple[Curve, ...]"
     limit: float
     sentences: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Where a model looks in one image: ``image`` [H, W, 3] from 0 to 1, ``scores`` [h, w] by the layer's name."""
-
-    model: str
-    about: str
-    image: npt.NDArray[np.float32]
-    scores: dict[str, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)

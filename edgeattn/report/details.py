@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from edgeattn.records import Record
+from edgeattn.bundle.records import Record
 from edgeattn.report import words
 from edgeattn.report.content import Content
 from edgeattn.report.document import Cell, Column, Part, Section, Table
-from edgeattn.report.results import origin_name
+from edgeattn.report.result import origin_name
 
 
 def details(content: Content) -> Iterator[Section]:

@@ -6,8 +6,8 @@ All text is plain text, and may come from a stranger's device: each form escapes
 from dataclasses import dataclass
 from typing import Literal
 
-from edgeattn.records import NotRun
-from edgeattn.report.results import Result
+from edgeattn.bundle.records import NotRun
+from edgeattn.report.result import Result
 
 Tone = Literal["", "good", "bad", "caution"]
 

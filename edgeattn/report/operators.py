@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from edgeattn.records import Record
+from edgeattn.bundle.records import Record
 from edgeattn.report import words
 from edgeattn.report.document import Part, Picture, Section, Text
 from edgeattn.report.pictures import bars
-from edgeattn.report.results import told
+from edgeattn.report.result import told
 
 _MOST = 10
 _MOST_LAYERS = 14

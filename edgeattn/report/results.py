@@ -1,74 +1,12 @@
 """A line for each record: its figures, derived from what is stored. Nothing is measured here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import isfinite
 
-from edgeattn import latency
-from edgeattn.records import Likeness, Record, middle
+from edgeattn.bundle.records import Likeness, Record, middle
+from edgeattn.profile import latency
 from edgeattn.report.content import Content, Judged
-
-NS_PER_MS = 1e6
-
-# How people call what a figure was taken on, the most telling first.
-ORIGINS = {
-    "phone": "Phone",
-    "board": "Board",
-    "browser": "Desktop browser",
-    "emulated": "Emulated",
-    "host": "Host",
-}
-
-
-@dataclass(frozen=True)
-class Result:
-    """One record in figures; None is not known. ``parity`` is in units of the noise floor.
-
-    ``status`` is ``measured``, ``partial`` or ``doubtful``; ``notes`` says why.
-    """
-
-    origin: str
-    model: str
-    target: str
-    device: str
-    artifact: str
-    format: str
-    precision: str
-    runtime: str
-    runtime_version: str
-    threads: int
-    status: str
-    runs: int
-    min_ms: float | None
-    mean_ms: float | None
-    p50_ms: float | None
-    p50_low_ms: float | None
-    p50_high_ms: float | None
-    p90_ms: float | None
-    p99_ms: float | None
-    sd_ms: float | None
-    instructions: int | None
-    simd_instructions: int | None
-    memory_instructions: int | None
-    load_ms: float | None
-    first_run_ms: float | None
-    peak_memory_mib: float | None
-    size_bytes: int
-    layout_ops: int | None
-    same_model: bool | None
-    parity: float | None
-    sqnr_db: float | None
-    notes: str
-
-
-def told(record: Record) -> str:
-    """A record in a line: what, in what, where."""
-    threads = "" if record.threads == 1 else f", {record.threads} threads"
-    return f"{record.subject.artifact}, {record.runtime}{threads}, {record.target} ({origin_name(record.origin)})"
-
-
-def origin_name(origin: str) -> str:
-    return ORIGINS.get(origin, origin)
+from edgeattn.report.result import NS_PER_MS, ORIGINS, Result
 
 
 def results(content: Content) -> tuple[Result, ...]:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from edgeattn import comparison
-from edgeattn.records import NotRun, Record
+from edgeattn.bundle.records import NotRun, Record
+from edgeattn.profile import comparison
 from edgeattn.report import words
 from edgeattn.report.content import Answers, Judged
 from edgeattn.report.document import Cell, Column, Table, Tone
-from edgeattn.report.results import Result, origin_name
+from edgeattn.report.result import Result, origin_name
 
 _CAVEATS = {
     "emulated": "Instructions of one run, counted on an emulated core; they know nothing of caches and are no time.",

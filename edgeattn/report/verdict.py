@@ -7,7 +7,7 @@ from itertools import groupby
 from edgeattn.report import words
 from edgeattn.report.content import LOWERED, Content
 from edgeattn.report.document import Statement
-from edgeattn.report.results import Result, origin_name
+from edgeattn.report.result import Result, origin_name
 
 # More statements than this are no verdict any more; the tables say the rest.
 _MOST = 6

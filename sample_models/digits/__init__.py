@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from sample_models.mobilevitv2 import MobileViTv2
+    from edgeattn.sample_models.mobilevitv2 import MobileViTv2
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 WIDTH = 0.25
@@ -14,7 +14,7 @@ WIDTH = 0.25
 
 def model() -> "MobileViTv2":
     """The architecture, not trained: [B, 3, 64, 64] -> the logits of ten digits [B, 10]."""
-    from sample_models.mobilevitv2 import MobileViTv2
+    from edgeattn.sample_models.mobilevitv2 import MobileViTv2
 
     return MobileViTv2(WIDTH, num_classes=10)
 
@@ -29,7 +29,7 @@ def build() -> "tuple[nn.Module, dict[str, Tensor], dict[str, Any]]":
     """
     from safetensors.torch import load_file
 
-    from sample_models.digits import data
+    from edgeattn.sample_models.digits import data
 
     held_out = data.load("held_out")
     trained = model()

@@ -1,4 +1,5 @@
-"""Train the digits sample: ``python -m sample_models.digits.train`` writes weights.safetensors and prints its figures.
+"""Train the digits sample: ``python -m edgeattn.sample_models.digits.train`` writes weights.safetensors and prints its
+figures.
 
 The weights are those of the last step: nothing is chosen by the held-out digits.
 """
@@ -14,8 +15,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sample_models.digits import WEIGHTS, data, model
-from sample_models.mobilevitv2 import MobileViTv2
+from edgeattn.sample_models.digits import WEIGHTS, data, model
+from edgeattn.sample_models.mobilevitv2 import MobileViTv2
 
 EPOCHS, BATCH, RATE, DECAY, SMOOTHING = 40, 64, 4e-3, 0.05, 0.1
 # How far an image is turned (radians), shifted (half sides of the picture) and zoomed at most, either way.

@@ -5,7 +5,7 @@ import io
 from dataclasses import asdict, fields
 
 from edgeattn.report.document import Document
-from edgeattn.report.results import Result
+from edgeattn.report.result import Result
 
 # With these, the last four of full width, a spreadsheet begins a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")

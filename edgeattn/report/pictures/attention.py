@@ -1,12 +1,23 @@
 """Where a model looks: the context scores of its attention layers, over the image that it was given."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeattn.report.content import Attention
 from edgeattn.report.pictures import canvas
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Where a model looks in one image: ``image`` [H, W, 3] from 0 to 1, ``scores`` [h, w] by the layer's name."""
+
+    model: str
+    about: str
+    image: npt.NDArray[np.float32]
+    scores: dict[str, npt.NDArray[np.float32]]
+
 
 _COLUMNS = 4
 # Below so many times the mean a layer prefers no place.

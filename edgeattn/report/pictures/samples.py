@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeattn.latency import Summary
+from edgeattn.profile.latency import Summary
 from edgeattn.report.pictures import canvas
 
 # Longer courses are drawn by the least and the largest sample of each of so many stretches.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from edgeattn.records import Record
+from edgeattn.bundle.records import Record
 from edgeattn.report.document import Section, Statement
 
 # In the order of a report; a study that is not named here has no section of its own.

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from edgeattn.latency import Interval, ratio_of_pairs
-from edgeattn.records import Record
+from edgeattn.bundle.records import Record
+from edgeattn.profile.latency import Interval, ratio_of_pairs
 from edgeattn.report.document import Cell, Tone
-from edgeattn.report.results import origin_name
+from edgeattn.report.result import origin_name
 
 
 @dataclass(frozen=True)

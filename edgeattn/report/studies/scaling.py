@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import exp, log
 
-from edgeattn.records import Record
+from edgeattn.bundle.records import Record
 from edgeattn.report.document import Cell, Column, Part, Picture, Section, Statement, Table, Text
 from edgeattn.report.pictures import curves
 from edgeattn.report.studies import _cost

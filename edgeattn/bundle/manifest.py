@@ -1,0 +1,268 @@
+"""A bundle: one folder with a manifest, artifacts, golden inputs and reference outputs. Written whole or not at all."""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgeattn.bundle.change import Change
+from edgeattn.errors import ArtifactError, BadInputError
+from edgeattn.system.files import parse, read
+
+# History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers; 3, what
+# lower precisions were calibrated on.
+SCHEMA = 4
+MANIFEST = "manifest.json"
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
+# Beside what the manifest knows: files of records of this bundle's artifacts, written as they are measured.
+RECORDS = ("records.json", "records/*.json")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output as a file declares it; a free axis is None. ``layout`` is set for rank 4.
+
+    Where it holds steps, a value is ``scale * (step - zero_point)``.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    layout: str | None = None
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True)
+class File:
+    """A file (or the folder of an .mlpackage) of the bundle: a relative path, its hash and its size."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One deployable file; ``lowering`` is the layout of the lowered form that it was made from.
+
+    ``judged_on`` are the golden cases of the kind that a lower precision is made for or calibrated on, None for fp32.
+    ``beyond`` are those whose values its numbers cannot hold, with the reason; they are not run.
+    """
+
+    format: str
+    precision: str
+    file: File
+    lowering: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    details: dict[str, Any]
+    judged_on: tuple[str, ...] | None = None
+    beyond: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What int8 was calibrated on: in words, how many inputs, their hash, and files that were skipped, with reasons."""
+
+    about: str
+    number: int
+    sha256: str
+    skipped: dict[str, str] = field(default_factory=dict)
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is known of a bundle. There is no time in it: the same export gives the same bytes.
+
+    ``cases`` says what each golden case is, ``cases_omitted`` why the model cannot have one of the battery's.
+    ``evaluation`` holds labelled inputs and the reference's logits, if the source had any. ``layers`` holds what the
+    lowered forms compute inside (by layout), and where the artifacts do (by their paths); ``attention`` where a vision
+    model looks (:mod:`edgeattn.export.attention_maps`). Older bundles have neither.
+    """
+
+    schema_version: int
+    model: str
+    arguments: dict[str, Any]
+    weights_sha256: str
+    preprocessing: dict[str, Any]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    lowering: dict[str, tuple[Change, ...]]
+    golden: dict[str, File]
+    artifacts: tuple[Artifact, ...]
+    tools: dict[str, str]
+    parity: dict[str, Any]
+    evaluation: File | None = None
+    cases: dict[str, str] = field(default_factory=dict)
+    cases_omitted: dict[str, str] = field(default_factory=dict)
+    layers: dict[str, File] | None = None
+    calibration: Calibrated | None = None
+    attention: File | None = None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, file: File) -> Path:
+        return self.folder / file.path
+
+
+def dump(manifest: Manifest) -> bytes:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Manifest).dump_json(manifest, indent=2) + b"\n"
+
+
+def load(folder: Path) -> Bundle:
+    """Read a bundle and check it: its schema, that every path stays inside, and that no file has changed.
+
+    Raises:
+        ArtifactError: in one sentence, what is wrong with it.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtifactError(f"{folder} is no bundle: it has no {MANIFEST}; make one with `edgeattn export`")
+    otherwise = "not a manifest of edgeattn; export the bundle again"
+    manifest = parse(read(path), Manifest, path, newest=SCHEMA, otherwise=otherwise)
+    bundle = Bundle(folder, manifest)
+    others = (file for file in (manifest.evaluation, manifest.attention) if file is not None)
+    files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *others)
+    for file in (*files, *(artifact.file for artifact in manifest.artifacts)):
+        _check(bundle, file)
+    return bundle
+
+
+def _check(bundle: Bundle, file: File) -> None:
+    inside, path = PurePosixPath(file.path), bundle.path(file)
+    try:
+        # A link inside a package could lead out as well, and an exported bundle has none.
+        links = path.is_symlink() or any(part.is_symlink() for part in path.rglob("*"))
+        if inside.is_absolute() or not inside.parts or ".." in inside.parts or links or not _holds(bundle.folder, path):
+            raise ArtifactError(f"{bundle.folder} names a path outside itself: {file.path}")
+        if not path.exists():
+            raise ArtifactError(f"{file.path} is missing from {bundle.folder}; export the bundle again")
+        found = describe(bundle.folder, path)
+    except ArtifactError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise ArtifactError(f"{file.path!r} in {bundle.folder} cannot be read: {error}") from error
+    if found.sha256 != file.sha256:
+        raise ArtifactError(f"{file.path} in {bundle.folder} is not the file that was exported (its hash differs)")
+
+
+def _holds(folder: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def describe(folder: Path, path: Path) -> File:
+    """Hash and size of a file, or of a folder: then over the sorted relative paths and their hashes."""
+    relative = path.relative_to(folder).as_posix()
+    if path.is_file():
+        return File(relative, _sha256(path), path.stat().st_size)
+    digest, size = hashlib.sha256(), 0
+    for part in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{part.relative_to(path).as_posix()}\0{_sha256(part)}\n".encode())
+        size += part.stat().st_size
+    return File(relative, digest.hexdigest(), size)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_destination(out: Path, *, force: bool) -> None:
+    """Refuse early, before any work, what could not be written at the end.
+
+    Raises:
+        BadInputError: ``out`` exists and is no bundle, or is one and ``force`` was not given, or cannot be written.
+    """
+    try:
+        there = out.exists() or out.is_symlink()
+    except OSError as error:  # a name that is too long
+        raise BadInputError(f"{out} cannot be written: {error.strerror}") from error
+    if there:
+        if not (out / MANIFEST).is_file():
+            raise BadInputError(f"{out} exists and is no bundle; choose another --out")
+        if not force:
+            raise BadInputError(f"{out} exists; give --force to replace that bundle, or another --out")
+    parent = out.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise BadInputError(f"{out} cannot be written: {parent} is not a folder that you may write to")
+
+
+@contextmanager
+def writing(out: Path, *, force: bool) -> Iterator[Path]:
+    """A scratch folder beside ``out`` that becomes ``out`` when the block ends well, and is gone when it does not."""
+    check_destination(out, force=force)
+    out = out.absolute()
+    made = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.", dir=out.parent))
+    except OSError as error:
+        raise BadInputError(f"{out} cannot be written: {error.strerror}") from error
+    try:
+        scratch.chmod(0o755)
+        yield scratch
+        _publish(scratch, out, force=force)
+    except BaseException as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):  # another export may have put its bundle there
+                folder.rmdir()
+        # That a disk is full is what no check before the work can tell.
+        if reason := not_writable(error):
+            raise BadInputError(f"{out} cannot be written: {reason}") from error
+        raise
+
+
+def not_writable(error: BaseException | None) -> str:
+    """What the system has against writing, if that is what an error, or its cause, is about; else nothing."""
+    while error is not None:
+        rust = _RUST_ERROR.search(str(error))  # safetensors'
+        number = int(rust[1]) if rust else getattr(error, "errno", None)
+        if number in _UNWRITABLE:
+            return os.strerror(number)
+        error = error.__cause__
+    return ""
+
+
+def _publish(scratch: Path, out: Path, *, force: bool) -> None:
+    """Give a complete bundle its name. Another process may do the same: one of them is last, and both are whole."""
+    if force and out.exists():
+        # Two renames: at any moment either the old or the new bundle stands whole under one of two names.
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.old.", dir=out.parent))
+        with suppress(FileNotFoundError):  # another process took it away
+            out.rename(old / "bundle")
+        try:
+            _rename(scratch, out)
+        finally:
+            shutil.rmtree(old)
+    else:
+        _rename(scratch, out)
+
+
+def _rename(scratch: Path, out: Path) -> None:
+    try:
+        scratch.rename(out)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        raise BadInputError(f"{out} was written by another process meanwhile; its bundle was kept") from error

@@ -1,0 +1,196 @@
+"""The one schema of a measurement: what ran where, and the raw samples or counts. Statistics are derived elsewhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgeattn.errors import BadInputError
+from edgeattn.system import files
+
+# History: 1, the first. 2, time by operator, the state of the device before and after, parity of the measured runs, the
+# warm-up's length, groups of records that were measured in turn, what was not run; all of it may be missing.
+SCHEMA = 2
+
+# "browser" is one on a desktop, or one of which that cannot be told: never a phone's.
+Origin = Literal["phone", "board", "emulated", "browser", "host"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Instructions that one run took: all, those of SIMD and floating point, and loads and stores of any kind."""
+
+    total: int
+    simd: int
+    memory: int
+
+
+def middle(counts: Sequence[Counts]) -> Counts:
+    """The run in the middle of all, by instructions: its three numbers belong together."""
+    return sorted(counts, key=lambda run: run.total)[len(counts) // 2]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What it ran on: a name for people, and what else the target could tell (SoC, system, governor, temperature)."""
+
+    name: str
+    details: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Median time of one operator in one run: its name in the artifact, its kind there, and the model's layer that it
+    comes from (a dotted module path; "" where that is not known). ``layout`` marks a layout op; ``unit`` is the compute
+    unit that it is planned on, where a runtime has several."""
+
+    name: str
+    kind: str
+    layer: str
+    median_ns: int
+    layout: bool = False
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Parity of the outputs of the measured runs themselves: the worst output of the first and of the last run."""
+
+    passed: bool
+    reason: str
+    max_noise_units: float | None
+    rms_noise_units: float | None
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The file that was measured. ``precision`` is None for a file that is not of a bundle; ``layout_ops`` and the
+    bytes that layout and copy ops move are None where they were not counted."""
+
+    artifact: str
+    sha256: str
+    size_bytes: int
+    format: str
+    precision: str | None
+    layout_ops: int | None = None
+    layout_bytes: int | None = None
+    copy_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One artifact, measured once on one device.
+
+    Attributes:
+        model: the name that the bundle gives it.
+        target: as it was asked for, for instance ``android:SERIAL``.
+        versions: of the tools that made the artifact, and of what measured it.
+        warmup: runs before the first sample, in ``warmup_ns``.
+        samples_ns: a number for each timed run, in the order in which they ran; empty where time means nothing.
+        calls_per_sample: a sample is the mean of so many calls, where one is too short for the clock.
+        clock_step_ns: the smallest step of the clock that was seen.
+        counts: a count for each counted run; empty where nothing was counted.
+        load_ns: from the file to a session that can run.
+        first_run_ns: the very first run.
+        peak_memory_bytes: the most that the process held, its own interpreter included.
+        started_at: UTC, ISO 8601.
+        group: records with the same group were measured in turn, A B A B: sample i of one stands beside sample i of
+            the others. "" is alone.
+        operators: time by operator, from runs of their own; ``operators_note`` says what they are worth, or why there
+            are none.
+        before, after: the state of the device (temperatures, frequencies, battery), in words with units.
+        parity: of the outputs of these runs; None where there was nothing to judge them by.
+        command: what was typed.
+        labels: what a study varies, and its name as "study"; empty for a profile.
+        partial: it stopped before all runs were done.
+        untrusted: why the figures should not be relied on, a sentence each; empty if nothing is known against them.
+
+    Raises:
+        BadInputError: it holds a time from emulation, a number that cannot be, or no runs at all.
+    """
+
+    model: str
+    subject: Subject
+    target: str
+    origin: Origin
+    device: Device
+    runtime: str
+    runtime_version: str
+    versions: dict[str, str]
+    threads: int
+    warmup: int
+    samples_ns: tuple[int, ...] = ()
+    calls_per_sample: int = 1
+    clock_step_ns: int | None = None
+    counts: tuple[Counts, ...] = ()
+    load_ns: int | None = None
+    first_run_ns: int | None = None
+    peak_memory_bytes: int | None = None
+    warmup_ns: int | None = None
+    started_at: str = ""
+    group: str = ""
+    operators: tuple[Operator, ...] = ()
+    operators_note: str = ""
+    before: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
+    parity: Likeness | None = None
+    command: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    partial: bool = False
+    untrusted: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        times = (self.load_ns, self.first_run_ns, self.warmup_ns)
+        if self.origin == "emulated" and (self.samples_ns or self.operators or any(t is not None for t in times)):
+            raise BadInputError("a record from emulation must hold no times: they say nothing of the device")
+        if not self.samples_ns and not self.counts and not self.partial:
+            raise BadInputError("a record must hold a run: it has neither samples nor counts")
+        numbers = (*self.samples_ns, *(n for c in self.counts for n in (c.total, c.simd, c.memory)), self.warmup)
+        if any(number < 0 for number in (*numbers, *(t for t in times if t is not None))):
+            raise BadInputError("a record must hold no negative time, count or number of runs")
+        if self.threads < 1 or self.calls_per_sample < 1:
+            raise BadInputError("a record must have at least one thread, and one call in a sample")
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """What was not measured (an artifact, or a runtime on a target), where, and why."""
+
+    subject: str
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Records:
+    """A file of records."""
+
+    schema_version: int
+    records: tuple[Record, ...]
+    not_run: tuple[NotRun, ...] = ()
+
+
+def dump(records: tuple[Record, ...], not_run: tuple[NotRun, ...] = ()) -> bytes:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Records).dump_json(Records(SCHEMA, records, not_run), indent=2) + b"\n"
+
+
+def save(path: Path, records: tuple[Record, ...], not_run: tuple[NotRun, ...] = ()) -> None:
+    """Write ``path``, whole or not at all; a file that is there is replaced.
+
+    Raises:
+        BadInputError: it cannot be written.
+    """
+    files.write(path, dump(records, not_run))
+
+
+def load(path: Path) -> Records:
+    """Read a file of records, of any schema that ever was.
+
+    Raises:
+        ArtifactError: in one sentence, what is wrong with it.
+    """
+    otherwise = "no file of records; make one with `edgeattn profile --out`"
+    return files.parse(files.read(path), Records, path, newest=SCHEMA, otherwise=otherwise)

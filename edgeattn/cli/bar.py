@@ -1,0 +1,86 @@
+"""A bar on a terminal's stderr: the step, how many there are, the time that has passed and the time that is left."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
+
+from edgeattn.system.progress import Say
+
+# Of a second: a process that is measured on this machine is disturbed by each.
+_REFRESHES = 2
+
+
+class _Left(ProgressColumn):
+    """The time that is left, if the steps to come are like those that are done (rich's own needs more of them)."""
+
+    def render(self, task: Task) -> Text:
+        """``fields["spent"]`` is how long the command took until the last step was done, in seconds."""
+        if not task.completed or task.total is None or task.elapsed is None:
+            return Text("left -:--:--")
+        spent = task.fields["spent"]
+        left = spent / task.completed * (task.total - task.completed) - (task.elapsed - spent)
+        return Text(f"left {timedelta(seconds=max(0, round(left)))}")
+
+
+class Bar:
+    """Counts steps, and what they weigh, in any number of threads; see :class:`edgeattn.system.progress.Say`."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown, self._task = shown, shown.add_task("", total=None, steps="", spent=0.0)
+        self._begun = self._planned = 0
+        self._done = self._total = 0.0
+        self._running: dict[int, float] = {}
+        self._lock = threading.Lock()
+
+    def plan(self, steps: int, /, weight: float = 1) -> None:
+        """So many steps more are to come."""
+        with self._lock:
+            self._planned += steps
+            self._total += steps * weight
+            self._show()
+
+    def __call__(self, text: str, /, weight: float = 1) -> None:
+        """A step begins, and the one before it in this thread is done."""
+        with self._lock:
+            if ended := self._running.get(threading.get_ident(), 0):
+                self._done += ended
+                self._shown.update(self._task, spent=self._shown.tasks[0].elapsed)
+            self._running[threading.get_ident()] = weight
+            self._begun += 1
+            self._show(text)
+
+    def _show(self, text: str | None = None) -> None:
+        # A step that nobody planned is one more; a bar of nothing planned has no end.
+        count = f"{self._begun}/{max(self._planned, self._begun)}" if self._planned else ""
+        total = max(self._total, self._done + sum(self._running.values())) if self._planned else None
+        self._shown.update(self._task, description=text, completed=self._done, total=total, steps=count)
+
+
+@contextmanager
+def shown() -> Iterator[Say]:
+    """A bar while the block runs; nothing of it is left behind."""
+    # A descriptor of its own: converters write to 2, which is turned away meanwhile (edgeattn.system.output).
+    with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal:
+        columns = (
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[steps]}", markup=False),
+            TimeElapsedColumn(),
+            _Left(),
+        )
+        with Progress(
+            *columns,
+            console=Console(file=terminal, highlight=False),
+            transient=True,
+            expand=True,
+            redirect_stdout=False,
+            refresh_per_second=_REFRESHES,
+        ) as progress:
+            yield Bar(progress)

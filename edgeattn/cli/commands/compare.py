@@ -1,0 +1,59 @@
+"""``edgeattn compare``: two artifacts, bundles or files of records, side by side."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeattn.cli import console
+
+
+def compare(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A bundle, an artifact, or a file of records.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another of the same kind.")],
+    max_slowdown: Annotated[
+        float | None,
+        typer.Option(min=0, help="Records: exit 1 if the time, or the instructions, surely grew by more (1.10)."),
+    ] = None,
+    max_size_growth: Annotated[
+        float | None, typer.Option(min=0, help="Records: exit 1 if a file grew by more; 1.0 allows no growth.")
+    ] = None,
+    max_layout_ops: Annotated[
+        int | None, typer.Option(min=0, help="Records: exit 1 if an artifact of NEW has more layout ops.")
+    ] = None,
+    json: console.Json = False,
+) -> int:
+    """Run two artifacts or bundles on the same inputs and say how their outputs differ; or compare records: faster,
+    slower, or can't tell, exit 1 on a regression that is certain.
+
+    Examples: edgeattn compare b/attention-fp32.onnx b/attention-fp32.tflite, or edgeattn compare old.json new.json
+    """
+    console.wants(json)
+    limits = {"slowdown": max_slowdown, "size_growth": max_size_growth, "layout_ops": max_layout_ops}
+    given = {name: value for name, value in limits.items() if value is not None}
+    records = [path.suffix == ".json" for path in (old, new)]
+    if all(records):
+        return _records(old, new, given)
+    if any(records):
+        raise typer.BadParameter("give two files of records, two bundles or two artifacts, not one of each")
+    if given:
+        raise typer.BadParameter(f"--max-{next(iter(given)).replace('_', '-')} goes with two files of records")
+    from edgeattn.cli import render
+    from edgeattn.parity import diff as comparing
+
+    with console.progress() as say:
+        rows = comparing.compare(old, new, say)
+    console.show({"rows": [asdict(row) for row in rows]}, lambda: [render.comparison(rows)])
+    return 0
+
+
+def _records(old: Path, new: Path, limits: dict[str, float]) -> int:
+    from edgeattn.bundle import records
+    from edgeattn.cli import render_records
+    from edgeattn.profile import comparison
+
+    before, after = records.load(old), records.load(new)
+    found = comparison.compare(old=before.records, new=after.records, limits=comparison.Limits(**limits))  # type: ignore[arg-type]
+    console.show({"passed": found.passed, **asdict(found)}, lambda: render_records.compared(found))
+    return 0 if found.passed else 1

@@ -1,0 +1,97 @@
+"""``edgeattn export``: a model to a bundle."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeattn.cli import console
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A sample model's name, or FILE.py:FACTORY. The file is run.")],
+    arg: Annotated[list[str] | None, typer.Option(metavar="K=V", help="An argument of the model.")] = None,
+    format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; all by default.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32 (default), fp16, int8, int8-dynamic; coreml: palette6, palette4.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A .safetensors, .pt, .pth or .bin state dict, a folder, or a hub name.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The bundle's folder; MODEL-bundle by default.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
+    input_shape: Annotated[
+        list[str] | None, typer.Option(metavar="1,3,256,256", help="Shape of a random example input.")
+    ] = None,
+    input: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE.safetensors", help="More inputs to check parity on.")
+    ] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Images or .npz files that int8 is calibrated on.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OUTPUT", help="An operator that int8 leaves in float; see study precision."),
+    ] = None,
+    max_accuracy_drop: Annotated[
+        float, typer.Option(metavar="POINTS", help="Points of top-1 that a recommended artifact may lose.")
+    ] = 0.5,
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help="Leave the batch size free (ONNX, Core ML).")
+    ] = False,
+    edge_layout: Annotated[
+        str | None, typer.Option(help="Layout of TFLite's edges: channels_last (default) or channels_first.")
+    ] = None,
+    edge_type: Annotated[
+        str, typer.Option(help="Inputs and outputs of fp16 and int8: float32 (default), or own, where the format can.")
+    ] = "float32",
+    json: console.Json = False,
+) -> int:
+    """Export MODEL to a bundle and check that it is still the same model.
+
+    Example: edgeattn export attention --arg embed_dim=192 --out b
+    """
+    console.wants(json)
+    from edgeattn.cli import render
+    from edgeattn.export import pipeline, source
+    from edgeattn.parity import recommend
+
+    options = pipeline.Options(
+        formats=tuple(dict.fromkeys(format or ())),
+        precisions=tuple(dict.fromkeys(precision or ("fp32",))),
+        edge_layout=edge_layout,
+        dynamic_batch=dynamic_batch,
+        inputs=tuple(input or ()),
+        force=force,
+        calibrate=calibrate,
+        keep=tuple(keep or ()),
+        edge_type=edge_type,
+    )
+    name = model.rpartition(":")[2]
+    out = out or Path(f"{name}-bundle")
+    pipeline.check(options, out)
+    with console.progress() as say:
+        say.plan(1)
+        say(f"building {name}")
+        loaded = source.load(model, arg or (), weights=weights, input_shapes=input_shape or ())
+        result = pipeline.export(loaded, options, out, say)
+    passed = result.report.passed and not result.refused
+    recommended = recommend.recommend(result.bundle, result.report, max_accuracy_drop)
+    document = {
+        "bundle": str(out),
+        "passed": passed,
+        "recommended": recommended,
+        "manifest": asdict(result.bundle.manifest),
+    }
+    console.show(
+        document,
+        lambda: [
+            render.files(result.bundle),
+            render.lowering(result.bundle),
+            *render.parity(result.report),
+            *(f"{kind} was not made: {reason}" for kind, reason in result.refused.items()),
+            *([recommend.sentence(recommended, max_accuracy_drop)] if len(options.precisions) > 1 else []),
+        ],
+    )
+    return 0 if passed else 1

@@ -1,0 +1,92 @@
+"""``edgeattn parity``: still the same model?."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeattn.cli import console
+
+
+def parity(
+    bundle: Annotated[Path, typer.Argument(help="A folder made by `edgeattn export`.")],
+    target: Annotated[
+        str | None, typer.Option(metavar=console.TARGET, help="Run there, and not in the runtimes here.")
+    ] = None,
+    cpu: console.Cpu = None,
+    cores: console.Cores = None,
+    python: console.Python = None,
+    install: console.Install = False,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Damage copies of the artifacts: would parity have noticed?")
+    ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare the values inside too: where an error begins.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw the error by layer; implies --layers.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a summary for a pull request.")] = None,
+    json: console.Json = False,
+) -> int:
+    """Check every artifact of BUNDLE against the reference, in every runtime that is here, or on a target.
+
+    Examples: edgeattn parity b --layers, or edgeattn parity b --target emulated-arm
+    """
+    console.wants(json)
+    from contextlib import nullcontext
+
+    from edgeattn import targets
+    from edgeattn.bundle import manifest as bundles
+    from edgeattn.cli import picture as pictures
+    from edgeattn.cli import render
+    from edgeattn.inspection import sandbox as probe
+    from edgeattn.parity import check as verify
+    from edgeattn.parity import ci as summary
+    from edgeattn.parity import layers as inside
+    from edgeattn.parity import selftest
+    from edgeattn.system import files
+
+    if self_test and (layers or picture):
+        raise typer.BadParameter("give --self-test, or --layers and --picture, not both")
+    if target and (self_test or layers or picture):
+        raise typer.BadParameter("--self-test, --layers and --picture look at the runtimes here; leave --target out")
+    settings = console.settings(cpu=cpu, cores=cores, python=python, install="yes" if install else None)
+    if settings and not target:
+        raise typer.BadParameter(f"--{next(iter(settings))} goes with --target")
+    if picture is not None:
+        pictures.check(picture)
+    files.check(junit, markdown)
+    loaded = bundles.load(bundle)
+    if not target:
+        probe.check(*(loaded.path(artifact.file) for artifact in loaded.manifest.artifacts), run=True)
+    if self_test:
+        with console.progress() as say:
+            tested = selftest.self_test(loaded, say)
+        console.show(
+            {"passed": tested.passed, "kill_rates": tested.kill_rates, **asdict(tested)},
+            lambda: render.self_test(tested),
+        )
+        return 0 if tested.passed else 1
+    with (
+        console.progress() as say,
+        targets.connect(target, settings, say) if target else nullcontext() as connection,
+    ):
+        say.plan(verify.steps([artifact.format for artifact in loaded.manifest.artifacts], connection))
+        report = verify.verify(loaded, say, connection=connection)
+        found = inside.compare(loaded, say) if layers or picture else None
+    verify.require_a_check(loaded, report)
+    if junit:
+        files.write(junit, summary.junit(report, bundle.name))
+    if markdown:
+        files.write(markdown, summary.markdown(report, bundle.name).encode())
+    if found and picture:
+        pictures.draw(found, loaded.manifest.model, picture)
+    passed = report.passed and (found is None or found.passed)
+    console.show(
+        {"passed": passed, **asdict(report), **({"layers": asdict(found)} if found else {})},
+        lambda: [*render.parity(report), *(render.layers(found) if found else ())],
+    )
+    return 0 if passed else 1

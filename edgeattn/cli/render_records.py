@@ -1,0 +1,168 @@
+"""Measurements as tables for people; nothing is decided here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from edgeattn.bundle.records import NotRun, Record, middle
+from edgeattn.cli.tables import number, table, verdict
+from edgeattn.profile.comparison import Comparison, Ratio
+from edgeattn.profile.latency import Interval, summary
+
+_SLOWEST = 12
+
+
+def measured(records: Sequence[Record], ratios: Sequence[Ratio], not_run: Sequence[NotRun]) -> list[Any]:
+    """Counted instructions or times, never both, as emulation has no times; ratios, operators, and what to doubt."""
+    timed = [record for record in records if not record.counts]
+    shown: list[Any] = []
+    if counted := [record for record in records if record.counts]:
+        shown.append(_counted(counted))
+    if timed:
+        shown += _timed(timed)
+    if ratios:
+        shown.append(_ratios(ratios))
+    # With other threads it is the same list: the file of records has it.
+    with_operators = {(r.subject.artifact, r.runtime): r for r in reversed(timed) if r.operators}
+    shown += [_operators(record) for record in reversed(with_operators.values())]
+    notes = {
+        f"No time by operator in {r.runtime}: {r.operators_note}" for r in timed if r.operators_note and not r.operators
+    }
+    shown += map(escape, sorted(notes))
+    for record in records:
+        about = f"{record.subject.artifact} in {record.runtime}, threads {record.threads}"
+        shown += [f"[yellow]Not to be trusted:[/] {escape(about)}: {escape(reason)}" for reason in record.untrusted]
+    if not_run:
+        left = table("Not run", "artifact", "target", "reason")
+        for entry in not_run:
+            left.add_row(entry.subject, entry.target, entry.reason)
+        shown.append(left)
+    return shown
+
+
+_ABOUT = ("artifact", "origin", "device", "runtime", "threads>r")
+
+
+def _about(record: Record) -> tuple[str, ...]:
+    runtime = f"{record.runtime} {record.runtime_version}"
+    return record.subject.artifact, record.origin, record.device.name, runtime, str(record.threads)
+
+
+def _parity(record: Record) -> Text:
+    if record.parity is None:
+        return Text("-")
+    noise = number(record.parity.max_noise_units, ".1f")
+    return verdict(record.parity.passed, f"({noise})" if record.parity.passed else record.parity.reason)
+
+
+def _counted(records: Sequence[Record]) -> Table:
+    title = "Instructions of one run, median"
+    shown = table(title, *_ABOUT, "all>r", "SIMD>r", "memory>r", "runs>r", "layout ops>r", "parity (noise units)")
+    for record in records:
+        run = middle(record.counts)
+        sums = (f"{n:,}" for n in (run.total, run.simd, run.memory))
+        layout = number(record.subject.layout_ops, "d")
+        shown.add_row(*_about(record), *sums, str(len(record.counts)), layout, _parity(record))
+    return shown
+
+
+def _timed(records: Sequence[Record]) -> list[Table]:
+    times = table(
+        "Time of one run, ms", *_ABOUT, "p50>r", "95 % interval>r", "p90>r", "p99>r", "sd>r", "runs>r", "runs/s>r"
+    )
+    columns = ("load ms>r", "first run ms>r", "warm-up>r", "peak MiB>r", "layout ops>r", "parity (noise units)")
+    rest = table("Around it", "artifact", "runtime", "threads>r", *columns)
+    for record in records:
+        times.add_row(*_about(record), *_statistics(record))
+        rest.add_row(
+            *(record.subject.artifact, record.runtime, str(record.threads)),
+            number(_ms(record.load_ns), ".1f"),
+            number(_ms(record.first_run_ns), ".3f"),
+            f"{record.warmup} runs, {number(_ms(record.warmup_ns), '.0f')} ms",
+            number(None if record.peak_memory_bytes is None else record.peak_memory_bytes / 2**20, ".0f"),
+            number(record.subject.layout_ops, "d"),
+            _parity(record),
+        )
+    return [times, rest]
+
+
+def _ms(ns: float | None) -> float | None:
+    return None if ns is None else ns / 1e6
+
+
+def _statistics(record: Record) -> list[str]:
+    if not record.samples_ns:
+        return ["-"] * 5 + ["0", "-"]
+    s = summary(record.samples_ns)
+    low, high = s.p50_interval_ns
+    interval = f"{low / 1e6:.3f} to {high / 1e6:.3f}"
+    tail = [f"{ns / 1e6:.3f}" for ns in (s.p90_ns, s.p99_ns, s.sd_ns)]
+    return [f"{s.p50_ns / 1e6:.3f}", interval, *tail, str(s.n), f"{1e9 / s.p50_ns:.1f}" if s.p50_ns else "-"]
+
+
+def _interval(found: Interval) -> str:
+    return f"{found.low:.3f} to {found.high:.3f}"
+
+
+def _ratios(ratios: Sequence[Ratio]) -> Table:
+    shown = table("Measured in turn, A B A B", "in", "artifact", "times as fast>r", "95 % interval>r", "as")
+    for ratio in ratios:
+        speed = ratio.times_as_fast
+        place = ratio.group.rpartition(", ")[0]
+        shown.add_row(place, ratio.candidate, f"{speed.value:.3f}", _interval(speed), ratio.baseline)
+    return shown
+
+
+def _operators(record: Record) -> Table:
+    """The slowest, and the sums of what moves data only."""
+    title = f"{record.subject.artifact} in {record.runtime} by operator: {record.operators_note}"
+    shown = table(title, "operator", "kind", "layer", "us>r", "share>r")
+    total = sum(op.median_ns for op in record.operators) or 1
+    slowest = sorted(record.operators, key=lambda op: -op.median_ns)
+    layout = [op for op in record.operators if op.layout]
+    reorder = [op for op in record.operators if op.kind.startswith("Reorder")]
+    sums = (
+        (f"{len(slowest) - _SLOWEST} others", slowest[_SLOWEST:]),
+        (f"layout ops, {len(layout)}", layout),
+        (f"the runtime's own reorders, {len(reorder)}", reorder),
+        ("all", slowest),
+    )
+    for op in slowest[:_SLOWEST]:
+        shown.add_row(op.name, op.kind, op.layer, f"{op.median_ns / 1e3:.0f}", f"{op.median_ns / total:.1%}")
+    for name, ops in sums:
+        ns = sum(op.median_ns for op in ops)
+        if ops or ops is layout:
+            shown.add_row(Text(name, "bold"), "", "", f"{ns / 1e3:.0f}", f"{ns / total:.1%}")
+    return shown
+
+
+def compared(found: Comparison) -> list[Any]:
+    """Old records against new ones."""
+    about = ("artifact", "target", "runtime", "threads>r", "quantity")
+    shown = table("NEW against OLD", *about, "old>r", "new>r", "new / old>r", "95 % interval>r", "verdict")
+    for change in found.changes:
+        growth = change.growth
+        shown.add_row(
+            *(change.artifact, change.target, change.runtime, str(change.threads), change.quantity),
+            *(_quantity(change.quantity, value) for value in (change.old, change.new)),
+            number(growth.value if growth else None, ".3f"),
+            _interval(growth) if growth and growth.low < growth.high else "-",
+            change.verdict if change.passed else Text(f"{change.verdict}, over the limit", "red"),
+        )
+    notes = {
+        f"{change.artifact} in {change.runtime}, {change.quantity}: {change.note}": 0
+        for change in found.changes
+        if change.note
+    }
+    lacking = (("OLD", found.only_old), ("NEW", found.only_new))
+    only = [f"Only in {which}: {escape(name)}" for which, names in lacking for name in names]
+    return [shown, *map(escape, notes), *only]
+
+
+def _quantity(quantity: str, value: float | None) -> str:
+    if value is not None and quantity == "time":
+        return f"{value / 1e6:.3f} ms"
+    return number(value, ",.0f")

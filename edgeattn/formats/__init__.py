@@ -1,0 +1,71 @@
+"""One file a format: it converts a lowered module, and reads a saved file back as a graph."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgeattn.formats.graph import Graph
+from edgeattn.layout import Layout
+from edgeattn.system.plugins import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a converter is given: a module in its final layout, example inputs by name, and output names.
+
+    ``metadata`` is written into the file, as text by name; all three formats have a place for it.
+    """
+
+    module: "nn.Module"
+    inputs: "dict[str, Tensor]"
+    outputs: tuple[str, ...]
+    dynamic_batch: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def traced_inputs(self) -> "dict[str, Tensor]":
+        """The example inputs; a batch that is to stay free is traced with at least two samples."""
+        if not self.dynamic_batch:
+            return self.inputs
+        return {n: x if x.shape[0] > 1 else x.repeat(2, *[1] * (x.dim() - 1)) for n, x in self.inputs.items()}
+
+
+class Format(Protocol):
+    """A file format.
+
+    Attributes:
+        suffix: of its files, with the dot.
+        extra: of ``pip install edgeattn[...]``, which brings its packages.
+        packages: what converting needs.
+        read_packages: what reading needs.
+        layout: that a module is lowered to for it.
+        dynamic_batch: whether a file can leave its batch size free.
+    """
+
+    suffix: str
+    extra: str
+    packages: tuple[str, ...]
+    read_packages: tuple[str, ...]
+    layout: Layout
+    dynamic_batch: bool = False
+
+    def convert(self, job: Job, path: Path) -> dict[str, Any]:
+        """Write ``path``, and say how: what the manifest keeps as ``details``.
+
+        Raises:
+            ConversionError: the converter refuses the module.
+        """
+        ...
+
+    def read(self, path: Path) -> Graph:
+        """The operators of any file of this format.
+
+        Raises:
+            ArtifactError: the file is missing, cut or damaged.
+        """
+        ...
+
+
+FORMATS: Registry[Format] = Registry(__name__, "format", beside=("graph", "mil"))

@@ -1,0 +1,206 @@
+"""Core ML, as an ML program, through Apple's coremltools, channels-first."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import ArtifactError, ConversionError
+from edgeattn.formats import Format, Job
+from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
+from edgeattn.formats.mil.package import Weights, is_constant, main_function, model_file, read_spec, walk
+from edgeattn.formats.mil.values import tensor_type
+from edgeattn.layout import Layout
+from edgeattn.system.output import quiet
+from edgeattn.system.vendor_errors import first_line
+
+# iOS 16 is the oldest target with every op that is used here; the phones of the paper's table run it.
+DEPLOYMENT_TARGET = "iOS16"
+MAX_BATCH = 64
+
+
+class CoreMl(Format):
+    suffix = ".mlpackage"
+    extra = "coreml"
+    packages = ("coremltools",)
+    read_packages = ("coremltools",)
+    layout: Layout = "channels_first"
+    dynamic_batch = True
+
+    def convert(self, job: Job, path: Path) -> dict[str, Any]:
+        """Write the package ``path``; the same module gives the same bytes.
+
+        Raises:
+            ConversionError: torch.export or coremltools refuses the module.
+        """
+        import torch
+
+        try:
+            with quiet():
+                import coremltools as ct
+
+                inputs = job.traced_inputs()
+                batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+                shapes = tuple({0: batch} for _ in inputs) if job.dynamic_batch else None
+                program = torch.export.export(job.module, tuple(inputs.values()), dynamic_shapes=shapes)
+                model = ct.convert(
+                    program.run_decompositions({}),
+                    convert_to="mlprogram",
+                    inputs=[
+                        ct.TensorType(
+                            name=name,
+                            shape=(ct.RangeDim(1, MAX_BATCH), *x.shape[1:]) if job.dynamic_batch else x.shape,
+                        )
+                        for name, x in inputs.items()
+                    ],
+                    outputs=[ct.TensorType(name=name) for name in job.outputs],
+                    minimum_deployment_target=getattr(ct.target, DEPLOYMENT_TARGET),
+                    compute_precision=ct.precision.FLOAT32,
+                )
+                model.save(str(path))
+            normalise(path, job.metadata)
+        except Exception as error:
+            shutil.rmtree(path, ignore_errors=True)
+            raise ConversionError(f"coremltools refuses the module: {first_line(error)}") from error
+        return {"deployment_target": DEPLOYMENT_TARGET}
+
+    def read(self, path: Path) -> Graph:
+        """The operators of any .mlpackage that holds an ML program, with every weight's place in the file checked.
+
+        Raises:
+            ArtifactError: a file is missing or cut, or the model is no ML program.
+        """
+        try:
+            spec = read_spec(path)
+            function, block = main_function(spec)
+            reader = _Reader(Weights(path))
+            ops = tuple(reader.ops(block))
+            values = {output.name: _tensor(output) for op in walk(block) for output in op.outputs}
+            return Graph(
+                format="coreml",
+                ops=ops,
+                inputs=tuple(_tensor(value) for value in function.inputs),
+                outputs=tuple(values[name] for name in block.outputs),
+                parameters=reader.parameters,
+                details={
+                    "opset": function.opset,
+                    "specification_version": spec.specificationVersion,
+                    "metadata": dict(sorted(spec.description.metadata.userDefined.items())),
+                },
+            )
+        except Exception as error:
+            raise ArtifactError(f"{path} is not a readable Core ML package: {first_line(error)}") from error
+
+
+FORMAT: Format = CoreMl()
+
+
+def normalise(path: Path, metadata: dict[str, str]) -> None:
+    """Take out what differs between two conversions of one module: random identifiers, the date, debug files.
+
+    ``metadata`` is added to what the tools say of themselves.
+    """
+    from coremltools.proto import Model_pb2
+
+    for extra in path.iterdir():
+        if extra.name not in ("Manifest.json", "Data"):
+            extra.unlink()
+    manifest = json.loads((path / "Manifest.json").read_text())
+    # Identifiers only have to be unique within the package: derive them from what they stand for.
+    renamed = {
+        old: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for old, item in manifest["itemInfoEntries"].items()
+    }
+    manifest["itemInfoEntries"] = {renamed[k]: v for k, v in manifest["itemInfoEntries"].items()}
+    manifest["rootModelIdentifier"] = renamed[manifest["rootModelIdentifier"]]
+    (path / "Manifest.json").write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n")
+
+    file = model_file(path)
+    spec = Model_pb2.Model.FromString(file.read_bytes())
+    spec.description.metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
+    spec.description.metadata.userDefined.update(metadata)
+    file.write_bytes(spec.SerializeToString(deterministic=True))
+    file.chmod(0o644)
+
+
+def _tensor(value: Any) -> TensorInfo:
+    kind = tensor_type(value.type)
+    if kind is None:
+        return TensorInfo(value.name, (), "other", 1)
+    dtype = np.dtype(kind.dtype.numpy)
+    return TensorInfo(value.name, kind.shape, dtype.name, dtype.itemsize)
+
+
+class _Reader:
+    """Walks one program; knows its constants and checks the weight file that they point into."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self.known: dict[str, TensorInfo] = {}
+        self.constants: dict[str, Any] = {}
+        self.parameters = 0
+
+    def ops(self, block: Any) -> Iterable[Op]:
+        for op in walk(block):
+            outputs = tuple(_tensor(value) for value in op.outputs)
+            self.known.update({info.name: info for info in outputs})
+            if is_constant(op):
+                self._constant(op, outputs[0])
+                continue
+            yield self._op(op, outputs)
+
+    def _constant(self, op: Any, info: TensorInfo) -> None:
+        value = op.attributes.get("val")
+        self.constants[info.name] = value
+        for literal in (*op.attributes.values(), *(a.value for i in op.inputs.values() for a in i.arguments)):
+            if literal.WhichOneof("value") == "blobFileValue":
+                self.weights.blob(literal)
+        if "float" in info.dtype:
+            self.parameters += info.size_bytes // info.itemsize
+
+    def _op(self, op: Any, outputs: tuple[TensorInfo, ...]) -> Op:
+        names = {key: [a.name for a in value.arguments if a.name] for key, value in op.inputs.items()}
+        inputs = {key: tuple(self.known[n] for n in found if n in self.known) for key, found in names.items()}
+        return Op(
+            kind=op.type,
+            name=outputs[0].name if outputs else "",
+            inputs=tuple(info for key in ("x", "values", "y") for info in inputs.get(key, ())),
+            outputs=outputs,
+            macs=self._macs(op.type, names, inputs, outputs),
+            constant_indices=any(n in self.constants for n in names.get("indices", ())),
+            one_hot_kernel=op.type in ("conv", "conv_transpose") and self._one_hot(op.type, names["weight"][0]),
+        )
+
+    def _macs(
+        self,
+        kind: str,
+        names: dict[str, list[str]],
+        inputs: dict[str, tuple[TensorInfo, ...]],
+        outputs: tuple[TensorInfo, ...],
+    ) -> int:
+        if kind == "conv":
+            return conv_macs(outputs[0].shape, tuple(n or 1 for n in inputs["weight"][0].shape[1:]))
+        if kind == "conv_transpose":
+            return conv_macs(inputs["x"][0].shape, tuple(n or 1 for n in inputs["weight"][0].shape[1:]))
+        if kind == "linear":
+            return matmul_macs(outputs[0].shape, inputs["weight"][0].shape[-1])
+        if kind == "matmul":
+            flipped = self._scalar(names["transpose_x"][0]) if names.get("transpose_x") else False
+            return matmul_macs(outputs[0].shape, inputs["x"][0].shape[-2 if flipped else -1])
+        if kind == "einsum":
+            return einsum_macs(str(self._scalar(names["equation"][0])), [t.shape for t in inputs["values"]])
+        return 0
+
+    def _scalar(self, name: str) -> Any:
+        tensor = self.constants[name].immediateValue.tensor
+        return getattr(tensor, tensor.WhichOneof("value")).values[0]
+
+    def _one_hot(self, kind: str, name: str) -> bool:
+        value, info = self.constants.get(name), self.known[name]
+        if value is None or value.WhichOneof("value") != "blobFileValue" or info.dtype not in ("float16", "float32"):
+            return False
+        kernel = self.weights.blob(value).view(info.dtype.replace("float", "f")[0] + str(info.itemsize))
+        return is_one_hot(kernel.reshape([n or 1 for n in info.shape]), output_axis=int(kind == "conv_transpose"))

@@ -1,0 +1,239 @@
+"""ONNX, through torch's own exporter (dynamo), channels-first."""
+
+import re
+from ast import literal_eval
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from edgeattn.errors import ArtifactError, ConversionError
+from edgeattn.formats import Format, Job
+from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
+from edgeattn.layout import Layout
+from edgeattn.system.output import quiet
+from edgeattn.system.vendor_errors import first_line
+
+# The opset that torch's exporter writes without a version conversion; every onnxruntime since 1.14 runs it.
+OPSET = 18
+# Lists of the paths, and of the classes, of the modules that a node comes from, from the root to the node itself.
+_ORIGINS = (_PATHS, _CLASSES) = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
+
+
+class Onnx(Format):
+    suffix = ".onnx"
+    extra = "onnx"
+    packages = ("onnx", "onnxscript")
+    read_packages = ("onnx",)
+    layout: Layout = "channels_first"
+    dynamic_batch = True
+
+    def convert(self, job: Job, path: Path) -> dict[str, Any]:
+        """Write ``path``; the opset is stated in the answer.
+
+        Raises:
+            ConversionError: the exporter or the ONNX checker refuses the module.
+        """
+        import onnx
+        import torch
+
+        inputs = job.traced_inputs()
+        batch = torch.export.Dim("batch")
+        shapes = tuple({0: batch} for _ in inputs) if job.dynamic_batch else None
+        try:
+            with quiet():
+                program = torch.onnx.export(
+                    job.module,
+                    tuple(inputs.values()),
+                    dynamo=True,
+                    external_data=False,
+                    opset_version=OPSET,
+                    input_names=list(inputs),
+                    output_names=list(job.outputs),
+                    dynamic_shapes=shapes,
+                    verbose=False,
+                )
+            if program is None:
+                raise ConversionError("torch.onnx.export gave no program for this module")
+            proto = program.model_proto
+            _keep_origins(proto)
+            onnx.helper.set_model_props(proto, {**{p.key: p.value for p in proto.metadata_props}, **job.metadata})
+            onnx.checker.check_model(proto, full_check=True)
+            path.write_bytes(proto.SerializeToString(deterministic=True))
+        except ConversionError:
+            raise
+        except Exception as error:
+            raise ConversionError(f"torch.onnx.export refuses the module: {first_line(error)}") from error
+        return {"opset": next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))}
+
+    def read(self, path: Path) -> Graph:
+        """The operators of any .onnx file, functions inlined and subgraphs included.
+
+        Raises:
+            ArtifactError: the file is cut, empty or no valid ONNX model.
+        """
+        import onnx
+        import onnx.inliner
+
+        try:
+            model = onnx.load(str(path))
+            onnx.checker.check_model(model)
+            if model.functions:
+                model = onnx.inliner.inline_local_functions(model)
+            return _graph(onnx.shape_inference.infer_shapes(model))
+        except Exception as error:
+            raise ArtifactError(f"{path} is not a readable ONNX model: {first_line(error)}") from error
+
+
+FORMAT: Format = Onnx()
+
+
+def _keep_origins(proto: Any) -> None:
+    """Of the exporter's notes on each node, those that :func:`origins` reads. Others hold paths of this machine."""
+    for node in proto.graph.node:
+        kept = [(entry.key, entry.value) for entry in node.metadata_props if entry.key in _ORIGINS]
+        del node.metadata_props[:]
+        for key, value in kept:
+            node.metadata_props.add(key=key, value=value)
+
+
+def read_unchecked(path: Path) -> Graph:
+    """As :meth:`Onnx.read`, for files with operators that the ONNX checker does not know (onnxruntime's own)."""
+    import onnx
+
+    return _graph(onnx.load(str(path)))
+
+
+def origins(path: Path) -> dict[str, tuple[str, Op]]:
+    """The module that each operator comes from, and the operator, by its name and by those of the values that it gives.
+
+    A module is a dotted path; what a module computes without a part of its own is ``PATH.function()``, as in
+    :mod:`edgeattn.export.recording`. It is "" where the file's exporter does not tell.
+
+    Raises:
+        ArtifactError: as :func:`read`.
+    """
+    import onnx
+
+    ops = {op.name: op for op in FORMAT.read(path).ops}
+    found = {}
+    for node in onnx.load(str(path)).graph.node:
+        if node.name in ops:
+            origin = _module(node), ops[node.name]
+            found.update(dict.fromkeys([*node.output, node.name], origin))
+    return found
+
+
+def _module(node: Any) -> str:
+    """From the notes of torch's exporter."""
+    notes = {entry.key: entry.value for entry in node.metadata_props}
+    try:
+        *_, path, function = literal_eval(notes[_PATHS])
+        *_, inside, _ = literal_eval(notes[_CLASSES])
+    except (KeyError, ValueError, SyntaxError):
+        return ""
+    function = re.sub(r"_\d+$", "", function)
+    return path if path and inside.startswith("torch.nn.") else f"{path}.{function}()".removeprefix(".")
+
+
+def _graph(model: Any) -> Graph:
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    proto = model.graph
+    weights = {t.name: t for t in _initializers(proto)}
+    known = {name: _initializer_info(t) for name, t in weights.items()}
+    for value in (*proto.input, *proto.value_info, *proto.output):
+        known.setdefault(value.name, _info(value))
+    ops = tuple(_op(node, known, weights) for node in _nodes(proto) if node.op_type != "Constant")
+    return Graph(
+        format="onnx",
+        ops=ops,
+        inputs=tuple(known[v.name] for v in proto.input if v.name not in weights),
+        outputs=tuple(known[v.name] for v in proto.output),
+        parameters=sum(t.size_bytes // t.itemsize for n, t in known.items() if n in weights and "int64" not in t.dtype),
+        details={
+            "opset": opsets.get("ai.onnx"),
+            "opsets": opsets,
+            "ir_version": model.ir_version,
+            "metadata": {entry.key: entry.value for entry in model.metadata_props},
+        },
+    )
+
+
+def _nodes(proto: Any) -> Iterable[Any]:
+    for node in proto.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _initializers(proto: Any) -> Iterable[Any]:
+    """Initializers, and the values of Constant nodes under the name of their output."""
+    import onnx
+
+    yield from proto.initializer
+    for node in proto.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+            yield tensor
+
+
+def _dtype(code: int) -> tuple[str, int]:
+    import onnx
+
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(code) if code else None
+    return (str(dtype), dtype.itemsize) if dtype is not None else ("unknown", 4)
+
+
+def _initializer_info(tensor: Any) -> TensorInfo:
+    return TensorInfo(tensor.name, tuple(tensor.dims), *_dtype(tensor.data_type))
+
+
+def _info(value: Any) -> TensorInfo:
+    tensor = value.type.tensor_type
+    shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    return TensorInfo(value.name, shape, *_dtype(tensor.elem_type))
+
+
+def _op(node: Any, known: dict[str, TensorInfo], weights: dict[str, Any]) -> Op:
+    import onnx
+
+    inputs = tuple(known.get(name, TensorInfo(name, (), "unknown", 4)) for name in node.input if name)
+    outputs = tuple(known.get(name, TensorInfo(name, (), "unknown", 4)) for name in node.output if name)
+    kernel = weights.get(node.input[1]) if len(node.input) > 1 else None
+    return Op(
+        kind=node.op_type,
+        name=node.name,
+        inputs=inputs,
+        outputs=outputs,
+        macs=_macs(node, inputs, outputs),
+        constant_indices=kernel is not None,
+        one_hot_kernel=node.op_type in ("Conv", "FusedConv", "ConvTranspose")
+        and kernel is not None
+        and is_one_hot(onnx.numpy_helper.to_array(kernel), output_axis=int(node.op_type == "ConvTranspose")),
+    )
+
+
+def _macs(node: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> int:
+    if not outputs or len(inputs) < 2:
+        return 0
+    shape, second = outputs[0].shape, inputs[1].shape
+    first = inputs[0].shape
+    if not shape or not first:  # not told by the file
+        return 0
+    attributes = {a.name: a for a in node.attribute}
+    if node.op_type in ("Conv", "FusedConv", "QLinearConv", "ConvInteger"):
+        kernel = inputs[3].shape if node.op_type == "QLinearConv" else second
+        return conv_macs(shape, tuple(n or 1 for n in kernel[1:]))
+    if node.op_type == "ConvTranspose":
+        return conv_macs(first, tuple(n or 1 for n in second[1:]))
+    if node.op_type == "Gemm":
+        flipped = "transA" in attributes and attributes["transA"].i
+        return matmul_macs(shape, first[0 if flipped else -1])
+    if node.op_type in ("MatMul", "FusedMatMul", "QLinearMatMul", "MatMulInteger"):
+        flipped = "transA" in attributes and attributes["transA"].i
+        return matmul_macs(shape, first[-2 if flipped else -1])
+    if node.op_type == "Einsum":
+        return einsum_macs(attributes["equation"].s.decode(), [t.shape for t in inputs])
+    return 0

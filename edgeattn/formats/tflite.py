@@ -1,0 +1,272 @@
+"""TFLite, through Google's litert-torch, channels-last."""
+
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeattn.errors import ArtifactError, ConversionError
+from edgeattn.formats import Format, Job
+from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, is_one_hot, is_one_hot_transposed, matmul_macs
+from edgeattn.layout import Layout
+from edgeattn.system.output import quiet
+from edgeattn.system.vendor_errors import first_line
+
+_ITEM_SIZES = {"FLOAT32": 4, "INT32": 4, "FLOAT16": 2, "INT16": 2, "INT64": 8, "FLOAT64": 8, "UINT32": 4}
+
+
+class TfLite(Format):
+    suffix = ".tflite"
+    extra = "tflite"
+    packages = ("litert_torch",)
+    read_packages = ("ai_edge_litert",)
+    layout: Layout = "channels_last"
+    dynamic_batch = False
+
+    def convert(self, job: Job, path: Path) -> dict[str, Any]:
+        """Write ``path``.
+
+        Raises:
+            ConversionError: litert-torch refuses the module; its own message is the end of the sentence.
+        """
+        try:
+            with quiet():
+                import litert_torch
+
+                from edgeattn.formats._tflite_module import NamedSignature
+
+                wrapped = NamedSignature(job.module, job.outputs).eval()
+                litert_torch.convert(wrapped, (), dict(job.inputs)).export(str(path))
+            path.write_bytes(finished(path.read_bytes(), job.metadata))
+        except Exception as error:
+            path.unlink(missing_ok=True)
+            raise ConversionError(f"litert-torch refuses the module: {_reason(error)}") from error
+        return {"signature": "serving_default"}
+
+    def read(self, path: Path) -> Graph:
+        """The operators of any .tflite file, all subgraphs.
+
+        Raises:
+            ArtifactError: the file is cut, empty or no TFLite model.
+        """
+        from ai_edge_litert import schema_py_generated as schema
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        try:
+            content = path.read_bytes()
+            if content[4:8] != b"TFL3":
+                raise ValueError("it does not start as a TFLite file does")
+            with quiet():
+                # The interpreter verifies every offset of the file; the generated reader below does not.
+                Interpreter(
+                    model_content=content,
+                    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+                )
+            model = schema.ModelT.InitFromPackedBuf(content, 0)
+            reader = _Reader(model, content)
+            ops = tuple(reader.op(graph, op) for graph in model.subgraphs for op in graph.operators or [])
+            main = model.subgraphs[0]
+            return Graph(
+                format="tflite",
+                ops=ops,
+                inputs=reader.edge(main, main.inputs, "inputs"),
+                outputs=reader.edge(main, main.outputs, "outputs"),
+                parameters=reader.parameters(),
+                details={
+                    "schema_version": model.version,
+                    "description": _text(model.description),
+                    "metadata": {_text(m.name): reader.text(m.buffer) for m in model.metadata or []},
+                },
+            )
+        except Exception as error:
+            raise ArtifactError(f"{path} is not a readable TFLite model: {first_line(error)}") from error
+
+
+FORMAT: Format = TfLite()
+
+
+def finished(content: bytes, metadata: dict[str, str]) -> bytes:
+    """The same model with the entries that its metadata table does not have, each in a buffer of its own, and with
+    tensors named by modules alone: the packages of their classes are up to a third of a small quantised file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = unpack(content)
+    model.metadata = list(model.metadata or [])
+    known = {_text(entry.name) for entry in model.metadata}
+    for name, text in sorted((n, t) for n, t in metadata.items() if n not in known):
+        entry, buffer = schema.MetadataT(), schema.BufferT()
+        entry.name, entry.buffer = name, len(model.buffers)
+        buffer.data = np.frombuffer(text.encode(), np.uint8)
+        model.metadata.append(entry)
+        model.buffers.append(buffer)
+    for graph in model.subgraphs:
+        names = [re.sub(r"(\w+\.)+|NamedSignature/", "", _text(tensor.name)) for tensor in graph.tensors]
+        if len(set(names)) == len(names):  # quantisers go by the names
+            for tensor, name in zip(graph.tensors, names, strict=True):
+                tensor.name = name.encode()
+    return pack(model, len(content))
+
+
+def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
+    """The same model with every value of every op as an output, and the ops by the numbers of their tensors."""
+    model = unpack(content)
+    graph, ops = model.subgraphs[0], {}
+    for op in graph.operators or []:
+        ops.update(dict.fromkeys(map(int, op.outputs), builtin_kind(model.operatorCodes[op.opcodeIndex])))
+    graph.outputs = np.array([*graph.outputs, *(i for i in ops if i not in graph.outputs)], np.int32)
+    return pack(model, len(content)), ops
+
+
+def unpack(content: bytes) -> Any:
+    """The ``ModelT`` of a file; weights that stand behind its flatbuffer are taken into it."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for buffer in model.buffers:
+        if buffer.offset > 1:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
+
+
+def pack(model: Any, size_bytes: int) -> bytes:
+    """The file of a ``ModelT``, which is about ``size_bytes`` long."""
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):  # type: ignore[misc]  # the package is not typed
+        """Keeps buffers at multiples of 16 bytes, as the schema asks; the generated Python code forgets it."""
+
+        def StartVector(self, size: int, number: int, alignment: int) -> int:  # noqa: N802  # flatbuffers' name
+            return int(super().StartVector(size, number, max(alignment, 16 if size == 1 else 1)))
+
+    builder = Builder(size_bytes + 4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _reason(error: BaseException) -> str:
+    """The line of a long compiler dump that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
+    return lines[0][-300:] if lines else first_line(error)
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+@cache
+def _enum_names(enum: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enum).items() if isinstance(value, int)}
+
+
+def builtin_kind(code: Any) -> str:
+    """What an ``OperatorCodeT`` stands for, by the schema's own name; ``CUSTOM`` is not told further."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return _enum_names(schema.BuiltinOperator)[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+class _Reader:
+    """Looks tensors, types and constants of one model up."""
+
+    def __init__(self, model: Any, content: bytes) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        self.model, self.content = model, content
+        self.types = _enum_names(schema.TensorType)
+
+    def info(self, tensor: Any) -> TensorInfo:
+        kind = self.types[tensor.type]
+        signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
+        shape = tuple(None if n < 0 else int(n) for n in signature) if signature is not None else ()
+        steps = tensor.quantization
+        whole = steps is not None and steps.scale is not None and len(steps.scale) == 1  # for all channels
+        scale, zero = (float(steps.scale[0]), int(steps.zeroPoint[0])) if whole else (None, None)
+        return TensorInfo(_text(tensor.name), shape, kind.lower(), _ITEM_SIZES.get(kind, 1), scale, zero)
+
+    def edge(self, graph: Any, indices: Any, side: str) -> tuple[TensorInfo, ...]:
+        """Inputs or outputs, by the names of the signature where the file has one, in its order."""
+        for signature in self.model.signatureDefs or []:
+            entries = getattr(signature, side)
+            return tuple(replace(self.info(graph.tensors[e.tensorIndex]), name=_text(e.name)) for e in entries)
+        return tuple(self.info(graph.tensors[i]) for i in indices)
+
+    def constant(self, tensor: Any) -> bytes | None:
+        buffer = self.model.buffers[tensor.buffer]
+        if buffer.data is not None and len(buffer.data):
+            return bytes(bytearray(buffer.data))
+        if buffer.offset > 1 and buffer.size:  # large models keep their weights behind the flatbuffer
+            return self.content[buffer.offset : buffer.offset + buffer.size]
+        return None
+
+    def text(self, buffer: int) -> str:
+        """A metadata entry, if it is text; else its size."""
+        data = self.model.buffers[buffer].data
+        content = b"" if data is None else bytes(bytearray(data))
+        printable = content.rstrip(b"\0").decode(errors="replace")
+        return printable if printable.isprintable() else f"{len(content)} bytes"
+
+    def parameters(self) -> int:
+        """Elements of all constant tensors that are no shapes or indices."""
+        total = 0
+        for graph in self.model.subgraphs:
+            for tensor in graph.tensors:
+                info = self.info(tensor)
+                index_like = info.dtype in ("int32", "int64") and not (
+                    tensor.quantization is not None and tensor.quantization.scale is not None
+                )
+                if not index_like and self.constant(tensor) is not None:
+                    total += info.size_bytes // info.itemsize
+        return total
+
+    def op(self, graph: Any, op: Any) -> Op:
+        code = self.model.operatorCodes[op.opcodeIndex]
+        kind = builtin_kind(code)
+        if kind == "CUSTOM":
+            kind = _text(code.customCode)
+        tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
+        inputs = tuple(self.info(t) for t in tensors)
+        outputs = tuple(self.info(graph.tensors[i]) for i in op.outputs)
+        return Op(
+            kind=kind,
+            name=outputs[0].name if outputs else "",
+            inputs=inputs,
+            outputs=outputs,
+            macs=_macs(kind, op, inputs, outputs),
+            constant_indices=len(tensors) > 1 and self.constant(tensors[1]) is not None,
+            one_hot_kernel=self._one_hot(kind, op, tensors),
+        )
+
+    def _one_hot(self, kind: str, op: Any, tensors: list[Any]) -> bool:
+        if kind not in ("CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D") or len(tensors) < 2:
+            return False
+        data, info = self.constant(tensors[1]), self.info(tensors[1])
+        if data is None or info.dtype not in ("float32", "float16"):
+            return False
+        kernel: npt.NDArray[np.generic] = np.frombuffer(data, info.dtype).reshape([n or 1 for n in info.shape])
+        if kind == "TRANSPOSE_CONV":  # [O, H, W, I]; a smaller stride adds neighbours up, a greater one adds zeros
+            apart = (op.builtinOptions.strideH, op.builtinOptions.strideW) == kernel.shape[1:3]
+            return apart and is_one_hot_transposed(kernel, input_axis=3)
+        return is_one_hot(kernel, output_axis=3 if kind == "DEPTHWISE_CONV_2D" else 0)
+
+
+def _macs(kind: str, op: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> int:
+    if len(inputs) < 2 or not outputs:
+        return 0
+    shape, first, second = outputs[0].shape, inputs[0].shape, inputs[1].shape
+    if kind == "CONV_2D":
+        return conv_macs(shape, tuple(n or 1 for n in second[1:]))
+    if kind == "DEPTHWISE_CONV_2D":
+        return conv_macs(shape, tuple(n or 1 for n in second[1:3]))
+    if kind == "FULLY_CONNECTED":
+        return matmul_macs(shape, second[-1])
+    if kind == "BATCH_MATMUL":
+        flipped = bool(op.builtinOptions.adjX)
+        return matmul_macs(shape, first[-2 if flipped else -1])
+    if kind == "TRANSPOSE_CONV":  # (output shape, kernel [O, H, W, I], input)
+        return conv_macs(inputs[2].shape, tuple(n or 1 for n in (second[0], *second[1:3])))
+    return 0

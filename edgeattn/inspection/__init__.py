@@ -1,0 +1,1 @@
+"""What a file holds, read in a sandbox."""

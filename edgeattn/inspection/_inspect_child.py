@@ -1,0 +1,39 @@
+"""`edgeattn inspect` in a process of its own: `python _inspect_child.py BYTES SECONDS FOLDER FILE`, FOLDER being
+edgeattn's.
+
+One JSON document to standard output: what was found, or the sentence of an error and its class.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    memory_bytes, seconds, folder, file = sys.argv[1:]
+    sys.path.append(folder)
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+    from dataclasses import asdict
+
+    from pydantic_core import to_json
+
+    from edgeattn.errors import EdgeAttnError
+    from edgeattn.inspection import _open_child as _probe
+    from edgeattn.inspection import inspect as inspection
+
+    _probe.limit(int(memory_bytes), int(seconds))
+    document: dict[str, object]
+    try:
+        document = {"found": asdict(inspection.inspect(Path(file)))}
+    except EdgeAttnError as error:
+        document = {"error": [type(error).__name__, str(error)]}
+    out.write(to_json(document))
+    out.close()
+    # Without any destructor of a library that was given a hostile file.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

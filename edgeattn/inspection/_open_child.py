@@ -1,0 +1,79 @@
+"""Opens a file in its vendors' libraries, and runs it if asked to: `python _open_child.py BYTES SECONDS 0|1 FILE`.
+
+What these libraries do to a hostile file may end the process: this one is there to be ended. An error that they raise
+is no finding here: who opens the file afterwards meets it too, and says it well.
+"""
+
+import contextlib
+import sys
+from typing import Any
+
+# Exit code: it asked for more memory than it may have.
+MEMORY = 77
+
+
+def onnx(path: str, run: bool) -> None:
+    import onnx.inliner
+    import onnxruntime
+
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    onnx.shape_inference.infer_shapes(onnx.inliner.inline_local_functions(model))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    if run:
+        zeros = {x.name: _zeros(x.shape, _DTYPES.get(x.type, "float32")) for x in session.get_inputs()}
+        session.run(None, zeros)
+
+
+_DTYPES = {f"tensor({name})": name for name in ("float16", "int64", "int32", "int8", "uint8", "bool")}
+_DTYPES["tensor(double)"] = "float64"
+
+
+def tflite(path: str, run: bool) -> None:
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    bare = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    for interpreter in (Interpreter(path, experimental_op_resolver_type=bare), Interpreter(path)):
+        interpreter.allocate_tensors()
+    if run:
+        for tensor in interpreter.get_input_details():
+            interpreter.set_tensor(tensor["index"], _zeros(tensor["shape"], tensor["dtype"]))
+        interpreter.invoke()
+
+
+def _zeros(shape: Any, dtype: Any) -> Any:
+    import numpy as np
+
+    return np.zeros([n if isinstance(n, int) and n > 0 else 1 for n in map(_number, shape)], dtype)
+
+
+def _number(length: Any) -> Any:
+    return int(length) if hasattr(length, "__int__") and not isinstance(length, str) else None
+
+
+OPENS = {"onnx": onnx, "tflite": tflite}
+
+
+def limit(memory_bytes: int, seconds: int) -> None:
+    """As far as the system can: macOS takes no limit of memory, Windows none at all."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def main() -> int:
+    memory_bytes, seconds, run, path = sys.argv[1:]
+    limit(int(memory_bytes), int(seconds))
+    try:
+        OPENS[path.rpartition(".")[2]](path, run == "1")
+    except MemoryError:
+        return MEMORY
+    except Exception as error:  # noqa: BLE001  # see above
+        return MEMORY if "allocate memory" in str(error) or "bad_alloc" in str(error) else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From a bundle to a verdict: is it still the same model?"""

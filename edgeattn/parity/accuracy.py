@@ -1,0 +1,108 @@
+"""Does it still answer the same? Pure functions over the logits of labelled inputs.
+
+The file of a bundle holds ``inputs`` [n, ...] (channels-first), ``labels`` [n] and the ``reference.fp32`` logits
+[n, classes], so that nothing here needs PyTorch or the model.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeattn.bundle.manifest import Artifact
+from edgeattn.bundle.tensors import Arrays, from_edge, to_edge
+from edgeattn.parity.metrics import FEW_BITS
+from edgeattn.runtimes import RunEach, Signature
+
+Array = npt.NDArray[np.generic]
+
+# The least share of answers that must be the reference's own, right or wrong.
+AGREEMENT: dict[str, float] = {
+    "fp32": 1.0,  # differs from the reference by rounding alone, far below the gap between two logits: loses nothing
+    "fp16": 1.0,  # the same, a thousand times as coarse; a gap between two logits is some tenths
+    **dict.fromkeys(FEW_BITS, 0.99),
+}
+# The largest loss of top-1, as a share of all inputs.
+DROP: dict[str, float] = {"fp32": 0.0, "fp16": 0.0, **dict.fromkeys(FEW_BITS, 0.005)}
+
+
+@dataclass(frozen=True)
+class Score:
+    """Top-1 of a candidate and of its reference over ``n`` labelled inputs, and how often both answer alike."""
+
+    passed: bool
+    reason: str
+    n: int
+    correct: int
+    reference_correct: int
+    agreeing: int
+
+
+def answers(logits: Array) -> npt.NDArray[np.int64]:
+    """The class [n] of the largest of each row of logits [n, classes]; -1, no class, if any of them is not finite."""
+    values = np.asarray(logits, np.float64)
+    return np.where(np.isfinite(values).all(axis=1), values.argmax(axis=1), -1)
+
+
+def score(*, reference: Array, candidate: Array, labels: Array, precision: str) -> Score:
+    """Judge the ``candidate``'s logits [n, classes] by how often they agree with those of the ``reference``.
+
+    Args:
+        labels: the true classes [n].
+        precision: a key of :data:`AGREEMENT`.
+    """
+    found, expected = answers(candidate), answers(reference)
+    agreeing = int(((found == expected) & (expected >= 0)).sum())
+    correct, reference_correct = int((found == labels).sum()), int((expected == labels).sum())
+    reason = ""
+    if agreeing < AGREEMENT[precision] * len(labels):
+        reason = f"{len(labels) - agreeing} of {len(labels)} answers are not the reference's"
+    elif reference_correct - correct > DROP[precision] * len(labels):
+        reason = f"{reference_correct - correct} right answers of {len(labels)} are lost"
+    return Score(
+        passed=not reason,
+        reason=reason,
+        n=len(labels),
+        correct=correct,
+        reference_correct=reference_correct,
+        agreeing=agreeing,
+    )
+
+
+def wilson(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a share, at 95 % for the default ``z`` (Wilson 1927)."""
+    share, weight = correct / n, z * z / n
+    middle = (share + weight / 2) / (1 + weight)
+    half = z * sqrt(share * (1 - share) / n + weight / n / 4) / (1 + weight)
+    return middle - half, middle + half
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 of an artifact in one runtime over ``n`` labelled inputs, that of its reference, and how often both
+    answer alike."""
+
+    candidate: str
+    runtime: str
+    passed: bool
+    reason: str
+    n: int
+    correct: int
+    reference_correct: int
+    agreeing: int
+
+
+def evaluate(artifact: Artifact, runtime: str, signature: Signature, run_each: RunEach, held_out: Arrays) -> Accuracy:
+    """Run every labelled input and judge the answers; what the artifact cannot answer counts as wrong."""
+    tensor, reference = artifact.inputs[0], held_out["reference.fp32"]
+    name = artifact.outputs[0].name
+    logits = np.full(reference.shape, np.nan)
+    given = [{tensor.name: to_edge(one[None], tensor)} for one in held_out["inputs"]]
+    able = [place for place, one in enumerate(given) if signature.accepts(one)]
+    for place, outputs in zip(able, run_each([given[place] for place in able]), strict=True):
+        found = outputs.get(name)
+        if found is not None and found.shape == (1, *logits.shape[1:]):
+            logits[place] = from_edge(found, artifact.outputs[0], reference.dtype)[0]
+    result = score(reference=reference, candidate=logits, labels=held_out["labels"], precision=artifact.precision)
+    return Accuracy(artifact.file.path, runtime, **vars(result))

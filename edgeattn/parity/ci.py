@@ -1,0 +1,79 @@
+"""Parity for a CI: a JUnit file, a Markdown summary, and an assertion for pytest."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from edgeattn.bundle import manifest as bundles
+from edgeattn.parity.check import require_a_check, verify
+from edgeattn.parity.verdicts import Report, Row, worst
+
+
+def junit(report: Report, name: str) -> bytes:
+    """A JUnit document: one test case for each judged output and accuracy, one skipped case for what was not run."""
+    suite = ElementTree.Element("testsuite", name=f"edgeattn parity {name}")
+    failures = 0
+    for place, title, passed, reason in _verdicts(report):
+        case = ElementTree.SubElement(suite, "testcase", classname=place, name=title)
+        if not passed:
+            failures += 1
+            ElementTree.SubElement(case, "failure", message=reason)
+    for entry in report.not_run:
+        case = ElementTree.SubElement(suite, "testcase", classname=entry.candidate, name=entry.runtime)
+        ElementTree.SubElement(case, "skipped", message=entry.reason)
+    suite.set("tests", str(len(suite)))
+    suite.set("failures", str(failures))
+    suite.set("skipped", str(len(report.not_run)))
+    ElementTree.indent(suite)
+    document: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
+
+
+def _verdicts(report: Report) -> Iterator[tuple[str, str, bool, str]]:
+    for row in report.rows:
+        yield f"{row.candidate}.{row.runtime}", f"{row.case}, {row.output}", row.passed, row.reason
+    for accuracy in report.accuracy:
+        yield f"{accuracy.candidate}.{accuracy.runtime}", "accuracy", accuracy.passed, accuracy.reason
+
+
+def markdown(report: Report, name: str) -> str:
+    """A summary for a pull request: the verdict, the worst case of each artifact and runtime, what was not run."""
+    verdict = "the same model" if report.passed else "**not** the same model"
+    lines = [f"### edgeattn parity: {name} is {verdict}", ""]
+    lines += ["| artifact | runtime | cases | worst case | noise units | verdict |", "|---|---|---|---|---|---|"]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in report.rows:
+        groups.setdefault((row.candidate, row.runtime), []).append(row)
+    for (candidate, runtime), rows in groups.items():
+        row = worst(rows)
+        units = "-" if row.max_noise_units is None else f"{row.max_noise_units:.2f}"
+        said = "same" if row.passed else f"DIFFERENT: {row.reason}"
+        lines.append(f"| {candidate} | {runtime} | {len(rows)} | {row.case}, {row.output} | {units} | {said} |")
+    if report.accuracy:
+        lines += ["", "| artifact | runtime | top-1 | agreement | verdict |", "|---|---|---|---|---|"]
+        for a in report.accuracy:
+            said = "same" if a.passed else f"DIFFERENT: {a.reason}"
+            lines.append(f"| {a.candidate} | {a.runtime} | {a.correct} of {a.n} | {a.agreeing} of {a.n} | {said} |")
+    lines += ["", *(f"- not run: {e.candidate} in {e.runtime}: {e.reason}" for e in report.not_run)]
+    lines += [f"- warning: {warning}" for warning in report.warnings]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def assert_parity(bundle: str | Path) -> Report:
+    """For a test of your own: check ``bundle`` in every runtime that is here.
+
+    Returns:
+        The report, for further assertions.
+
+    Raises:
+        AssertionError: an artifact is not the same model; the text says which, where and by how much.
+        ArtifactError: the bundle cannot be read.
+        MissingError: not one artifact could be run here.
+    """
+    loaded = bundles.load(Path(bundle))
+    report = verify(loaded)
+    require_a_check(loaded, report)
+    wrong = [f"{place}: {title}: {reason}" for place, title, passed, reason in _verdicts(report) if not passed]
+    if wrong:
+        raise AssertionError(f"{bundle} is not the same model:\n  " + "\n  ".join(wrong))
+    return report

@@ -1,0 +1,243 @@
+"""The layers of a bundle: found in each artifact when it is made, compared in each runtime when it is checked.
+
+A bundle keeps ``layers/LAYOUT.safetensors``, the values inside the lowered module (:mod:`edgeattn.export.recording`
+writes it), and ``layers/ARTIFACT.json``, where each of them is in an artifact: neither PyTorch nor the model is needed
+to check.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import isfinite
+from pathlib import Path
+
+from edgeattn.bundle.golden import inputs, read_golden
+from edgeattn.bundle.manifest import Artifact, Bundle, File, describe
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.errors import ArtifactError, MissingError
+from edgeattn.parity import layer_match as pure
+from edgeattn.parity.layer_file import read
+from edgeattn.parity.layer_match import Layer, Match, Matcher
+from edgeattn.parity.verdicts import NotRun
+from edgeattn.runtimes import RUNTIMES, Observe, Observed, missing
+from edgeattn.system.progress import Say, silent
+
+FOLDER = "layers"
+CASE = "example"
+_HARMLESS = "no output shows it"
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer in one artifact: where its value was found there, and its error. No number where there is none."""
+
+    layer: str
+    op: str
+    source: str
+    artifact_op: str
+    tensor: str
+    passed: bool
+    reason: str
+    max_noise_units: float | None
+    rms_noise_units: float | None
+
+
+@dataclass(frozen=True)
+class Depth:
+    """All layers of one artifact in one runtime, in its order of execution.
+
+    Args:
+        first: the first layer that is over its limit, by an error that is carried on to an output.
+        fused: layers that ``first`` is computed from and that no tensor holds, so that it may be theirs.
+        lost: the layers from which on no value is found, where the outputs are not the module's.
+        unseen: layers that no tensor of the artifact holds within their noise: mostly, its converter fused them.
+    """
+
+    candidate: str
+    runtime: str
+    passed: bool
+    rows: tuple[LayerRow, ...]
+    first: LayerRow | None
+    fused: tuple[str, ...]
+    lost: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Where the error begins, for people."""
+        about = f"{self.candidate} in {self.runtime}"
+        if self.first is not None:
+            found = f"{about}: the error begins at {_told(self.first)}."
+            if self.fused:
+                found += f" No tensor holds {', '.join(self.fused)}, which it is computed from: it may begin there."
+        elif self.lost:
+            found = f"{about}: the values are lost at {', '.join(self.lost)}: none is found from there to an output."
+        else:
+            found = f"{about}: no error begins inside."
+        number = len(self.unseen)
+        return found + (f" Not found in it: {number} of {number + len(self.rows)} layers." if number else "")
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Every artifact in every runtime that shows what is inside; what was not looked into, and why."""
+
+    depths: tuple[Depth, ...]
+    not_run: tuple[NotRun, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(depth.passed for depth in self.depths)
+
+
+def find(artifact: Artifact, layers: Sequence[Layer], golden: Arrays, folder: Path) -> File | None:
+    """Write where the artifact in ``folder`` holds each layer; None if no runtime here shows what is inside.
+
+    Args:
+        artifact: as it was just made.
+        layers: of its lowered form.
+        golden: the case ``example``.
+        folder: the bundle's.
+    """
+    for _, observe, reason in _observers(artifact.format):
+        if reason:
+            continue
+        matcher = Matcher(layers, artifact.precision)
+        try:
+            observe(folder / artifact.file.path, inputs(artifact, golden), partial(_show, matcher))
+        except MissingError:
+            continue
+        path = folder / FOLDER / f"{artifact.file.path}.json"
+        path.write_text(json.dumps({k: vars(m) for k, m in matcher.matches().items()}, indent=1, sort_keys=True) + "\n")
+        return describe(folder, path)
+    return None
+
+
+def _show(matcher: Matcher, seen: Observed) -> None:
+    matcher.see(seen.name, seen.value)
+
+
+def compare(bundle: Bundle, say: Say = silent) -> Layers:
+    """Compare the layers of every artifact in every runtime that shows them.
+
+    Raises:
+        ArtifactError: the bundle holds no layers, or a file of it cannot be read.
+        MissingError: no artifact could be looked into.
+    """
+    manifest = bundle.manifest
+    if manifest.layers is None:
+        raise ArtifactError(f"{bundle.folder} holds no layers; export it again with this version of edgeattn")
+    if CASE not in manifest.golden:
+        raise ArtifactError(f"{bundle.folder} has no golden case {CASE!r}, which its layers are of; export it again")
+    golden = read_golden(bundle.path(manifest.golden[CASE]))
+    todo = []
+    for artifact in manifest.artifacts:
+        layers = read(bundle.path(manifest.layers[artifact.lowering])) if artifact.lowering in manifest.layers else ()
+        for runtime, observe, reason in _observers(artifact.format):
+            if artifact.precision != "fp32":
+                reason = f"the layers of {artifact.precision} are not compared; `edgeattn study precision` does that"
+            elif not layers:
+                reason = "its module computes other steps in float64 than in float32, so that there is no oracle inside"
+            elif artifact.file.path not in manifest.layers:
+                reason = "no runtime showed its values when the bundle was made; export it again where one is"
+            todo.append((artifact, layers, runtime, observe, reason))
+    say.plan(sum(reason is None for *_, reason in todo))
+    depths, not_run = [], []
+    for artifact, layers, runtime, observe, reason in todo:
+        name = artifact.file.path
+        if reason is None:
+            say(f"layers of {name} in {runtime}")
+            matches = _matches(bundle.path(manifest.layers[name]))
+            try:
+                rows = _rows(bundle.path(artifact.file), artifact, layers, matches, golden, observe)
+            except MissingError as error:  # the runtime is here, but not all that it needs to look inside
+                reason = str(error)
+            else:
+                depths.append(_depth(name, runtime, layers, matches, rows))
+        if reason is not None:
+            not_run.append(NotRun(name, runtime, reason))
+    if not depths:
+        raise MissingError(f"no artifact's layers could be seen here: {not_run[0].reason}")
+    return Layers(tuple(depths), tuple(not_run))
+
+
+def _observers(format_: str) -> Iterator[tuple[str, Observe, str | None]]:
+    """The runtimes of a format that can show what is computed inside: the name, how, and why not here."""
+    for name, runtime in RUNTIMES.items():
+        if runtime.format == format_ and runtime.observe:
+            yield name, runtime.observe, missing(runtime)
+
+
+def _matches(path: Path) -> dict[str, Match]:
+    try:
+        found = {layer: Match(m["tensor"], m["order"]) for layer, m in json.loads(path.read_text()).items()}
+        if not all(isinstance(match.tensor, str) and match.order in pure.ORDERS for match in found.values()):
+            raise ValueError("a layer is in no tensor, or in no known order")
+        return found
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ArtifactError(f"{path} does not say where layers are: {error}; export the bundle again") from error
+
+
+def _rows(
+    path: Path,
+    artifact: Artifact,
+    layers: Sequence[Layer],
+    matches: dict[str, Match],
+    golden: Arrays,
+    observe: Observe,
+) -> list[LayerRow]:
+    wanted: dict[str, list[Layer]] = {}
+    for layer in layers:
+        if layer.name in matches:
+            wanted.setdefault(matches[layer.name].tensor, []).append(layer)
+    rows = []
+
+    def see(seen: Observed) -> None:
+        for layer in wanted.pop(seen.name, ()):
+            verdict = pure.judge(layer, matches[layer.name], seen.value, artifact.precision)
+            numbers = (verdict.max_noise_units, verdict.rms_noise_units)
+            rows.append(
+                LayerRow(
+                    layer.name,
+                    layer.op,
+                    layer.source,
+                    seen.op,
+                    seen.name,
+                    verdict.passed,
+                    verdict.reason,
+                    *(n if isfinite(n) else None for n in numbers),
+                )
+            )
+
+    observe(path, inputs(artifact, golden), see)
+    if wanted:
+        raise ArtifactError(f"{path} has no tensor {next(iter(wanted))!r} any more; export the bundle again")
+    return rows
+
+
+def _told(row: LayerRow) -> str:
+    line = f", {row.source}" if row.source else ""
+    return f"{row.layer} ({row.op}{line}), in the artifact {row.artifact_op} {row.tensor}: {row.reason}"
+
+
+def _depth(
+    candidate: str, runtime: str, layers: Sequence[Layer], matches: dict[str, Match], rows: Sequence[LayerRow]
+) -> Depth:
+    over = pure.carried(layers, {row.layer for row in rows if not row.passed}, matches)
+    rows = [
+        row if row.passed or row.layer in over else replace(row, passed=True, reason=f"{row.reason}; {_HARMLESS}")
+        for row in rows
+    ]
+    first = next((row for row in rows if not row.passed), None)
+    lost = pure.lost(layers, matches)
+    return Depth(
+        candidate,
+        runtime,
+        first is None and not lost,
+        tuple(rows),
+        first,
+        () if first is None else pure.sources(layers, first.layer, matches).unseen,
+        lost,
+        tuple(layer.name for layer in layers if layer.name not in matches),
+    )

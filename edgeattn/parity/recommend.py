@@ -1,0 +1,66 @@
+"""Which artifact to ship: the smallest of each format that is right and loses no more accuracy than the user allows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edgeattn.bundle.manifest import Artifact, Bundle
+from edgeattn.parity.verdicts import Report
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """``lost_points`` are percentage points of top-1 on the labelled inputs in the worst runtime; None without them.
+
+    ``of_fp32`` is the size as a share of the fp32 artifact's; None where there is none.
+    """
+
+    format: str
+    artifact: str
+    precision: str
+    size_bytes: int
+    lost_points: float | None
+    of_fp32: float | None
+
+
+def recommend(bundle: Bundle, report: Report, max_accuracy_drop: float) -> tuple[Recommendation, ...]:
+    """The smallest artifact of each format that passed parity and loses at most ``max_accuracy_drop`` points."""
+    found = []
+    for format_ in dict.fromkeys(artifact.format for artifact in bundle.manifest.artifacts):
+        artifacts = [artifact for artifact in bundle.manifest.artifacts if artifact.format == format_]
+        fit = [a for a in artifacts if _is_right(a, report) and (_lost(a, report) or 0.0) <= max_accuracy_drop]
+        if fit:
+            best = min(fit, key=lambda artifact: artifact.file.size_bytes)
+            found.append(_recommendation(best, artifacts, report))
+    return tuple(found)
+
+
+def _is_right(artifact: Artifact, report: Report) -> bool:
+    """Run somewhere, and right there. What it lost on labelled inputs is for the user's own limit to judge."""
+    rows = [row for row in report.rows if row.candidate == artifact.file.path]
+    return bool(rows) and all(row.passed for row in rows)
+
+
+def _lost(artifact: Artifact, report: Report) -> float | None:
+    seen = [row for row in report.accuracy if row.candidate == artifact.file.path]
+    return max((100 * (row.reference_correct - row.correct) / row.n for row in seen), default=None)
+
+
+def _recommendation(best: Artifact, artifacts: Iterable[Artifact], report: Report) -> Recommendation:
+    full = next((a.file.size_bytes for a in artifacts if a.precision == "fp32"), None)
+    size = best.file.size_bytes
+    return Recommendation(
+        best.format, best.file.path, best.precision, size, _lost(best, report), size / full if full else None
+    )
+
+
+def sentence(recommended: Iterable[Recommendation], max_accuracy_drop: float) -> str:
+    """The recommendation for people, a line each."""
+    lines = []
+    for one in recommended:
+        size = f"{one.size_bytes / 1024:,.0f} KiB"
+        share = "" if one.of_fp32 is None else f", {one.of_fp32:.0%} of fp32"
+        lost = "" if one.lost_points is None else f", loses {max(one.lost_points, 0.0):.1f} points of top-1"
+        lines.append(f"  {one.artifact} ({size}{share}{lost})")
+    measured = any(one.lost_points is not None for one in recommended)
+    limit = f"at most {max_accuracy_drop:g} points of top-1 lost" if measured else "parity passed, no labelled inputs"
+    return "\n".join([f"Smallest of each format, {limit}:", *lines])

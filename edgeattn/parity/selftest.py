@@ -1,0 +1,198 @@
+"""Would parity have noticed? Damaged copies of each artifact go through the second hop, which has to refuse them."""
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgeattn.bundle.golden import golden_cases
+from edgeattn.bundle.manifest import Artifact, Bundle
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.errors import ArtifactError, BadInputError, MissingError
+from edgeattn.parity.check import check_artifact
+from edgeattn.parity.mutation import EDITORS, mutants, same
+from edgeattn.parity.verdicts import NotRun, Row
+from edgeattn.runtimes import Session, Signature, backends
+from edgeattn.system.progress import Say, silent
+from edgeattn.system.vendor_errors import first_line
+
+# Places a kind of mutation and artifact: the first, the middle and the last weight that it suits.
+PLACES = 3
+
+# killed: a row of hop two failed. refused: the runtime does not run the file. equivalent: on every case, the outputs
+# are those of the artifact bit for bit. survived: the outputs differ, and parity passes them.
+Verdict = Literal["killed", "refused", "equivalent", "survived"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """``case`` is the golden case that killed the mutant; ``noise_units`` is its largest error, if it has a number."""
+
+    verdict: Verdict
+    reason: str
+    case: str | None = None
+    noise_units: float | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One mutant in one runtime."""
+
+    candidate: str
+    format: str
+    runtime: str
+    mutation: str
+    place: str
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    trials: tuple[Trial, ...]
+    not_run: tuple[NotRun, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every mutant was noticed. A format where all were equivalent fails: nothing was shown there."""
+        return all(rate == 1 for rate in self.kill_rates.values())
+
+    @property
+    def kill_rates(self) -> dict[str, float]:
+        """By format: the share that was noticed, of the mutants that are another function; 0 if there was none."""
+        rates = {}
+        for name in sorted({trial.format for trial in self.trials}):
+            number = Counter(trial.judgement.verdict for trial in self.trials if trial.format == name)
+            noticed = number["killed"] + number["refused"]
+            rates[name] = noticed / (noticed + number["survived"]) if noticed else 0.0
+        return rates
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """An artifact in one runtime, and the cases that it is run on."""
+
+    artifact: Artifact
+    runtime: str
+    opened: Callable[[Path], AbstractContextManager[Session]]
+    cases: dict[str, Arrays]
+
+
+def self_test(bundle: Bundle, say: Say = silent) -> SelfTest:
+    """Mutate copies of every artifact of ``bundle`` and run each in every runtime that is here; the bundle stays.
+
+    Raises:
+        BadInputError: an artifact fails as it is, or fits no case, or holds nothing that could be mutated, so that
+            its mutants would say nothing.
+        MissingError: not one artifact can be run here.
+    """
+    cases = golden_cases(bundle)
+    trials: list[Trial] = []
+    not_run: list[NotRun] = []
+    for artifact in bundle.manifest.artifacts:
+        if artifact.format not in EDITORS.names:
+            not_run.append(NotRun(artifact.file.path, "-", f"{artifact.format} files cannot be mutated"))
+            continue
+        if artifact.precision != "fp32":
+            reason = f"{artifact.precision} rounds by more than these damages do: they are done to the fp32 artifact"
+            not_run.append(NotRun(artifact.file.path, "-", reason))
+            continue
+        for backend in backends(artifact.format):
+            if backend.missing:
+                not_run.append(NotRun(artifact.file.path, backend.label, backend.missing))
+                continue
+            try:
+                trials += _trials(
+                    _Subject(artifact, backend.label, backend.open, cases), bundle.path(artifact.file), say
+                )
+            except MissingError as error:
+                not_run.append(NotRun(artifact.file.path, backend.label, str(error)))
+    if not trials:
+        raise MissingError(f"no artifact could be run here: {not_run[0].reason}")
+    return SelfTest(tuple(trials), tuple(not_run))
+
+
+def _trials(subject: _Subject, path: Path, say: Say) -> Iterator[Trial]:
+    """Every mutant of the file ``path``, made in a scratch folder and run."""
+    artifact, runtime = subject.artifact, subject.runtime
+    original = _run(subject, path)
+    if not original.rows:
+        raise BadInputError(f"no golden case has the shape that {artifact.file.path} takes; export the bundle again")
+    if not all(row.passed for row in original.rows):
+        raise BadInputError(f"{artifact.file.path} fails parity in {runtime} as it is; export the bundle again")
+    editor = EDITORS.get(artifact.format)
+    planned = mutants(editor.weights(path), editor.edits(path), PLACES)
+    if not planned:
+        raise BadInputError(f"{artifact.file.path} has no weight and no operator that the self-test could damage")
+    say.plan(len(planned))
+    with tempfile.TemporaryDirectory() as folder:
+        for number, mutant in enumerate(planned):
+            say(f"{artifact.file.path} in {runtime}: {mutant.mutation}, {mutant.place}")
+            if mutant.unchanged:
+                judgement = Judgement("equivalent", mutant.unchanged)
+            else:
+                copy = Path(folder) / f"{number}{path.suffix}"
+                editor.write(path, copy, mutant.replaced, mutant.edit)
+                judgement = _judge(subject, copy, original)
+                shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+            yield Trial(artifact.file.path, artifact.format, runtime, mutant.mutation, mutant.place, judgement)
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """What hop two said of a file, and all outputs, in the order of the runs."""
+
+    rows: list[Row]
+    outputs: list[Arrays]
+
+
+def _judge(subject: _Subject, copy: Path, original: _Ran) -> Judgement:
+    try:
+        ran = _run(subject, copy)
+    except ArtifactError as error:
+        return Judgement("refused", str(error))
+    if failed := next((row for row in ran.rows if not row.passed), None):
+        return Judgement("killed", failed.reason, failed.case, failed.max_noise_units)
+    noise = max((row.max_noise_units for row in ran.rows if row.max_noise_units is not None), default=None)
+    if _alike(ran.outputs, original.outputs):
+        return Judgement("equivalent", "in every case the outputs are the same, bit for bit", noise_units=noise)
+    return Judgement("survived", "its outputs differ, within the limits", noise_units=noise)
+
+
+def _run(subject: _Subject, path: Path) -> _Ran:
+    """Hop two, case by case, until one fails."""
+    rows: list[Row] = []
+    with subject.opened(path) as session:
+        recording = _Recording(session)
+        for case, golden in subject.cases.items():
+            rows += check_artifact(subject.artifact, subject.runtime, recording, {case: golden})
+            if not all(row.passed for row in rows):
+                break
+    return _Ran(rows, recording.outputs)
+
+
+class _Recording:
+    """A session that keeps what it gave. An error while it runs is a refusal, as one while it loads."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.signature: Signature = session.signature
+        self.outputs: list[Arrays] = []
+
+    def run(self, inputs: Arrays) -> Arrays:
+        try:
+            results = self.session.run(inputs)
+        except Exception as error:
+            raise ArtifactError(f"the runtime fails: {first_line(error)}") from error
+        self.outputs.append(results)
+        return results
+
+
+def _alike(some: list[Arrays], others: list[Arrays]) -> bool:
+    return len(some) == len(others) and all(
+        one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+        for one, other in zip(some, others, strict=True)
+    )

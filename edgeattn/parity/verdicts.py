@@ -1,0 +1,57 @@
+"""What a check of parity says: a row for each output, and what was not run."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
+from edgeattn.parity.accuracy import Accuracy
+
+
+@dataclass(frozen=True)
+class Row:
+    """One output of one case, judged. Numbers are None where there is none (no error at all, or no such output)."""
+
+    hop: str
+    candidate: str
+    runtime: str
+    case: str
+    output: str
+    passed: bool
+    reason: str
+    max_abs: float | None
+    max_noise_units: float | None
+    rms_noise_units: float | None
+    sqnr_db: float | None
+    cosine: float | None
+    exact_relative_error: float | None = None
+
+
+def worst(rows: Iterable[Row]) -> Row:
+    """The row that is furthest off; one that failed before one that did not, one without a number before any."""
+    return max(rows, key=lambda row: (not row.passed, inf if row.max_noise_units is None else row.max_noise_units))
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """An artifact, or a case of it, that was not checked in a runtime, and why."""
+
+    candidate: str
+    runtime: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    rows: tuple[Row, ...]
+    not_run: tuple[NotRun, ...]
+    runtimes: dict[str, str]
+    accuracy: tuple[Accuracy, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return all(row.passed for row in self.rows) and all(row.passed for row in self.accuracy)
+
+    @property
+    def artifacts_checked(self) -> set[str]:
+        return {row.candidate for row in self.rows if row.hop == "conversion"}

@@ -1,0 +1,123 @@
+"""Results on disk as they arrive: one a line, flushed to the disk before the phone is told that it arrived.
+
+At the end the lines are folded into the file of records. A server that is killed leaves its lines; the next one that
+writes to the same file folds them first.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
+
+from edgeattn.bundle import records
+from edgeattn.bundle.records import NotRun, Record
+from edgeattn.errors import BadInputError
+from edgeattn.system import files
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of a journal: one of the two."""
+
+    record: Record | None = None
+    not_run: NotRun | None = None
+
+
+@dataclass
+class Journal:
+    """An open journal. ``entries`` are what arrived, once it is closed: until then it is on the disk alone."""
+
+    file: BinaryIO
+    entries: tuple[Entry, ...] = ()
+    lock: Lock = field(default_factory=Lock)
+
+    def append(self, entry: Entry) -> None:
+        """Keep ``entry``, for good: after this call a power cut does not lose it.
+
+        Raises:
+            OSError: the disk is full, or gone.
+        """
+        line = _dump(entry)
+        with self.lock:
+            end = self.file.tell()
+            try:
+                self.file.write(line)
+                self.file.flush()
+                os.fsync(self.file.fileno())
+            except OSError:
+                self.file.truncate(end)
+                raise
+
+
+def path_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.arriving.jsonl")
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[Journal]:
+    """A journal that becomes a part of the records in ``out`` when the block ends, however it ends.
+
+    Raises:
+        ArtifactError: ``out`` is there, and holds no records.
+        BadInputError: it cannot be written, or another process is writing to it.
+    """
+    files.check(out)
+    if out.exists():
+        records.load(out)
+    path = path_of(out)
+    try:
+        file = path.open("ab", buffering=0)
+    except OSError as error:
+        raise BadInputError(f"{out} cannot be written: {error.strerror}") from error
+    with file:
+        _hold(file, out)
+        _fold(out)
+        file.truncate(0)
+        journal = Journal(file)
+        try:
+            yield journal
+        finally:
+            journal.entries = _fold(out)
+            path.unlink()
+
+
+def _fold(out: Path) -> tuple[Entry, ...]:
+    """Add the whole lines of the journal to the file of records, but for those that are in it already; all of them."""
+    entries = tuple(map(_parse, path_of(out).read_bytes().split(b"\n")[:-1]))
+    if entries:
+        there = records.load(out) if out.exists() else records.Records(records.SCHEMA, ())
+        found, left = list(there.records), list(there.not_run)
+        for entry in entries:
+            if entry.record and entry.record not in found:
+                found.append(entry.record)
+            if entry.not_run and entry.not_run not in left:
+                left.append(entry.not_run)
+        records.save(out, tuple(found), tuple(left))
+    return entries
+
+
+def _hold(file: BinaryIO, out: Path) -> None:
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise BadInputError(f"another `edgeattn phone` is writing to {out}; give another --out") from error
+
+
+def _dump(entry: Entry) -> bytes:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Entry).dump_json(entry) + b"\n"
+
+
+def _parse(line: bytes) -> Entry:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Entry).validate_json(line)

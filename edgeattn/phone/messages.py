@@ -1,0 +1,93 @@
+"""What a phone may send. All of it is untrusted: every field has a type and a bound, and nothing else is let in."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+# More than any honest page sends.
+_MOST_RUNS = 10_000
+_HOUR_NS = 3_600_000_000_000
+_DETAILS = 64
+
+
+def _printable(text: str) -> str:
+    """One line without control characters: it ends up on a terminal and in a report."""
+    if not text.isprintable():
+        raise ValueError("holds control characters")
+    return text
+
+
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Text = Annotated[str, StringConstraints(max_length=400, strip_whitespace=True), AfterValidator(_printable)]
+Details = Annotated[dict[Word, Text], Field(max_length=_DETAILS)]
+Duration = Annotated[int, Field(ge=1, le=_HOUR_NS)]
+Count = Annotated[int, Field(ge=0, le=_MOST_RUNS)]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Join(Message):
+    """A page that was opened. ``session`` is what it was given before, if it comes back; ``mobile`` and ``platform``
+    are what the browser says of itself."""
+
+    session: Word | None = None
+    name: Text
+    platform: Text
+    mobile: bool
+    details: Details = {}
+
+
+class Progress(Message):
+    """``run`` runs of the task are done."""
+
+    task: Word
+    run: Count
+
+
+class Seen(Message):
+    """A measurement; the fields are those of ``edgeattn.bundle.records.Record``.
+
+    ``hidden`` are the numbers of the samples during which the page was not on the screen. ``first`` and ``last`` are
+    the outputs of the first and of the last run, by name, as they lie in memory.
+    """
+
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    warmup: Count
+    warmup_ns: Annotated[int, Field(ge=0, le=_HOUR_NS)]
+    samples_ns: Annotated[list[Duration], Field(min_length=1, max_length=_MOST_RUNS)]
+    calls_per_sample: Annotated[int, Field(ge=1, le=1_000_000)]
+    clock_step_ns: Duration
+    load_ns: Duration
+    first_run_ns: Duration
+    hidden: Annotated[list[Count], Field(max_length=_MOST_RUNS)] = []
+    first: Annotated[dict[str, Base64Bytes], Field(max_length=64)]
+    last: Annotated[dict[str, Base64Bytes], Field(max_length=64)]
+    before: Details = {}
+    after: Details = {}
+    details: Details = {}
+
+
+class Result(Message):
+    """What became of one task: it was measured, or ``failure`` says why not."""
+
+    task: Word
+    failure: Text = ""
+    seen: Seen | None = None
+
+    @model_validator(mode="after")
+    def _either(self) -> "Result":
+        if bool(self.failure) == (self.seen is not None):
+            raise ValueError("give what was seen, or why it failed")
+        return self
+
+
+# JSON around the outputs of a result: numbers of at most 13 digits, texts, names.
+_FRAME_BYTES = 400_000
+LARGEST_BYTES = {Join: 64_000, Progress: 1_000}
+
+
+def largest_result_bytes(output_bytes: int) -> int:
+    """A bound for the body of a :class:`Result` whose outputs take ``output_bytes``, twice and in base64."""
+    return _FRAME_BYTES + 2 * (output_bytes * 4 // 3 + 1_000)

@@ -1,0 +1,109 @@
+"""What the page is to run: each artifact of a bundle, in every way that a browser may have for its format."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.manifest import Artifact, Bundle
+from edgeattn.bundle.records import NotRun
+from edgeattn.bundle.tensors import Arrays, as_layout
+from edgeattn.errors import MissingError
+
+# By format: a runtime, and where it computes. Whether a browser has that, only it knows.
+WAYS = {
+    "onnx": (("onnxruntime-web", "wasm"), ("onnxruntime-web", "webgpu"), ("onnxruntime-web", "webnn")),
+    "tflite": (("litert.js", "wasm"), ("litert.js", "webgpu")),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One measurement: ``threads`` is "one", or "all" that the phone has."""
+
+    key: str
+    artifact: int
+    runtime: str
+    backend: str
+    threads: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``artifacts`` are those of the bundle that a browser runs; a task names one by its place there. ``golden``
+    is the bundle's first golden case, ``runs`` the samples of a task."""
+
+    bundle: Bundle
+    artifacts: tuple[Artifact, ...]
+    golden: Arrays
+    tasks: dict[str, Task]
+    not_run: tuple[NotRun, ...]
+    runs: int
+    runtime_versions: dict[str, str]
+
+    def inputs(self, artifact: Artifact) -> Arrays:
+        return inputs(artifact, self.golden)
+
+    def outputs(self, artifact: Artifact) -> dict[str, npt.NDArray[np.generic]]:
+        """What the artifact should give, up to its precision: its shapes and types are what is asked of a phone."""
+        return {
+            output.name: as_layout(self.golden[f"reference.fp32/{output.name}"], output).astype(output.dtype)
+            for output in artifact.outputs
+        }
+
+    def output_bytes(self) -> int:
+        """Of the artifact with the largest outputs."""
+        return max(sum(value.nbytes for value in self.outputs(artifact).values()) for artifact in self.artifacts)
+
+    def document(self) -> dict[str, Any]:
+        """What the page is told; the paths are those under which the server has the files."""
+        return {
+            "model": self.bundle.manifest.model,
+            "runs": self.runs,
+            "artifacts": [self._describe(index, artifact) for index, artifact in enumerate(self.artifacts)],
+            "tasks": [vars(task) for task in self.tasks.values()],
+        }
+
+    def _describe(self, index: int, artifact: Artifact) -> dict[str, Any]:
+        return {
+            "name": artifact.file.path,
+            "url": f"artifacts/{index}",
+            "precision": artifact.precision,
+            "inputs": [
+                {"name": name, "url": input_url(index, place), "dtype": str(value.dtype), "shape": value.shape}
+                for place, (name, value) in enumerate(self.inputs(artifact).items())
+            ],
+        }
+
+
+def input_url(artifact: int, place: int) -> str:
+    return f"inputs/{artifact}-{place}"
+
+
+def plan(bundle: Bundle, *, runs: int, runtime_versions: dict[str, str]) -> Plan:
+    """All that a browser may run of ``bundle``.
+
+    Raises:
+        MissingError: it holds nothing for a browser.
+    """
+    artifacts = tuple(a for a in bundle.manifest.artifacts if a.format in WAYS)
+    not_run = tuple(
+        NotRun(a.file.path, "phone", f"browsers do not run {a.format}")
+        for a in bundle.manifest.artifacts
+        if a.format not in WAYS
+    )
+    if not artifacts:
+        raise MissingError(f"{bundle.folder} holds nothing that a browser runs; export it to ONNX or TFLite")
+    golden = next(iter(golden_cases(bundle).values()))
+    tasks = {task.key: task for task in _tasks(artifacts)}
+    return Plan(bundle, artifacts, golden, tasks, not_run, runs, runtime_versions)
+
+
+def _tasks(artifacts: tuple[Artifact, ...]) -> Iterator[Task]:
+    for index, artifact in enumerate(artifacts):
+        for runtime, backend in WAYS[artifact.format]:
+            for threads in ("one", "all") if backend == "wasm" else ("one",):
+                yield Task(f"{index}-{runtime}-{backend}-{threads}", index, runtime, backend, threads)

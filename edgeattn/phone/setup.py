@@ -1,0 +1,121 @@
+"""Fetches, once, the two runtimes that the page runs: onnxruntime-web and LiteRT.js, from npm, each file by its hash.
+
+``npm/package-lock.json`` holds the hashes. What the page needs of the packages goes, compressed, into a folder of the
+user's cache, with its licences; the server serves that folder, and nothing else is ever loaded from anywhere.
+"""
+
+import gzip
+import json
+import shutil
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from edgeattn.errors import MissingError
+from edgeattn.system import cache
+from edgeattn.system.progress import Say, silent
+
+# What the page asks for, and where it lies among the packages.
+_ORT, _LITERT = "onnxruntime-web/dist", "@litertjs/core"
+FILES = {
+    **{
+        f"ort/{name}": f"{_ORT}/{name}"
+        for name in (
+            "ort.wasm.min.mjs",
+            "ort-wasm-simd-threaded.mjs",
+            "ort-wasm-simd-threaded.wasm",
+            # WebGPU and WebNN are in a build of their own, twice as large.
+            "ort.webgpu.min.mjs",
+            "ort-wasm-simd-threaded.asyncify.mjs",
+            "ort-wasm-simd-threaded.asyncify.wasm",
+        )
+    },
+    "litert/index.js": f"{_LITERT}/dist/index.js",
+    "litert/wasm-utils.js": "@litertjs/wasm-utils/dist/index.js",
+    **{
+        f"litert/litert_wasm_{build}internal.{suffix}": f"{_LITERT}/wasm/litert_wasm_{build}internal.{suffix}"
+        # For browsers with relaxed SIMD: one thread, several, and WebGPU with a part of the model left on the CPU (by
+        # JSPI); the last for those without.
+        for build in ("", "threaded_", "jspi_", "compat_")
+        for suffix in ("js", "wasm")
+    },
+}
+PACKAGES = {"onnxruntime-web": "onnxruntime-web", "litert.js": "@litertjs/core"}
+# LiteRT.js imports its helper by the name of a package, which a browser resolves in a page only, not in a worker.
+_BARE, _RELATIVE = b'from "@litertjs/wasm-utils"', b'from "./wasm-utils.js"'
+
+
+def data(folder: str) -> Path:
+    """A folder of files that come with this package: ``npm``, ``page`` or ``licences``."""
+    return Path(str(resources.files("edgeattn.phone") / folder))
+
+
+def missing() -> str | None:
+    """What is not here, with the command that mends it; None if the page can be served."""
+    return None if _place().is_dir() else "the phone's runtimes are not set up; run: edgeattn setup phone"
+
+
+def ready() -> Path:
+    """The folder of the runtimes: :data:`FILES`, each with ``.gz`` at its end, and ``versions.json``.
+
+    Raises:
+        MissingError: they were not fetched, or those of another version were.
+    """
+    if reason := missing():
+        raise MissingError(reason)
+    return _place()
+
+
+def versions(folder: Path) -> dict[str, str]:
+    """The versions of the runtimes in ``folder``, by the names of :data:`PACKAGES`."""
+    return dict(json.loads((folder / "versions.json").read_text()))
+
+
+def build(say: Say = silent) -> Path:
+    """Fetch them, if they are not here; where they are.
+
+    Raises:
+        MissingError: npm is not installed, or cannot fetch them.
+    """
+    place = _place()
+    npm = shutil.which("npm")
+    if not place.is_dir() and not npm:
+        raise MissingError(
+            "npm is not installed, and the phone's runtimes come from there (it is needed for this alone); install "
+            "Node.js with it, on Debian: apt-get install -y npm"
+        )
+    return cache.once(place, lambda folder: _build(folder, str(npm), say))
+
+
+def _place() -> Path:
+    return cache.place("phone", *sorted(data("npm").iterdir()), *sorted(data("licences").iterdir()), Path(__file__))
+
+
+def _build(folder: Path, npm: str, say: Say) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        for file in data("npm").iterdir():
+            shutil.copy(file, scratch)
+        say.plan(2)
+        say("fetching onnxruntime-web and LiteRT.js")
+        cache.run("npm ci", npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=Path(scratch))
+        packages = Path(scratch) / "node_modules"
+        say("compressing them")
+        for name, place in FILES.items():
+            content = (packages / place).read_bytes()
+            if name == "litert/index.js":
+                content = _with_relative_import(content)
+            target = folder / f"{name}.gz"
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(gzip.compress(content, mtime=0))
+        found = {
+            name: json.loads((packages / place / "package.json").read_text())["version"]
+            for name, place in PACKAGES.items()
+        }
+    shutil.copytree(data("licences"), folder / "licences")
+    (folder / "versions.json").write_text(json.dumps(found, indent=2) + "\n")
+
+
+def _with_relative_import(script: bytes) -> bytes:
+    if script.count(_BARE) != 1:
+        raise MissingError("the set-up failed: this LiteRT.js imports other modules; update edgeattn")
+    return script.replace(_BARE, _RELATIVE)

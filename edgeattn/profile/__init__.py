@@ -1,0 +1,1 @@
+"""From a bundle to records: how fast it is on a target."""

@@ -1,0 +1,161 @@
+"""Carries a study out: what is not there yet is converted, measured in turn, and stored, group by group."""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgeattn.bundle import records
+from edgeattn.bundle.records import NotRun, Record
+from edgeattn.errors import BadInputError, EdgeAttnError, MissingError, TargetError
+from edgeattn.export import single
+from edgeattn.formats import FORMATS
+from edgeattn.profile import record as measured
+from edgeattn.profile.studies import STUDIES, Group, Variant
+from edgeattn.system.progress import Say, silent
+from edgeattn.targets import Connection, Job
+
+STORE = "records.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to carry it out; ``target`` and ``command`` as the user spelled them. No ``formats``: the study's own."""
+
+    target: str
+    command: str = ""
+    formats: tuple[str, ...] = ()
+    threads: int = 1
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All records of the study's folder, those of other targets too, and what was not measured this time."""
+
+    records: tuple[Record, ...]
+    not_run: tuple[NotRun, ...]
+    stopped: bool
+
+
+def run(study: str, connection: Connection, options: Options, folder: Path, say: Say = silent) -> Outcome:
+    """Measure what ``folder`` does not hold yet; after each group it is stored. An interrupt leaves what was stored.
+
+    Raises:
+        BadInputError: no such study or format, or ``folder`` cannot be written.
+        MissingError: the target runs none of the formats.
+        ArtifactError: the folder's records cannot be read.
+    """
+    asked = STUDIES.get(study)
+    if asked.groups is None:
+        raise BadInputError(f"study {study} measures no latency")
+    formats = [name for name in options.formats or asked.formats if FORMATS.get(name)]
+    if not set(formats) & set(connection.runtimes):
+        raise MissingError(f"{connection.place} runs none of {', '.join(formats)}; choose another --format or --target")
+    store = folder / STORE
+    found = _stored(store, study)
+    not_run: list[NotRun] = []
+    todo: list[tuple[Group, str, str]] = []
+    for group in asked.groups(options.quick):
+        for format_ in formats:
+            for runtime in connection.runtimes.get(format_, ()):
+                missing = [v for v in group.variants if not _has(found, v, format_, runtime, connection, options)]
+                if missing:
+                    todo.append((replace(group, variants=tuple(missing)), format_, runtime))
+    say.plan(len(todo))
+    stopped = False
+    try:
+        for group, format_, runtime in todo:
+            say(f"{group.name}: {format_} in {runtime} on {connection.place}")
+            found += _measure(asked.model, study, group, format_, runtime, connection, options, not_run)
+            _save(store, found, not_run)
+    except KeyboardInterrupt:
+        stopped = True
+    not_run += (
+        NotRun(study, options.target, f"{connection.place} does not run {name}")
+        for name in formats
+        if name not in connection.runtimes
+    )
+    _save(store, found, not_run)
+    return Outcome(tuple(found), tuple(not_run), stopped)
+
+
+def _stored(store: Path, study: str) -> list[Record]:
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"{store.parent} cannot be made: {error.strerror}") from error
+    if not store.exists():
+        return []
+    found = list(records.load(store).records)
+    if any(record.labels.get("study") != study for record in found):
+        raise BadInputError(f"{store} holds other records than those of the study {study}; name another --out")
+    return found
+
+
+def _save(store: Path, found: list[Record], not_run: list[NotRun]) -> None:
+    if found or not_run:
+        records.save(store, tuple(found), tuple(not_run))
+
+
+def _has(
+    found: Iterable[Record], variant: Variant, format_: str, runtime: str, connection: Connection, options: Options
+) -> bool:
+    labels = {**variant.labels, "runtime": runtime, "place": connection.place}
+    return any(
+        labels.items() <= record.labels.items()
+        and (record.subject.format, record.threads) == (format_, options.threads)
+        for record in found
+    )
+
+
+def _measure(
+    model: str,
+    study: str,
+    group: Group,
+    format_: str,
+    runtime: str,
+    connection: Connection,
+    options: Options,
+    not_run: list[NotRun],
+) -> list[Record]:
+    """The records of one group in one runtime; what a converter or the runtime refuses is noted."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
+        variants, jobs = [], []
+        for number, variant in enumerate(group.variants):
+            path = Path(scratch) / f"{number}{FORMATS.get(format_).suffix}"
+            try:
+                given = single.convert(*variant.build(), format_, path, lowered=variant.lowered)
+            except EdgeAttnError as error:
+                not_run.append(_refused(variant, format_, options, error))
+                continue
+            runs = min(group.runs, connection.runs) if connection.warmup is not None else group.runs
+            warmup = group.warmup if connection.warmup is None else connection.warmup
+            variants.append(variant)
+            jobs.append(Job(path, given, warmup, runs, options.threads, runtime))
+        if not jobs:
+            return []
+        try:
+            seen = connection.run_in_turn(jobs)
+        except (BadInputError, TargetError) as error:
+            not_run += (_refused(variant, format_, options, error) for variant in variants)
+            return []
+        made = []
+        for variant, job, one in zip(variants, jobs, seen, strict=True):
+            name = " ".join((model, *variant.labels.values()))
+            record = measured.record(one, job, measured.subject(job.artifact, name, format_), options.target)
+            labels = {"study": study, "place": connection.place, "runtime": runtime, **variant.labels}
+            record = replace(record, model=model, labels=labels, started_at=started, command=options.command)
+            # Not by the time alone, of which two may have the same: clocks are set back.
+            in_turn = f"{study}, {group.name}, {format_} in {runtime}, {started}"
+            made.append(replace(record, group=in_turn if one.samples_ns else ""))
+    if any(record.partial for record in made):
+        # What is stored is whole: the same command measures this group again.
+        raise KeyboardInterrupt
+    return made
+
+
+def _refused(variant: Variant, format_: str, options: Options, error: EdgeAttnError) -> NotRun:
+    return NotRun(f"{', '.join(variant.labels.values())} ({format_})", options.target, str(error))

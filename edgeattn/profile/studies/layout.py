@@ -1,0 +1,65 @@
+"""What the layout buys: the same attention in four forms, which differ in where its channels stand."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from edgeattn.profile.studies import Group, Study, Variant
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+# (channels, pixels of a patch, patches): five that show the range, and the three of MobileViTv2-1.0 at 256.
+SHAPES = ((128, 4, 256), (192, 4, 64), (256, 4, 16), (128, 1, 4096), (512, 1, 256))
+# Those of MobileViTv2-1.0 are the first three of them.
+FORMS = {
+    "reference": "channels-first, 1x1 convolutions",
+    "channels_last_linear": "channels-last, linear layers and the transposes",
+    "folded": "the reference with the key folded",
+    "deployed": "as edgeattn deploys it",
+}
+
+
+class Layout(Study):
+    model = "attention"
+    formats = ("onnx", "tflite")
+
+    def groups(self, quick: bool, /) -> tuple[Group, ...]:
+        """A group for each shape; the quick study has the smallest shape of the model alone."""
+        return tuple(
+            Group(
+                "x".join(map(str, shape)),
+                tuple(
+                    Variant(
+                        {"shape": ", ".join(map(str, shape)), "form": form},
+                        partial(_build, form, shape),
+                        form == "deployed",
+                    )
+                    for form in FORMS
+                ),
+                runs=40 if quick else 200,
+            )
+            for shape in (SHAPES[2:3] if quick else SHAPES)
+        )
+
+
+STUDY: Study = Layout()
+
+
+def _build(form: str, shape: tuple[int, int, int]) -> "tuple[nn.Module, dict[str, Tensor]]":
+    import torch
+
+    from edgeattn.attention import LinearSelfAttention
+    from edgeattn.sample_models import _attentions
+
+    torch.manual_seed(0)
+    channels, pixels, patches = shape
+    x = torch.randn(1, channels, pixels, patches)
+    layer = LinearSelfAttention(channels).eval()
+    # All forms are the same function.
+    written = {
+        "channels_last_linear": _attentions.ChannelsLastLinearAttention.like,
+        "folded": _attentions.FoldedAttention.like,
+    }
+    module: nn.Module = written[form](layer) if form in written else layer
+    return module, {"x": x}

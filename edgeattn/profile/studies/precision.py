@@ -1,0 +1,92 @@
+"""Which operator int8 hurts: each alone in eight bits, everything else in float; the sweep goes on where it stopped."""
+
+import json
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.manifest import Artifact, Bundle
+from edgeattn.bundle.tensors import Arrays, as_layout
+from edgeattn.errors import ArtifactError, BadInputError
+from edgeattn.export import quantize as lower
+from edgeattn.export.quantize import QUANTIZERS
+from edgeattn.parity.metrics import difference
+from edgeattn.profile.studies import Sensitivity, Study
+from edgeattn.runtimes import Backend, backends
+from edgeattn.system import files, plugins
+from edgeattn.system.progress import Say, silent
+from edgeattn.system.vendor_errors import first_line
+
+# The cases that a sweep is calibrated and judged on, where the bundle has them.
+CASES = ("example", "photograph", "calibration")
+
+
+class Precision(Study):
+    formats = QUANTIZERS.names
+
+    def sweep(self, bundle: Bundle, format_: str, results: Path, say: Say = silent) -> tuple[Sensitivity, ...]:
+        """Every operator of ``format_`` that int8 takes, the most sensitive first; ``results`` stores each.
+
+        Raises:
+            BadInputError: the bundle has no fp32 artifact of the format.
+            ArtifactError: ``results`` are of another artifact, or no results.
+            MissingError: the runtime or the quantiser is not installed.
+        """
+        artifact = next((a for a in bundle.manifest.artifacts if (a.format, a.precision) == (format_, "fp32")), None)
+        if artifact is None:
+            raise BadInputError(f"{bundle.folder} has no fp32 artifact of {format_}; export one")
+        quantiser = QUANTIZERS.get(format_)
+        plugins.require(*quantiser.packages, extra=quantiser.extra)
+        path = bundle.path(artifact.file)
+        backend = next(backend for backend in backends(format_) if not backend.missing)
+        cases = {name: golden for name, golden in golden_cases(bundle).items() if name in CASES}
+        candidates: list[tuple[str, str]] = quantiser.candidates(path)
+        known = _read(results, artifact)
+        todo = [(number, kind, output) for number, (kind, output) in enumerate(candidates) if output not in known]
+        say.plan(len(todo))
+        for number, kind, output in todo:
+            say(f"{format_}: {number} {kind} alone in int8")
+            keep = tuple(name for _, name in candidates if name != output)
+            known[output] = Sensitivity(number, kind, output, _alone(artifact, path, keep, cases, backend))
+            document = {"artifact": artifact.file.sha256, "found": [asdict(one) for one in known.values()]}
+            files.write(results, json.dumps(document, indent=1).encode())
+        return tuple(sorted(known.values(), key=lambda one: float("inf") if one.sqnr_db is None else one.sqnr_db))
+
+
+STUDY: Study = Precision()
+
+
+def _read(results: Path, artifact: Artifact) -> dict[str, Sensitivity]:
+    if not results.exists():
+        return {}
+    try:
+        document = json.loads(results.read_text())
+        found = {one["output"]: Sensitivity(**one) for one in document["found"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{results} holds no sweep: {first_line(error)}; remove it") from error
+    if document["artifact"] != artifact.file.sha256:
+        raise ArtifactError(f"{results} is of another artifact than {artifact.file.path}; remove it")
+    return found
+
+
+def _alone(
+    artifact: Artifact, path: Path, keep: tuple[str, ...], cases: dict[str, Arrays], backend: Backend
+) -> float | None:
+    given = {name: inputs(artifact, golden) for name, golden in cases.items()}
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, f"alone{path.suffix}")
+        job = lower.Job(path, copy, lower.INT8, tuple(given.values()), keep=keep)
+        QUANTIZERS.get(artifact.format).make(job)
+        with backend.open(copy) as session:
+            outputs = {name: session.run(one) for name, one in given.items()}
+    lowest = min(
+        difference(
+            reference=as_layout(golden[f"lowered.{artifact.lowering}.fp64/{output.name}"], output),
+            candidate=outputs[name][output.name],
+        ).sqnr_db
+        for name, golden in cases.items()
+        for output in artifact.outputs
+    )
+    return lowest if isfinite(lowest) else None

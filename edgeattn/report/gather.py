@@ -1,0 +1,166 @@
+"""What a report is made of, gathered from files of records and from bundles. Nothing is measured here."""
+
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle import records
+from edgeattn.bundle.manifest import Bundle
+from edgeattn.bundle.records import NotRun
+from edgeattn.errors import ArtifactError, MissingError
+from edgeattn.parity import layers
+from edgeattn.parity.layers import Layers
+from edgeattn.parity.metrics import LIMITS
+from edgeattn.report import attention_maps, forms
+from edgeattn.report.compose import compose
+from edgeattn.report.content import LOWERED, Answers, Content, Depths, Judged
+from edgeattn.report.document import Document
+from edgeattn.report.pictures.depth import Curve
+from edgeattn.system import files
+from edgeattn.system.progress import Say, silent
+
+
+def gather(paths: Sequence[Path], say: Say = silent, *, inside: bool = True) -> Content:
+    """Everything that files of records and bundles (folders) say; the same record given twice counts once.
+
+    Args:
+        inside: compare the values inside a bundle's artifacts, in the runtimes that are here: a minute for a large one.
+
+    Raises:
+        ArtifactError: one of them cannot be read, or there is nothing in them.
+    """
+    content = Content()
+    for path in paths:
+        content = _joined(content, _bundle(path, say, inside=inside) if path.is_dir() else _records(path))
+    if not content.records and not content.not_run and not content.judged:
+        names = ", ".join(map(str, paths))
+        raise ArtifactError(f"nothing to report: no record in {names}; make some with `edgeattn profile --out`")
+    return content
+
+
+def write(content: Content, out: Path, say: Say = silent) -> Document:
+    """Draw the report of ``content`` into ``out``, whose ending chooses the form.
+
+    Raises:
+        BadInputError: the ending is no form, or the file cannot be written.
+        MissingError: a package of the extra ``report`` is not installed.
+    """
+    say.plan(1)
+    say("drawing")
+    document = compose(content)
+    files.write(out, forms.write(document, out))
+    return document
+
+
+def _joined(one: Content, two: Content) -> Content:
+    both = {name: (*getattr(one, name), *getattr(two, name)) for name in vars(one) if name != "versions"}
+    # By their text, as a record holds dictionaries.
+    both["records"] = tuple({repr(record): record for record in both["records"]}.values())
+    both["not_run"] = tuple(dict.fromkeys(both["not_run"]))
+    return Content(**both, versions={**one.versions, **two.versions})
+
+
+def _records(path: Path) -> Content:
+    found = records.load(path)
+    return Content(records=found.records, not_run=found.not_run)
+
+
+def _bundle(folder: Path, say: Say, *, inside: bool) -> Content:
+    held = bundles.load(folder)
+    content = Content(versions=held.manifest.tools)
+    for path in sorted(path for pattern in bundles.RECORDS for path in folder.glob(pattern)):
+        content = _joined(content, _records(path))
+    judged, answers, not_run, warnings = _parity(held)
+    depths: tuple[Depths, ...] = ()
+    if inside and held.manifest.layers:
+        try:
+            depths = (_depths(held, layers.compare(held, say)),)
+        except MissingError as error:
+            not_run.append(NotRun("error by depth", "here", str(error)))
+    found = Content(
+        not_run=(*not_run, *_unmeasured(held, content)),
+        judged=judged,
+        answers=answers,
+        depths=depths,
+        attention=attention_maps.read(held),
+        warnings=warnings,
+        commands=(f"edgeattn parity {folder.name}",),
+    )
+    return _joined(content, found)
+
+
+def _unmeasured(held: Bundle, measured: Content) -> list[NotRun]:
+    known = {record.subject.sha256 for record in measured.records}
+    explained = {entry.subject for entry in measured.not_run}
+    return [
+        NotRun(artifact.file.path, "anywhere", "the bundle has no record of it: edgeattn profile makes one")
+        for artifact in held.manifest.artifacts
+        if artifact.file.sha256 not in known and artifact.file.path not in explained
+    ]
+
+
+def _parity(held: Bundle) -> tuple[tuple[Judged, ...], tuple[Answers, ...], list[NotRun], tuple[str, ...]]:
+    """What was found when the bundle was made, as its manifest keeps it: the second hop's worst case by runtime."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from edgeattn.parity.verdicts import Report, Row, worst
+
+    stored: dict[str, Any] = held.manifest.parity
+    try:
+        report = TypeAdapter(Report).validate_python(stored)
+        refused = TypeAdapter(dict[str, str]).validate_python(stored.get("refused", {}))
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ArtifactError(f"{held.folder} has no parity that can be read ({place}); export it again") from error
+    model, files = held.manifest.model, {a.file.path: a.file for a in held.manifest.artifacts}
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in report.rows:
+        groups.setdefault((row.candidate, row.runtime), []).append(row)
+    judged = []
+    for (candidate, runtime), rows in groups.items():
+        row, file = worst(rows), files.get(candidate)
+        judged.append(
+            Judged(
+                model,
+                candidate if file else f"{LOWERED}{candidate}",
+                file.sha256 if file else "",
+                file.size_bytes if file else None,
+                runtime,
+                row.passed,
+                row.reason,
+                len(rows),
+                f"{row.case}, {row.output}",
+                _finite(row.max_noise_units),
+                _finite(row.sqnr_db),
+            )
+        )
+    answers = tuple(
+        Answers(model, a.candidate, a.runtime, a.passed, a.reason, a.n, a.correct, a.reference_correct, a.agreeing)
+        for a in report.accuracy
+    )
+    not_run = [NotRun(e.candidate, e.runtime, e.reason) for e in report.not_run]
+    not_run += [NotRun(f"{name} export", "here", reason) for name, reason in refused.items()]
+    return tuple(judged), answers, not_run, report.warnings
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
+
+
+def _depths(held: Bundle, found: Layers) -> Depths:
+    return Depths(
+        held.manifest.model, curves(found), LIMITS["fp32"]["max"], tuple(depth.sentence for depth in found.depths)
+    )
+
+
+def curves(found: Layers) -> tuple[Curve, ...]:
+    """The error of each layer by depth, a line for each artifact and runtime."""
+    drawn = []
+    for depth in found.depths:
+        first = None if depth.first is None else (depth.rows.index(depth.first), depth.first.layer)
+        units = tuple(row.max_noise_units for row in depth.rows)
+        label = f"{depth.candidate}, {depth.runtime}" + (f", lost at {depth.lost[0]}" if depth.lost else "")
+        drawn.append(Curve(label, units, first))
+    return tuple(drawn)

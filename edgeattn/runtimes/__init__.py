@@ -1,0 +1,135 @@
+"""One file a runtime: it opens an artifact and runs it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.system.plugins import Registry
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Names and shapes that an opened artifact itself declares; a free axis is None."""
+
+    inputs: dict[str, tuple[int | None, ...]]
+    outputs: tuple[str, ...]
+
+    def accepts(self, inputs: Mapping[str, npt.NDArray[np.generic]]) -> bool:
+        """Whether these arrays fit: the same names, and every fixed axis alike."""
+        return inputs.keys() == self.inputs.keys() and all(
+            len(shape) == inputs[name].ndim
+            and all(n is None or n == m for n, m in zip(shape, inputs[name].shape, strict=True))
+            for name, shape in self.inputs.items()
+        )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A value inside an artifact: its name, which is unique there, the op that gave it, itself in its own type."""
+
+    name: str
+    op: str
+    value: npt.NDArray[np.generic]
+
+
+class Session(Protocol):
+    """An artifact that is loaded."""
+
+    signature: Signature
+
+    def run(self, inputs: Arrays) -> Arrays: ...
+
+
+# Several inputs, run one after the other in one session.
+RunEach = Callable[[Sequence[Arrays]], Iterable[Arrays]]
+
+
+See = Callable[[Observed], None]
+Observe = Callable[[Path, Arrays, See], None]
+
+
+class Runtime(Protocol):
+    """What runs the artifacts of one format here.
+
+    Attributes:
+        format: that it runs.
+        extra: of ``pip install edgeattn[...]``, which brings its packages.
+        packages: it needs one of these.
+        variants: the ways in which it runs an artifact, by the name that a report gives each, and what the vendor calls
+            it; empty where there is one alone.
+        observe: run an artifact once and call ``see`` with every value of every op, in the order of execution; None if
+            it cannot show them.
+        examine: what it makes of a file before it runs it (delegates, its optimised graph), for people; None if it does
+            not tell, and then ``unexamined`` says why.
+    """
+
+    format: str
+    extra: str
+    packages: tuple[str, ...]
+    variants: Mapping[str, str] = {}
+    observe: Observe | None = None
+    examine: Callable[[Path], dict[str, Any]] | None = None
+    unexamined: str = "its runtime gives no such view"
+
+    def unavailable(self) -> str | None:
+        """Why it cannot be used here, though it is installed; None if it can."""
+        ...
+
+    def version(self) -> str: ...
+
+    def open(self, path: Path, threads: int = 1, variant: str = "") -> AbstractContextManager[Session]:
+        """Load an artifact, to run it as one of :attr:`variants`; the first where none is named.
+
+        Raises:
+            ArtifactError: it refuses the file.
+            MissingError: something that this file needs is not installed.
+        """
+        ...
+
+
+RUNTIMES: Registry[Runtime] = Registry(__name__, "runtime")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to run an artifact here: a runtime, or a variant of one, by the name that a report gives it.
+
+    ``missing`` says why it cannot be used, with the command that mends it; empty if it can.
+    """
+
+    label: str
+    runtime: Runtime
+    variant: str = ""
+    missing: str = ""
+
+    def open(self, path: Path) -> AbstractContextManager[Session]:
+        """Load an artifact, as :meth:`Runtime.open` does."""
+        return self.runtime.open(path, variant=self.variant)
+
+
+def backends(format_: str) -> list[Backend]:
+    """All ways to run an artifact of a format, those that are missing here too (a missing runtime once)."""
+    found = []
+    for name, runtime in RUNTIMES.items():
+        if format_ != runtime.format:
+            continue
+        reason = missing(runtime)
+        if reason or not runtime.variants:
+            found.append(Backend(name, runtime, missing=reason or ""))
+        else:
+            found += [Backend(variant, runtime, variant) for variant in runtime.variants]
+    return found
+
+
+def missing(runtime: Runtime) -> str | None:
+    """Why this runtime cannot be used here, with the command that mends it; None if it can."""
+    if not any(find_spec(package) for package in runtime.packages):
+        return f"{runtime.packages[0]} is not installed; install it with: pip install 'edgeattn[{runtime.extra}]'"
+    return runtime.unavailable()

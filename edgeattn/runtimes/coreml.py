@@ -1,0 +1,84 @@
+"""Core ML itself, on macOS, once for each compute unit (not run on hardware by this project's own tests)."""
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.errors import ArtifactError
+from edgeattn.runtimes import Runtime, Session, Signature
+from edgeattn.system.output import quiet
+from edgeattn.system.vendor_errors import first_line
+
+# What an artifact is run on: the name in reports and records, also where the Mac or an iPhone is a target, and the name
+# in coremltools.ComputeUnit.
+UNITS = {
+    "coreml, CPU only": "CPU_ONLY",
+    "coreml, CPU and GPU": "CPU_AND_GPU",
+    "coreml, CPU and Neural Engine": "CPU_AND_NE",
+    "coreml, all": "ALL",
+}
+
+
+class CoreMl(Runtime):
+    format = "coreml"
+    extra = "coreml"
+    packages = ("coremltools",)
+    variants: Mapping[str, str] = UNITS
+    unexamined = "Core ML decides on the device; there is no such view outside macOS"
+
+    def unavailable(self) -> str | None:
+        return None if platform.system() == "Darwin" else f"Core ML runs on macOS only, and this is {platform.system()}"
+
+    def version(self) -> str:
+        return f"macOS {platform.mac_ver()[0]}"
+
+    @contextmanager
+    def open(self, path: Path, threads: int = 1, variant: str = "") -> Iterator[Session]:
+        """Load the package for the compute units ``variant``, all of them where none is named.
+
+        Core ML chooses its own threads.
+
+        Raises:
+            ArtifactError: Core ML refuses the package.
+        """
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                # A copy: coremltools rewrites the manifest of a package that it loads, and a bundle's files are hashed.
+                copy = shutil.copytree(path, Path(scratch) / path.name)
+                with quiet():
+                    import coremltools as ct
+
+                    model = ct.models.MLModel(str(copy), compute_units=ct.ComputeUnit[UNITS[variant or "coreml, all"]])
+            except Exception as error:
+                raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
+            yield _Session(model)
+
+
+RUNTIME: Runtime = CoreMl()
+
+
+class _Session:
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        description = model.get_spec().description
+        self.signature = Signature(
+            {i.name: _shape(i.type.multiArrayType) for i in description.input},
+            tuple(o.name for o in description.output),
+        )
+
+    def run(self, inputs: Arrays) -> Arrays:
+        return {name: np.asarray(value) for name, value in self.model.predict(inputs).items()}
+
+
+def _shape(array: Any) -> tuple[int | None, ...]:
+    ranges = array.shapeRange.sizeRanges
+    if not ranges:
+        return tuple(array.shape)
+    return tuple(r.lowerBound if r.lowerBound == r.upperBound else None for r in ranges)

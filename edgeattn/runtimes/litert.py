@@ -1,0 +1,144 @@
+"""LiteRT: ai-edge-litert, or tflite-runtime where a board still has that. The Interpreter is the same."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.runtimes import Observed, Runtime, See, Session, Signature
+from edgeattn.system.output import quiet
+from edgeattn.system.plugins import require
+from edgeattn.system.vendor_errors import refusing
+
+
+class LiteRt(Runtime):
+    format = "tflite"
+    extra = "tflite"
+    packages = ("ai_edge_litert", "tflite_runtime")
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        from importlib.metadata import version as installed
+
+        return installed("ai-edge-litert" if find_spec("ai_edge_litert") else "tflite-runtime")
+
+    @contextmanager
+    def open(self, path: Path, threads: int = 1, variant: str = "") -> Iterator[Session]:
+        """Load ``path`` with XNNPACK, the default delegate.
+
+        Raises:
+            ArtifactError: LiteRT refuses the file.
+        """
+        with refusing(f"LiteRT refuses {path}"):
+            session = _Session(_load(path, threads))
+        yield session
+
+    def observe(self, path: Path, inputs: Arrays, see: See) -> None:
+        """Run an :class:`Observer` of ``path`` and show ``see`` what each op gives, by its number and name."""
+        observer = Observer(path)
+        for index, value in observer.values(inputs):
+            if index in observer.ops:
+                # The converter's names list the classes and parts on the way to each op that went into one, with their
+                # packages: the innermost part of the first says enough.
+                name = re.split(r"[/.]", observer.names[index].split(";")[0])[-1]
+                see(Observed(f"{index} {name}", observer.ops[index], value))
+
+    def examine(self, path: Path) -> dict[str, Any]:
+        """How many partitions XNNPACK makes of it."""
+        return {"xnnpack_partitions": partitions(path)}
+
+
+RUNTIME: Runtime = LiteRt()
+
+
+def _module() -> Any:
+    if find_spec("ai_edge_litert"):
+        from ai_edge_litert import interpreter
+    else:
+        from tflite_runtime import interpreter
+    return interpreter
+
+
+class _Session:
+    def __init__(self, interpreter: Any) -> None:
+        self.interpreter = interpreter
+        signatures = interpreter.get_signature_list()
+        details = interpreter.get_input_details()
+        if signatures:
+            key = next(iter(signatures))
+            self.runner = interpreter.get_signature_runner(key)
+            inputs = {n: self.runner.get_input_details()[n] for n in signatures[key]["inputs"]}
+            outputs = tuple(signatures[key]["outputs"])
+        else:
+            self.runner = None
+            inputs = {d["name"]: d for d in details}
+            outputs = tuple(d["name"] for d in interpreter.get_output_details())
+        self.signature = Signature(
+            {n: tuple(None if k < 0 else int(k) for k in d["shape_signature"]) for n, d in inputs.items()},
+            outputs,
+        )
+        self.inputs = inputs
+
+    def run(self, inputs: Arrays) -> Arrays:
+        with refusing("LiteRT cannot run the file on these inputs"):
+            return self._run(inputs)
+
+    def _run(self, inputs: Arrays) -> Arrays:
+        if self.runner is not None:
+            return dict(self.runner(**inputs))
+        for name, value in inputs.items():
+            self.interpreter.set_tensor(self.inputs[name]["index"], value)
+        self.interpreter.invoke()
+        return {d["name"]: self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()}
+
+
+def partitions(path: Path) -> int:
+    """How many delegate partitions XNNPACK makes of the model: one means that nothing is left outside."""
+    # Not a public call; both packages have it, and no public one tells.
+    with refusing(f"LiteRT refuses {path}"):
+        return sum(op["op_name"] == "DELEGATE" for op in _load(path, 1)._get_ops_details())
+
+
+class Observer:
+    """A copy of ``path`` that gives every value as an output.
+
+    XNNPACK keeps nothing between the ops that it took, and the built-in kernels, which would, are not the ones that
+    are deployed: their mean over a large map is off by hundreds of noise units.
+
+    Raises:
+        ArtifactError: LiteRT refuses the file.
+        MissingError: ai-edge-litert or flatbuffers is not installed; tflite-runtime cannot write the copy.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require("ai_edge_litert", "flatbuffers", extra=RUNTIME.extra)
+        from edgeattn.formats.tflite import with_all_outputs
+
+        _load(path, 1)  # the interpreter verifies the file; what rewrites it does not
+        with refusing(f"{path} cannot be looked into"):
+            content, self.ops = with_all_outputs(path.read_bytes())
+            self._interpreter = _load(path, 1, content)
+            self._session = _Session(self._interpreter)
+            self.names = {d["index"]: d["name"] for d in self._interpreter.get_tensor_details()}
+
+    def values(self, inputs: Arrays) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
+        """Run once: the inputs and what each op gives, by the numbers of their tensors."""
+        self._session.run(inputs)
+        for index in (*(d["index"] for d in self._interpreter.get_input_details()), *self.ops):
+            yield index, self._interpreter.get_tensor(index)
+
+
+def _load(path: Path, threads: int, content: bytes | None = None) -> Any:
+    """An interpreter of ``path``, or of ``content``, which was made of it."""
+    with refusing(f"LiteRT refuses {path}"), quiet():
+        interpreter = _module().Interpreter(None if content else str(path), model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+    return interpreter

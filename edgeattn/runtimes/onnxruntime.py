@@ -1,0 +1,121 @@
+"""onnxruntime, on its CPU execution provider."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.errors import ArtifactError
+from edgeattn.formats.graph import count, in_category
+from edgeattn.runtimes import Observed, Runtime, See, Session, Signature
+from edgeattn.system.plugins import require
+from edgeattn.system.vendor_errors import refusing
+
+
+class OnnxRuntime(Runtime):
+    format = "onnx"
+    extra = "onnx"
+    packages = ("onnxruntime",)
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+
+    @contextmanager
+    def open(self, path: Path, threads: int = 1, variant: str = "") -> Iterator[Session]:
+        """Load ``path``.
+
+        Raises:
+            ArtifactError: onnxruntime refuses the file.
+        """
+        yield _Session(_load(path, _options(threads)))
+
+    def observe(self, path: Path, inputs: Arrays, see: See) -> None:
+        """Run a copy of ``path`` that gives every value as an output; ``see`` gets each, under its name in the graph.
+
+        A value that has to be given cannot be fused away: onnxruntime fuses less here than it does otherwise.
+
+        Raises:
+            ArtifactError: the file is damaged.
+            MissingError: the package onnx is not installed.
+        """
+        require("onnx", extra=self.extra)
+        import onnx
+
+        with refusing(f"{path} is not a readable ONNX model"):
+            model = onnx.load(str(path))
+        ops = {name: node.op_type for node in model.graph.node for name in node.output if name}
+        outputs = {value.name for value in model.graph.output}
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ops if name not in outputs)
+        session = _load(path, _options(1), model.SerializeToString())
+        with refusing(f"onnxruntime cannot run {path}"):
+            values = session.run(list(ops), inputs)
+        for name, value in zip(ops, values, strict=True):
+            see(Observed(name, ops[name], value))
+
+    def examine(self, path: Path) -> dict[str, Any]:
+        """The operators of the graph that it really runs on this machine, after all its optimisations."""
+        from edgeattn.formats.onnx import read_unchecked
+
+        with tempfile.TemporaryDirectory() as scratch:
+            out = Path(scratch) / "optimised.onnx"
+            try:
+                optimise(path, out)
+            except ArtifactError as error:
+                # The file may be sound ONNX, and yet this runtime does not take it: say so, do not hide it.
+                return {"unknown": str(error)}
+            ops = read_unchecked(out).ops
+        return {
+            "operators": count(ops),
+            "layout_ops": count(in_category(ops, "layout")),
+            "copy_ops": count(in_category(ops, "copy")),
+            "reorder_ops": count(in_category(ops, "reorder")),
+        }
+
+
+RUNTIME: Runtime = OnnxRuntime()
+
+
+class _Session:
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.signature = Signature(
+            {i.name: tuple(n if isinstance(n, int) else None for n in i.shape) for i in session.get_inputs()},
+            tuple(o.name for o in session.get_outputs()),
+        )
+
+    def run(self, inputs: Arrays) -> Arrays:
+        with refusing("onnxruntime cannot run the file on these inputs"):
+            return dict(zip(self.signature.outputs, self.session.run(None, inputs), strict=True))
+
+
+def optimise(path: Path, out: Path) -> None:
+    """Write the graph that onnxruntime really runs on this machine, after all its optimisations, to ``out``."""
+    options = _options(1)
+    options.optimized_model_filepath = str(out)
+    # Otherwise it warns that the file suits this kind of CPU only, which is what is asked for.
+    options.log_severity_level = 3
+    _load(path, options)
+
+
+def _options(threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return options
+
+
+def _load(path: Path, options: Any, content: bytes | None = None) -> Any:
+    """A session of ``path``, or of ``content``, which was made of it."""
+    import onnxruntime
+
+    with refusing(f"onnxruntime refuses {path}"):
+        return onnxruntime.InferenceSession(content or str(path), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,22 @@
+"""What the target ``android`` pushes to a phone."""
+
+from pathlib import Path
+
+from edgeattn.setups import Setup
+from edgeattn.system.progress import Say
+from edgeattn.targets._runner import native as _arm_native
+
+
+class Android(Setup):
+    """The native runner for arm64, with its libraries."""
+
+    about = "the native runner for arm64, with its libraries"
+
+    def missing(self) -> str | None:
+        return _arm_native.missing()
+
+    def build(self, say: Say) -> Path:
+        return _arm_native.build(say).folder
+
+
+SETUP: Setup = Android()

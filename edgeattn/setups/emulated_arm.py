@@ -1,0 +1,22 @@
+"""What the target ``emulated-arm`` runs in."""
+
+from pathlib import Path
+
+from edgeattn.setups import Setup
+from edgeattn.system.progress import Say
+from edgeattn.targets.emulated_arm import toolchain as _arm_setup
+
+
+class EmulatedArm(Setup):
+    """QEMU with the counting plugin, an ARM Python, and the native runner."""
+
+    about = "QEMU with the counting plugin, an ARM Python, and the native runner"
+
+    def missing(self) -> str | None:
+        return _arm_setup.missing()
+
+    def build(self, say: Say) -> Path:
+        return _arm_setup.build(say).folder
+
+
+SETUP: Setup = EmulatedArm()

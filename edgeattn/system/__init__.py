@@ -1,0 +1,1 @@
+"""Files, cache, progress, output, plug-ins, errors of vendors; nothing here imports torch."""

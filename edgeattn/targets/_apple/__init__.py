@@ -1,0 +1,1 @@
+"""What the Mac and the iPhone have in common."""

@@ -1,0 +1,102 @@
+"""What the Mac and the iPhone share: the compute plan, and coremltools' estimate by operator."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgeattn.bundle.records import Operator
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.formats import FORMATS
+from edgeattn.system.vendor_errors import first_line
+
+CAVEAT = "written against coremltools 9.0, not run on hardware"
+SUFFIX = FORMATS.get("coreml").suffix
+THREADS = "Core ML chooses its own"
+ESTIMATE = "times by operator are coremltools' estimate, the plan's share of the cost times a run's time: not measured"
+ESTIMATED_RUNS = 10
+
+
+def said(error: BaseException) -> str:
+    """The first line of what a vendor's error says; coremltools hands on what Xcode's tools print as bytes."""
+    message = getattr(error, "message", None)
+    text = message.decode(errors="replace") if isinstance(message, bytes) else message
+    return first_line(Exception(text) if text else error)
+
+
+def unit(usage: Any) -> str:
+    """Where Core ML means to run one operator; "" for one that does not run, as a constant."""
+    if usage is None:
+        return ""
+    from coremltools.models import compute_device
+
+    names = {
+        compute_device.MLCPUComputeDevice: "CPU",
+        compute_device.MLGPUComputeDevice: "GPU",
+        compute_device.MLNeuralEngineComputeDevice: "Neural Engine",
+    }
+    return next((name for kind, name in names.items() if isinstance(usage.preferred_compute_device, kind)), "other")
+
+
+def summary(plan: Any) -> str:
+    """Which operators run where, and their share of the estimated cost, of a ``compute_plan.MLComputePlan``.
+
+    Raises:
+        ValueError: it is not the plan of an ML program.
+    """
+    program = plan.model_structure.program
+    if program is None:
+        raise ValueError("the model is no ML program")
+    ops: Counter[str] = Counter()
+    cost: Counter[str] = Counter()
+    for function in program.functions.values():
+        for operation in function.block.operations:
+            if place := unit(plan.get_compute_device_usage_for_mlprogram_operation(operation)):
+                estimated = plan.get_estimated_cost_for_mlprogram_operation(operation)
+                ops[place] += 1
+                cost[place] += estimated.weight if estimated else 0
+    if not ops:
+        raise ValueError("it names no operator")
+    told = (f"{place} {ops[place]} ops ({cost[place]:.0%} of the estimated cost)" for place in sorted(ops))
+    return f"compute plan: {', '.join(told)}"
+
+
+async def operators(model: Any, device: Any, inputs: Arrays) -> tuple[Operator, ...]:
+    """Time by operator as ``perf_utils.MLModelBenchmarker`` estimates it, from runs of their own, the longest first.
+
+    Args:
+        model: an ``MLModel``, which need not be loaded.
+        device: a prepared ``remote_device.Device``, or None for this machine.
+    """
+    from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
+
+    found = await MLModelBenchmarker(model, device).benchmark_operation_execution(
+        inputs, iterations=ESTIMATED_RUNS, warmup=True
+    )
+    return tuple(
+        Operator(
+            name=info.spec.outputs[0].name,
+            kind=info.spec.type,
+            layer="",
+            median_ns=round(info.measurement.statistics.median * 1e6),
+            unit=unit(info.compute_device_usage),
+        )
+        for info in found
+        if info.measurement.statistics is not None and info.spec.outputs
+    )
+
+
+def as_in_the_package(found: Sequence[Operator], package: Path) -> tuple[Operator, ...]:
+    """The same operators in the order of the package, its layout ops marked.
+
+    Raises:
+        ArtifactError: the package cannot be read.
+    """
+    if not found:
+        return ()
+    ops = {
+        op.name: (place, op.category == "layout") for place, op in enumerate(FORMATS.get("coreml").read(package).ops)
+    }
+    known = [replace(operator, layout=ops[operator.name][1]) for operator in found if operator.name in ops]
+    return tuple(sorted(known, key=lambda operator: ops[operator.name][0]))

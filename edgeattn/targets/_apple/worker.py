@@ -1,0 +1,83 @@
+"""The worker on a Mac, with Core ML: `python -m edgeattn.targets._apple.worker FOLDER...`, as ``_runner/worker.py`` has
+it.
+
+A folder with an .mlpackage also holds ``runtime.txt``, a name of ``edgeattn.runtimes.coreml.UNITS``.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.runtimes import RUNTIMES
+from edgeattn.runtimes.coreml import UNITS
+from edgeattn.targets._apple import coreml as _coreml
+from edgeattn.targets._runner import worker as _worker
+
+RUNTIME_FILE = "runtime.txt"
+
+
+class CoreMl:
+    """One package in Core ML, with the interface of the worker's own runtimes; Core ML chooses its threads."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        self.name, self.version = (
+            Path(path).with_name(RUNTIME_FILE).read_text(encoding="utf-8"),
+            RUNTIMES.get("coreml").version(),
+        )
+        try:
+            import coremltools as ct
+        except ImportError as error:
+            raise _worker.RefusedError("missing", "coremltools is not installed: pip install coremltools") from error
+        try:
+            self.model = ct.models.MLModel(path, compute_units=ct.ComputeUnit[UNITS[self.name]])
+            _require_loaded(self.model)
+        except Exception as error:
+            raise _worker.RefusedError("artifact", f"Core ML refuses the package: {_coreml.said(error)}") from error
+        description = self.model.get_spec().description
+        self.input_names = [tensor.name for tensor in description.input]
+        self.outputs = [tensor.name for tensor in description.output]
+        self.values: dict[str, Any] = {}
+
+    def feed(self, inputs: Arrays) -> None:
+        _worker.check_names(self.input_names, inputs)
+        self.inputs = inputs
+
+    def run(self) -> None:
+        self.values = self.model.predict(self.inputs)
+
+    def results(self) -> list[Any]:
+        return [np.asarray(self.values[name]) for name in self.outputs]
+
+    def operators(self, folder: str) -> tuple[list[Any], str]:
+        """As the worker's, with the compute unit at the end of each row; the note is the compute plan."""
+        from coremltools.models.compute_plan import MLComputePlan
+
+        try:
+            plan = MLComputePlan.load_from_path(self.model.get_compiled_model_path(), self.model.compute_unit)
+            note = f"{_coreml.summary(plan)}; {_coreml.ESTIMATE}"
+            found = asyncio.run(_coreml.operators(self.model, None, self.inputs))
+        except Exception as error:  # noqa: BLE001 - what was measured is good without a plan
+            return [], f"no compute plan, which needs macOS 14.4 or later: {_coreml.said(error)}"
+        return [[op.name, op.kind, op.median_ns, op.layout, op.unit] for op in found], note
+
+
+def _require_loaded(model: Any) -> None:
+    """coremltools only warns of a package that Core ML refuses, and tells the reason to who predicts."""
+    try:
+        model.get_compiled_model_path()
+    except Exception:  # coremltools raises this very class
+        model.predict({})
+        raise
+
+
+def main(given: list[str]) -> int:
+    program = [sys.executable, "-m", "edgeattn.targets._apple.worker"]
+    return _worker.command(program, given, {**_worker.RUNTIMES, _coreml.SUFFIX: CoreMl})
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,97 @@
+"""Builds the native runner for arm64, with every library that it needs beside it: what is pushed to a phone."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeattn.errors import MissingError
+from edgeattn.system import cache
+from edgeattn.system.progress import Say, silent
+from edgeattn.targets._runner import fetch as _arm_fetch
+
+PACKAGES = {
+    "gcc-aarch64-linux-gnu": "aarch64-linux-gnu-gcc",
+    "libc6-dev-arm64-cross": "/usr/aarch64-linux-gnu/include/stdio.h",
+    **_arm_fetch.PACKAGES,
+}
+ARM_PACKAGES = ("libstdc++6",)
+WHEELS = ("ai-edge-litert",)
+# What the native runner needs beside it where there is no GNU libc, as on Android; glibc's loader first.
+LIBRARIES = ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6")
+_LIBRARY_FOLDERS = ("lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu")
+WARNINGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
+
+
+@dataclass(frozen=True)
+class Native:
+    """What was built: ``folder`` holds the runner and all that it loads."""
+
+    folder: Path
+
+    def command(self, folder: str) -> list[str]:
+        """How the runner is started where its folder is called ``folder``: by the loader that lies beside it."""
+        return [f"{folder}/{LIBRARIES[0]}", "--library-path", folder, f"{folder}/runner"]
+
+
+def built() -> bool:
+    return _place().is_dir()
+
+
+def missing() -> str | None:
+    """What is not here, with the command that mends it; None if the runner is built."""
+    if built():
+        return None
+    absent = _arm_fetch.missing_packages("android", PACKAGES)
+    return absent or "the runner for phones is not built; run: edgeattn setup android"
+
+
+def ready() -> Native:
+    """What was built before.
+
+    Raises:
+        MissingError: nothing was, or it is another version's.
+    """
+    if reason := missing():
+        raise MissingError(reason)
+    return Native(_place())
+
+
+def build(say: Say = silent) -> Native:
+    """Build it, if it is not there; of two processes at once, one builds and the other waits.
+
+    Raises:
+        MissingError: a package of Debian is not installed, or something cannot be fetched.
+    """
+    if absent := _arm_fetch.missing_packages("android", PACKAGES):
+        raise MissingError(absent)
+    return Native(cache.once(_place(), lambda folder: _build(folder, say)))
+
+
+def compile_runner(root: Path, native: Path) -> None:
+    """Put the runner into the folder ``native``, with the libraries that it needs of the file tree ``root``."""
+    native.mkdir(exist_ok=True)
+    shutil.copy2(root / _arm_fetch.DIST_PACKAGES / "ai_edge_litert" / "libLiteRt.so", native)
+    for name in LIBRARIES:
+        place = next(root / folder / name for folder in _LIBRARY_FOLDERS if (root / folder / name).exists())
+        shutil.copy2(place, native / name)
+    cache.run(
+        "compiling the native runner",
+        *("aarch64-linux-gnu-gcc", *WARNINGS, "-s", "-o", native / "runner", _arm_fetch.data("runner.c")),
+        *(f"-L{native}", "-lLiteRt", "-Wl,--allow-shlib-undefined"),
+    )
+
+
+def _place() -> Path:
+    return _arm_fetch.place("android", Path(__file__))
+
+
+def _build(folder: Path, say: Say) -> None:
+    root = folder / "root"
+    say.plan(3)
+    say("fetching Debian's ARM libraries")
+    _arm_fetch.fetch_debian(root, ARM_PACKAGES)
+    say("fetching the ARM wheel of LiteRT")
+    _arm_fetch.fetch_wheels(root, WHEELS)
+    say("compiling the native runner")
+    compile_runner(root, folder)
+    shutil.rmtree(root)

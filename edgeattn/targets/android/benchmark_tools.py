@@ -1,0 +1,108 @@
+"""The user's own benchmark tools, which are run instead of our runner: which there are, and what all of them need."""
+
+import hashlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeattn.bundle.records import Device
+from edgeattn.errors import BadInputError, TargetError
+from edgeattn.targets import INTERRUPTED, Job, Measurement
+from edgeattn.targets.android import benchmark_model as _benchmark_model
+from edgeattn.targets.android import onnxruntime_perf_test as _onnxruntime_perf_test
+from edgeattn.targets.android.benchmark_output import BenchmarkTool
+
+# What a tool is given where a warm-up until the times settle was asked for: it knows none.
+WARMUP = 5
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool at ``path``; its ``kind`` is known from the file's name."""
+
+    path: Path
+    kind: BenchmarkTool
+
+    @property
+    def libraries(self) -> tuple[Path, ...]:
+        """Shared libraries that lie beside it: they are pushed with it."""
+        return tuple(sorted(self.path.parent.glob("*.so")))
+
+    def script(self, jobs: Sequence[Job], artifacts: Sequence[str], tool: Sequence[str]) -> str:
+        """Shell that runs ``jobs`` in turn, each in the folder of its number; ``tool`` are the words that start it."""
+        words = shlex.join(tool)
+        starts = self.kind.starts(jobs[0], in_turn=len(jobs) > 1)
+        pairs = list(zip(jobs, artifacts, strict=True))
+        turn = [self.kind.once(job, _warmup(job), words, artifact, starts=starts) for job, artifact in pairs]
+        after = [self.kind.after(job, words, artifact) for job, artifact in pairs]
+        lines = [" && ".join(f"(cd {number} && {line})" for number, line in enumerate(part)) for part in (turn, after)]
+        return f"i=0; while [ $i -lt {starts} ]; do {lines[0]} || exit; i=$((i+1)); done; {lines[1]}"
+
+    def read(self, folder: Path, job: Job, *, device: Device, stopped: str) -> Measurement:
+        """What it left in ``folder``; ``stopped`` is why it ended early, or nothing.
+
+        Raises:
+            TargetError: it left nothing that can be used.
+        """
+        try:
+            seen = self.kind.parse(folder, job, _warmup(job))
+        except ValueError as error:
+            raise TargetError(f"{self.kind.name} on {device.name} wrote what cannot be read: {error}") from error
+        if not seen.samples_ns:
+            if stopped == INTERRUPTED:
+                raise KeyboardInterrupt
+            why = "; ".join(reason for reason in (stopped, seen.error) if reason)
+            raise TargetError(
+                f"{self.kind.name} measured nothing of {job.artifact.name} on {device.name}: {why or 'no times'}"
+            )
+        if len(seen.samples_ns) < job.runs:
+            stopped = f"{stopped or f'{self.kind.name} ended'}, after {len(seen.samples_ns)} of {job.runs} runs"
+        else:
+            stopped = ""
+        return Measurement(
+            origin="phone",
+            device=device,
+            runtime=self.kind.name,
+            # Neither says its version; the file itself tells one build from another.
+            runtime_version=f"sha256 {hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]}",
+            first={},
+            last={},
+            samples_ns=seen.samples_ns,
+            clock_step_ns=seen.clock_step_ns,
+            load_ns=seen.load_ns,
+            first_run_ns=seen.first_run_ns,
+            peak_memory_bytes=seen.peak_memory_bytes,
+            warmup=_warmup(job),
+            operators=seen.operators,
+            operators_note=seen.operators_note,
+            stopped=stopped,
+        )
+
+
+_KNOWN = (_benchmark_model.TOOL, _onnxruntime_perf_test.TOOL)
+
+
+def find(path: Path) -> Tool:
+    """The tool at ``path``.
+
+    Raises:
+        BadInputError: there is no such file, it is none of those that are known, or no arm64 program.
+    """
+    kind = next((kind for kind in _KNOWN if kind.name in path.name), None)
+    if kind is None:
+        names = " and ".join(kind.name for kind in _KNOWN)
+        raise BadInputError(f"--runner {path} is none of {names}, which it tells by the file's name")
+    try:
+        with path.open("rb") as file:
+            start = file.read(20)
+    except OSError as error:
+        raise BadInputError(f"--runner {path} cannot be read: {error.strerror}") from error
+    # e_machine of an ELF file: 183 is AArch64.
+    if start[:4] != b"\x7fELF" or int.from_bytes(start[18:20], "little") != 183:
+        raise BadInputError(f"--runner {path} is no program for arm64")
+    return Tool(path, kind)
+
+
+def _warmup(job: Job) -> int:
+    return WARMUP if job.warmup is None else job.warmup

@@ -1,0 +1,85 @@
+"""onnxruntime's `onnxruntime_perf_test`: its options, its result file and its profile (onnxruntime/test/perftest)."""
+
+import json
+from math import ceil
+from pathlib import Path
+from statistics import median
+
+from edgeattn.bundle.records import Operator
+from edgeattn.targets import Job
+from edgeattn.targets.android.benchmark_output import BenchmarkTool, Seen, error, number, operator, text
+
+# It makes random inputs from this seed; without one it would leave the memory as it is.
+SEED = 1
+TURNS = 10
+OPERATOR_RUNS = 20
+
+
+def _common(job: Job, tool: str) -> str:
+    # On Android too it would send what it is used for to its makers.
+    return f"ORT_DISABLE_TELEMETRY=1 {tool} -e cpu -m times -x {job.threads} -y 1 -I -S {SEED}"
+
+
+def _operators(folder: Path) -> tuple[Operator, ...]:
+    """Of a profile (Chrome's trace events) the kernels: in their order, each with the median of its runs."""
+    profile = next(folder.glob("profile_*.json"), None)
+    try:
+        events = json.loads(profile.read_text()) if profile else []
+    except ValueError:  # cut off
+        return ()
+    times: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            key = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
+            times.setdefault(key, []).append(event["dur"])
+    # Microseconds.
+    return tuple(operator(name, kind, median(found) * 1000) for (name, kind), found in times.items())
+
+
+def _note(operators: tuple[Operator, ...]) -> str:
+    if operators:
+        return f"medians of {OPERATOR_RUNS} runs with onnxruntime's profiler on"
+    return "onnxruntime_perf_test wrote no profile"
+
+
+class OnnxruntimePerfTest(BenchmarkTool):
+    """onnxruntime's tool."""
+
+    name, format = "onnxruntime_perf_test", "onnx"
+    grows = ("out.txt", "result.csv")
+
+    def starts(self, job: Job, *, in_turn: bool) -> int:
+        """How often it is started: once, as it tells each run; with others some times, so that they take turns."""
+        return min(TURNS, job.runs) if in_turn else 1
+
+    def once(self, job: Job, warmup: int, tool: str, artifact: str, *, starts: int) -> str:
+        """One start, in the job's folder. It warms up with one run by itself; the others of the warm-up are measured
+        ones, which :meth:`parse` leaves out."""
+        runs = ceil(job.runs / starts) + max(warmup - 1, 0)
+        return f"{_common(job, tool)} -r {runs} {artifact} result.csv >>out.txt 2>&1"
+
+    def after(self, job: Job, tool: str, artifact: str) -> str:
+        """A start after all others, for times by operator."""
+        if not job.operators:
+            return ":"
+        return f"{_common(job, tool)} -r {OPERATOR_RUNS} -p profile {artifact} >profile.txt 2>&1"
+
+    def parse(self, folder: Path, job: Job, warmup: int) -> Seen:
+        """Read what was left in ``folder``; a line of the result file is model, seconds, peak bytes, CPU %, run."""
+        lines = [line.rsplit(",", 4) for line in text(folder / "result.csv").split("\n")[:-1]]
+        runs = [line for line in lines if len(line) == 5 and int(line[4]) >= warmup - 1]
+        output = text(folder / "out.txt")
+        load_s = number("Session creation time cost:", output)
+        operators = _operators(folder) if job.operators else ()
+        return Seen(
+            samples_ns=tuple(round(float(run[1]) * 1e9) for run in runs[: job.runs]),
+            load_ns=None if load_s is None else round(load_s * 1e9),
+            # The first run is told in whole milliseconds only.
+            peak_memory_bytes=int(runs[-1][2]) if runs else None,
+            operators=operators,
+            operators_note=_note(operators) if job.operators else "",
+            error=error(output),
+        )
+
+
+TOOL: BenchmarkTool = OnnxruntimePerfTest()

@@ -1,0 +1,164 @@
+"""What a phone says of itself: which one it is, and how warm, how fast and how charged it is just now."""
+
+import re
+from dataclasses import dataclass
+from math import isfinite
+
+from edgeattn.bundle.records import Device
+from edgeattn.targets.android.adb import Phone
+
+_CPU = "/sys/devices/system/cpu"
+# One call: each takes a tenth of a second over USB. A file that may not be read is left out.
+_SCRIPT = f"""
+getprop
+echo "present=$(cat {_CPU}/present 2>/dev/null)"
+for policy in {_CPU}/cpufreq/policy*; do
+  for name in affected_cpus scaling_governor scaling_cur_freq scaling_min_freq scaling_max_freq; do
+    echo "${{policy##*/}}.$name=$(cat $policy/$name 2>/dev/null)"
+  done
+done
+for zone in /sys/class/thermal/thermal_zone*; do
+  echo "zone.$(cat $zone/type 2>/dev/null)=$(cat $zone/temp 2>/dev/null)"
+done
+dumpsys battery 2>/dev/null | while read -r line; do echo "battery.$line"; done
+dumpsys thermalservice 2>/dev/null | while read -r line; do echo "thermal.$line"; done
+true
+"""
+_PROPERTIES = {
+    "manufacturer": "ro.product.manufacturer",
+    "model": "ro.product.model",
+    "soc_manufacturer": "ro.soc.manufacturer",
+    "soc": "ro.soc.model",
+    "platform": "ro.board.platform",
+    "hardware": "ro.hardware",
+    "android": "ro.build.version.release",
+    "sdk": "ro.build.version.sdk",
+    "abi": "ro.product.cpu.abi",
+    "build": "ro.build.fingerprint",
+}
+_CHARGING = {"2": "charging", "3": "discharging", "4": "not charging", "5": "full"}
+# android.os.PowerManager.THERMAL_STATUS_*
+_THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+
+
+@dataclass(frozen=True)
+class State:
+    """One look at a phone. ``properties`` are those of `getprop`; frequencies in kHz by policy, temperatures in °C."""
+
+    properties: dict[str, str]
+    cores: str
+    policies: dict[str, dict[str, str]]
+    zones: dict[str, float]
+    battery: dict[str, str]
+    thermal_status: str
+
+    @property
+    def abis(self) -> str:
+        """What it can run, the best first: ``arm64-v8a,armeabi-v7a``."""
+        return self.properties.get("ro.product.cpu.abilist") or self.properties.get("ro.product.cpu.abi", "")
+
+    @property
+    def emulated(self) -> bool:
+        """Whether it is Android's emulator."""
+        return "1" in (self.properties.get("ro.boot.qemu"), self.properties.get("ro.kernel.qemu"))
+
+    @property
+    def device(self) -> Device:
+        """Which phone it is, and what does not change during a run."""
+        details = {name: self.properties[key] for name, key in _PROPERTIES.items() if self.properties.get(key)}
+        details["cores"] = self.cores
+        for name, policy in self.policies.items():
+            details[name] = (
+                f"cores {policy['affected_cpus']}, {policy['scaling_governor']}, "
+                f"{_mhz(policy['scaling_min_freq'])} to {_mhz(policy['scaling_max_freq'])}"
+            )
+        model = details.get("model", "Android phone")
+        maker = details.get("manufacturer", "")
+        name = model if model.lower().startswith(maker.lower()) else f"{maker} {model}"
+        return Device(name, details)
+
+    @property
+    def temperature(self) -> float | None:
+        """The hottest of the CPU's zones in °C; the battery's where they cannot be read."""
+        cpu = [value for name, value in self.zones.items() if "cpu" in name.lower()]
+        battery = self.battery.get("temperature", "")
+        return max(cpu, default=int(battery) / 10 if battery.isdigit() else None)
+
+    def words(self) -> dict[str, str]:
+        """What changes during a run, for people: governor and frequency by policy, temperatures, battery."""
+        found = {
+            name: f"{_mhz(policy['scaling_cur_freq'])} ({policy['scaling_governor']}, "
+            f"at most {_mhz(policy['scaling_max_freq'])})"
+            for name, policy in self.policies.items()
+        }
+        found |= {f"zone {name}": f"{value:.1f} °C" for name, value in self.zones.items()}
+        if level := self.battery.get("level"):
+            warm = self.battery.get("temperature", "")
+            parts = [f"{level} %", f"{int(warm) / 10:.1f} °C" if warm.isdigit() else ""]
+            parts.append(_CHARGING.get(self.battery.get("status", ""), ""))
+            found["battery"] = ", ".join(part for part in parts if part)
+        if self.thermal_status:
+            found["thermal status"] = self.thermal_status
+        return found
+
+
+def look(phone: Phone) -> State:
+    """Ask the phone.
+
+    Raises:
+        TargetError: it does not answer.
+    """
+    return parse(phone.shell(_SCRIPT))
+
+
+def parse(text: str) -> State:
+    """What the script printed; what a phone does not tell is missing."""
+    properties: dict[str, str] = {}
+    values: dict[str, str] = {}
+    battery: dict[str, str] = {}
+    status = ""
+    for line in text.splitlines():
+        if match := re.fullmatch(r"\[(.+?)\]: \[(.*)\]", line):
+            properties[match[1]] = match[2]
+        elif match := re.fullmatch(r"battery\.([\w ]+): *(.+)", line):
+            battery[match[1].lower()] = match[2]
+        elif match := re.fullmatch(r"thermal\.Thermal Status: (\d+)", line):
+            status = _THERMAL[min(int(match[1]), len(_THERMAL) - 1)]
+        elif "=" in line:
+            name, _, value = line.partition("=")
+            values[name] = value.strip()
+    names = {name.split(".")[0] for name in values if name.startswith("policy") and name != "policy*"}
+    policies = {
+        name: {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
+        for name in sorted(names)
+        if values.get(f"{name}.scaling_governor")
+    }
+    zones = {name.removeprefix("zone."): _celsius(value) for name, value in values.items() if name.startswith("zone.")}
+    # A zone that is switched off says 0, or some impossible value.
+    read = {name: value for name, value in zones.items() if name and 0 < value < 150}
+    return State(properties, values.get("present", ""), policies, read, battery, status)
+
+
+def throttled(before: State, after: State) -> tuple[str, ...]:
+    """What says that the phone was held back by heat during a run, a sentence each."""
+    found = []
+    if after.thermal_status not in ("", _THERMAL[0]):
+        found.append(f"the phone was too warm: its thermal status was {after.thermal_status} after the run")
+    for name, policy in before.policies.items():
+        was, now = policy["scaling_max_freq"], after.policies.get(name, {}).get("scaling_max_freq", "")
+        if was.isdigit() and now.isdigit() and int(now) < int(was):
+            found.append(f"the highest frequency of {name} was cut from {_mhz(was)} to {_mhz(now)} during the run")
+    return tuple(found)
+
+
+def _celsius(value: str) -> float:
+    """Thousandths of a degree on nearly all phones, degrees on some."""
+    try:
+        number = float(value)
+    except ValueError:
+        return float("nan")
+    return number / 1000 if isfinite(number) and abs(number) >= 1000 else number
+
+
+def _mhz(khz: str) -> str:
+    return f"{int(khz) / 1000:.0f} MHz" if khz.isdigit() else "unknown"

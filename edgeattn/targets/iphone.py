@@ -1,0 +1,309 @@
+"""An attached iPhone, through coremltools' remote device: an app of Apple's that Xcode builds, signs and starts there.
+
+Written against coremltools 9.0, where this is experimental; not run on hardware by this project's own tests.
+"""
+
+import asyncio
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from edgeattn.bundle.records import Device, Operator, Origin
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, MissingError, TargetError
+from edgeattn.runtimes import RUNTIMES, missing
+from edgeattn.runtimes.coreml import UNITS
+from edgeattn.system.output import quiet
+from edgeattn.targets import INTERRUPTED, Job, Measurement, Target
+from edgeattn.targets._apple import coreml as _coreml
+
+ORIGIN: Origin = "phone"
+# What coremltools' app is built for, and its default name, which belongs to Apple's own team.
+OLDEST_IOS = 17
+APP = "com.coremltools.modelrunnerd"
+T = TypeVar("T")
+
+
+def _phones() -> list[Any]:
+    try:
+        with quiet():
+            from coremltools.models.ml_program.experimental.remote_device import Device as Remote
+            from coremltools.models.ml_program.experimental.remote_device import DeviceType
+
+            return [device for device in Remote.get_devices() if device.type == DeviceType.IPHONE]
+    except Exception as error:
+        raise MissingError(f"Xcode's devicectl cannot list iPhones: {_coreml.said(error)}") from error
+
+
+def _trouble(phone: Any) -> str:
+    """Why a listed iPhone cannot be used, with what mends it; "" if it can."""
+    if phone.state.value != "connected":
+        return f"it is {phone.state.value}: attach it by cable, unlock it, and let it trust this Mac"
+    if phone.developer_mode_state == "disabled":
+        return "its developer mode is off: turn it on in Settings, Privacy & Security"
+    major = phone.os_version.split(".")[0]
+    if major.isdigit() and int(major) < OLDEST_IOS:
+        return f"it has iOS {phone.os_version}, and coremltools' app wants {OLDEST_IOS} or later"
+    return ""
+
+
+def _choose(address: str) -> Any:
+    phones = _phones()
+    wanted = [p for p in phones if address in (p.name, p.udid, p.identifier)] if address else phones
+    usable = [p for p in wanted if _trouble(p) == ""]
+    if len(usable) == 1:
+        return usable[0]
+    if usable:
+        names = ", ".join(f"iphone:{p.name} ({p.udid})" for p in usable)
+        raise BadInputError(f"there are several iPhones, choose one as --target: {names}")
+    if wanted:
+        raise MissingError("; ".join(f"{p.name} cannot be used, {_trouble(p)}" for p in wanted))
+    known = f"; this Mac knows {', '.join(p.name for p in phones)}" if phones else ""
+    raise MissingError(f"no iPhone{f' {address!r}' if address else ''} is attached{known}")
+
+
+def _credentials() -> Any:
+    """How the app is signed, by environment variables that are named as Xcode's own build settings."""
+    from coremltools.models.ml_program.experimental.remote_device import AppSigningCredentials
+
+    team, profile, app = (
+        os.environ.get(name) for name in ("DEVELOPMENT_TEAM", "PROVISIONING_PROFILE", "PRODUCT_BUNDLE_IDENTIFIER")
+    )
+    if not (team or profile):
+        raise MissingError(
+            "an app must be signed to run on an iPhone; set DEVELOPMENT_TEAM to your team's identifier "
+            "(ten characters, on developer.apple.com or in Keychain Access), or PROVISIONING_PROFILE"
+        )
+    return AppSigningCredentials(development_team=team, provisioning_profile_uuid=profile, bundle_identifier=app)
+
+
+async def _prepare(phone: Any, folder: Path) -> Any:
+    from coremltools.models.ml_program.experimental.remote_device import _RemoteMLModelService
+
+    # Its destructor starts a coroutine that nobody awaits: no more than a warning comes of it, in the user's terminal.
+    # Models are unloaded by us, or end with the app.
+    _RemoteMLModelService.__del__ = lambda _: None
+    credentials = _credentials()
+    try:
+        with quiet():
+            return await phone.prepare_for_model_debugging(credentials=credentials, working_directory=folder)
+    except Exception as error:
+        raise MissingError(
+            f"coremltools' app cannot be built, signed, installed or started on {phone.name}: {_coreml.said(error)}; "
+            f"unlock the phone, sign in to Xcode with the team, and set PRODUCT_BUNDLE_IDENTIFIER to a name of your "
+            f"own, as {credentials.bundle_identifier or APP} may belong to somebody else"
+        ) from error
+
+
+@dataclass
+class _Session:
+    """One artifact that is loaded on the phone, and what was seen of it."""
+
+    job: Job
+    runtime: str
+    model: Any
+    first: Arrays = field(default_factory=dict)
+    last: Arrays = field(default_factory=dict)
+    first_run_ns: int | None = None
+    samples: list[int] = field(default_factory=list)
+    then: list[Arrays] = field(default_factory=list)
+    note: str = ""
+    operators: tuple[Operator, ...] = ()
+
+
+class _IPhone:
+    runtimes: Mapping[str, tuple[str, ...]] = {"coreml": tuple(UNITS)}
+    # Inputs and outputs go as files: a run takes seconds, of which the phone itself times its own part.
+    warmup: int | None = 2
+    runs = 20
+
+    def __init__(self, loop: asyncio.Runner, phone: Any) -> None:
+        self.loop, self.phone = loop, phone
+        self.place = f"iphone ({phone.name})"
+        self.version = f"iOS {phone.os_version} ({phone.os_build_number})"
+        self.device = Device(phone.name, {"system": self.version, "udid": phone.udid, "threads": _coreml.THREADS})
+
+    def run(self, job: Job) -> Measurement:
+        return self.run_in_turn([job])[0]
+
+    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+        return self.loop.run(self._measure(jobs))
+
+    async def _measure(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+        sessions: list[_Session] = []
+        try:
+            for job in jobs:
+                sessions.append(await self._open(job))
+            stopped = await self._sample(sessions) or await self._run_then(sessions)
+            for session in sessions:
+                session.note = "no compute plan: the run stopped before it"
+                if not stopped:
+                    await self._explain(session)
+        finally:
+            # A phone that is gone has nothing to unload.
+            await asyncio.gather(*(session.model.unload() for session in sessions), return_exceptions=True)
+        return tuple(self._measurement(session, stopped) for session in sessions)
+
+    async def _open(self, job: Job) -> _Session:
+        """Load one package on the phone, and run it once for its first outputs and as a warm-up."""
+        import coremltools as ct
+        from coremltools.models.ml_program.experimental.async_wrapper import MLModelAsyncWrapper
+
+        runtime = job.runtime or next(iter(UNITS))
+        name = job.artifact.name
+        with _copied(job.artifact) as copy:
+            model = MLModelAsyncWrapper.from_spec_or_path(
+                str(copy),
+                weights_dir=str(copy),  # it must be given, and is read only with a specification in place of a path
+                compute_units=ct.ComputeUnit[UNITS[runtime]],
+                device=self.phone,
+            )
+            await self._ask(model.load(), ArtifactError, f"Core ML on {self.phone.name} refuses {name}")
+        session = _Session(job, runtime, model)
+        session.first, session.first_run_ns = await self._predict(session, BadInputError)
+        session.last = session.first
+        for _ in range(self.warmup or 0 if job.warmup is None else job.warmup):
+            await self._predict(session)
+        return session
+
+    async def _sample(self, sessions: Sequence[_Session]) -> str:
+        """The measured runs, in turn; why they stopped early, or nothing. What was measured before is kept."""
+        try:
+            for _ in range(sessions[0].job.runs):
+                for session in sessions:
+                    session.last, elapsed = await self._predict(session)
+                    session.samples.append(elapsed)
+        except TargetError as error:
+            return str(error)
+        except asyncio.CancelledError:  # Ctrl-C
+            return INTERRUPTED
+        return ""
+
+    async def _run_then(self, sessions: Sequence[_Session]) -> str:
+        """The further inputs, for their outputs; why they stopped early, or nothing."""
+        try:
+            for session in sessions:
+                session.then = [(await self._predict(session, inputs=one))[0] for one in session.job.then]
+        except TargetError as error:
+            return str(error)
+        except asyncio.CancelledError:  # Ctrl-C
+            return INTERRUPTED
+        return ""
+
+    async def _predict(
+        self, session: _Session, refusal: type[EdgeAttnError] = TargetError, *, inputs: Arrays | None = None
+    ) -> tuple[Arrays, int]:
+        """Outputs on the job's inputs, or on others, and the phone's own time of the prediction in ns."""
+        inputs = {name: np.ascontiguousarray(value) for name, value in (inputs or session.job.inputs).items()}
+        about = f"{session.job.artifact.name} did not run on {self.phone.name}"
+        outputs: Arrays = await self._ask(session.model.predict(inputs), refusal, about)
+        elapsed = session.model.last_predict_duration_in_nano_seconds
+        if elapsed is None:
+            raise TargetError(f"{about}: it gave no time")
+        return outputs, int(elapsed)
+
+    async def _ask(self, answer: Awaitable[T], refusal: type[EdgeAttnError], about: str) -> T:
+        """Await coremltools; ``refusal`` is raised where the app on the phone says no, TargetError where it is lost."""
+        try:
+            with quiet():
+                return await answer
+        except Exception as error:
+            # The app's own errors have negative codes (JSON-RPC); those of devicectl are exit codes.
+            if isinstance(code := getattr(error, "error_code", None), int) and code < 0:
+                raise refusal(f"{about}: {_coreml.said(error)}") from error
+            hint = "" if self.phone.session.is_alive() else "; its app has ended: is the phone attached and unlocked?"
+            raise TargetError(f"{about}: {_coreml.said(error)}{hint}") from error
+
+    async def _explain(self, session: _Session) -> None:
+        """The compute plan and, if they are wanted, times by operator; what was measured is good without."""
+        import coremltools as ct
+
+        about = "no compute plan, which needs iOS 17.4 and macOS 14.4 or later"
+        try:
+            session.note = ""
+            plan = await self._ask(session.model.retrieve_compute_plan(), TargetError, about)
+            session.note = _coreml.summary(plan)
+            if session.job.operators:
+                with _copied(session.job.artifact) as copy:
+                    units = ct.ComputeUnit[UNITS[session.runtime]]
+                    model = ct.models.MLModel(str(copy), compute_units=units, skip_model_load=True)
+                    asked = _coreml.operators(model, self.phone, session.job.inputs)
+                    found = await self._ask(asked, TargetError, "no times by operator")
+                session.operators = _coreml.as_in_the_package(found, session.job.artifact)
+                session.note += f"; {_coreml.ESTIMATE}"
+        except (EdgeAttnError, ValueError) as error:
+            session.note = "; ".join(filter(None, (session.note, str(error))))
+
+    def _measurement(self, session: _Session, stopped: str) -> Measurement:
+        job, done = session.job, len(session.samples)
+        cut = bool(stopped) and (done < job.runs or len(session.then) < len(job.then))
+        return Measurement(
+            origin=ORIGIN,
+            device=self.device,
+            runtime=session.runtime,
+            runtime_version=self.version,
+            first=session.first,
+            last={} if cut else session.last,
+            then=tuple(session.then),
+            samples_ns=tuple(session.samples),
+            load_ns=session.model.load_duration_in_nano_seconds,
+            first_run_ns=session.first_run_ns,
+            warmup=self.warmup or 0 if job.warmup is None else job.warmup,
+            operators=session.operators,
+            operators_note=session.note,
+            stopped=f"{stopped}, after {done} of {job.runs} runs" if cut else "",
+        )
+
+
+@contextmanager
+def _copied(package: Path) -> Iterator[Path]:
+    """A copy: coremltools rewrites the manifest of a package that it opens, and a bundle's files are hashed."""
+    with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
+        yield Path(shutil.copytree(package, Path(scratch) / package.name))
+
+
+class IPhone(Target):
+    """An attached iPhone."""
+
+    origin = ORIGIN
+    caveat = _coreml.CAVEAT
+
+    def unavailable(self) -> str | None:
+        if platform.system() != "Darwin":
+            return f"--target iphone needs macOS with Xcode, and this is {platform.system()}"
+        for command in ("xcodebuild", "devicectl"):
+            if shutil.which(command) is None:
+                path = 'export PATH="$(xcode-select -p)/usr/bin:$PATH"'
+                return f"there is no {command}; install Xcode 16 or later, open it once, and run: {path}"
+        return missing(RUNTIMES.get("coreml"))
+
+    def addresses(self) -> tuple[str, ...]:
+        """The identifiers of the iPhones that are connected now.
+
+        Raises:
+            MissingError: Xcode's tools cannot list them.
+        """
+        return tuple(phone.udid for phone in _phones() if _trouble(phone) == "")
+
+    @contextmanager
+    def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_IPhone]:
+        """The iPhone ``address`` (its name or identifier), or the only one; builds and starts the app, which takes a
+        minute or two."""
+        phone = _choose(address)
+        with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch, asyncio.Runner() as loop:
+            prepared = loop.run(_prepare(phone, Path(scratch)))
+            try:
+                yield _IPhone(loop, prepared)
+            finally:
+                prepared.session.stop()
+
+
+TARGET: Target = IPhone()

@@ -1,0 +1,97 @@
+"""This Mac: Core ML by compute unit, with its compute plan; ONNX and TFLite as on any host.
+
+Written against coremltools 9.0; not run on hardware by this project's own tests.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from edgeattn.bundle.records import Device, Origin
+from edgeattn.errors import BadInputError
+from edgeattn.runtimes.coreml import UNITS
+from edgeattn.targets import RUNTIMES, Job, Measurement, Target
+from edgeattn.targets._apple import coreml as _coreml
+from edgeattn.targets._apple import worker as _coreml_worker
+from edgeattn.targets._runner import job_folder as _folder
+
+ORIGIN: Origin = "host"
+
+
+class _Mac:
+    place = "mac"
+    runtimes: Mapping[str, tuple[str, ...]] = {**RUNTIMES, "coreml": tuple(UNITS)}
+    warmup: int | None = None
+    runs = 50
+
+    def __init__(self) -> None:
+        details = {
+            "machine": platform.machine(),
+            "system": f"macOS {platform.mac_ver()[0]}",
+            "model": _sysctl("hw.model"),
+            "chip": _sysctl("machdep.cpu.brand_string"),
+        }
+        self.device = Device(platform.node() or "this Mac", {name: value for name, value in details.items() if value})
+
+    def run(self, job: Job) -> Measurement:
+        return self.run_in_turn((job,))[0]
+
+    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+        # The compute plan is always asked for: a time says little where it is not known what ran where.
+        jobs = [replace(job, operators=True) if _is_package(job) else job for job in jobs]
+        with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
+            folders = _folder.write_each(Path(scratch), jobs)
+            for folder, job in zip(folders, jobs, strict=True):
+                runtime = job.runtime or next(iter(UNITS))
+                (folder / _coreml_worker.RUNTIME_FILE).write_text(runtime, encoding="utf-8")
+            command: list[str | Path] = [sys.executable, "-m", "edgeattn.targets._apple.worker", *folders]
+            stopped = _folder.start(command, environment=os.environ)
+            return tuple(self._read(folder, job, stopped) for folder, job in zip(folders, jobs, strict=True))
+
+    def _read(self, folder: Path, job: Job, stopped: str) -> Measurement:
+        if not _is_package(job):
+            return _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
+        device = replace(self.device, details={**self.device.details, "threads": _coreml.THREADS})
+        seen = _folder.read(folder, job, origin=ORIGIN, device=device, stopped=stopped)
+        return replace(seen, operators=_coreml.as_in_the_package(seen.operators, job.artifact))
+
+
+def _is_package(job: Job) -> bool:
+    return job.artifact.suffix == _coreml.SUFFIX
+
+
+def _sysctl(name: str) -> str:
+    """A fact about this Mac, or nothing."""
+    try:
+        done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+class Mac(Target):
+    """This Mac."""
+
+    origin = ORIGIN
+    trial = True
+    caveat = _coreml.CAVEAT
+
+    def unavailable(self) -> str | None:
+        if platform.system() == "Darwin":
+            return None
+        return f"--target mac needs macOS, and this is {platform.system()}"
+
+    @contextmanager
+    def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Mac]:
+        if address:
+            raise BadInputError(f"--target mac is this Mac and takes no address, not {address!r}")
+        yield _Mac()
+
+
+TARGET: Target = Mac()

@@ -1,0 +1,184 @@
+"""A Raspberry Pi or another board over ssh: the worker, with the Python and the runtimes that are there."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from edgeattn.bundle.records import Device, Origin
+from edgeattn.errors import MissingError
+from edgeattn.system.progress import Say
+from edgeattn.targets import INTERRUPTED, RUNTIMES, Job, Measurement, Target
+from edgeattn.targets._runner import cores as _cores
+from edgeattn.targets._runner import job_folder as _folder
+from edgeattn.targets.ssh import install as _ssh_install
+from edgeattn.targets.ssh.connection import Address, LostError, Session, session
+
+ORIGIN: Origin = "board"
+# Asked of an interpreter there: its version, and the packages that the worker would use; each is really imported.
+PROBE = """
+import json, platform
+from importlib import import_module
+found = {"python": platform.python_version()}
+for runtime, package, module in (
+    ("onnxruntime", "onnxruntime", "onnxruntime"),
+    ("litert", "ai-edge-litert", "ai_edge_litert.interpreter"),
+    ("litert", "tflite-runtime", "tflite_runtime.interpreter"),
+):
+    try:
+        import_module(module)
+        version = import_module(module.partition(".")[0]).__version__
+    except Exception:  # whatever keeps a runtime from being imported, there is none
+        continue
+    found.setdefault(runtime, package + " " + version)
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class _Interpreter:
+    """A Python there: its version, and its runtime packages with their versions by the runtime's name."""
+
+    path: str
+    version: str
+    packages: dict[str, str]
+
+
+class _Board:
+    warmup: int | None = None
+    runs = 50
+
+    def __init__(self, opened: Session, settings: Mapping[str, str]) -> None:
+        self.session, self.place = opened, str(opened.address)
+        facts = opened.facts()
+        self.name, self.details = str(facts["name"]), {str(k): str(v) for k, v in facts["details"].items()}
+        self.cores: list[int] = []
+        if "cores" in settings:
+            self.cores = _cores.chosen(settings["cores"], present=",".join(map(str, facts["cores"])))
+            self.details["pinned to cores"] = settings["cores"]
+        self.python, self.environment = str(facts["python"]), f"{facts['cache']}/edgeattn/board"
+        self.sent: set[str] = set()
+        own, made = self._interpreter(self.python), None
+        if "python" not in settings or "install" in settings:
+            made = self._interpreter(f"{self.environment}/bin/python")
+        # One for all runs, so that all runtimes can be run in turn: the one that has the most of them.
+        self.interpreter = made if made and len(made.packages) > len(own.packages) else own
+        self.runtimes: Mapping[str, tuple[str, ...]] = {
+            format: there
+            for format, known in RUNTIMES.items()
+            if (there := tuple(runtime for runtime in known if runtime in self.interpreter.packages))
+        }
+
+    def _interpreter(self, python: str) -> _Interpreter:
+        lines = self.session.run([python, "-c", PROBE]).out.splitlines()
+        try:
+            found = {str(k): str(v) for k, v in json.loads(lines[-1]).items()}
+        except (IndexError, ValueError, AttributeError):  # no Python there, or a broken one
+            return _Interpreter(python, "", {})
+        return _Interpreter(python, found.pop("python"), found)
+
+    def run(self, job: Job) -> Measurement:
+        return self.run_in_turn((job,))[0]
+
+    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+        after: dict[str, str] = {}
+        with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
+            folders = _folder.write_each(Path(scratch), jobs)
+            for folder in folders:
+                self._send(folder)
+            names, before = [folder.name for folder in folders], self.session.state()
+            try:
+                command = [self.interpreter.path, _folder.WORKER.name, *names]
+                ended = self.session.run(command, folders=names, cores=self.cores, into=Path(scratch))
+                stopped = _folder.ended(ended.code, ended.err)
+                after = self.session.state()
+                for name in names:
+                    self.session.remove(name)
+            except LostError as error:
+                stopped = str(error)
+            except KeyboardInterrupt:
+                self.session.close()
+                stopped = INTERRUPTED
+            seen = [
+                _folder.read(folder, job, origin=ORIGIN, device=self._device(job), stopped=stopped)
+                for folder, job in zip(folders, jobs, strict=True)
+            ]
+        slowed = _throttled(before, after)
+        return tuple(replace(one, before=before, after=after, untrusted=(*one.untrusted, *slowed)) for one in seen)
+
+    def _device(self, job: Job) -> Device:
+        runtime = job.runtime or self.runtimes[job.artifact.suffix[1:]][0]
+        python = f"{self.interpreter.version} ({self.interpreter.path})"
+        return Device(self.name, {**self.details, "python": python, "package": self.interpreter.packages[runtime]})
+
+    def _send(self, folder: Path) -> None:
+        """The worker and the job; an artifact goes over the line once only."""
+        if not self.sent:
+            self.session.put(_folder.WORKER.name, _folder.WORKER.read_bytes())
+        for file in sorted(folder.iterdir()):
+            content, path = file.read_bytes(), f"{folder.name}/{file.name}"
+            if not file.name.startswith("artifact"):
+                self.session.put(path, content)
+                continue
+            kept = f"artifacts/{sha256(content).hexdigest()}"
+            if kept not in self.sent:
+                self.session.put(kept, content)
+                self.sent.add(kept)
+            self.session.link(kept, path)
+
+
+def _throttled(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """A warning, if the firmware says that it slowed the board down in the meantime."""
+    flags = after.get("throttling", "none")
+    if flags == "none" or ("now" not in flags and flags == before.get("throttling")):
+        return []
+    return [f"the board was slowed down by its firmware: {flags}"]
+
+
+@contextmanager
+def _reached(address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
+    with session(Address.parse(address), settings.get("python", "python3")) as opened:
+        yield _Board(opened, settings)
+
+
+class Ssh(Target):
+    """A board over ssh."""
+
+    origin = ORIGIN
+    settings = ("python", "cores", "install")
+
+    def unavailable(self) -> str | None:
+        return None if shutil.which("ssh") else "there is no ssh here; install it with: apt-get install openssh-client"
+
+    def prepare(self, address: str, settings: Mapping[str, str], say: Say) -> None:
+        """Where ``settings`` ask for it, and the board lacks a runtime, install all in an environment there."""
+        if "install" not in settings:
+            return
+        wanted = [runtime for known in RUNTIMES.values() for runtime in known]
+        with _reached(address, settings) as board:
+            if not set(wanted) <= board.interpreter.packages.keys():
+                _ssh_install.install(board.session, board.python, board.environment, wanted, say)
+
+    @contextmanager
+    def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
+        """The board at ``//user@host:port``.
+
+        Raises:
+            BadInputError: that is no address, or it has no such cores.
+            MissingError: it cannot be reached, or has no runtime.
+            TargetError: it does not answer.
+        """
+        with _reached(address, settings) as board:
+            if not board.runtimes:
+                raise MissingError(
+                    f"{board.python} of {board.place} has no runtime; --install makes an environment with onnxruntime "
+                    "and ai-edge-litert there, or say with --python which Python has one"
+                )
+            yield board
+
+
+TARGET: Target = Ssh()

@@ -1,0 +1,66 @@
+"""Makes a virtual environment on a board with the runtimes, in the versions that are here if it can."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib import metadata
+
+from edgeattn.errors import MissingError
+from edgeattn.system.progress import Say
+from edgeattn.targets.ssh.connection import Session
+
+# By the runtime's name: what is tried, in turn. tflite-runtime ended at 2.14.0, and is all that 32-bit boards have.
+PACKAGES = {
+    "onnxruntime": (("onnxruntime",),),
+    "litert": (("ai-edge-litert",), ("tflite-runtime==2.14.0", "numpy<2")),
+}
+# Wheels alone: a board would compile for hours. No cache: its card is small.
+PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--only-binary=:all:")
+
+
+def install(board: Session, python: str, folder: str, runtimes: Sequence[str], say: Say) -> None:
+    """Make the environment ``folder``, anew if it is there, and install ``runtimes``: as many of them as can be.
+
+    If nothing can be installed, or it is interrupted, nothing stays on the board.
+
+    Raises:
+        MissingError: no environment can be made there, or no runtime be installed.
+    """
+    with board.scratch(folder):
+        made = _run(board, [python, "-m", "venv", "--clear", folder], say)
+        if made is not None:
+            raise MissingError(
+                f"{board.address} could make no virtual environment ({made}); install what it takes there: "
+                "apt-get install python3-venv"
+            )
+        failures = [_install(board, f"{folder}/bin/python", runtime, say) for runtime in runtimes]
+        if all(failures):
+            raise MissingError(f"{board.address} could install no runtime: {'; '.join(filter(None, failures))}")
+
+
+def _install(board: Session, python: str, runtime: str, say: Say) -> str | None:
+    """The first of the runtime's packages that can be installed; why none can, or None."""
+    failure = None
+    for requirements in _attempts(runtime):
+        failure = _run(board, [python, *PIP, *requirements], say)
+        if failure is None:
+            return None
+    return failure
+
+
+def _attempts(runtime: str) -> Iterator[tuple[str, ...]]:
+    for requirements in PACKAGES[runtime]:
+        with suppress(metadata.PackageNotFoundError):
+            yield (f"{requirements[0]}=={metadata.version(requirements[0])}", *requirements[1:])
+        yield requirements
+
+
+def _run(board: Session, command: Sequence[str], say: Say) -> str | None:
+    """Run ``command`` there and say so; the last line of its complaint, or None if it went well."""
+    say(f"{board.address}: {shlex.join(command)}")
+    ended = board.run(command)
+    if ended.code == 0:
+        return None
+    lines = [line.strip() for line in (ended.out + ended.err).splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR")] or lines
+    return errors[-1] if errors else f"exit code {ended.code}"

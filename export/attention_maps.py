@@ -1,0 +1,107 @@
+"""Where a vision model looks: the context scores of its attention layers over its images, kept in the bundle.
+
+They are computed by the reference when the bundle is made, because a bundle holds no PyTorch module any more. The file
+``attention/maps.safetensors`` has ``image/I`` [3, H, W] as the model is given it, and ``scores/I/L`` [h, w] for each
+attention layer; what they are called stands as JSON under ``maps`` in its metadata.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeattn.bundle import manifest as bundle
+from edgeattn.bundle.manifest import File
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgeattn.export.cases import Case
+    from edgeattn.export.source import Source
+
+FOLDER = "attention"
+# How the user's own cases begin to say what they are (edgeattn.export.cases).
+GIVEN = "given as "
+# Of labelled inputs the first of so many classes.
+_CLASSES = 4
+
+
+def write(source: "Source", chosen: "dict[str, Case]", folder: Path) -> File | None:
+    """Write the maps of some labelled inputs, or else of the photograph and the user's own inputs, into ``folder``.
+
+    Returns:
+        The file; None if the model takes no image, or has no separable attention whose patches are known.
+    """
+    from safetensors.numpy import save_file
+
+    images = _images(source, chosen)
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    told = []
+    for i, (about, image) in enumerate(images.items()):
+        scores = _scores(source, image)
+        if not scores:
+            return None
+        tensors[f"image/{i}"] = np.ascontiguousarray(image[0].numpy())
+        tensors |= {f"scores/{i}/{n}": values for n, values in enumerate(scores.values())}
+        told.append({"about": about, "layers": list(scores)})
+    if not told:
+        return None
+    path = folder / FOLDER / "maps.safetensors"
+    path.parent.mkdir()
+    save_file(tensors, path, metadata={"maps": json.dumps(told)})
+    return bundle.describe(folder, path)
+
+
+def _images(source: "Source", chosen: "dict[str, Case]") -> "dict[str, Tensor]":
+    """Images [1, 3, H, W] by what they are, for a model that takes one."""
+    if len(source.inputs) != 1:
+        return {}
+    ((name, example),) = source.inputs.items()
+    if example.dim() != 4 or example.shape[:2] != (1, 3):
+        return {}
+    if source.evaluation is not None:
+        labels = source.evaluation.labels.tolist()
+        first = {label: labels.index(label) for label in sorted(set(labels))[:_CLASSES]}
+        return {f"an input of class {label}": source.evaluation.inputs[i][None] for label, i in first.items()}
+    return {
+        case.about: case.inputs[name]
+        for title, case in chosen.items()
+        if title == "photograph" or case.about.startswith(GIVEN)
+    }
+
+
+def _scores(source: "Source", image: "Tensor") -> dict[str, npt.NDArray[np.float32]]:
+    """The map of each attention layer, by its module's path, in the order in which they are called."""
+    from edgeattn.attention import context_score_map
+    from edgeattn.export.source import run
+    from edgeattn.lowering import recognise
+    from edgeattn.lowering.observe import watching
+
+    attentions = {}
+    for outer, module in source.module.named_modules():
+        parts = recognise.block(module)
+        for inner, attention in module.named_modules(prefix=outer) if parts else ():
+            if parts and (layer := recognise.attention(attention)):
+                attentions[inner] = layer, parts.patch_size
+    if not attentions:
+        return {}
+    found: dict[str, npt.NDArray[np.float32]] = {}
+
+    def look(path: str, _: object, inputs: "tuple[Tensor, ...]") -> None:
+        if path in attentions:
+            (layer, patch_size), attended = attentions[path], inputs[-1]
+            grid = _grid(attended.shape[-1], image.shape[-2] / image.shape[-1])
+            found[path] = context_score_map(layer, attended, patch_size=patch_size, grid=grid)[0].detach().numpy()
+
+    with watching(source.module, look):
+        run(source.module, {next(iter(source.inputs)): image})
+    return {path: np.ascontiguousarray(scores) for path, scores in found.items()}
+
+
+def _grid(patches: int, aspect: float) -> tuple[int, int]:
+    """(rows, columns) of so many patches, nearest to the height over width of the image."""
+    rows = [n for n in range(1, patches + 1) if patches % n == 0]
+    best = min(rows, key=lambda n: abs(np.log(n * n / patches / aspect)))
+    return best, patches // best

@@ -1,0 +1,61 @@
+"""fp16 in ONNX, by onnxruntime's converter: which nodes stay in fp32, and casts that it need not have put there."""
+
+from typing import Any
+
+from edgeattn.export.quantize import OWN, Job
+
+# What sums or inverts a whole map, and the exponential: an fp16 sum has 11 bits, and an epsilon of 1e-5 two digits.
+_STATISTICS = ("ReduceMean", "ReduceSum", "ReduceMax", "Softmax", "Exp", "Sqrt", "Reciprocal")
+_ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow")
+
+
+def convert(model: Any, job: Job) -> dict[str, Any]:
+    """Write ``job.path`` from the fp32 ``model``, which is changed; what stayed in fp32."""
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    own = job.edge_type == OWN
+    names = _norms(model.graph) | set(job.keep)
+    kept = [node for node in model.graph.node if node.output[0] in names]
+    converted = convert_float_to_float16(
+        model,
+        keep_io_types=not own,
+        op_block_list=DEFAULT_OP_BLOCK_LIST,
+        node_block_list=[node.name for node in kept],
+    )
+    _tidied(converted.graph)
+    OnnxModel(converted).topological_sort()  # the converter puts its casts at the end
+    job.path.write_bytes(converted.SerializeToString(deterministic=True))
+    edges = "float16" if own else "float32"
+    return {"kept_in_fp32": sorted({node.op_type for node in kept}), "kept_ops": len(kept), "edges": edges}
+
+
+def _tidied(graph: Any) -> None:
+    """Take out the casts that the converter puts between two nodes that both stay in fp32, and its twins.
+
+    It writes fp32 -> fp16 -> fp32 there, which is where a sum of squares overflows; and one and the same cast once for
+    each of its readers.
+    """
+    import onnx
+
+    nodes = {node.output[0]: node for node in graph.node}
+    casts = {name: (node.input[0], node.attribute[0].i) for name, node in nodes.items() if node.op_type == "Cast"}
+    for node in nodes.values():
+        for place, name in enumerate(node.input):
+            source, to = casts.get(name, ("", 0))
+            before, to_before = casts.get(source, ("", 0))
+            if (to, to_before) == (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
+                node.input[place] = before
+    outputs = {value.name for value in graph.output}
+    while unread := casts.keys() & nodes.keys() - outputs - {name for n in nodes.values() for name in n.input}:
+        nodes = {name: node for name, node in nodes.items() if name not in unread}
+    del graph.node[:]
+    graph.node.extend(nodes.values())
+
+
+def _norms(graph: Any) -> set[str]:
+    """Outputs of the nodes that norms and softmax are made of: statistics, and the elementwise steps next to one."""
+    statistics = {node.output[0] for node in graph.node if node.op_type in _STATISTICS}
+    read = {name for node in graph.node if node.op_type in _STATISTICS for name in node.input}
+    steps = [node for node in graph.node if node.op_type in _ELEMENTWISE]
+    return statistics | {n.output[0] for n in steps if n.output[0] in read or statistics & set(n.input)}

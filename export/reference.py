@@ -1,0 +1,65 @@
+"""Golden cases: inputs, and what the reference and each lowered form make of them in PyTorch.
+
+A case is a flat mapping of tensors, as it is saved: ``input/NAME``, and for each output ``FORM.PRECISION/NAME`` with
+FORM ``reference`` or ``lowered.LAYOUT``. All are channels-first, whatever the layout inside.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.errors import BadInputError
+from edgeattn.export.source import Source, run
+from edgeattn.layout import Layout
+from edgeattn.lowering import Lowering, lower, to_channels_first, to_channels_last
+from edgeattn.system.vendor_errors import first_line
+
+PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64}
+
+
+def exact(source: Source, layouts: Iterable[Layout]) -> dict[Layout, Lowering]:
+    """The lowered forms of the module in float64: weights are folded in float64 too, so that the identity is seen."""
+    module = copy.deepcopy(source.module).double()
+    inputs = tuple(x.double() if x.is_floating_point() else x for x in source.inputs.values())
+    try:
+        return {layout: lower(module, layout=layout, inputs=inputs) for layout in layouts}
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise BadInputError(f"the module fails in float64: {first_line(error)}") from error
+
+
+def case(
+    source: Source,
+    lowerings: Mapping[Layout, Lowering],
+    exact: Mapping[Layout, Lowering],
+    given: dict[str, Tensor],
+) -> Arrays:
+    """One case, computed; ``exact`` are the lowered forms in float64."""
+    # Contiguous: safetensors saves the memory as it lies.
+    result: Arrays = {f"input/{name}": value.detach().contiguous().numpy() for name, value in given.items()}
+    reference = Lowering(source.module, (), "channels_first")
+    forms = [("reference", "fp32", reference), ("reference", "fp64", reference)]
+    forms += [(f"lowered.{layout}", "fp32", form) for layout, form in lowerings.items()]
+    forms += [(f"lowered.{layout}", "fp64", form) for layout, form in exact.items()]
+    for form, precision, lowering in forms:
+        last = lowering.edge_layout == "channels_last"
+        try:
+            values = _run(lowering.module, given, PRECISIONS[precision], channels_last=last)
+        except Exception as error:
+            raise BadInputError(f"the {form} module fails in {precision}: {first_line(error)}") from error
+        for name, value in zip(source.outputs, values, strict=True):
+            result[f"{form}.{precision}/{name}"] = np.ascontiguousarray(value.detach().numpy())
+    return result
+
+
+def _run(module: nn.Module, given: dict[str, Tensor], dtype: torch.dtype, *, channels_last: bool) -> tuple[Tensor, ...]:
+    module = module if dtype == torch.float32 else copy.deepcopy(module).to(dtype)
+    cast = {name: x.to(dtype) if x.is_floating_point() else x for name, x in given.items()}
+    if not channels_last:
+        return run(module, cast)
+    return tuple(map(to_channels_first, run(module, {name: to_channels_last(x) for name, x in cast.items()})))
