@@ -61,7 +61,16 @@ class Fake:
         times = tuple(int(x) for x in 1e6 * (1 + 0.01 * np.random.default_rng(0).standard_normal(50)))
         last = jobs[0].artifact.suffix == ".tflite"
         outputs = {name: y.transpose(0, 2, 3, 1) if last else y for name, y in self.outputs.items()}
-        seen = Measurement("host", Device("fake", {}), jobs[0].runtime, "1", outputs, outputs, times)
+        seen = Measurement(
+            origin="host",
+            device=Device("fake", {}),
+            runtime=jobs[0].runtime,
+            runtime_version="1",
+            warmup=0,
+            samples_ns=times,
+            first=outputs,
+            last=outputs,
+        )
         return tuple(replace(seen, **self.changes) for _ in jobs)
 
 

@@ -37,7 +37,16 @@ class Fast:
         if self.calls == self.interrupted_at:
             raise KeyboardInterrupt
         outputs: Arrays = {}
-        seen = Measurement("host", Device("d", {}), "onnxruntime", "1", outputs, outputs, samples_ns=(3_000_000,) * 30)
+        seen = Measurement(
+            origin="host",
+            device=Device("d", {}),
+            runtime="onnxruntime",
+            runtime_version="1",
+            warmup=0,
+            samples_ns=(3_000_000,) * 30,
+            first=outputs,
+            last=outputs,
+        )
         return tuple(seen for _ in jobs)
 
 

@@ -271,4 +271,12 @@ def test_a_run_that_stops_in_parity_is_an_error(made_bundle: Path, monkeypatch: 
 
 
 def _stopped(job: Job) -> targets.Measurement:
-    return targets.Measurement("phone", HERE, "onnxruntime", "1", first=job.inputs, last={})
+    return targets.Measurement(
+        origin="phone",
+        device=HERE,
+        runtime="onnxruntime",
+        runtime_version="1",
+        warmup=0,
+        first=job.inputs,
+        last={},
+    )

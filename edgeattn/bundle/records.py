@@ -1,12 +1,16 @@
 """The one schema of a measurement: what ran where, and the raw samples or counts. Statistics are derived elsewhere."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgeattn.errors import BadInputError
 from edgeattn.system import files
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 # History: 1, the first. 2, time by operator, the state of the device before and after, parity of the measured runs, the
 # warm-up's length, groups of records that were measured in turn, what was not run; all of it may be missing.
@@ -78,8 +82,72 @@ class Subject:
     copy_bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class Record:
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What was seen of one artifact on one device, before it is known what it stands for. A target gives it, with the
+    outputs (``edgeattn.targets.Measurement``); a :class:`Record` keeps it, and says what each of the fields means.
+    """
+
+    origin: Origin
+    device: Device
+    runtime: str
+    runtime_version: str
+    warmup: int
+    samples_ns: tuple[int, ...] = ()
+    calls_per_sample: int = 1
+    clock_step_ns: int | None = None
+    counts: tuple[Counts, ...] = ()
+    load_ns: int | None = None
+    first_run_ns: int | None = None
+    peak_memory_bytes: int | None = None
+    warmup_ns: int | None = None
+    operators: tuple[Operator, ...] = ()
+    operators_note: str = ""
+    before: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
+    untrusted: tuple[str, ...] = ()
+
+    def as_fields(self) -> dict[str, Any]:
+        """Its fields by name, without those that a subclass adds, as they are passed on to a :class:`Record`."""
+        return {one.name: getattr(self, one.name) for one in fields(Run)}
+
+
+# The keys of a record in JSON, in this order: a reader sees first what it is of. One that is missing here is an error.
+_KEYS = (
+    "model",
+    "subject",
+    "target",
+    "origin",
+    "device",
+    "runtime",
+    "runtime_version",
+    "versions",
+    "threads",
+    "warmup",
+    "samples_ns",
+    "calls_per_sample",
+    "clock_step_ns",
+    "counts",
+    "load_ns",
+    "first_run_ns",
+    "peak_memory_bytes",
+    "warmup_ns",
+    "started_at",
+    "group",
+    "operators",
+    "operators_note",
+    "before",
+    "after",
+    "parity",
+    "command",
+    "labels",
+    "partial",
+    "untrusted",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record(Run):
     """One artifact, measured once on one device.
 
     Attributes:
@@ -113,32 +181,14 @@ class Record:
     model: str
     subject: Subject
     target: str
-    origin: Origin
-    device: Device
-    runtime: str
-    runtime_version: str
     versions: dict[str, str]
     threads: int
-    warmup: int
-    samples_ns: tuple[int, ...] = ()
-    calls_per_sample: int = 1
-    clock_step_ns: int | None = None
-    counts: tuple[Counts, ...] = ()
-    load_ns: int | None = None
-    first_run_ns: int | None = None
-    peak_memory_bytes: int | None = None
-    warmup_ns: int | None = None
     started_at: str = ""
     group: str = ""
-    operators: tuple[Operator, ...] = ()
-    operators_note: str = ""
-    before: dict[str, str] = field(default_factory=dict)
-    after: dict[str, str] = field(default_factory=dict)
     parity: Likeness | None = None
     command: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     partial: bool = False
-    untrusted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         times = (self.load_ns, self.first_run_ns, self.warmup_ns)
@@ -151,6 +201,14 @@ class Record:
             raise BadInputError("a record must hold no negative time, count or number of runs")
         if self.threads < 1 or self.calls_per_sample < 1:
             raise BadInputError("a record must have at least one thread, and one call in a sample")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
+        """Only the order: an inherited field would stand before the record's own."""
+        found = handler.resolve_ref_schema(handler(source))
+        found["fields"].sort(key=_KEYS.index)
+        found["schema"]["fields"].sort(key=lambda one: _KEYS.index(one["name"]))
+        return found
 
 
 @dataclass(frozen=True)

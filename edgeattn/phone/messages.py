@@ -47,7 +47,7 @@ class Progress(Message):
 
 
 class Seen(Message):
-    """A measurement; the fields are those of ``edgeattn.bundle.records.Record``.
+    """A measurement; the fields are those of ``edgeattn.bundle.records.Record``, but for four.
 
     ``hidden`` are the numbers of the samples during which the page was not on the screen. ``first`` and ``last`` are
     the outputs of the first and of the last run, by name, as they lie in memory.
@@ -56,7 +56,7 @@ class Seen(Message):
     threads: Annotated[int, Field(ge=1, le=1024)]
     warmup: Count
     warmup_ns: Annotated[int, Field(ge=0, le=_HOUR_NS)]
-    samples_ns: Annotated[list[Duration], Field(min_length=1, max_length=_MOST_RUNS)]
+    samples_ns: Annotated[tuple[Duration, ...], Field(min_length=1, max_length=_MOST_RUNS)]
     calls_per_sample: Annotated[int, Field(ge=1, le=1_000_000)]
     clock_step_ns: Duration
     load_ns: Duration

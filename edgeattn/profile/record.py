@@ -36,29 +36,13 @@ def counted(subject: Subject, path: Path) -> Subject:
 
 def record(seen: Measurement, job: Job, subject: Subject, target: str, model: str = "") -> Record:
     """What was seen of ``job``, as a record, with the doubts that its samples raise."""
+    untrusted = (*([seen.stopped] if seen.stopped else []), *seen.untrusted, *doubts(seen.samples_ns))
     return Record(
+        **replace(seen, untrusted=untrusted).as_fields(),
         model=model,
         subject=subject,
         target=target,
-        origin=seen.origin,
-        device=seen.device,
-        runtime=seen.runtime,
-        runtime_version=seen.runtime_version,
         versions=versions(),
         threads=job.threads,
-        warmup=seen.warmup,
-        samples_ns=seen.samples_ns,
-        calls_per_sample=seen.calls_per_sample,
-        clock_step_ns=seen.clock_step_ns,
-        counts=seen.counts,
-        load_ns=seen.load_ns,
-        first_run_ns=seen.first_run_ns,
-        peak_memory_bytes=seen.peak_memory_bytes,
-        warmup_ns=seen.warmup_ns,
-        operators=seen.operators,
-        operators_note=seen.operators_note,
-        before=seen.before,
-        after=seen.after,
         partial=bool(seen.stopped),
-        untrusted=(*([seen.stopped] if seen.stopped else []), *seen.untrusted, *doubts(seen.samples_ns)),
     )

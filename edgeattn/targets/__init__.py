@@ -7,11 +7,11 @@ be built before its first use is a set-up of the same name (``edgeattn/setups``)
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edgeattn.bundle.records import Counts, Device, Operator, Origin
+from edgeattn.bundle.records import Origin, Run
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import BadInputError, MissingError
 from edgeattn.system.plugins import Registry
@@ -43,36 +43,18 @@ class Job:
     then: tuple[Arrays, ...] = ()
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """What was seen of one job; the fields are those of ``edgeattn.bundle.records.Record``.
+@dataclass(frozen=True, kw_only=True)
+class Measurement(Run):
+    """What was seen of one job, with its outputs.
 
     ``first`` and ``last`` are the outputs of the first and of the last run: some drivers are right the first time only.
-    ``last`` is empty, and ``stopped`` says why, where not all runs were done.
+    ``then`` are those of the further inputs. ``last`` is empty, and ``stopped`` says why, where not all runs were done.
     """
 
-    origin: Origin
-    device: Device
-    runtime: str
-    runtime_version: str
     first: Arrays
     last: Arrays
-    samples_ns: tuple[int, ...] = ()
-    calls_per_sample: int = 1
-    clock_step_ns: int | None = None
-    counts: tuple[Counts, ...] = ()
-    load_ns: int | None = None
-    first_run_ns: int | None = None
-    peak_memory_bytes: int | None = None
-    warmup: int = 0
-    warmup_ns: int | None = None
-    operators: tuple[Operator, ...] = ()
-    operators_note: str = ""
-    before: dict[str, str] = field(default_factory=dict)
-    after: dict[str, str] = field(default_factory=dict)
     then: tuple[Arrays, ...] = ()
     stopped: str = ""
-    untrusted: tuple[str, ...] = ()
 
     @property
     def interrupted(self) -> bool:
