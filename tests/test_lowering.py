@@ -56,7 +56,7 @@ def test_exact_in_float64(
     layer = LinearSelfAttention(d, bias=bias).double().eval()
     inputs = [scale * torch.randn(batch, d, pixels, k, dtype=torch.float64) for k in ((n, m) if cross else (n,))]
     lowering = lower(layer, layout=layout)
-    assert lowering.changed
+    assert lowering.changes
     assert lowering.edge_layout == layout
     expected = layer(*inputs).detach()
     found = run(lowering.module, inputs, layout)
@@ -106,7 +106,7 @@ def test_edges_can_be_chosen() -> None:
 def test_nothing_to_lower_comes_back_unchanged_and_says_so() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()).eval()
     lowering = lower(module, layout="channels_last")
-    assert not lowering.changed
+    assert not lowering.changes
     assert lowering.module is not module
     x = torch.randn(1, 3, 4, 4)
     assert torch.equal(lowering.module(x), module(x))

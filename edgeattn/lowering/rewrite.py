@@ -26,10 +26,6 @@ class Lowering:
     changes: tuple[Change, ...]
     edge_layout: Layout
 
-    @property
-    def changed(self) -> bool:
-        return bool(self.changes)
-
     def with_edges(self, layout: Layout) -> nn.Module:
         """The module with inputs and outputs in ``layout``; where that is not its own, transposes are added."""
         if layout == self.edge_layout:

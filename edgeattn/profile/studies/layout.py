@@ -11,13 +11,8 @@ if TYPE_CHECKING:
 
 # (channels, pixels of a patch, patches): five that show the range, and the three of MobileViTv2-1.0 at 256.
 SHAPES = ((128, 4, 256), (192, 4, 64), (256, 4, 16), (128, 1, 4096), (512, 1, 256))
-# Those of MobileViTv2-1.0 are the first three of them.
-FORMS = {
-    "reference": "channels-first, 1x1 convolutions",
-    "channels_last_linear": "channels-last, linear layers and the transposes",
-    "folded": "the reference with the key folded",
-    "deployed": "as edgeattn deploys it",
-}
+# Those of MobileViTv2-1.0 are the first three of them. What the forms are stands in edgeattn/report/studies/layout.py.
+FORMS = ("reference", "channels_last_linear", "folded", "deployed")
 
 
 class Layout(Study):
