@@ -1,14 +1,11 @@
 """What a report is made of: records, and what a bundle adds to them."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from edgeattn.bundle.records import NotRun, Record
+from edgeattn.report.document import Section
 from edgeattn.report.pictures.attention import Attention
-
-if TYPE_CHECKING:
-    from edgeattn.report.document import Section
-    from edgeattn.report.pictures.depth import Curve
+from edgeattn.report.pictures.depth import Curve
 
 # So begins the name of what has no file of its own.
 LOWERED = "lowered form, "
@@ -58,7 +55,7 @@ class Depths:
     """Errors inside the artifacts of one model, layer by layer; ``sentences`` say where each begins."""
 
     model: str
-    curves: "tuple[Curve, ...]"
+    curves: tuple[Curve, ...]
     limit: float
     sentences: tuple[str, ...]
 
@@ -73,7 +70,7 @@ class Content:
     answers: tuple[Answers, ...] = ()
     depths: tuple[Depths, ...] = ()
     attention: tuple[Attention, ...] = ()
-    sections: "tuple[Section, ...]" = ()
+    sections: tuple[Section, ...] = ()
     warnings: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)

@@ -55,11 +55,20 @@ def write(content: Content, out: Path, say: Say = silent) -> Document:
 
 
 def _joined(one: Content, two: Content) -> Content:
-    both = {name: (*getattr(one, name), *getattr(two, name)) for name in vars(one) if name != "versions"}
-    # By their text, as a record holds dictionaries.
-    both["records"] = tuple({repr(record): record for record in both["records"]}.values())
-    both["not_run"] = tuple(dict.fromkeys(both["not_run"]))
-    return Content(**both, versions={**one.versions, **two.versions})
+    """Both, one after the other; a record, or what was not run, that is in both counts once."""
+    return Content(
+        # By their text, as a record holds dictionaries.
+        records=tuple({repr(record): record for record in (*one.records, *two.records)}.values()),
+        not_run=tuple(dict.fromkeys((*one.not_run, *two.not_run))),
+        judged=(*one.judged, *two.judged),
+        answers=(*one.answers, *two.answers),
+        depths=(*one.depths, *two.depths),
+        attention=(*one.attention, *two.attention),
+        sections=(*one.sections, *two.sections),
+        warnings=(*one.warnings, *two.warnings),
+        commands=(*one.commands, *two.commands),
+        versions={**one.versions, **two.versions},
+    )
 
 
 def _records(path: Path) -> Content:
