@@ -59,7 +59,7 @@ class Tags(HTMLParser):
 
 def test_the_same_records_give_the_same_bytes(document: Document) -> None:
     again = compose(content())
-    for ending in forms.ENDINGS:
+    for ending in forms.endings():
         assert written(document, ending[1:]) == written(again, ending[1:])
 
 
@@ -202,7 +202,7 @@ def test_a_strangers_text_stays_text() -> None:
 def test_what_no_utf8_can_spell_is_still_written() -> None:
     bad = replace(HOST, device=Device("\ud800", {}), parity=replace(OTHER, max_noise_units=float("nan")))
     document = compose(Content(records=(bad,)))
-    for ending in forms.ENDINGS:
+    for ending in forms.endings():
         assert written(document, ending[1:])
 
 

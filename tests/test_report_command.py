@@ -105,7 +105,7 @@ def test_bad_numbers(change: dict[str, Any], edgeattn: Run, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("report.pdf", "must end with .html, .md, .csv or .json"),
+        ("report.pdf", "must end with .csv, .html, .json or .md"),
         ("nosuch/report.html", "cannot be written"),
         ("folder.html", "cannot be written"),
     ],

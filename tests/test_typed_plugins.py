@@ -13,6 +13,8 @@ from edgeattn.export.quantize import QUANTIZERS
 from edgeattn.formats import FORMATS
 from edgeattn.parity.mutation import EDITORS
 from edgeattn.profile.studies import STUDIES
+from edgeattn.report.forms import FORMS
+from edgeattn.report.studies import CHAPTERS
 from edgeattn.runtimes import RUNTIMES
 from edgeattn.setups import SETUPS
 from edgeattn.system import plugins
@@ -20,7 +22,10 @@ from edgeattn.system.plugins import Registry
 from edgeattn.targets import TARGETS
 
 ROOT = Path(__file__).parent.parent
-REGISTRIES: tuple[Registry[object], ...] = (FORMATS, RUNTIMES, TARGETS, SETUPS, STUDIES, QUANTIZERS, EDITORS)
+REGISTRIES: tuple[Registry[object], ...] = (
+    *(FORMATS, RUNTIMES, TARGETS, SETUPS, STUDIES, QUANTIZERS, EDITORS),
+    *(FORMS, CHAPTERS),
+)
 
 # What each snippet gets wrong, and the end of what mypy says of it.
 WRONG = {
@@ -52,7 +57,6 @@ WRONG = {
         """
         from pathlib import Path
         from edgeattn.runtimes import RUNTIMES
-from edgeattn.setups import SETUPS
         RUNTIMES.get("onnxruntime").observe(Path(), {}, print)
         """,
         '"None" not callable',
@@ -100,6 +104,27 @@ from edgeattn.setups import SETUPS
             def candidates(self, path: str) -> list[tuple[str, str]]: return []
         """,
         'Argument 1 of "candidates" is incompatible with supertype',
+    ),
+    "a form of another document": (
+        """
+        from edgeattn.report.forms import Form
+        class Wrong(Form):
+            def write(self, document: str) -> bytes: return b""
+        """,
+        'Argument 1 of "write" is incompatible with supertype "edgeattn.report.forms.Form"',
+    ),
+    "a chapter without a statement": (
+        """
+        from collections.abc import Sequence
+        from edgeattn.bundle.records import Record
+        from edgeattn.report.document import Section
+        from edgeattn.report.studies import Chapter
+        class Wrong(Chapter):
+            title, order = "?", 1
+            def section(self, records: Sequence[Record]) -> Section: ...
+        CHAPTER: Chapter = Wrong()
+        """,
+        'with abstract attribute "statement"',
     ),
     "an editor that forgets what it edits": (
         """

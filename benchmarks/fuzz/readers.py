@@ -235,7 +235,7 @@ def _report(path: Path) -> Any:
 
     _hashed_anew(path)
     document = compose(reporting.gather([path], inside=False))
-    return [forms.write(document, Path(f"x{ending}")) for ending in forms.ENDINGS]
+    return [forms.write(document, Path(f"x{ending}")) for ending in forms.endings()]
 
 
 def _records(path: Path) -> Any:

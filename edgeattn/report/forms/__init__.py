@@ -1,17 +1,34 @@
-"""One file a form of the report, found by the ending of the file that is written. Each is a module with
-
-    write(document)     a Document as the bytes of a file
+"""One file a form of the report, found by the ending of the file that is written: it holds ``FORM``, a :class:`Form`.
 
 What a document says is a stranger's text: each form escapes it for itself.
 """
 
-from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 from edgeattn.errors import BadInputError
 from edgeattn.report.document import Document
+from edgeattn.system.plugins import Registry
 
-ENDINGS = (".html", ".md", ".csv", ".json")
+
+class Form(Protocol):
+    """A form of the report; the name of its module is the ending of its files."""
+
+    def write(self, document: Document) -> bytes:
+        """The document as the bytes of a file.
+
+        Raises:
+            MissingError: a package of the extra ``report`` is not installed.
+        """
+        ...
+
+
+FORMS: Registry[Form] = Registry(__name__, "form")
+
+
+def endings() -> tuple[str, ...]:
+    """The endings of all forms, with the dot."""
+    return tuple(f".{name}" for name in FORMS.names)
 
 
 def check(path: Path) -> None:
@@ -20,8 +37,9 @@ def check(path: Path) -> None:
     Raises:
         BadInputError: it is none.
     """
-    if path.suffix not in ENDINGS:
-        raise BadInputError(f"{path} must end with {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}: that chooses the form")
+    known = endings()
+    if path.suffix not in known:
+        raise BadInputError(f"{path} must end with {', '.join(known[:-1])} or {known[-1]}: that chooses the form")
 
 
 def write(document: Document, path: Path) -> bytes:
@@ -32,5 +50,4 @@ def write(document: Document, path: Path) -> bytes:
         MissingError: a package of the extra ``report`` is not installed.
     """
     check(path)
-    content: bytes = import_module(f"edgeattn.report.forms.{path.suffix[1:]}").write(document)
-    return content
+    return FORMS.get(path.suffix[1:]).write(document)

@@ -5,22 +5,26 @@ import io
 from dataclasses import asdict, fields
 
 from edgeattn.report.document import Document
+from edgeattn.report.forms import Form
 from edgeattn.report.result import Result
 
 # With these, the last four of full width, a spreadsheet begins a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-def write(document: Document) -> bytes:
-    out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, [field.name for field in fields(Result)], restval="")
-    writer.writeheader()
-    for result in document.results:
-        writer.writerow({name: _value(value) for name, value in asdict(result).items()})
-    for entry in document.not_run:
-        row = {"artifact": entry.subject, "target": entry.target, "status": "not run", "notes": entry.reason}
-        writer.writerow({name: _value(value) for name, value in row.items()})
-    return out.getvalue().encode("utf-8", "replace")
+class Csv(Form):
+    """A line for each record, and each thing that was not run."""
+
+    def write(self, document: Document) -> bytes:
+        out = io.StringIO(newline="")
+        writer = csv.DictWriter(out, [field.name for field in fields(Result)], restval="")
+        writer.writeheader()
+        for result in document.results:
+            writer.writerow({name: _value(value) for name, value in asdict(result).items()})
+        for entry in document.not_run:
+            row = {"artifact": entry.subject, "target": entry.target, "status": "not run", "notes": entry.reason}
+            writer.writerow({name: _value(value) for name, value in row.items()})
+        return out.getvalue().encode("utf-8", "replace")
 
 
 def _value(value: object) -> object:
@@ -29,3 +33,6 @@ def _value(value: object) -> object:
         value = value.replace("\0", "")
         return f"'{value}" if value.lstrip(" ").startswith(_FORMULA) else value
     return "" if value is None else value
+
+
+FORM: Form = Csv()

@@ -5,38 +5,42 @@ from typing import Any
 
 from edgeattn.errors import MissingError
 from edgeattn.report.document import Document, Part, Picture, Section, Table
+from edgeattn.report.forms import Form
 from edgeattn.report.pictures import canvas
 
 
-def write(document: Document) -> bytes:
-    """The page, UTF-8.
+class Html(Form):
+    """A page of its own."""
 
-    Raises:
-        MissingError: jinja2 is not installed.
-    """
-    try:
-        import jinja2
-        from markupsafe import Markup  # jinja2's own
-    except ImportError as error:
-        raise MissingError.package("jinja2", extra="report") from error
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("edgeattn.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    numbers = itertools.count(1)
+    def write(self, document: Document) -> bytes:
+        """The page, UTF-8.
 
-    def inline(picture: Picture) -> Any:
-        return Markup(canvas.inline(picture.svg, f"p{next(numbers)}-"))
+        Raises:
+            MissingError: jinja2 is not installed.
+        """
+        try:
+            import jinja2
+            from markupsafe import Markup  # jinja2's own
+        except ImportError as error:
+            raise MissingError.package("jinja2", extra="report") from error
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("edgeattn.report", "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        numbers = itertools.count(1)
 
-    def kind(part: object) -> str:
-        return type(part).__name__.lower()
+        def inline(picture: Picture) -> Any:
+            return Markup(canvas.inline(picture.svg, f"p{next(numbers)}-"))
 
-    page = environment.get_template("report.html").render(document=document, inline=inline, kind=kind, runs=runs)
-    # A lone surrogate, which JSON can spell and UTF-8 cannot, is shown as a question mark.
-    return page.encode("utf-8", "replace")
+        def kind(part: object) -> str:
+            return type(part).__name__.lower()
+
+        page = environment.get_template("report.html").render(document=document, inline=inline, kind=kind, runs=runs)
+        # A lone surrogate, which JSON can spell and UTF-8 cannot, is shown as a question mark.
+        return page.encode("utf-8", "replace")
 
 
 def runs(section: Section) -> list[tuple[str, list[Part]]]:
@@ -55,3 +59,6 @@ def runs(section: Section) -> list[tuple[str, list[Part]]]:
         else:
             found.append((name, list(parts)))
     return found
+
+
+FORM: Form = Html()

@@ -5,24 +5,28 @@ from dataclasses import asdict
 from typing import Any
 
 from edgeattn.report.document import Document, Part, Picture, Table, Text
+from edgeattn.report.forms import Form
 
 SCHEMA = 1
 
 
-def write(document: Document) -> bytes:
-    value = {
-        "schema_version": SCHEMA,
-        "title": document.title,
-        "subtitle": document.subtitle,
-        "verdict": [asdict(statement) for statement in document.verdict],
-        "results": [asdict(result) for result in document.results],
-        "not_run": [asdict(entry) for entry in document.not_run],
-        "sections": [
-            {"title": section.title, "lead": section.lead, "parts": [_part(part) for part in section.parts]}
-            for section in document.sections
-        ],
-    }
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+class Json(Form):
+    """For programs."""
+
+    def write(self, document: Document) -> bytes:
+        value = {
+            "schema_version": SCHEMA,
+            "title": document.title,
+            "subtitle": document.subtitle,
+            "verdict": [asdict(statement) for statement in document.verdict],
+            "results": [asdict(result) for result in document.results],
+            "not_run": [asdict(entry) for entry in document.not_run],
+            "sections": [
+                {"title": section.title, "lead": section.lead, "parts": [_part(part) for part in section.parts]}
+                for section in document.sections
+            ],
+        }
+        return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _part(part: Part) -> dict[str, Any]:
@@ -38,3 +42,6 @@ def _part(part: Part) -> dict[str, Any]:
 
 def _cell(text: str, detail: str) -> str:
     return f"{text} ({detail})" if detail else text
+
+
+FORM: Form = Json()

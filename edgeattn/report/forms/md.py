@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from edgeattn.report.document import Cell, Document, Picture, Section, Table, Text
+from edgeattn.report.forms import Form
 
 # Everything that Markdown, or the HTML that it lets through, could take for more than a letter.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#!|~])")
@@ -11,13 +12,16 @@ _LINK = re.compile(r"(?i)(https?|ftp|mailto|www)([:.])")
 _TONES = {"bad": "**", "caution": "*"}
 
 
-def write(document: Document) -> bytes:
-    lines = [f"# {_text(document.title)}", "", _text(document.subtitle), ""]
-    for statement in document.verdict:
-        lines.append(f"- **{_text(statement.question)}** {_text(statement.answer)}. {_text(statement.detail)}")
-    for section in document.sections:
-        lines += ["", *_section(section)]
-    return ("\n".join(lines).rstrip() + "\n").encode("utf-8", "replace")
+class Md(Form):
+    """Markdown."""
+
+    def write(self, document: Document) -> bytes:
+        lines = [f"# {_text(document.title)}", "", _text(document.subtitle), ""]
+        for statement in document.verdict:
+            lines.append(f"- **{_text(statement.question)}** {_text(statement.answer)}. {_text(statement.detail)}")
+        for section in document.sections:
+            lines += ["", *_section(section)]
+        return ("\n".join(lines).rstrip() + "\n").encode("utf-8", "replace")
 
 
 def _section(section: Section) -> Iterator[str]:
@@ -59,3 +63,6 @@ def _text(text: str) -> str:
         flat = f"\\{flat}"
     # An address is not made a link of: the first letter's own code shows the same.
     return _LINK.sub(lambda found: f"{found[1]}&#{ord(found[2])};", flat)
+
+
+FORM: Form = Md()

@@ -1,38 +1,61 @@
-"""What the records of a study say: one file a study, found by the study's name.
+"""What the records of a study say: one file a study, of the study's name. It holds ``CHAPTER``, a :class:`Chapter`.
 
-Each has ``TITLE``, ``section(records) -> Section`` and ``statement(records) -> Statement``, its answer in a line."""
+A study without one has its figures alone."""
 
 from collections.abc import Iterator, Sequence
-from importlib import import_module
-from typing import Any
+from typing import Protocol
 
 from edgeattn.bundle.records import Record
 from edgeattn.report.document import Section, Statement
+from edgeattn.system.plugins import Registry
 
-# In the order of a report; a study that is not named here has no section of its own.
-STUDIES = ("layout", "scaling", "mobilevit")
+
+class Chapter(Protocol):
+    """What a report says of one study, whose records it is given: one record at least holds a run.
+
+    Attributes:
+        title: its heading, and the question of its statement.
+        order: where it stands among the others in a report, the smallest number first.
+    """
+
+    title: str
+    order: int
+
+    def section(self, records: Sequence[Record]) -> Section:
+        """Pictures and tables. It needs matplotlib.
+
+        Raises:
+            MissingError: matplotlib is not installed.
+        """
+        ...
+
+    def statement(self, records: Sequence[Record]) -> Statement:
+        """The study's answer in a line."""
+        ...
+
+
+CHAPTERS: Registry[Chapter] = Registry(__name__, "chapter")
 
 
 def sections(records: Sequence[Record]) -> Iterator[Section]:
     """A section for each study that has records among these. It needs matplotlib."""
-    for module, own in _studies(records):
-        yield module.section(own)
+    for chapter, own in _chapters(records):
+        yield chapter.section(own)
 
 
 def statements(records: Sequence[Record]) -> Iterator[Statement]:
     """What each of them found, in a line."""
-    for module, own in _studies(records):
-        yield module.statement(own)
+    for chapter, own in _chapters(records):
+        yield chapter.statement(own)
 
 
 def title(records: Sequence[Record]) -> str:
     """Of a report that has nothing else."""
-    names = [module.TITLE for module, _ in _studies(records)]
-    return ", ".join(names)
+    return ", ".join(chapter.title for chapter, _ in _chapters(records))
 
 
-def _studies(records: Sequence[Record]) -> Iterator[tuple[Any, list[Record]]]:
-    for name in STUDIES:
+def _chapters(records: Sequence[Record]) -> Iterator[tuple[Chapter, list[Record]]]:
+    for name, chapter in sorted(CHAPTERS.items(), key=lambda item: item[1].order):
         own = [record for record in records if record.labels.get("study") == name]
         if any(record.samples_ns or record.counts for record in own):
-            yield import_module(f"edgeattn.report.studies.{name}"), own
+            yield chapter, own

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from edgeattn.bundle.records import Record
 from edgeattn.report.document import Cell, Column, Part, Picture, Section, Statement, Table
 from edgeattn.report.pictures import bars
-from edgeattn.report.studies import _cost
+from edgeattn.report.studies import Chapter, _cost
 
-TITLE = "What the layout buys"
 _FORMS = {
     "reference": "channels-first, 1x1 convolutions (reference)",
     "channels_last_linear": "channels-last, linear layers, transposes",
@@ -18,37 +17,44 @@ _FORMS = {
 _SHORT = {"channels_last_linear": "channels-last", "folded": "folded", "deployed": "deployed"}
 
 
-def section(records: Sequence[Record]) -> Section:
-    """A table for each place: cost, times cheaper than the reference, bytes that layout and copy ops move."""
-    parts: list[Part] = []
-    for place, own in _cost.by_place(records).items():
-        found = _bars(own)
-        title = f"{place}: times cheaper than the reference"
-        if found:
-            parts.append(Picture(title, bars.describe(found), bars.draw(found, title=title, unit="times cheaper")))
-        parts.append(_table(place, own))
-    lead = (
-        "The same function in four forms, measured in turn. Cheaper is against the first form that the converter "
-        "takes; the bytes are what layout and copy ops of the saved file move in one run and compute nothing."
-    )
-    return Section(TITLE, lead, tuple(parts))
+class Layout(Chapter):
+    """Of the study layout."""
 
+    title = "What the layout buys"
+    order = 1
 
-def statement(records: Sequence[Record]) -> Statement:
-    """How many times cheaper the deployed form is, over all shapes and places."""
-    gains: list[float] = []
-    linear: list[float] = []
-    for own in _cost.by_place(records).values():
-        for forms in _shapes(own).values():
-            for name, found in (("reference", gains), ("channels_last_linear", linear)):
-                if {name, "deployed"} <= forms.keys():
-                    found.append(_cost.ratio(forms[name], forms["deployed"]).value)
-    told = [
-        f"{_cost.span(found)} times cheaper than {name}"
-        for found, name in ((gains, "the reference"), (linear, "channels-last with its transposes"))
-        if found
-    ]
-    return Statement(TITLE, told[0] if told else "no two forms to compare", "; ".join(told[1:]) + "." if told else "")
+    def section(self, records: Sequence[Record]) -> Section:
+        """A table for each place: cost, times cheaper than the reference, bytes that layout and copy ops move."""
+        parts: list[Part] = []
+        for place, own in _cost.by_place(records).items():
+            found = _bars(own)
+            title = f"{place}: times cheaper than the reference"
+            if found:
+                parts.append(Picture(title, bars.describe(found), bars.draw(found, title=title, unit="times cheaper")))
+            parts.append(_table(place, own))
+        lead = (
+            "The same function in four forms, measured in turn. Cheaper is against the first form that the converter "
+            "takes; the bytes are what layout and copy ops of the saved file move in one run and compute nothing."
+        )
+        return Section(self.title, lead, tuple(parts))
+
+    def statement(self, records: Sequence[Record]) -> Statement:
+        """How many times cheaper the deployed form is, over all shapes and places."""
+        gains: list[float] = []
+        linear: list[float] = []
+        for own in _cost.by_place(records).values():
+            for forms in _shapes(own).values():
+                for name, found in (("reference", gains), ("channels_last_linear", linear)):
+                    if {name, "deployed"} <= forms.keys():
+                        found.append(_cost.ratio(forms[name], forms["deployed"]).value)
+        told = [
+            f"{_cost.span(found)} times cheaper than {name}"
+            for found, name in ((gains, "the reference"), (linear, "channels-last with its transposes"))
+            if found
+        ]
+        return Statement(
+            self.title, told[0] if told else "no two forms to compare", "; ".join(told[1:]) + "." if told else ""
+        )
 
 
 def _bars(records: list[Record]) -> list[bars.Bar]:
@@ -90,3 +96,6 @@ def _table(place: str, records: list[Record]) -> Table:
             kib = (Cell("-" if n is None else f"{n / 1024:,.0f}") for n in moved)
             rows.append((Cell(shape), Cell(_FORMS[form]), Cell(_cost.of(record).text), cheaper, *kib))
     return Table(place, columns, tuple(rows))
+
+
+CHAPTER: Chapter = Layout()

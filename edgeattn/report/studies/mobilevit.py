@@ -5,53 +5,62 @@ from collections.abc import Sequence
 from edgeattn.bundle.records import Record
 from edgeattn.report.document import Cell, Column, Part, Picture, Section, Statement, Table, Text
 from edgeattn.report.pictures import curves
-from edgeattn.report.studies import _cost
+from edgeattn.report.studies import Chapter, _cost
 from edgeattn.report.studies.scaling import NAMES
 
-TITLE = "What it saves in a whole network"
 # Milliseconds on an iPhone 12, of MobileViT with the attention exchanged: the paper's Table 1.
 PAPER_MS = {"separable": 3.4, "multi_head": 9.9, "linformer": 10.2}
 
 
-def section(records: Sequence[Record]) -> Section:
-    """A picture and a table for each place, with the paper's own ratios beside them."""
-    parts: list[Part] = []
-    for place, own in _cost.by_place(records).items():
-        names = [name for name in NAMES if any(record.labels["attention"] == name for record in own)]
-        unit = _cost.of(own[0]).unit
-        series = [_series(name, own) for name in names]
-        x, y = "size of the file, MiB (4 bytes a parameter)", f"{unit} for one image"
+class MobileVit(Chapter):
+    """Of the study mobilevit."""
+
+    title = "What it saves in a whole network"
+    order = 3
+
+    def section(self, records: Sequence[Record]) -> Section:
+        """A picture and a table for each place, with the paper's own ratios beside them."""
+        parts: list[Part] = []
+        for place, own in _cost.by_place(records).items():
+            names = [name for name in NAMES if any(record.labels["attention"] == name for record in own)]
+            unit = _cost.of(own[0]).unit
+            series = [_series(name, own) for name in names]
+            x, y = "size of the file, MiB (4 bytes a parameter)", f"{unit} for one image"
+            parts.append(
+                Picture(place, curves.describe(series, x, y), curves.draw(series, title=place, x=x, y=y), wide=True)
+            )
+            parts.append(_table(place, unit, names, own))
+        paper = ", ".join(
+            f"{NAMES[name]} {ms / PAPER_MS['separable']:.2f}" for name, ms in PAPER_MS.items() if name != "separable"
+        )
         parts.append(
-            Picture(place, curves.describe(series, x, y), curves.draw(series, title=place, x=x, y=y), wide=True)
+            Text(
+                f"The paper has, on an iPhone 12, as times of separable attention: {paper} "
+                f"({PAPER_MS['multi_head']} and {PAPER_MS['linformer']} ms to {PAPER_MS['separable']} ms). Where the "
+                "figures here are nearer to 1, it is because on one CPU core the convolutions are the larger part of "
+                "the network, and the attention's products a small one; the paper measured through Core ML on a "
+                "phone, where transposes, reshapes and products of many small matrices can cost far more than their "
+                "arithmetic."
+            )
         )
-        parts.append(_table(place, unit, names, own))
-    paper = ", ".join(
-        f"{NAMES[name]} {ms / PAPER_MS['separable']:.2f}" for name, ms in PAPER_MS.items() if name != "separable"
-    )
-    parts.append(
-        Text(
-            f"The paper has, on an iPhone 12, as times of separable attention: {paper} "
-            f"({PAPER_MS['multi_head']} and {PAPER_MS['linformer']} ms to {PAPER_MS['separable']} ms). Where the "
-            "figures here are nearer to 1, it is because on one CPU core the convolutions are the larger part of the "
-            "network, and the attention's products a small one; the paper measured through Core ML on a phone, where "
-            "transposes, reshapes and products of many small matrices can cost far more than their arithmetic."
+        lead = (
+            "MobileViTv2 as it is deployed, and the same network with another attention between the same convolutions."
         )
-    )
-    lead = "MobileViTv2 as it is deployed, and the same network with another attention between the same convolutions."
-    return Section(TITLE, lead, tuple(parts))
+        return Section(self.title, lead, tuple(parts))
 
-
-def statement(records: Sequence[Record]) -> Statement:
-    """The range of ratios over the widths, in all places."""
-    told = []
-    for name in ("multi_head", "linformer"):
-        ratios = []
-        for own in _cost.by_place(records).values():
-            slow, fast = _by_width(name, own), _by_width("separable", own)
-            ratios += [_cost.ratio(slow[w], fast[w]).value for w in slow if w in fast]
-        if ratios:
-            told.append(f"{_cost.span(ratios)} times cheaper than {NAMES[name]}")
-    return Statement(TITLE, told[0] if told else "nothing to compare", "; ".join(told[1:]) + "." if told[1:] else "")
+    def statement(self, records: Sequence[Record]) -> Statement:
+        """The range of ratios over the widths, in all places."""
+        told = []
+        for name in ("multi_head", "linformer"):
+            ratios = []
+            for own in _cost.by_place(records).values():
+                slow, fast = _by_width(name, own), _by_width("separable", own)
+                ratios += [_cost.ratio(slow[w], fast[w]).value for w in slow if w in fast]
+            if ratios:
+                told.append(f"{_cost.span(ratios)} times cheaper than {NAMES[name]}")
+        return Statement(
+            self.title, told[0] if told else "nothing to compare", "; ".join(told[1:]) + "." if told[1:] else ""
+        )
 
 
 def _by_width(name: str, records: Sequence[Record]) -> dict[float, Record]:
@@ -85,3 +94,6 @@ def _table(place: str, unit: str, names: list[str], records: Sequence[Record]) -
         )
         rows.append((Cell(f"{width:g}"), *costs, *ratios))
     return Table(place, columns, tuple(rows))
+
+
+CHAPTER: Chapter = MobileVit()

@@ -6,38 +6,42 @@ from math import exp, log
 from edgeattn.bundle.records import Record
 from edgeattn.report.document import Cell, Column, Part, Picture, Section, Statement, Table, Text
 from edgeattn.report.pictures import curves
-from edgeattn.report.studies import _cost
+from edgeattn.report.studies import Chapter, _cost
 
-TITLE = "How attention scales"
 NAMES = {"separable": "separable", "multi_head": "multi-head, 8 heads", "linformer": "Linformer, p = 256"}
 # The exponent that the separable form may have: linear, and a little for what falls out of the caches.
 LINEAR = 1.05
 
 
-def section(records: Sequence[Record]) -> Section:
-    """A picture and a table for each place."""
-    parts: list[Part] = []
-    for place, own in _cost.by_place(records).items():
-        unit = _cost.of(own[0]).unit
-        series = [_series(name, own) for name in NAMES if any(r.labels["attention"] == name for r in own)]
-        x = "tokens"
-        picture = curves.draw(series, title=place, x=x, y=f"{unit} for one run")
-        parts.append(Picture(place, curves.describe(series, x, unit), picture, wide=True))
-        parts += [Text(sentence, tone) for sentence, tone in _sentences(series)]  # type: ignore[arg-type]  # a Tone
-        parts.append(_table(place, unit, own))
-    lead = (
-        "Separable, multi-head and Linformer attention with 512 channels. On logarithmic axes a power of the number of "
-        "tokens is a straight line, and its slope the power."
-    )
-    return Section(TITLE, lead, tuple(parts))
+class Scaling(Chapter):
+    """Of the study scaling."""
 
+    title = "How attention scales"
+    order = 2
 
-def statement(records: Sequence[Record]) -> Statement:
-    """The slopes of the first place."""
-    own = next(iter(_cost.by_place(records).values()))
-    found = [_series(name, own) for name in NAMES if any(r.labels["attention"] == name for r in own)]
-    slopes = [f"{one.label} {one.slope:.2f}" for one in found if one.slope is not None]
-    return Statement(TITLE, f"with the power {slopes[0]}" if slopes else "-", "; ".join(slopes[1:]) + ".")
+    def section(self, records: Sequence[Record]) -> Section:
+        """A picture and a table for each place."""
+        parts: list[Part] = []
+        for place, own in _cost.by_place(records).items():
+            unit = _cost.of(own[0]).unit
+            series = [_series(name, own) for name in NAMES if any(r.labels["attention"] == name for r in own)]
+            x = "tokens"
+            picture = curves.draw(series, title=place, x=x, y=f"{unit} for one run")
+            parts.append(Picture(place, curves.describe(series, x, unit), picture, wide=True))
+            parts += _sentences(series)
+            parts.append(_table(place, unit, own))
+        lead = (
+            "Separable, multi-head and Linformer attention with 512 channels. On logarithmic axes a power of the "
+            "number of tokens is a straight line, and its slope the power."
+        )
+        return Section(self.title, lead, tuple(parts))
+
+    def statement(self, records: Sequence[Record]) -> Statement:
+        """The slopes of the first place."""
+        own = next(iter(_cost.by_place(records).values()))
+        found = [_series(name, own) for name in NAMES if any(r.labels["attention"] == name for r in own)]
+        slopes = [f"{one.label} {one.slope:.2f}" for one in found if one.slope is not None]
+        return Statement(self.title, f"with the power {slopes[0]}" if slopes else "-", "; ".join(slopes[1:]) + ".")
 
 
 def _points(name: str, records: Sequence[Record]) -> dict[int, float]:
@@ -50,21 +54,21 @@ def _series(name: str, records: Sequence[Record]) -> curves.Series:
     return curves.Series(NAMES[name], tuple(map(float, points)), tuple(points.values()))
 
 
-def _sentences(series: Sequence[curves.Series]) -> list[tuple[str, str]]:
+def _sentences(series: Sequence[curves.Series]) -> list[Text]:
     separable, *others = series
     found = []
     if separable.slope is not None:
         linear = separable.slope <= LINEAR
         told = "linear." if linear else f"more than the {LINEAR} that we call linear.{_linear_up_to(separable)}"
         sentence = f"The cost of separable attention grows with the power {separable.slope:.3f} of the tokens: {told}"
-        found.append((sentence, "good" if linear else "caution"))
+        found.append(Text(sentence, "good" if linear else "caution"))
     for other in others:
         crossed = crossing(separable, other)
         if crossed is None:
             slower = other.y[0] > separable.y[0]
-            found.append((f"{other.label} is {'slower' if slower else 'faster'} at every number of tokens.", ""))
+            found.append(Text(f"{other.label} is {'slower' if slower else 'faster'} at every number of tokens."))
         else:
-            found.append((f"{other.label} and separable attention cross at about {crossed:,.0f} tokens.", ""))
+            found.append(Text(f"{other.label} and separable attention cross at about {crossed:,.0f} tokens."))
     return found
 
 
@@ -97,3 +101,6 @@ def _table(place: str, unit: str, records: Sequence[Record]) -> Table:
         cells = (Cell(f"{v:.4g}" if (v := values[name].get(tokens)) is not None else "-") for name in names)
         rows.append((Cell(f"{tokens:,}"), *cells))
     return Table(place, columns, tuple(rows))
+
+
+CHAPTER: Chapter = Scaling()
