@@ -13,11 +13,12 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from edgeattn import sample_models
 from edgeattn.errors import BadInputError, EdgeAttnError
 from edgeattn.export import hub
 from edgeattn.export.user_code import contained
 from edgeattn.export.weights import load_weights, read_weights
+from edgeattn.sample_models import MODELS
+from edgeattn.sample_models._checkpoints import Checkpoint
 from edgeattn.system.vendor_errors import first_line
 
 
@@ -66,7 +67,7 @@ def load(
         if hub.is_name(str(weights)):
             weights = hub.fetch(str(weights))
         state = read_weights(weights)
-        checkpoint = sample_models.recognise(model, state)
+        checkpoint = _recognised(model, state)
         if checkpoint is not None:
             state = checkpoint.state
             preprocessing = {"source": checkpoint.source, **checkpoint.preprocessing}
@@ -133,9 +134,18 @@ def _value(key: str, text: str, parameter: inspect.Parameter | None) -> Any:
     raise BadInputError(f"argument {key} must be {wanted}, not {text!r}")
 
 
+def _recognised(model: str, state: dict[str, Tensor]) -> Checkpoint | None:
+    """A checkpoint of somebody else's for a sample model, which knows it by its keys."""
+    recognise = MODELS.get(model).recognise if model in MODELS.names else None
+    return recognise(state) if recognise is not None else None
+
+
 def _factory(model: str) -> tuple[str, Callable[..., Any]]:
     if ".py:" not in model:
-        return model, sample_models.factory(model)
+        if model not in MODELS.names:
+            known = ", ".join(MODELS.names)
+            raise BadInputError(f"there is no sample model {model!r}; choose from {known}, or give FILE.py:FACTORY")
+        return model, MODELS.get(model).build
     file, _, function = model.rpartition(":")
     path = Path(file)
     if not path.is_file():

@@ -1,31 +1,30 @@
-"""Models that come with edgeattn: every module of this package with a ``build`` function is one, by its file name."""
+"""One file a model that comes with edgeattn: it holds ``MODEL``, a :class:`Model`."""
 
-import pkgutil
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
-from edgeattn.errors import BadInputError
+from edgeattn.system.plugins import Registry
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-def names() -> list[str]:
-    """The sample models, sorted."""
-    return sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_"))
+    from edgeattn.sample_models._checkpoints import Checkpoint
 
-
-def factory(name: str) -> Callable[..., Any]:
-    """The ``build`` function of the sample model ``name``: arguments -> (module, example inputs)."""
-    if name not in names():
-        raise BadInputError(
-            f"there is no sample model {name!r}; choose from {', '.join(names())}, or give FILE.py:FACTORY"
-        )
-    build: Callable[..., Any] = import_module(f"edgeattn.sample_models.{name}").build
-    return build
+    # A module, example inputs by name, and of a trained one its labelled inputs.
+    Built = tuple[nn.Module, dict[str, Tensor]] | tuple[nn.Module, dict[str, Tensor], dict[str, Any]]
 
 
-def recognise(name: str, state: dict[str, Any]) -> Any:
-    """A checkpoint of somebody else's for the sample model ``name`` (a ``Checkpoint``), or None."""
-    if name not in names():
-        return None
-    recognise_checkpoint = vars(import_module(f"edgeattn.sample_models.{name}")).get("recognise_checkpoint")
-    return recognise_checkpoint(state) if recognise_checkpoint else None
+class Model(Protocol):
+    """A sample model.
+
+    Attributes:
+        build: its keyword arguments, all with a default, are those of the command line; its docstring says what it is.
+        recognise: a checkpoint of somebody else's for it, by the tensors of its file; it answers None to one that it
+            does not know. None where there is nothing but our own.
+    """
+
+    build: "Callable[..., Built]"
+    recognise: "Callable[[Mapping[str, Tensor]], Checkpoint | None] | None" = None
+
+
+MODELS: Registry[Model] = Registry(__name__, "model")

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from edgeattn.errors import BadInputError
+from edgeattn.sample_models import Model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,3 +39,10 @@ def build(
     if cross:
         inputs["x_prev"] = torch.randn(1, embed_dim, pixels, patches)
     return layer, inputs
+
+
+class Attention(Model):
+    build = staticmethod(build)
+
+
+MODEL: Model = Attention()

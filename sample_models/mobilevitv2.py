@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
-from edgeattn.sample_models import _attentions, _checkpoints
+from edgeattn.sample_models import Model, _attentions, _checkpoints
 
 PATCH = 2
 
@@ -154,9 +154,6 @@ class MobileViTv2(nn.Module):
 
 
 # What `--weights` recognises for this model, beside its own state dict.
-recognise_checkpoint = _checkpoints.recognise
-
-
 def build(
     width: float = 1.0,
     image_size: int = 256,
@@ -196,3 +193,11 @@ def _pictures(number: int, side: int) -> Tensor:
     octaves = [2**n for n in range(1, side.bit_length()) if 2**n <= side] or [1]
     waves = (torch.randn(number, 3, n, n, dtype=torch.float64) / n**0.5 for n in octaves)
     return sum((F.interpolate(wave, size=(side, side), mode="bilinear") for wave in waves), torch.zeros(())) / 2
+
+
+class Sample(Model):
+    build = staticmethod(build)
+    recognise = staticmethod(_checkpoints.recognise)
+
+
+MODEL: Model = Sample()

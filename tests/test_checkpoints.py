@@ -14,7 +14,8 @@ from torch import Tensor
 
 from edgeattn.errors import BadInputError
 from edgeattn.export import source
-from edgeattn.sample_models.mobilevitv2 import MobileViTv2, recognise_checkpoint
+from edgeattn.sample_models._checkpoints import recognise
+from edgeattn.sample_models.mobilevitv2 import MobileViTv2
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_names_of_timm_and_cvnets(name: str, rename: Callable[[str], str]) -> No
         "cvnets": "layer_3.1.global_rep.0.pre_norm_attn.1.qkv_proj.block.conv.weight",
     }
     assert known[name] in state
-    found = recognise_checkpoint(state)
+    found = recognise(state)
     assert found is not None
     assert (found.source, found.arguments) == (name, {"width": 0.5, "num_classes": 7})
     assert found.state.keys() == model.state_dict().keys()
@@ -109,7 +110,7 @@ def test_names_of_timm_and_cvnets(name: str, rename: Callable[[str], str]) -> No
 
 
 def test_our_own_state_dict_is_no_foreign_one() -> None:
-    assert recognise_checkpoint(MobileViTv2(0.5, 7).state_dict()) is None
+    assert recognise(MobileViTv2(0.5, 7).state_dict()) is None
 
 
 def test_a_missing_and_an_extra_key_are_named(tmp_path: Path) -> None:

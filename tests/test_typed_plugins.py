@@ -16,6 +16,7 @@ from edgeattn.profile.studies import STUDIES
 from edgeattn.report.forms import FORMS
 from edgeattn.report.studies import CHAPTERS
 from edgeattn.runtimes import RUNTIMES
+from edgeattn.sample_models import MODELS
 from edgeattn.setups import SETUPS
 from edgeattn.system import plugins
 from edgeattn.system.plugins import Registry
@@ -24,7 +25,7 @@ from edgeattn.targets import TARGETS
 ROOT = Path(__file__).parent.parent
 REGISTRIES: tuple[Registry[object], ...] = (
     *(FORMATS, RUNTIMES, TARGETS, SETUPS, STUDIES, QUANTIZERS, EDITORS),
-    *(FORMS, CHAPTERS),
+    *(FORMS, CHAPTERS, MODELS),
 )
 
 # What each snippet gets wrong, and the end of what mypy says of it.
@@ -125,6 +126,15 @@ WRONG = {
         CHAPTER: Chapter = Wrong()
         """,
         'with abstract attribute "statement"',
+    ),
+    "a sample model that recognises files": (
+        """
+        from pathlib import Path
+        from edgeattn.sample_models.attention import Attention
+        class Wrong(Attention):
+            def recognise(self, path: Path) -> None: ...
+        """,
+        "Signature incompatible with supertype",
     ),
     "an editor that forgets what it edits": (
         """

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeattn.sample_models.mobilevitv2 import PATCH, MobileViTBlock, build, recognise_checkpoint
+from edgeattn.sample_models._checkpoints import recognise
+from edgeattn.sample_models.mobilevitv2 import PATCH, MobileViTBlock, build
 
 CLASSES = 1000
 
@@ -31,7 +32,7 @@ def reference() -> tuple[nn.Module, Tensor]:
 def give_weights(theirs: nn.Module, ours: Mapping[str, Tensor]) -> None:
     """Load a state dict of our MobileViTv2 into timm's or transformers', by the key map of their checkpoints."""
     keys = theirs.state_dict()
-    checkpoint = recognise_checkpoint(keys)
+    checkpoint = recognise(keys)
     assert checkpoint is not None
     theirs.load_state_dict({key: ours[name] for key, name in zip(keys, checkpoint.state, strict=True)})
 

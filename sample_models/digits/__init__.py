@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeattn.sample_models import Model
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -41,3 +43,10 @@ def build() -> "tuple[nn.Module, dict[str, Tensor], dict[str, Any]]":
         "calibration": data.load("training").images,
     }
     return trained.eval(), {"image": held_out.images[:1]}, evaluation
+
+
+class Digits(Model):
+    build = staticmethod(build)
+
+
+MODEL: Model = Digits()

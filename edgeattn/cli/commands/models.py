@@ -13,13 +13,12 @@ def models(json: console.Json = False) -> int:
     console.wants(json)
     import inspect as python_inspect
 
-    from edgeattn import sample_models
+    from edgeattn.sample_models import MODELS
 
     found: dict[str, dict[str, Any]] = {}
-    for name in sample_models.names():
-        build = sample_models.factory(name)
-        arguments = {p.name: p.default for p in python_inspect.signature(build).parameters.values()}
-        found[name] = {"about": (python_inspect.getdoc(build) or "").split("\n\n")[0], "arguments": arguments}
+    for name, model in MODELS.items():
+        arguments = {p.name: p.default for p in python_inspect.signature(model.build).parameters.values()}
+        found[name] = {"about": (python_inspect.getdoc(model.build) or "").split("\n\n")[0], "arguments": arguments}
     console.show(
         found,
         lambda: [
