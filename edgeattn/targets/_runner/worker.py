@@ -64,8 +64,7 @@ def read_job(folder: str) -> dict[str, Any]:
                 job[key] = os.path.join(folder, value)
             else:
                 job[key] = None if value == "auto" else int(value)
-    job["inputs"], job["then"] = sets[0], sets[1:]
-    return job
+    return {**job, "inputs": sets[0], "then": sets[1:]}
 
 
 class OnnxRuntime:
@@ -78,19 +77,16 @@ class OnnxRuntime:
             import onnxruntime
         except ImportError as error:
             raise RefusedError("missing", "onnxruntime is not installed here: pip install onnxruntime") from error
-        self.version = onnxruntime.__version__
-        self.module, self.path, self.threads = onnxruntime, path, threads
+        self.module, self.version, self.path, self.threads = onnxruntime, onnxruntime.__version__, path, threads
         try:
             self.session = self.load()
         except Exception as error:
             raise RefusedError("artifact", f"onnxruntime refuses the file: {first_line(error)}") from error
         self.outputs = [output.name for output in self.session.get_outputs()]
-        self.values: list[Any] = []
 
     def load(self, profile: str = "") -> Any:
         options = self.module.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.enable_profiling, options.profile_file_prefix = bool(profile), profile
         return self.module.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
 
@@ -99,7 +95,7 @@ class OnnxRuntime:
         self.inputs = inputs
 
     def run(self) -> None:
-        self.values = self.session.run(self.outputs, self.inputs)
+        self.values: list[Any] = self.session.run(self.outputs, self.inputs)
 
     def results(self) -> list[Any]:
         return self.values
@@ -110,16 +106,20 @@ class OnnxRuntime:
         for _ in operator_calls():
             session.run(self.outputs, self.inputs)
         path = session.end_profiling()
-        with open(path, encoding="utf-8") as file:
-            events = json.load(file)
+        rows = [[*node, int(np.median(times[1:]))] for node, times in kernels(path).items()]
         os.remove(path)
-        found: dict[str, tuple[str, list[int]]] = {}
-        for event in events:
+        return rows, PROFILED.format(self.name, "")
+
+
+def kernels(path: str) -> dict[tuple[str, str], list[int]]:
+    """Of onnxruntime's profile (Chrome's trace events, in us): times in ns by a node's name and kind, one a run."""
+    found: dict[tuple[str, str], list[int]] = {}
+    with open(path, encoding="utf-8") as file:
+        for event in json.load(file):
             name, _, what = event["name"].rpartition("_kernel_")
             if event.get("cat") == "Node" and what == "time":
-                found.setdefault(name, (event["args"]["op_name"], []))[1].append(event["dur"] * 1000)
-        rows = [[name, kind, int(np.median(times[1:]))] for name, (kind, times) in found.items()]
-        return rows, PROFILED.format(self.name, "")
+                found.setdefault((name, event["args"]["op_name"]), []).append(event["dur"] * 1000)
+    return found
 
 
 class LiteRt:

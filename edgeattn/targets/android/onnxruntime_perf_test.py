@@ -1,12 +1,12 @@
 """onnxruntime's `onnxruntime_perf_test`: its options, its result file and its profile (onnxruntime/test/perftest)."""
 
-import json
 from math import ceil
 from pathlib import Path
 from statistics import median
 
 from edgeattn.bundle.records import Operator
 from edgeattn.targets import Job
+from edgeattn.targets._runner.worker import kernels
 from edgeattn.targets.android.benchmark_output import BenchmarkTool, Seen, error, number, operator, text
 
 # It makes random inputs from this seed; without one it would leave the memory as it is.
@@ -21,19 +21,13 @@ def _common(job: Job, tool: str) -> str:
 
 
 def _operators(folder: Path) -> tuple[Operator, ...]:
-    """Of a profile (Chrome's trace events) the kernels: in their order, each with the median of its runs."""
+    """The kernels of its profile in their order, each with the median of its runs."""
     profile = next(folder.glob("profile_*.json"), None)
     try:
-        events = json.loads(profile.read_text()) if profile else []
+        found = kernels(str(profile)) if profile else {}
     except ValueError:  # cut off
         return ()
-    times: dict[tuple[str, str], list[float]] = {}
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            key = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
-            times.setdefault(key, []).append(event["dur"])
-    # Microseconds.
-    return tuple(operator(name, kind, median(found) * 1000) for (name, kind), found in times.items())
+    return tuple(operator(name, kind, median(times)) for (name, kind), times in found.items())
 
 
 def _note(operators: tuple[Operator, ...]) -> str:
