@@ -13,6 +13,7 @@ from pathlib import Path
 from edgeattn.bundle.records import Device, Origin
 from edgeattn.errors import BadInputError
 from edgeattn.targets import RUNTIMES, Job, Measurement, Target
+from edgeattn.targets._runner import board
 from edgeattn.targets._runner import job_folder as _folder
 
 ORIGIN: Origin = "host"
@@ -26,7 +27,7 @@ class _Host:
 
     def __init__(self) -> None:
         details = {"machine": platform.machine(), "system": platform.platform(), "cores": str(os.cpu_count())}
-        if cpu := _first(r"model name\s*: (.*)", Path("/proc/cpuinfo")):
+        if cpu := _cpu():
             details["cpu"] = cpu
         self.device = Device(platform.node() or "this machine", details)
 
@@ -46,29 +47,24 @@ class _Host:
             return tuple(replace(measurement, before=before, after=after) for measurement in seen)
 
 
-def _first(pattern: str, path: Path) -> str:
-    """What the first match of ``pattern`` in a file holds; nothing if there is none, or no such file."""
+def _cpu() -> str:
+    """What Linux calls the processor; nothing elsewhere, and on most ARM machines."""
     try:
-        found = re.search(pattern, path.read_text(errors="replace"))
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(errors="replace"))
     except OSError:
         return ""
     return found[1].strip() if found else ""
 
 
 def _state() -> dict[str, str]:
-    """What may slow a run down, as far as this system tells."""
-    cpu = Path("/sys/devices/system/cpu/cpu0/cpufreq")
-    thermal = Path("/sys/class/thermal/thermal_zone0")
-    state = {
-        "governor": _first("(.+)", cpu / "scaling_governor"),
-        "frequency": "".join(
-            f"{int(khz) / 1000:.0f} MHz" for khz in [_first(r"(\d+)", cpu / "scaling_cur_freq")] if khz
-        ),
-        "temperature": "".join(f"{int(t) / 1000:.0f} C" for t in [_first(r"(\d+)", thermal / "temp")] if t),
-    }
+    """What may slow a run down, as far as this system tells: as on a board, and what else runs here."""
+    state = board.state()
+    # Computers have a policy for each of up to hundreds of cores: the first says enough.
+    for policy in [name for name in state if name.startswith("policy")][1:]:
+        del state[policy]
     if hasattr(os, "getloadavg"):  # not on Windows
         state["load of the last minute"] = f"{os.getloadavg()[0]:.2f}"
-    return {name: value for name, value in state.items() if value}
+    return state
 
 
 class Host(Target):
