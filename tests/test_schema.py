@@ -8,10 +8,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from edgeattn.bundle import records, schema
+from edgeattn.bundle import manifest, records, schema
+from edgeattn.bundle.golden import golden_cases
+from edgeattn.report.gather import gather
 
 FOLDER = Path(__file__).parent.parent / "docs/schema"
-OLD = Path(__file__).parent / "golden/records-1.json"
+GOLDEN = Path(__file__).parent / "golden"
+OLD = GOLDEN / "records-1.json"
 
 
 def published(name: str) -> dict[str, Any]:
@@ -45,9 +48,23 @@ def test_records_fit(made_bundle: Path, tmp_path: Path, edgeattn: Callable[..., 
     check(document, "records")
 
 
-def test_older_records_fit_too() -> None:
-    assert records.load(OLD).schema_version == 1
-    check(json.loads(OLD.read_text()), "records")
+@pytest.mark.parametrize("version", range(1, records.SCHEMA + 1))
+def test_records_of_every_schema_fit(version: int) -> None:
+    path = GOLDEN / f"records-{version}.json"
+    assert records.load(path).schema_version == version
+    assert gather([path]).records
+    check(json.loads(path.read_text()), "records")
+
+
+@pytest.mark.parametrize("version", range(1, manifest.SCHEMA + 1))
+def test_bundles_of_every_schema_open(version: int) -> None:
+    """Each manifest was written by the code of its schema; the artifact in it is none, as only its hash is read."""
+    folder = GOLDEN / f"bundle-{version}"
+    held = manifest.load(folder)
+    assert held.manifest.schema_version == version
+    assert "input/x" in golden_cases(held)["example"]
+    assert [judged.passed for judged in gather([folder], inside=False).judged] == [True]
+    check(json.loads((folder / "manifest.json").read_text()), "manifest")
 
 
 @pytest.mark.parametrize(
