@@ -122,7 +122,7 @@ WRONG = {
         from edgeattn.report.studies import Chapter
         class Wrong(Chapter):
             title, order = "?", 1
-            def section(self, records: Sequence[Record]) -> Section: ...
+            def section(self, records: Sequence[Record]) -> Section: raise NotImplementedError
         CHAPTER: Chapter = Wrong()
         """,
         'with abstract attribute "statement"',
@@ -134,7 +134,7 @@ WRONG = {
         class Wrong(Attention):
             def recognise(self, path: Path) -> None: ...
         """,
-        "Signature incompatible with supertype",
+        'Signature of "recognise" incompatible with supertype',
     ),
     "an editor that forgets what it edits": (
         """
