@@ -1,6 +1,6 @@
 """Models that come with edgeattn: every module of this package with a ``build`` function is one, by its file name.
 
-Imported as ``edgeattn.sample_models``. ``bundle`` and the rooms above may import it; it imports only the reference layer.
+Imported as ``edgeattn.sample_models``. ``bundle`` and the rooms above may import it.
 """
 
 import pkgutil

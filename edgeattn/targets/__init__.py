@@ -2,8 +2,9 @@
 
 Each holds ``TARGET``, a :class:`Target`. A module whose name begins with an underscore is no target:
 ``_runner/worker.py`` runs at the other end, ``_runner/job_folder.py`` writes its jobs and reads its results. A target
-that needs a build before its first use has a set-up of the same name (``edgeattn/setups``). ``inspection`` and the rooms
-above may import it.
+that needs a build before its first use has a set-up of the same name (``edgeattn/setups``).
+
+``inspection`` and the rooms above may import it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

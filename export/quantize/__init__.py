@@ -1,7 +1,7 @@
 """One file per format: it makes lower precisions of an fp32 artifact with the ecosystem's own quantiser.
 
-Each holds ``QUANTIZER``, a :class:`Quantizer`. ``export`` and the rooms above may import it. Rules for all of them, from
-the measurements in ``docs/precisions.md``:
+Each holds ``QUANTIZER``, a :class:`Quantizer`. ``export`` and the rooms above may import it. Rules for all of them,
+from the measurements in ``docs/precisions.md``:
 
 * norms, softmax, the context sum and the residual stream stay in float: they are little work and lose the most;
 * products on a few rows (the key on one column per offset, the classifier) keep float activations;
