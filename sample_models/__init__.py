@@ -1,4 +1,7 @@
-"""One file a model that comes with edgeattn: it holds ``MODEL``, a :class:`Model`."""
+"""Models that come with edgeattn, one file each: it holds ``MODEL``, a :class:`Model`.
+
+Imported as ``edgeattn.sample_models``. ``bundle`` and the rooms above may import it.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol

@@ -87,6 +87,7 @@ class OnnxRuntime:
     def load(self, profile: str = "") -> Any:
         options = self.module.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        options.add_session_config_entry("session.x64quantprecision", "1")  # x86 without VNNI saturates otherwise
         options.enable_profiling, options.profile_file_prefix = bool(profile), profile
         return self.module.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
 
@@ -137,8 +138,7 @@ class LiteRt:
                 from tflite_runtime.interpreter import Interpreter
             except ImportError as error:
                 raise RefusedError("missing", "no LiteRT is installed here: pip install ai-edge-litert") from error
-        self.version = __version__
-        self.path, self.threads = path, threads
+        self.version, self.path, self.threads = __version__, path, threads
         try:
             self.interpreter = Interpreter(path, num_threads=threads)
             self.interpreter.allocate_tensors()
