@@ -1,7 +1,6 @@
 """Does it still answer the same? Pure functions over the logits of labelled inputs.
 
-The file of a bundle holds ``inputs`` [n, ...] (channels-first), ``labels`` [n] and the ``reference.fp32`` logits
-[n, classes], so that nothing here needs PyTorch or the model.
+A bundle holds the labelled inputs and the reference's logits, so that nothing here needs PyTorch or the model.
 """
 
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
+from edgeattn.bundle.golden import HeldOut
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.bundle.tensors import Arrays, from_edge, to_edge
+from edgeattn.bundle.tensors import from_edge, to_edge
 from edgeattn.parity.metrics import FEW_BITS
 from edgeattn.runtimes import RunEach, Signature
 
@@ -93,16 +93,16 @@ class Accuracy:
     agreeing: int
 
 
-def evaluate(artifact: Artifact, runtime: str, signature: Signature, run_each: RunEach, held_out: Arrays) -> Accuracy:
+def evaluate(artifact: Artifact, runtime: str, signature: Signature, run_each: RunEach, held_out: HeldOut) -> Accuracy:
     """Run every labelled input and judge the answers; what the artifact cannot answer counts as wrong."""
-    tensor, reference = artifact.inputs[0], held_out["reference.fp32"]
+    tensor, reference = artifact.inputs[0], held_out.logits
     name = artifact.outputs[0].name
     logits = np.full(reference.shape, np.nan)
-    given = [{tensor.name: to_edge(one[None], tensor)} for one in held_out["inputs"]]
+    given = [{tensor.name: to_edge(one[None], tensor)} for one in held_out.inputs]
     able = [place for place, one in enumerate(given) if signature.accepts(one)]
     for place, outputs in zip(able, run_each([given[place] for place in able]), strict=True):
         found = outputs.get(name)
         if found is not None and found.shape == (1, *logits.shape[1:]):
             logits[place] = from_edge(found, artifact.outputs[0], reference.dtype)[0]
-    result = score(reference=reference, candidate=logits, labels=held_out["labels"], precision=artifact.precision)
+    result = score(reference=reference, candidate=logits, labels=held_out.labels, precision=artifact.precision)
     return Accuracy(artifact.file.path, runtime, **vars(result))

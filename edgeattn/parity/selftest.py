@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgeattn.bundle.golden import golden_cases
+from edgeattn.bundle.golden import GoldenCase, golden_cases
 from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
@@ -78,7 +78,7 @@ class _Subject:
     artifact: Artifact
     runtime: str
     opened: Callable[[Path], AbstractContextManager[Session]]
-    cases: dict[str, Arrays]
+    cases: dict[str, GoldenCase]
 
 
 def self_test(bundle: Bundle, say: Say = silent) -> SelfTest:

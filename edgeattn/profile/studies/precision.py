@@ -6,9 +6,8 @@ from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.golden import GoldenCase, golden_cases
 from edgeattn.bundle.manifest import Artifact, Bundle
-from edgeattn.bundle.tensors import Arrays, as_layout
 from edgeattn.errors import ArtifactError, BadInputError
 from edgeattn.export import quantize as lower
 from edgeattn.export.quantize import QUANTIZERS
@@ -72,9 +71,9 @@ def _read(results: Path, artifact: Artifact) -> dict[str, Sensitivity]:
 
 
 def _alone(
-    artifact: Artifact, path: Path, keep: tuple[str, ...], cases: dict[str, Arrays], backend: Backend
+    artifact: Artifact, path: Path, keep: tuple[str, ...], cases: dict[str, GoldenCase], backend: Backend
 ) -> float | None:
-    given = {name: inputs(artifact, golden) for name, golden in cases.items()}
+    given = {name: golden.inputs_for(artifact) for name, golden in cases.items()}
     with TemporaryDirectory() as folder:
         copy = Path(folder, f"alone{path.suffix}")
         job = lower.Job(path, copy, lower.INT8, tuple(given.values()), keep=keep)
@@ -83,7 +82,7 @@ def _alone(
             outputs = {name: session.run(one) for name, one in given.items()}
     lowest = min(
         difference(
-            reference=as_layout(golden[f"lowered.{artifact.lowering}.fp64/{output.name}"], output),
+            reference=golden.oracle_for(artifact)[output.name],
             candidate=outputs[name][output.name],
         ).sqnr_db
         for name, golden in cases.items()
