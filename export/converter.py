@@ -19,6 +19,7 @@ from edgeattn.export.source import Source
 from edgeattn.formats import FORMATS, Job
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering, to_channels_last
+from edgeattn.precision import FP16, FP32, Precision
 
 # The name under which all formats carry what the model expects of an image, as JSON.
 PREPROCESSING = "edgeattn.preprocessing"
@@ -50,7 +51,7 @@ class Converter:
     keep: tuple[str, ...] = ()
     edge_type: str = lower.FLOAT32
 
-    def convert(self, precision: str) -> bundle.Artifact:
+    def convert(self, precision: Precision) -> bundle.Artifact:
         """One artifact.
 
         Raises:
@@ -58,8 +59,8 @@ class Converter:
         """
         format_ = FORMATS.get(self.format)
         judged_on, beyond = None, {}
-        path = self.folder / f"{self.source.name}-{precision}{format_.suffix}"
-        if precision == "fp32":
+        path = self.folder / f"{self.source.name}-{precision.name}{format_.suffix}"
+        if precision == FP32:
             details = self._write(self._module, path)
         else:
             base = self._base(precision)
@@ -69,14 +70,14 @@ class Converter:
             details = self._quantiser.make(job)
             if job.keep:
                 details["kept_by_name"] = list(job.keep)
-            if precision == lower.FP16 or self._quantiser.rest == lower.FP16:
+            if FP16 in (precision, self._quantiser.rest):
                 beyond = self.beyond_fp16
-            covered = self.calibration.covers if self.calibration and precision != lower.FP16 else LIKE_DATA
+            covered = self.calibration.covers if self.calibration and precision.has_few_bits else LIKE_DATA
             judged_on = (*covered, *self.given_cases)
         graph = format_.read(path)
         return bundle.Artifact(
             format=self.format,
-            precision=precision,
+            precision=precision.name,
             file=bundle.describe(self.folder, path),
             lowering=format_.layout,
             inputs=self._declared(graph.inputs),
@@ -108,10 +109,10 @@ class Converter:
     def _as_edge(self, x: Any) -> Any:
         return to_channels_last(x).contiguous() if self._edge == "channels_last" else x
 
-    def _base(self, precision: str) -> Path:
+    def _base(self, precision: Precision) -> Path:
         """An fp32 artifact to start from: the bundle's own, or one of a form that is made for this precision."""
         suffix = FORMATS.get(self.format).suffix
-        own = self.folder / f"{self.source.name}-fp32{suffix}"
+        own = self.folder / f"{self.source.name}-{FP32.name}{suffix}"
         kind, made = self._form(precision)
         if own.exists() and kind == "plain":
             return own
@@ -127,12 +128,12 @@ class Converter:
         known = {output for _, output in self._quantiser.candidates(base)}
         return tuple(name for name in self.keep if name in known)
 
-    def _form(self, precision: str) -> tuple[str, Callable[[], nn.Module]]:
+    def _form(self, precision: Precision) -> tuple[str, Callable[[], nn.Module]]:
         """Of the module that a precision starts from: its name, and what makes it."""
-        if precision == lower.FP16 and self._quantiser.adds_in_fp16:
+        if precision == FP16 and self._quantiser.adds_in_fp16:
             return "half", lambda: for_half(self._module)
         # A palette rounds in a way of its own, which is not known before.
-        if precision in (lower.INT8, lower.INT8_DYNAMIC) and self.calibration is not None:
+        if precision.is_calibrated and self.calibration is not None:
             return "corrected", partial(self._corrected, self.calibration)
         return "plain", lambda: self._module
 

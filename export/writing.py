@@ -13,6 +13,7 @@ from edgeattn.export.source import Source, run
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering
 from edgeattn.parity import layer_file, layers
+from edgeattn.precision import FP32
 
 
 def _write_golden(
@@ -50,7 +51,7 @@ def _write_layers(
         files[str(layout)] = bundle.describe(folder, path)
         for artifact in artifacts:
             if (
-                artifact.precision == "fp32"
+                artifact.precision == FP32.name
                 and artifact.lowering == layout
                 and (file := layers.find(artifact, recorded, given, folder))
             ):

@@ -12,19 +12,10 @@ import numpy.typing as npt
 from edgeattn.bundle.golden import HeldOut
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.bundle.tensors import from_edge, to_edge
-from edgeattn.parity.metrics import FEW_BITS
+from edgeattn.precision import PRECISIONS
 from edgeattn.runtimes import RunEach, Signature
 
 Array = npt.NDArray[np.generic]
-
-# The least share of answers that must be the reference's own, right or wrong.
-AGREEMENT: dict[str, float] = {
-    "fp32": 1.0,  # differs from the reference by rounding alone, far below the gap between two logits: loses nothing
-    "fp16": 1.0,  # the same, a thousand times as coarse; a gap between two logits is some tenths
-    **dict.fromkeys(FEW_BITS, 0.99),
-}
-# The largest loss of top-1, as a share of all inputs.
-DROP: dict[str, float] = {"fp32": 0.0, "fp16": 0.0, **dict.fromkeys(FEW_BITS, 0.005)}
 
 
 @dataclass(frozen=True)
@@ -50,15 +41,15 @@ def score(*, reference: Array, candidate: Array, labels: Array, precision: str) 
 
     Args:
         labels: the true classes [n].
-        precision: a key of :data:`AGREEMENT`.
+        precision: a name in :data:`~edgeattn.precision.PRECISIONS`.
     """
     found, expected = answers(candidate), answers(reference)
     agreeing = int(((found == expected) & (expected >= 0)).sum())
     correct, reference_correct = int((found == labels).sum()), int((expected == labels).sum())
-    reason = ""
-    if agreeing < AGREEMENT[precision] * len(labels):
+    limits, reason = PRECISIONS[precision], ""
+    if agreeing < limits.least_agreement * len(labels):
         reason = f"{len(labels) - agreeing} of {len(labels)} answers are not the reference's"
-    elif reference_correct - correct > DROP[precision] * len(labels):
+    elif reference_correct - correct > limits.largest_drop * len(labels):
         reason = f"{reference_correct - correct} right answers of {len(labels)} are lost"
     return Score(
         passed=not reason,

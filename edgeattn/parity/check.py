@@ -17,6 +17,7 @@ from edgeattn.parity.accuracy import Accuracy, evaluate
 from edgeattn.parity.battery import depends
 from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, relative_error
 from edgeattn.parity.verdicts import NotRun, Report, Row, worst
+from edgeattn.precision import FP32
 from edgeattn.runtimes import RunEach, Session, Signature, backends
 from edgeattn.system.progress import Say, silent
 from edgeattn.targets import Connection, Job
@@ -236,7 +237,7 @@ def _hop_one(bundle: Bundle, cases: dict[str, GoldenCase]) -> list[Row]:
                     oracle=oracle,
                     reference=golden.reference("fp32")[output.name],
                     candidate=golden.lowered(layout, "fp32")[output.name],
-                    precision="fp32",
+                    precision=FP32.name,
                 )
                 error = relative_error(reference=oracle, candidate=exact) if oracle.shape == exact.shape else None
                 row = _row("lowering", layout, "pytorch", case, output.name, verdict, error)

@@ -19,6 +19,7 @@ from edgeattn.parity import layer_match as pure
 from edgeattn.parity.layer_file import read
 from edgeattn.parity.layer_match import Layer, Match, Matcher
 from edgeattn.parity.verdicts import NotRun
+from edgeattn.precision import FP32
 from edgeattn.runtimes import RUNTIMES, Observe, Observed, missing
 from edgeattn.system.progress import Say, silent
 
@@ -134,7 +135,7 @@ def compare(bundle: Bundle, say: Say = silent) -> Layers:
     for artifact in manifest.artifacts:
         layers = read(bundle.path(manifest.layers[artifact.lowering])) if artifact.lowering in manifest.layers else ()
         for runtime, observe, reason in _observers(artifact.format):
-            if artifact.precision != "fp32":
+            if artifact.precision != FP32.name:
                 reason = f"the layers of {artifact.precision} are not compared; `edgeattn study precision` does that"
             elif not layers:
                 reason = "its module computes other steps in float64 than in float32, so that there is no oracle inside"

@@ -16,6 +16,7 @@ from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.parity.check import check_artifact
 from edgeattn.parity.mutation import EDITORS, mutants, same
 from edgeattn.parity.verdicts import NotRun, Row
+from edgeattn.precision import FP32
 from edgeattn.runtimes import Session, Signature, backends
 from edgeattn.system.progress import Say, silent
 from edgeattn.system.vendor_errors import first_line
@@ -96,7 +97,7 @@ def self_test(bundle: Bundle, say: Say = silent) -> SelfTest:
         if artifact.format not in EDITORS.names:
             not_run.append(NotRun(artifact.file.path, "-", f"{artifact.format} files cannot be mutated"))
             continue
-        if artifact.precision != "fp32":
+        if artifact.precision != FP32.name:
             reason = f"{artifact.precision} rounds by more than these damages do: they are done to the fp32 artifact"
             not_run.append(NotRun(artifact.file.path, "-", reason))
             continue

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ConversionError
-from edgeattn.export.quantize import FEW_ROWS, FP16, INT8, LOWER, OWN, PALETTES, Job, Quantizer
+from edgeattn.export.quantize import FEW_ROWS, OWN, Job, Quantizer
 from edgeattn.export.quantize._ranges import Ranges
 from edgeattn.export.quantize._silu import Step, read_by_silu_alone
 from edgeattn.formats.coreml import normalise
+from edgeattn.precision import FP16, INT8, INT8_DYNAMIC, PALETTE4, PALETTE6
 from edgeattn.runtimes import Observed, mil_reference
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
@@ -28,8 +29,8 @@ _ELEMENTWISE = ("add", "sub", "mul", "real_div", "pow", "square")
 class CoreMlQuantizer(Quantizer):
     extra = "coreml"
     packages = ("coremltools",)
-    precisions = (*LOWER, *PALETTES)
-    rest = "fp16"
+    precisions = (FP16, INT8, INT8_DYNAMIC, PALETTE6, PALETTE4)
+    rest = FP16
     adds_in_fp16 = False
 
     def make(self, job: Job) -> dict[str, Any]:
@@ -44,7 +45,7 @@ class CoreMlQuantizer(Quantizer):
 
                 model, details = _fp16(ct.models.MLModel(str(job.source), skip_model_load=True), job)
                 if job.precision != FP16:
-                    step = _palettes if job.precision in PALETTES else _static if job.precision == INT8 else _weights
+                    step = _palettes if job.precision.is_palette else _static if job.precision == INT8 else _weights
                     model, more = step(model, job)
                     details |= more
                 elif job.edge_type == OWN:
@@ -160,7 +161,7 @@ def _palettes(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
     """A table of values for each weight, by k-means over it, and the places in it; of one size, as iOS 16 has them."""
     import coremltools.optimize as cto
 
-    bits = PALETTES[job.precision]
+    bits = job.precision.bits
     table = cto.coreml.OpPalettizerConfig(mode="kmeans", nbits=bits)
     config = cto.coreml.OptimizationConfig(global_config=table, op_name_configs=dict.fromkeys(job.keep))
     return cto.coreml.palettize_weights(model, config), {"weights": f"{bits} bit palettes"}

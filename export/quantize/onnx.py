@@ -8,11 +8,12 @@ import numpy as np
 
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ConversionError
-from edgeattn.export.quantize import FEW_ROWS, FP16, INT8, LOWER, Job, Quantizer
+from edgeattn.export.quantize import FEW_ROWS, Job, Quantizer
 from edgeattn.export.quantize._onnx_fp16 import convert
 from edgeattn.export.quantize._onnx_weights import PRODUCTS, one_scale_a_channel, store_in_eight_bits
 from edgeattn.export.quantize._ranges import Ranges
 from edgeattn.export.quantize._silu import Step, parts_of_silu, read_by_silu_alone
+from edgeattn.precision import FP16, FP32, INT8, INT8_DYNAMIC
 from edgeattn.runtimes.onnxruntime import OnnxRuntime
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
@@ -24,8 +25,8 @@ _ROWS = "edgeattn_rows"
 class OnnxQuantizer(Quantizer):
     extra = "onnx"
     packages = ("onnx", "onnxruntime")
-    precisions = LOWER
-    rest = "fp32"
+    precisions = (FP16, INT8, INT8_DYNAMIC)
+    rest = FP32
     adds_in_fp16 = False
 
     def make(self, job: Job) -> dict[str, Any]:

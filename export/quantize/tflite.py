@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import ConversionError
-from edgeattn.export.quantize import FEW_ROWS, FP16, INT8, LOWER, OWN, Job, Quantizer
+from edgeattn.export.quantize import FEW_ROWS, OWN, Job, Quantizer
 from edgeattn.export.quantize._ranges import Ranges
 from edgeattn.export.quantize._silu import Step, parts_of_silu, read_by_silu_alone
 from edgeattn.formats.tflite import builtin_kind, finished, unpack
+from edgeattn.precision import FP16, FP32, INT8, INT8_DYNAMIC
 from edgeattn.runtimes.litert import Observer
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
@@ -23,8 +24,8 @@ _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 class TfLiteQuantizer(Quantizer):
     extra = "tflite"
     packages = ("ai_edge_quantizer", "ai_edge_litert")
-    precisions = LOWER
-    rest = "fp32"
+    precisions = (FP16, INT8, INT8_DYNAMIC)
+    rest = FP32
     adds_in_fp16 = True  # XNNPACK on ARM
 
     def make(self, job: Job) -> dict[str, Any]:
