@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from edgeattn.bundle import manifest as bundle
+from edgeattn.bundle.details import Details
 from edgeattn.export import quantize as lower
 from edgeattn.export.calibration import Calibration
 from edgeattn.export.quantize import QUANTIZERS, Quantizer
@@ -69,7 +70,7 @@ class Converter:
             job = lower.Job(base, path, precision, inputs, self._metadata, self._kept(base), self.edge_type)
             details = self._quantiser.make(job)
             if job.keep:
-                details["kept_by_name"] = list(job.keep)
+                details = replace(details, kept_by_name=job.keep)
             if FP16 in (precision, self._quantiser.rest):
                 beyond = self.beyond_fp16
             covered = self.calibration.covers if self.calibration and precision.has_few_bits else LIKE_DATA
@@ -140,13 +141,12 @@ class Converter:
     def _corrected(self, calibration: Calibration) -> nn.Module:
         return correct_biases(self._module, (tuple(map(self._as_edge, one.values())) for one in calibration.inputs))
 
-    def _write(self, module: nn.Module, path: Path) -> dict[str, Any]:
+    def _write(self, module: nn.Module, path: Path) -> Details:
         format_ = FORMATS.get(self.format)
         inputs = {name: self._as_edge(x) for name, x in self.source.inputs.items()}
         free = self.dynamic_batch and format_.dynamic_batch
         job = Job(module, inputs, tuple(self.source.outputs), free, self._metadata)
-        details: dict[str, Any] = format_.convert(job, path)
-        return details
+        return format_.convert(job, path)
 
     def _declared(self, tensors: Any) -> tuple[bundle.Tensor, ...]:
         return tuple(

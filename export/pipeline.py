@@ -161,7 +161,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Say) 
                         raise
         if not artifacts:
             raise ConversionError("; ".join(refused.values()))
-        kept = {name for artifact in artifacts for name in artifact.details.get("kept_by_name", ())}
+        kept = {name for artifact in artifacts for name in artifact.details.kept_by_name or ()}
         for name in set(options.keep) - kept:
             raise BadInputError(f"no operator that int8 takes gives {name!r}; `edgeattn study precision` names them")
         say("layers: what is computed inside, and where the artifacts hold it")

@@ -367,7 +367,7 @@ def test_an_operator_is_kept_by_name(edgeattn: Callable[..., Any], made: bundles
     assert answer.code == 0
     details = answer.document["manifest"]["artifacts"][0]["details"]
     assert details["kept_by_name"] == [output]
-    assert details["static_ops"] == artifact(made, "onnx", "int8").details["static_ops"] - 1
+    assert details["static_ops"] == artifact(made, "onnx", "int8").details.static_ops - 1
     refused = edgeattn("export", *model, "--precision", "int8", "--keep", "nothing", "--out", tmp_path / "c")
     assert (refused.code, "study precision" in refused.err) == (2, True)
     assert not (tmp_path / "c").exists()

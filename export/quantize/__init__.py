@@ -9,8 +9,9 @@ What all of them hold to, as measured in ``docs/precisions.md``:
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from edgeattn.bundle.details import Details
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.precision import Precision
 from edgeattn.system.plugins import Registry
@@ -56,7 +57,7 @@ class Quantizer(Protocol):
     rest: Precision
     adds_in_fp16: bool = False
 
-    def make(self, job: Job) -> dict[str, Any]:
+    def make(self, job: Job) -> Details:
         """Write ``job.path``, and say what stays in a higher precision: what the manifest keeps as ``details``.
 
         Raises:
