@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from edgeattn.bundle import manifest as bundles
-from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.golden import GoldenCase, golden_cases
 from edgeattn.bundle.manifest import Artifact, Bundle
-from edgeattn.bundle.tensors import Arrays, as_layout
+from edgeattn.bundle.tensors import Arrays
 from edgeattn.parity.metrics import difference
 from edgeattn.runtimes import backends, litert
 from edgeattn.targets import Job
@@ -23,18 +23,18 @@ from edgeattn.targets.emulated_arm import EmulatedArm
 RUNS = 30
 
 
-def sqnr_db(artifact: Artifact, golden: Arrays, outputs: Arrays) -> float:
+def sqnr_db(artifact: Artifact, golden: GoldenCase, outputs: Arrays) -> float:
     """The lowest over all outputs, against the lowered form in float64."""
     return min(
         difference(
-            reference=as_layout(golden[f"lowered.{artifact.lowering}.fp64/{output.name}"], output),
+            reference=golden.oracle_for(artifact)[output.name],
             candidate=outputs[output.name],
         ).sqnr_db
         for output in artifact.outputs
     )
 
 
-def counting(artifact: Artifact, cases: dict[str, Arrays]) -> dict[str, Arrays]:
+def counting(artifact: Artifact, cases: dict[str, GoldenCase]) -> dict[str, GoldenCase]:
     """The cases by which parity judges this artifact."""
     return {
         name: golden
@@ -43,7 +43,7 @@ def counting(artifact: Artifact, cases: dict[str, Arrays]) -> dict[str, Arrays]:
     }
 
 
-def measured(bundle: Bundle, artifacts: list[Artifact], cases: dict[str, Arrays]) -> dict[str, tuple[float, ...]]:
+def measured(bundle: Bundle, artifacts: list[Artifact], cases: dict[str, GoldenCase]) -> dict[str, tuple[float, ...]]:
     """(SQNR on the photograph, lowest SQNR, smallest time in ms) by path; runs are taken in turn."""
     found: dict[str, list[float]] = {}
     sessions = []
@@ -52,11 +52,13 @@ def measured(bundle: Bundle, artifacts: list[Artifact], cases: dict[str, Arrays]
         session = backend.open(bundle.path(artifact.file))
         opened = session.__enter__()
         sessions.append((artifact, session, opened))
-        seen = {n: sqnr_db(artifact, g, opened.run(inputs(artifact, g))) for n, g in counting(artifact, cases).items()}
+        seen = {
+            n: sqnr_db(artifact, g, opened.run(g.inputs_for(artifact))) for n, g in counting(artifact, cases).items()
+        }
         found[artifact.file.path] = [seen.get("photograph", float("nan")), min(seen.values()), float("inf")]
     for _ in range(RUNS if artifacts[0].format != "coreml" else 0):
         for artifact, _session, opened in sessions:
-            given = inputs(artifact, cases["example"])
+            given = cases["example"].inputs_for(artifact)
             start = time.perf_counter_ns()
             opened.run(given)
             numbers = found[artifact.file.path]
@@ -66,10 +68,10 @@ def measured(bundle: Bundle, artifacts: list[Artifact], cases: dict[str, Arrays]
     return {path: tuple(numbers) for path, numbers in found.items()}
 
 
-def on_arm(bundle: Bundle, artifact: Artifact, cases: dict[str, Arrays]) -> tuple[int, float]:
+def on_arm(bundle: Bundle, artifact: Artifact, cases: dict[str, GoldenCase]) -> tuple[int, float]:
     """Instructions of one run on an emulated cortex-a76, and the SQNR there."""
     golden = cases.get("photograph", cases["example"])
-    job = Job(bundle.path(artifact.file), inputs(artifact, golden), warmup=1, runs=1)
+    job = Job(bundle.path(artifact.file), golden.inputs_for(artifact), warmup=1, runs=1)
     with EmulatedArm().connect("", {"cpu": "cortex-a76"}) as core:
         seen = core.run(job)
     return seen.counts[0].total, sqnr_db(artifact, golden, seen.last)

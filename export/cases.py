@@ -15,11 +15,11 @@ from edgeattn.lowering import recognise
 from edgeattn.lowering.observe import watching
 from edgeattn.parity import battery
 from edgeattn.parity.check import BATCH_OF_TWO
+from edgeattn.precision import FP16
 from edgeattn.system.vendor_errors import first_line
 
 # A softmax over scores this large is nearly one-hot.
 LARGE_SCORE = 50.0
-LARGEST_FP16 = 65504.0
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def beyond_fp16(source: Source, chosen: dict[str, Case]) -> dict[str, str]:
     found = {}
     for name, case in chosen.items():
         largest = _largest_value(source, case.inputs)
-        if largest > LARGEST_FP16:
-            found[name] = f"the model computes values up to {largest:.3g}, and fp16 ends at {LARGEST_FP16:g}"
+        if largest > FP16.largest_value:
+            found[name] = f"the model computes values up to {largest:.3g}, and fp16 ends at {FP16.largest_value:g}"
     return found
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from edgeattn.bundle import manifest as bundle
+from edgeattn.bundle.details import Details
 from edgeattn.export import quantize as lower
 from edgeattn.export.calibration import Calibration
 from edgeattn.export.quantize import QUANTIZERS, Quantizer
@@ -19,6 +20,7 @@ from edgeattn.export.source import Source
 from edgeattn.formats import FORMATS, Job
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering, to_channels_last
+from edgeattn.precision import FP16, FP32, Precision
 
 # The name under which all formats carry what the model expects of an image, as JSON.
 PREPROCESSING = "edgeattn.preprocessing"
@@ -50,7 +52,7 @@ class Converter:
     keep: tuple[str, ...] = ()
     edge_type: str = lower.FLOAT32
 
-    def convert(self, precision: str) -> bundle.Artifact:
+    def convert(self, precision: Precision) -> bundle.Artifact:
         """One artifact.
 
         Raises:
@@ -58,8 +60,8 @@ class Converter:
         """
         format_ = FORMATS.get(self.format)
         judged_on, beyond = None, {}
-        path = self.folder / f"{self.source.name}-{precision}{format_.suffix}"
-        if precision == "fp32":
+        path = self.folder / f"{self.source.name}-{precision.name}{format_.suffix}"
+        if precision == FP32:
             details = self._write(self._module, path)
         else:
             base = self._base(precision)
@@ -68,15 +70,15 @@ class Converter:
             job = lower.Job(base, path, precision, inputs, self._metadata, self._kept(base), self.edge_type)
             details = self._quantiser.make(job)
             if job.keep:
-                details["kept_by_name"] = list(job.keep)
-            if precision == lower.FP16 or self._quantiser.rest == lower.FP16:
+                details = replace(details, kept_by_name=job.keep)
+            if FP16 in (precision, self._quantiser.rest):
                 beyond = self.beyond_fp16
-            covered = self.calibration.covers if self.calibration and precision != lower.FP16 else LIKE_DATA
+            covered = self.calibration.covers if self.calibration and precision.has_few_bits else LIKE_DATA
             judged_on = (*covered, *self.given_cases)
         graph = format_.read(path)
         return bundle.Artifact(
             format=self.format,
-            precision=precision,
+            precision=precision.name,
             file=bundle.describe(self.folder, path),
             lowering=format_.layout,
             inputs=self._declared(graph.inputs),
@@ -108,10 +110,10 @@ class Converter:
     def _as_edge(self, x: Any) -> Any:
         return to_channels_last(x).contiguous() if self._edge == "channels_last" else x
 
-    def _base(self, precision: str) -> Path:
+    def _base(self, precision: Precision) -> Path:
         """An fp32 artifact to start from: the bundle's own, or one of a form that is made for this precision."""
         suffix = FORMATS.get(self.format).suffix
-        own = self.folder / f"{self.source.name}-fp32{suffix}"
+        own = self.folder / f"{self.source.name}-{FP32.name}{suffix}"
         kind, made = self._form(precision)
         if own.exists() and kind == "plain":
             return own
@@ -127,25 +129,24 @@ class Converter:
         known = {output for _, output in self._quantiser.candidates(base)}
         return tuple(name for name in self.keep if name in known)
 
-    def _form(self, precision: str) -> tuple[str, Callable[[], nn.Module]]:
+    def _form(self, precision: Precision) -> tuple[str, Callable[[], nn.Module]]:
         """Of the module that a precision starts from: its name, and what makes it."""
-        if precision == lower.FP16 and self._quantiser.adds_in_fp16:
+        if precision == FP16 and self._quantiser.adds_in_fp16:
             return "half", lambda: for_half(self._module)
         # A palette rounds in a way of its own, which is not known before.
-        if precision in (lower.INT8, lower.INT8_DYNAMIC) and self.calibration is not None:
+        if precision.is_calibrated and self.calibration is not None:
             return "corrected", partial(self._corrected, self.calibration)
         return "plain", lambda: self._module
 
     def _corrected(self, calibration: Calibration) -> nn.Module:
         return correct_biases(self._module, (tuple(map(self._as_edge, one.values())) for one in calibration.inputs))
 
-    def _write(self, module: nn.Module, path: Path) -> dict[str, Any]:
+    def _write(self, module: nn.Module, path: Path) -> Details:
         format_ = FORMATS.get(self.format)
         inputs = {name: self._as_edge(x) for name, x in self.source.inputs.items()}
         free = self.dynamic_batch and format_.dynamic_batch
         job = Job(module, inputs, tuple(self.source.outputs), free, self._metadata)
-        details: dict[str, Any] = format_.convert(job, path)
-        return details
+        return format_.convert(job, path)
 
     def _declared(self, tensors: Any) -> tuple[bundle.Tensor, ...]:
         return tuple(

@@ -12,7 +12,7 @@ from edgeattn.export import attention_maps as attention_map
 from edgeattn.export import calibration, cases
 from edgeattn.export import reference as golden
 from edgeattn.export.converter import Converter
-from edgeattn.export.quantize import EDGE_TYPES, FLOAT32, PALETTES, QUANTIZERS, Quantizer
+from edgeattn.export.quantize import EDGE_TYPES, FLOAT32, QUANTIZERS, Quantizer
 from edgeattn.export.source import Source
 from edgeattn.export.user_code import contained
 from edgeattn.export.writing import _described, _hash_weights, _tensors, _write_evaluation, _write_golden, _write_layers
@@ -20,8 +20,8 @@ from edgeattn.formats import FORMATS, Format
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering, lower
 from edgeattn.parity.check import steps, verify
-from edgeattn.parity.metrics import FEW_BITS
 from edgeattn.parity.verdicts import Report
+from edgeattn.precision import FP32, Precision
 from edgeattn.system import plugins
 from edgeattn.system.progress import Say, silent
 from edgeattn.system.versions import versions
@@ -38,7 +38,7 @@ class Options:
     """
 
     formats: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ("fp32",)
+    precisions: tuple[str, ...] = (FP32.name,)
     edge_layout: str | None = None
     dynamic_batch: bool = False
     inputs: tuple[Path, ...] = ()
@@ -60,7 +60,7 @@ class Export:
 def check(options: Options, out: Path) -> None:
     """Refuse bad options before anything heavy is imported or run."""
     formats = options.formats or FORMATS.names
-    offered = {name: _offered(name) for name in formats}
+    offered = {name: [precision.name for precision in _offered(name)] for name in formats}
     for precision in options.precisions:
         lacking = [name for name in formats if precision not in offered[name]]
         # What was not asked for by name is left out where it cannot be had.
@@ -69,7 +69,7 @@ def check(options: Options, out: Path) -> None:
             raise BadInputError(f"{lacking[0]} cannot be exported in {precision!r}; choose from {', '.join(choice)}")
     for name in formats:
         needed: list[Format | Quantizer] = [FORMATS.get(name)]
-        if set(_asked(name, options)) - {"fp32"}:
+        if set(_asked(name, options)) - {FP32}:
             needed.append(QUANTIZERS.get(name))
         for plugin in needed:
             plugins.require(*plugin.packages, extra=plugin.extra)
@@ -81,15 +81,15 @@ def check(options: Options, out: Path) -> None:
     bundle.check_destination(out, force=options.force)
 
 
-def _offered(format_: str) -> tuple[str, ...]:
+def _offered(format_: str) -> tuple[Precision, ...]:
     """The precisions of a format, fp32 first, from which the others are made."""
     lower = QUANTIZERS.get(format_).precisions if format_ in QUANTIZERS.names else ()
-    return ("fp32", *lower)
+    return (FP32, *lower)
 
 
-def _asked(format_: str, options: Options) -> list[str]:
+def _asked(format_: str, options: Options) -> list[Precision]:
     """Those that were asked for."""
-    return [precision for precision in _offered(format_) if precision in options.precisions]
+    return [precision for precision in _offered(format_) if precision.name in options.precisions]
 
 
 def export(source: Source, options: Options, out: Path, say: Say = silent) -> Export:
@@ -113,6 +113,7 @@ def _plan(names: Sequence[str], options: Options, say: Say) -> None:
 
 def _export(source: Source, options: Options, place: Path, out: Path, say: Say) -> Export:
     names = options.formats or FORMATS.names
+    asked = {precision for name in names for precision in _asked(name, options)}
     _plan(names, options, say)
     lowerings: dict[Layout, Lowering] = {}
     for name in names:
@@ -126,13 +127,13 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Say) 
         exact = golden.exact(source, lowerings)
         chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
         # Palettes are not calibrated, but judged on inputs of that kind.
-        calibrated_on = calibration.choose(source, options.calibrate) if _few_bits(options) else None
+        calibrated_on = calibration.choose(source, options.calibrate) if any(p.has_few_bits for p in asked) else None
         if calibrated_on:
             chosen[calibration.CASE] = cases.Case("the last of the calibration set", calibrated_on.inputs[-1])
         files = _write_golden(source, lowerings, exact, chosen, folder)
         evaluation = _write_evaluation(source, folder)
         artifacts, refused = [], {}
-        beyond = cases.beyond_fp16(source, chosen) if set(options.precisions) - {"fp32"} else {}
+        beyond = cases.beyond_fp16(source, chosen) if asked - {FP32} else {}
         for name in names:
             converter = Converter(
                 source=source,
@@ -149,18 +150,18 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Say) 
                 edge_type=options.edge_type,
             )
             for precision in _asked(name, options):
-                say(f"converting to {name} {precision}", _CONVERSION)
+                say(f"converting to {name} {precision.name}", _CONVERSION)
                 try:
                     artifacts.append(converter.convert(precision))
                 except ConversionError as error:
                     if bundle.not_writable(error):
                         raise
-                    refused[name if precision == "fp32" else f"{name} {precision}"] = str(error)
+                    refused[name if precision == FP32 else f"{name} {precision.name}"] = str(error)
                     if options.formats:
                         raise
         if not artifacts:
             raise ConversionError("; ".join(refused.values()))
-        kept = {name for artifact in artifacts for name in artifact.details.get("kept_by_name", ())}
+        kept = {name for artifact in artifacts for name in artifact.details.kept_by_name or ()}
         for name in set(options.keep) - kept:
             raise BadInputError(f"no operator that int8 takes gives {name!r}; `edgeattn study precision` names them")
         say("layers: what is computed inside, and where the artifacts hold it")
@@ -183,14 +184,10 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Say) 
             attention=attention_map.write(source, chosen, folder),
             cases={name: case.about for name, case in chosen.items()},
             cases_omitted=omitted,
-            calibration=_described(calibrated_on) if _few_bits(options) - set(PALETTES) else None,
+            calibration=_described(calibrated_on) if any(p.is_calibrated for p in asked) else None,
         )
         report = verify(bundle.Bundle(folder, manifest), say)
         parity = {"passed": report.passed, **asdict(report), "refused": refused}
         manifest = replace(manifest, parity=parity)
         (folder / bundle.MANIFEST).write_bytes(bundle.dump(manifest))
     return Export(bundle.Bundle(out, manifest), report, refused)
-
-
-def _few_bits(options: Options) -> set[str]:
-    return set(options.precisions) & set(FEW_BITS)

@@ -1,8 +1,4 @@
-"""Golden cases: inputs, and what the reference and each lowered form make of them in PyTorch.
-
-A case is a flat mapping of tensors, as it is saved: ``input/NAME``, and for each output ``FORM.PRECISION/NAME`` with
-FORM ``reference`` or ``lowered.LAYOUT``. All are channels-first, whatever the layout inside.
-"""
+"""Golden cases: inputs, and what the reference and each lowered form make of them in PyTorch."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -11,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgeattn.bundle.golden import FLOAT_PRECISIONS, FloatPrecision, GoldenCase
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import BadInputError
 from edgeattn.export.source import Source, run
@@ -18,7 +15,7 @@ from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering, lower, to_channels_first, to_channels_last
 from edgeattn.system.vendor_errors import first_line
 
-PRECISIONS = {"fp32": torch.float32, "fp64": torch.float64}
+DTYPES: dict[FloatPrecision, torch.dtype] = {"fp32": torch.float32, "fp64": torch.float64}
 
 
 def exact(source: Source, layouts: Iterable[Layout]) -> dict[Layout, Lowering]:
@@ -38,23 +35,33 @@ def case(
     lowerings: Mapping[Layout, Lowering],
     exact: Mapping[Layout, Lowering],
     given: dict[str, Tensor],
-) -> Arrays:
-    """One case, computed; ``exact`` are the lowered forms in float64."""
+) -> GoldenCase:
+    """One case, computed; ``exact`` are the lowered forms in float64.
+
+    Raises:
+        BadInputError: a form fails in a precision.
+    """
     # Contiguous: safetensors saves the memory as it lies.
-    result: Arrays = {f"input/{name}": value.detach().contiguous().numpy() for name, value in given.items()}
+    result = GoldenCase({name: value.detach().contiguous().numpy() for name, value in given.items()})
     reference = Lowering(source.module, (), "channels_first")
-    forms = [("reference", "fp32", reference), ("reference", "fp64", reference)]
-    forms += [(f"lowered.{layout}", "fp32", form) for layout, form in lowerings.items()]
-    forms += [(f"lowered.{layout}", "fp64", form) for layout, form in exact.items()]
-    for form, precision, lowering in forms:
-        last = lowering.edge_layout == "channels_last"
-        try:
-            values = _run(lowering.module, given, PRECISIONS[precision], channels_last=last)
-        except Exception as error:
-            raise BadInputError(f"the {form} module fails in {precision}: {first_line(error)}") from error
-        for name, value in zip(source.outputs, values, strict=True):
-            result[f"{form}.{precision}/{name}"] = np.ascontiguousarray(value.detach().numpy())
+    for precision in FLOAT_PRECISIONS:
+        result.references[precision] = _outputs(source, "reference", reference, precision, given)
+    for precision, forms in zip(FLOAT_PRECISIONS, (lowerings, exact), strict=True):
+        for layout, form in forms.items():
+            result.lowerings[layout, precision] = _outputs(source, f"lowered.{layout}", form, precision, given)
     return result
+
+
+def _outputs(
+    source: Source, form: str, lowering: Lowering, precision: FloatPrecision, given: dict[str, Tensor]
+) -> Arrays:
+    last = lowering.edge_layout == "channels_last"
+    try:
+        values = _run(lowering.module, given, DTYPES[precision], channels_last=last)
+    except Exception as error:
+        raise BadInputError(f"the {form} module fails in {precision}: {first_line(error)}") from error
+    pairs = zip(source.outputs, values, strict=True)
+    return {name: np.ascontiguousarray(value.detach().numpy()) for name, value in pairs}
 
 
 def _run(module: nn.Module, given: dict[str, Tensor], dtype: torch.dtype, *, channels_last: bool) -> tuple[Tensor, ...]:

@@ -6,12 +6,14 @@ from pathlib import Path
 import torch
 
 from edgeattn.bundle import manifest as bundle
+from edgeattn.bundle.golden import GoldenCase, HeldOut
 from edgeattn.export import calibration, cases, recording
 from edgeattn.export import reference as golden
 from edgeattn.export.source import Source, run
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering
 from edgeattn.parity import layer_file, layers
+from edgeattn.precision import FP32
 
 
 def _write_golden(
@@ -21,13 +23,11 @@ def _write_golden(
     chosen: dict[str, cases.Case],
     folder: Path,
 ) -> dict[str, bundle.File]:
-    from safetensors.numpy import save_file
-
     (folder / "golden").mkdir()
     files = {}
     for name, case in chosen.items():
         path = folder / "golden" / f"{name}.safetensors"
-        save_file(golden.case(source, lowerings, exact, case.inputs), path)
+        golden.case(source, lowerings, exact, case.inputs).write(path)
         files[name] = bundle.describe(folder, path)
     return files
 
@@ -41,7 +41,7 @@ def _write_layers(
 ) -> dict[str, bundle.File]:
     (folder / layers.FOLDER).mkdir()
     files = {}
-    given = {f"input/{name}": x.detach().numpy() for name, x in source.inputs.items()}
+    given = GoldenCase({name: x.detach().numpy() for name, x in source.inputs.items()})
     for layout, lowering in lowerings.items():
         recorded = recording.record(lowering, exact[layout], source.inputs, list(source.outputs))
         if not recorded:
@@ -51,7 +51,7 @@ def _write_layers(
         files[str(layout)] = bundle.describe(folder, path)
         for artifact in artifacts:
             if (
-                artifact.precision == "fp32"
+                artifact.precision == FP32.name
                 and artifact.lowering == layout
                 and (file := layers.find(artifact, recorded, given, folder))
             ):
@@ -60,16 +60,14 @@ def _write_layers(
 
 
 def _write_evaluation(source: Source, folder: Path) -> bundle.File | None:
-    from safetensors.torch import save_file
-
     if source.evaluation is None:
         return None
     # One by one, as the artifacts will be run.
     logits = [run(source.module, {"": one[None]})[0] for one in source.evaluation.inputs]
     path = folder / "evaluation" / "held_out.safetensors"
     path.parent.mkdir()
-    held_out = {"inputs": source.evaluation.inputs, "labels": source.evaluation.labels}
-    save_file({name: x.contiguous() for name, x in held_out.items()} | {"reference.fp32": torch.cat(logits)}, path)
+    labelled = (source.evaluation.inputs, source.evaluation.labels, torch.cat(logits))
+    HeldOut(*(x.detach().numpy() for x in labelled)).write(path)
     return bundle.describe(folder, path)
 
 

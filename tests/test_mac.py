@@ -21,7 +21,7 @@ from conftest import Answer
 from edgeattn import targets
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle import records
-from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.golden import golden_cases
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, MissingError, TargetError
 from edgeattn.formats import FORMATS
@@ -45,7 +45,7 @@ PACKAGE = "attention-fp32.mlpackage"
 def job(made_bundle: Path) -> Job:
     loaded = bundles.load(made_bundle)
     artifact = next(a for a in loaded.manifest.artifacts if a.file.path == PACKAGE)
-    return Job(made_bundle / PACKAGE, inputs(artifact, golden_cases(loaded)["example"]), warmup=1, runs=3)
+    return Job(made_bundle / PACKAGE, golden_cases(loaded)["example"].inputs_for(artifact), warmup=1, runs=3)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from hypothesis.extra import numpy as stn
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle.golden import golden_cases
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.bundle.tensors import as_layout
 from edgeattn.parity import mutation
 from edgeattn.parity.mutation import EDITORS, Array, Edit, Weight
 from edgeattn.runtimes import RUNTIMES
@@ -133,7 +132,7 @@ def outputs(bundle: Path, name: str, path: Path) -> list[Array]:
     found = []
     with RUNTIMES.get(RUNTIME_OF[name]).open(path) as session:
         for golden in golden_cases(bundles.load(bundle)).values():
-            found += session.run({t.name: as_layout(golden[f"input/{t.name}"], t) for t in kind.inputs}).values()
+            found += session.run(golden.inputs_for(kind)).values()
     return found
 
 

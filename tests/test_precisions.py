@@ -20,18 +20,18 @@ from edgeattn.bundle.golden import golden_cases
 from edgeattn.bundle.tensors import from_edge, to_edge
 from edgeattn.errors import BadInputError
 from edgeattn.export import calibration, cases, pipeline, source
-from edgeattn.export.quantize import LOWER
 from edgeattn.export.quantize._bias import correct_biases, rounded
 from edgeattn.formats import tflite
 from edgeattn.lowering import lower
 from edgeattn.parity.accuracy import Accuracy, score
 from edgeattn.parity.check import check_artifact, verify
-from edgeattn.parity.metrics import SQNR_DB, compare
+from edgeattn.parity.metrics import compare
 from edgeattn.parity.recommend import recommend
+from edgeattn.precision import PRECISIONS, SqnrLimits
 from edgeattn.runtimes import onnxruntime
 from edgeattn.sample_models import mobilevitv2
 
-PRECISIONS = ("fp32", *LOWER)
+MADE = ("fp32", "fp16", "int8", "int8-dynamic")
 LAYER = ["embed_dim=32", "pixels=4", "patches=16"]
 
 
@@ -39,7 +39,7 @@ LAYER = ["embed_dim=32", "pixels=4", "patches=16"]
 def made(tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
     """The layer in all formats and precisions; tests only read it."""
     out = tmp_path_factory.mktemp("precisions") / "b"
-    result = pipeline.export(source.load("attention", LAYER), pipeline.Options(precisions=PRECISIONS), out)
+    result = pipeline.export(source.load("attention", LAYER), pipeline.Options(precisions=MADE), out)
     assert result.report.passed, [row for row in result.report.rows if not row.passed]
     return result.bundle
 
@@ -50,7 +50,7 @@ def artifact(made: bundles.Bundle, format_: str, precision: str) -> bundles.Arti
 
 def test_every_format_in_every_precision(made: bundles.Bundle) -> None:
     found = {(a.format, a.precision) for a in made.manifest.artifacts}
-    assert found == {(f, p) for f in ("coreml", "onnx", "tflite") for p in PRECISIONS}
+    assert found == {(f, p) for f in ("coreml", "onnx", "tflite") for p in MADE}
     for format_ in ("coreml", "onnx", "tflite"):
         sizes = [artifact(made, format_, p).file.size_bytes for p in ("fp32", "fp16")]
         assert sizes[1] < sizes[0]
@@ -114,9 +114,11 @@ def test_the_smallest_that_loses_little_is_recommended(made: bundles.Bundle) -> 
 def test_limits_of_signal_to_noise() -> None:
     random = np.random.default_rng(0)
     truth = random.standard_normal(10_000)
-    for precision, limit in SQNR_DB.items():
+    limits = {name: one.limits for name, one in PRECISIONS.items() if isinstance(one.limits, SqnrLimits)}
+    assert limits.keys() == PRECISIONS.keys() - {"fp32"}
+    for precision, limit in limits.items():
         for offset, passes in ((1.0, True), (-1.0, False)):
-            noise = random.standard_normal(truth.size) * 10 ** (-(limit + offset) / 20)
+            noise = random.standard_normal(truth.size) * 10 ** (-(limit.on_data_db + offset) / 20)
             given = {"oracle": truth, "reference": truth.astype("f4"), "candidate": (truth + noise).astype("f4")}
             assert compare(**given, precision=precision).passed == passes
             assert compare(**given, precision=precision, judged=False).passed
@@ -365,7 +367,7 @@ def test_an_operator_is_kept_by_name(edgeattn: Callable[..., Any], made: bundles
     assert answer.code == 0
     details = answer.document["manifest"]["artifacts"][0]["details"]
     assert details["kept_by_name"] == [output]
-    assert details["static_ops"] == artifact(made, "onnx", "int8").details["static_ops"] - 1
+    assert details["static_ops"] == artifact(made, "onnx", "int8").details.static_ops - 1
     refused = edgeattn("export", *model, "--precision", "int8", "--keep", "nothing", "--out", tmp_path / "c")
     assert (refused.code, "study precision" in refused.err) == (2, True)
     assert not (tmp_path / "c").exists()

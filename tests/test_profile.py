@@ -47,7 +47,7 @@ class Fake:
         loaded = bundles.load(bundle)
         self.runtimes = {"onnx": ("quick", "slow"), "tflite": ("litert",)}
         golden = next(iter(golden_cases(loaded).values()))
-        self.outputs = {"y": golden["reference.fp32/y"]}
+        self.outputs = {"y": golden.reference("fp32")["y"]}
         self.changes: dict[str, Any] = changes
         self.asked: list[list[Job]] = []
         self.trouble: Callable[[Sequence[Job]], None] = lambda jobs: None

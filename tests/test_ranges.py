@@ -8,10 +8,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from edgeattn.export.quantize import INT8, INT8_DYNAMIC, Job
+from edgeattn.export.quantize import Job
 from edgeattn.export.quantize import onnx as onnx_precisions
 from edgeattn.export.quantize._ranges import Ranges, rounded, silu
 from edgeattn.export.quantize._silu import Step, parts_of_silu, read_by_silu_alone
+from edgeattn.precision import INT8, INT8_DYNAMIC, Precision
 from edgeattn.runtimes import onnxruntime
 from edgeattn.targets._runner import worker
 
@@ -107,7 +108,7 @@ def _convolution(tmp_path: Path) -> tuple[Path, np.ndarray[tuple[int, ...], np.d
 
 
 @pytest.mark.parametrize("precision", [INT8, INT8_DYNAMIC])
-def test_every_channel_of_an_onnx_weight_has_its_scale(tmp_path: Path, precision: str) -> None:
+def test_every_channel_of_an_onnx_weight_has_its_scale(tmp_path: Path, precision: Precision) -> None:
     path, x = _convolution(tmp_path)
     out = tmp_path / "int8.onnx"
     onnx_precisions.QUANTIZER.make(Job(path, out, precision, ({"x": x},)))

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from conftest import Answer
 
 from edgeattn.bundle import manifest as bundles
 from edgeattn.export import pipeline, source
-from edgeattn.parity import metrics as parity
 from edgeattn.parity import mutation, selftest
 from edgeattn.parity.mutation import onnx as onnx_mutation
+from edgeattn.precision import FP32, PRECISIONS, NoiseLimits
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import sound
@@ -26,6 +27,10 @@ def verdicts(document: Any) -> dict[str, set[str]]:
     for trial in document["trials"]:
         found.setdefault(trial["mutation"], set()).add(trial["judgement"]["verdict"])
     return found
+
+
+def judge_fp32_by(noise_units: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRECISIONS, "fp32", replace(FP32, limits=NoiseLimits(noise_units, noise_units)))
 
 
 def test_every_damage_to_the_layer_is_noticed_and_the_bundle_stays(edgeattn: Command, made_bundle: Path) -> None:
@@ -50,7 +55,7 @@ def test_norms_and_residuals_too(norm_bundle: Path) -> None:
 
 
 def test_a_blind_verifier_is_found_out(edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(parity.LIMITS, "fp32", {"max": 1e30, "rms": 1e30})
+    judge_fp32_by(1e30, monkeypatch)
     monkeypatch.setattr(selftest, "PLACES", 1)
     answer = edgeattn("parity", made_bundle, "--self-test", "--json")
     assert answer.code == 1
@@ -121,7 +126,7 @@ def test_mutants_that_could_show_nothing_are_refused(
 def test_a_bundle_that_fails_as_it_is_is_refused(
     edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(parity.LIMITS, "fp32", {"max": 1e-9, "rms": 1e-9})
+    judge_fp32_by(1e-9, monkeypatch)
     answer = edgeattn("parity", made_bundle, "--self-test")
     assert answer.code == 2
     assert "as it is" in answer.err

@@ -20,7 +20,7 @@ from conftest import Answer
 from edgeattn import targets
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle import records
-from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.golden import golden_cases
 from edgeattn.bundle.records import Device
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, MissingError, TargetError
@@ -37,7 +37,7 @@ HERE = Device("here", {})
 def job_of(bundle: Path, suffix: str, **changes: int) -> Job:
     loaded = bundles.load(bundle)
     artifact = next(a for a in loaded.manifest.artifacts if a.file.path.endswith(suffix))
-    return Job(loaded.path(artifact.file), inputs(artifact, golden_cases(loaded)["example"]), **changes)
+    return Job(loaded.path(artifact.file), golden_cases(loaded)["example"].inputs_for(artifact), **changes)
 
 
 def run_worker(folder: Path, job: Job, *, prelude: str = "") -> targets.Measurement:

@@ -173,7 +173,7 @@ class _Nowhere:
 
 def _bundle(path: Path) -> Any:
     from edgeattn.bundle import manifest as bundle
-    from edgeattn.bundle.golden import golden_cases, inputs
+    from edgeattn.bundle.golden import golden_cases
     from edgeattn.cli import render
     from edgeattn.parity import check as verify
 
@@ -182,7 +182,7 @@ def _bundle(path: Path) -> Any:
     golden = golden_cases(loaded)
     for artifact in loaded.manifest.artifacts:
         for case in golden.values():
-            inputs(artifact, case)
+            case.inputs_for(artifact)
     return _shown((loaded.manifest, report), [render.files(loaded), *render.parity(report)])
 
 

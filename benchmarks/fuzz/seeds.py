@@ -12,7 +12,7 @@ import numpy as np
 from edgeattn import targets
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle import records
-from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.golden import golden_cases
 from edgeattn.errors import MissingError
 from edgeattn.export import attention_maps as attention_map
 from edgeattn.export import pipeline, source
@@ -82,7 +82,7 @@ def of_bundle(folder: Path) -> None:
 
 def _job(bundle: bundles.Bundle, format_: str) -> Job:
     artifact = next(artifact for artifact in bundle.manifest.artifacts if artifact.format == format_)
-    given = inputs(artifact, golden_cases(bundle)["example"])
+    given = golden_cases(bundle)["example"].inputs_for(artifact)
     return Job(bundle.path(artifact.file), given, warmup=1, runs=7)
 
 

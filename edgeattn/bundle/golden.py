@@ -1,36 +1,189 @@
-"""The golden cases of a bundle: read, and laid out for an artifact."""
+"""The golden cases of a bundle, and its labelled inputs: their files, and their tensors as an artifact takes them."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from edgeattn.bundle.manifest import Artifact, Bundle
-from edgeattn.bundle.tensors import Arrays, to_edge
+from edgeattn.bundle.tensors import Arrays, as_layout, to_edge
 from edgeattn.errors import ArtifactError
 
-
-def golden_cases(bundle: Bundle) -> dict[str, Arrays]:
-    """The golden cases by name: inputs, and what the reference and the lowered forms make of them."""
-    cases = {name: read_golden(bundle.path(file)) for name, file in bundle.manifest.golden.items()}
-    for name, case in cases.items():
-        _check_case(bundle, bundle.manifest.golden[name].path, case)
-    return cases
+# In which PyTorch computed what a golden case holds.
+FloatPrecision = Literal["fp32", "fp64"]
+FLOAT_PRECISIONS: tuple[FloatPrecision, ...] = ("fp32", "fp64")
 
 
-def _check_case(bundle: Bundle, path: str, case: Arrays) -> None:
-    """That a golden case has all that will be asked of it."""
-    manifest = bundle.manifest
-    forms = ["reference", *(f"lowered.{layout}" for layout in manifest.lowering)]
-    forms = [f"{form}.{precision}" for form in forms for precision in ("fp32", "fp64")]
-    needed = {f"{form}/{output.name}" for form in forms for output in manifest.outputs}
-    for artifact in manifest.artifacts:
-        needed |= {f"lowered.{artifact.lowering}.fp64/{output.name}" for output in artifact.outputs}
-        needed |= {f"reference.fp32/{output.name}" for output in artifact.outputs}
-        needed |= {f"input/{tensor.name}" for tensor in artifact.inputs}
-    if lacking := sorted(needed - case.keys()):
-        raise ArtifactError(f"{path} in {bundle.folder} has no tensor {lacking[0]!r}; export the bundle again")
+@dataclass(frozen=True)
+class GoldenCase:
+    """Inputs, and what the reference and each lowered form make of them in PyTorch.
+
+    All arrays are channels-first, whatever the layout inside, and by the model's names of its inputs and outputs.
+
+    Args:
+        inputs: by name.
+        references: the reference's outputs, by the precision that they were computed in.
+        lowerings: the outputs of the lowered forms, by layout and precision.
+    """
+
+    inputs: Arrays
+    references: dict[str, Arrays] = field(default_factory=dict)
+    lowerings: dict[tuple[str, str], Arrays] = field(default_factory=dict)
+
+    def reference(self, precision: FloatPrecision) -> Arrays:
+        """The reference's outputs by name; nothing, if the file has none."""
+        return self.references.get(precision, {})
+
+    def lowered(self, layout: str, precision: FloatPrecision) -> Arrays:
+        """The outputs of the form that is lowered to ``layout``, by name; nothing, if the file has none."""
+        return self.lowerings.get((layout, precision), {})
+
+    def inputs_for(self, artifact: Artifact) -> Arrays:
+        """The inputs in the artifact's own layout and type."""
+        return {tensor.name: to_edge(self.inputs[tensor.name], tensor) for tensor in artifact.inputs}
+
+    def oracle_for(self, artifact: Artifact) -> Arrays:
+        """The outputs in float64 of the lowered form that the artifact was made from, in the artifact's layout."""
+        values = self.lowered(artifact.lowering, "fp64")
+        return {output.name: as_layout(values[output.name], output) for output in artifact.outputs}
+
+    def reference_for(self, artifact: Artifact) -> Arrays:
+        """The outputs of the reference in float32, in the artifact's layout."""
+        values = self.reference("fp32")
+        return {output.name: as_layout(values[output.name], output) for output in artifact.outputs}
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The case in a file that :meth:`write` wrote; of a file of other tensors, what fits.
+
+        Raises:
+            ArtifactError: the file cannot be read.
+        """
+        case = cls({})
+        for key, value in _read(path).items():
+            form, _, name = key.partition("/")
+            match form.split("."):
+                case ["input"]:
+                    case.inputs[name] = value
+                case ["reference", precision]:
+                    case.references.setdefault(precision, {})[name] = value
+                case ["lowered", layout, precision]:
+                    case.lowerings.setdefault((layout, precision), {})[name] = value
+        return case
+
+    def write(self, path: Path) -> None:
+        """Write ``path``, a tensor under each of :func:`_input`, :func:`_reference` and :func:`_lowered`."""
+        _write(dict(self._tensors()), path)
+
+    def _tensors(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
+        yield from ((_input(name), value) for name, value in self.inputs.items())
+        for precision, outputs in self.references.items():
+            yield from ((_reference(precision, name), value) for name, value in outputs.items())
+        for (layout, precision), outputs in self.lowerings.items():
+            yield from ((_lowered(layout, precision, name), value) for name, value in outputs.items())
+
+    def lacking(self, bundle: Bundle) -> str | None:
+        """The first by name of the tensors that the bundle will ask for and that are not here, as in a file."""
+        manifest = bundle.manifest
+        needed = set[str]()
+        for precision in FLOAT_PRECISIONS:
+            for output in manifest.outputs:
+                needed.add(_reference(precision, output.name))
+                needed |= {_lowered(layout, precision, output.name) for layout in manifest.lowering}
+        for artifact in manifest.artifacts:
+            needed |= {_lowered(artifact.lowering, "fp64", output.name) for output in artifact.outputs}
+            needed |= {_reference("fp32", output.name) for output in artifact.outputs}
+            needed |= {_input(tensor.name) for tensor in artifact.inputs}
+        return min(needed - dict(self._tensors()).keys(), default=None)
 
 
-def read_golden(path: Path) -> Arrays:
-    """The tensors of a golden file, or of the held-out inputs."""
+def _input(name: str) -> str:
+    return f"input/{name}"
+
+
+def _reference(precision: str, name: str) -> str:
+    return f"reference.{precision}/{name}"
+
+
+def _lowered(layout: str, precision: str, name: str) -> str:
+    return f"lowered.{layout}.{precision}/{name}"
+
+
+def golden_cases(bundle: Bundle) -> dict[str, GoldenCase]:
+    """The golden cases by name.
+
+    Raises:
+        ArtifactError: a file cannot be read, or lacks a tensor that the bundle will ask for.
+    """
+    return {name: golden_case(bundle, name) for name in bundle.manifest.golden}
+
+
+def golden_case(bundle: Bundle, name: str) -> GoldenCase:
+    """One golden case, of those that the manifest names.
+
+    Raises:
+        ArtifactError: its file cannot be read, or lacks a tensor that the bundle will ask for.
+    """
+    file = bundle.manifest.golden[name]
+    case = GoldenCase.read(bundle.path(file))
+    if key := case.lacking(bundle):
+        raise _lacks(bundle, file.path, key)
+    return case
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Labelled inputs that the model was not trained on, and what the reference answers.
+
+    Args:
+        inputs: [n, ...], channels-first.
+        labels: the true classes [n].
+        logits: of the reference in float32, [n, classes].
+    """
+
+    inputs: npt.NDArray[np.generic]
+    labels: npt.NDArray[np.generic]
+    logits: npt.NDArray[np.generic]
+
+    def write(self, path: Path) -> None:
+        values = (self.inputs, self.labels, self.logits)
+        _write({key: np.ascontiguousarray(x) for key, x in zip(_HELD_OUT, values, strict=True)}, path)
+
+
+# The tensors of a file of held-out inputs, in the order of the class's.
+_HELD_OUT = ("inputs", "labels", "reference.fp32")
+
+
+def held_out(bundle: Bundle) -> HeldOut | None:
+    """The labelled inputs of a bundle, if it has any.
+
+    Raises:
+        ArtifactError: the file cannot be read, or lacks a tensor.
+    """
+    file = bundle.manifest.evaluation
+    if file is None:
+        return None
+    tensors = _read(bundle.path(file))
+    for key in _HELD_OUT:
+        if key not in tensors:
+            raise _lacks(bundle, file.path, key)
+    return HeldOut(*(tensors[key] for key in _HELD_OUT))
+
+
+def _lacks(bundle: Bundle, path: str, key: str) -> ArtifactError:
+    return ArtifactError(f"{path} in {bundle.folder} has no tensor {key!r}; export the bundle again")
+
+
+def _write(tensors: Arrays, path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file(tensors, path)
+
+
+def _read(path: Path) -> Arrays:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -38,8 +191,3 @@ def read_golden(path: Path) -> Arrays:
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from error
-
-
-def inputs(artifact: Artifact, golden: Arrays) -> Arrays:
-    """The inputs of a case, in the artifact's own layout and type."""
-    return {tensor.name: to_edge(golden[f"input/{tensor.name}"], tensor) for tensor in artifact.inputs}

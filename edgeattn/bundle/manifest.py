@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgeattn.bundle.change import Change
+from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, BadInputError
 from edgeattn.system.files import parse, read
 
@@ -64,7 +65,7 @@ class Artifact:
     lowering: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    details: dict[str, Any]
+    details: Details
     judged_on: tuple[str, ...] | None = None
     beyond: dict[str, str] = field(default_factory=dict)
 
@@ -122,9 +123,18 @@ class Bundle:
 
 
 def dump(manifest: Manifest) -> bytes:
+    """A manifest as it stands in its file."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(Manifest).dump_json(manifest, indent=2) + b"\n"
+
+
+def document(manifest: Manifest) -> dict[str, Any]:
+    """The same, as part of a larger JSON document."""
+    from pydantic import TypeAdapter
+
+    found: dict[str, Any] = TypeAdapter(Manifest).dump_python(manifest, mode="json")
+    return found
 
 
 def load(folder: Path) -> Bundle:

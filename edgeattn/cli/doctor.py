@@ -15,6 +15,7 @@ from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
 from edgeattn.formats import FORMATS
 from edgeattn.parity.metrics import compare
+from edgeattn.precision import FP32
 from edgeattn.runtimes import RUNTIMES
 from edgeattn.setups import SETUPS
 from edgeattn.system import plugins
@@ -46,7 +47,7 @@ class _Trial:
 
     def judge(self, outputs: Arrays) -> None:
         (found,) = outputs.values()
-        verdict = compare(oracle=self.oracle, reference=self.reference, candidate=found, precision="fp32")
+        verdict = compare(oracle=self.oracle, reference=self.reference, candidate=found, precision=FP32.name)
         if not verdict.passed:
             raise BadInputError(f"its answer is not the reference's: {verdict.reason}")
 

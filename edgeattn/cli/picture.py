@@ -4,7 +4,7 @@ from pathlib import Path
 
 from edgeattn.errors import BadInputError
 from edgeattn.parity.layers import Layers
-from edgeattn.parity.metrics import LIMITS
+from edgeattn.precision import FP32_LIMITS
 from edgeattn.report import gather as reporting
 from edgeattn.report.pictures import depth as depths
 from edgeattn.system import files, plugins
@@ -25,5 +25,5 @@ def check(path: Path) -> None:
 
 def draw(found: Layers, model: str, path: Path) -> None:
     """Write the error of each layer by depth, a line for each artifact and runtime, to ``path``."""
-    picture = depths.draw(reporting.curves(found), title=f"{model}: error by layer", limit=LIMITS["fp32"]["max"])
+    picture = depths.draw(reporting.curves(found), title=f"{model}: error by layer", limit=FP32_LIMITS.max_noise_units)
     files.write(path, picture.encode())

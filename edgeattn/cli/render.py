@@ -23,7 +23,7 @@ from edgeattn.parity.verdicts import NotRun, Report, Row, worst
 def files(bundle: Bundle) -> Table:
     table = _table(f"Bundle {bundle.folder}", "artifact", "format", "size KiB>r", "stated", "edges")
     for artifact in bundle.manifest.artifacts:
-        stated = ", ".join(f"{key} {value}" for key, value in artifact.details.items())
+        stated = ", ".join(f"{key} {value}" for key, value in artifact.details.document().items())
         edges = next((tensor.layout for tensor in artifact.inputs if tensor.layout), "-")
         table.add_row(artifact.file.path, artifact.format, f"{artifact.file.size_bytes / 1024:.0f}", stated, edges)
     return table

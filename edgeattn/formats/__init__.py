@@ -5,8 +5,9 @@ Each holds ``FORMAT``, a :class:`Format`. ``runtimes`` and the rooms above may i
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from edgeattn.bundle.details import Details
 from edgeattn.formats.graph import Graph
 from edgeattn.layout import Layout
 from edgeattn.system.plugins import Registry
@@ -54,7 +55,7 @@ class Format(Protocol):
     layout: Layout
     dynamic_batch: bool = False
 
-    def convert(self, job: Job, path: Path) -> dict[str, Any]:
+    def convert(self, job: Job, path: Path) -> Details:
         """Write ``path``, and say how: what the manifest keeps as ``details``.
 
         Raises:

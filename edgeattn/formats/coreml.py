@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, ConversionError
 from edgeattn.formats import Format, Job
 from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
@@ -31,7 +32,7 @@ class CoreMl(Format):
     layout: Layout = "channels_first"
     dynamic_batch = True
 
-    def convert(self, job: Job, path: Path) -> dict[str, Any]:
+    def convert(self, job: Job, path: Path) -> Details:
         """Write the package ``path``; the same module gives the same bytes.
 
         Raises:
@@ -66,7 +67,7 @@ class CoreMl(Format):
         except Exception as error:
             shutil.rmtree(path, ignore_errors=True)
             raise ConversionError(f"coremltools refuses the module: {first_line(error)}") from error
-        return {"deployment_target": DEPLOYMENT_TARGET}
+        return Details(deployment_target=DEPLOYMENT_TARGET)
 
     def read(self, path: Path) -> Graph:
         """The operators of any .mlpackage that holds an ML program, with every weight's place in the file checked.

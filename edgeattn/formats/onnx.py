@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, ConversionError
 from edgeattn.formats import Format, Job
 from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
@@ -27,7 +28,7 @@ class Onnx(Format):
     layout: Layout = "channels_first"
     dynamic_batch = True
 
-    def convert(self, job: Job, path: Path) -> dict[str, Any]:
+    def convert(self, job: Job, path: Path) -> Details:
         """Write ``path``; the opset is stated in the answer.
 
         Raises:
@@ -63,7 +64,7 @@ class Onnx(Format):
             raise
         except Exception as error:
             raise ConversionError(f"torch.onnx.export refuses the module: {first_line(error)}") from error
-        return {"opset": next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))}
+        return Details(opset=next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")))
 
     def read(self, path: Path) -> Graph:
         """The operators of any .onnx file, functions inlined and subgraphs included.

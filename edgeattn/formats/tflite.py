@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, ConversionError
 from edgeattn.formats import Format, Job
 from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, is_one_hot, is_one_hot_transposed, matmul_macs
@@ -27,7 +28,7 @@ class TfLite(Format):
     layout: Layout = "channels_last"
     dynamic_batch = False
 
-    def convert(self, job: Job, path: Path) -> dict[str, Any]:
+    def convert(self, job: Job, path: Path) -> Details:
         """Write ``path``.
 
         Raises:
@@ -45,7 +46,7 @@ class TfLite(Format):
         except Exception as error:
             path.unlink(missing_ok=True)
             raise ConversionError(f"litert-torch refuses the module: {_reason(error)}") from error
-        return {"signature": "serving_default"}
+        return Details(signature="serving_default")
 
     def read(self, path: Path) -> Graph:
         """The operators of any .tflite file, all subgraphs.

@@ -1,7 +1,6 @@
 """Does it still answer the same? Pure functions over the logits of labelled inputs.
 
-The file of a bundle holds ``inputs`` [n, ...] (channels-first), ``labels`` [n] and the ``reference.fp32`` logits
-[n, classes], so that nothing here needs PyTorch or the model.
+A bundle holds the labelled inputs and the reference's logits, so that nothing here needs PyTorch or the model.
 """
 
 from dataclasses import dataclass
@@ -10,21 +9,13 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
+from edgeattn.bundle.golden import HeldOut
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.bundle.tensors import Arrays, from_edge, to_edge
-from edgeattn.parity.metrics import FEW_BITS
+from edgeattn.bundle.tensors import from_edge, to_edge
+from edgeattn.precision import PRECISIONS
 from edgeattn.runtimes import RunEach, Signature
 
 Array = npt.NDArray[np.generic]
-
-# The least share of answers that must be the reference's own, right or wrong.
-AGREEMENT: dict[str, float] = {
-    "fp32": 1.0,  # differs from the reference by rounding alone, far below the gap between two logits: loses nothing
-    "fp16": 1.0,  # the same, a thousand times as coarse; a gap between two logits is some tenths
-    **dict.fromkeys(FEW_BITS, 0.99),
-}
-# The largest loss of top-1, as a share of all inputs.
-DROP: dict[str, float] = {"fp32": 0.0, "fp16": 0.0, **dict.fromkeys(FEW_BITS, 0.005)}
 
 
 @dataclass(frozen=True)
@@ -50,15 +41,15 @@ def score(*, reference: Array, candidate: Array, labels: Array, precision: str) 
 
     Args:
         labels: the true classes [n].
-        precision: a key of :data:`AGREEMENT`.
+        precision: a name in :data:`~edgeattn.precision.PRECISIONS`.
     """
     found, expected = answers(candidate), answers(reference)
     agreeing = int(((found == expected) & (expected >= 0)).sum())
     correct, reference_correct = int((found == labels).sum()), int((expected == labels).sum())
-    reason = ""
-    if agreeing < AGREEMENT[precision] * len(labels):
+    limits, reason = PRECISIONS[precision], ""
+    if agreeing < limits.least_agreement * len(labels):
         reason = f"{len(labels) - agreeing} of {len(labels)} answers are not the reference's"
-    elif reference_correct - correct > DROP[precision] * len(labels):
+    elif reference_correct - correct > limits.largest_drop * len(labels):
         reason = f"{reference_correct - correct} right answers of {len(labels)} are lost"
     return Score(
         passed=not reason,
@@ -93,16 +84,16 @@ class Accuracy:
     agreeing: int
 
 
-def evaluate(artifact: Artifact, runtime: str, signature: Signature, run_each: RunEach, held_out: Arrays) -> Accuracy:
+def evaluate(artifact: Artifact, runtime: str, signature: Signature, run_each: RunEach, held_out: HeldOut) -> Accuracy:
     """Run every labelled input and judge the answers; what the artifact cannot answer counts as wrong."""
-    tensor, reference = artifact.inputs[0], held_out["reference.fp32"]
+    tensor, reference = artifact.inputs[0], held_out.logits
     name = artifact.outputs[0].name
     logits = np.full(reference.shape, np.nan)
-    given = [{tensor.name: to_edge(one[None], tensor)} for one in held_out["inputs"]]
+    given = [{tensor.name: to_edge(one[None], tensor)} for one in held_out.inputs]
     able = [place for place, one in enumerate(given) if signature.accepts(one)]
     for place, outputs in zip(able, run_each([given[place] for place in able]), strict=True):
         found = outputs.get(name)
         if found is not None and found.shape == (1, *logits.shape[1:]):
             logits[place] = from_edge(found, artifact.outputs[0], reference.dtype)[0]
-    result = score(reference=reference, candidate=logits, labels=held_out["labels"], precision=artifact.precision)
+    result = score(reference=reference, candidate=logits, labels=held_out.labels, precision=artifact.precision)
     return Accuracy(artifact.file.path, runtime, **vars(result))

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeattn.bundle.golden import golden_cases, inputs, read_golden
+from edgeattn.bundle.golden import GoldenCase, HeldOut, golden_cases, held_out
 from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.records import Likeness
-from edgeattn.bundle.tensors import Arrays, as_layout, from_edge
+from edgeattn.bundle.tensors import Arrays, from_edge
 from edgeattn.errors import ArtifactError, MissingError, TargetError
 from edgeattn.parity.accuracy import Accuracy, evaluate
 from edgeattn.parity.battery import depends
 from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, relative_error
 from edgeattn.parity.verdicts import NotRun, Report, Row, worst
+from edgeattn.precision import FP32
 from edgeattn.runtimes import RunEach, Session, Signature, backends
 from edgeattn.system.progress import Say, silent
 from edgeattn.targets import Connection, Job
@@ -49,10 +50,10 @@ def verify(bundle: Bundle, say: Say = silent, *, connection: Connection | None =
         TargetError: a run on the target came to nothing.
     """
     cases = golden_cases(bundle)
-    held_out = read_golden(bundle.path(bundle.manifest.evaluation)) if bundle.manifest.evaluation else None
+    labelled = held_out(bundle)
     found = _Found(rows=_hop_one(bundle, cases), warnings=list(_warnings(bundle, cases)))
     if connection:
-        _on_target(bundle, cases, held_out, connection, found, say)
+        _on_target(bundle, cases, labelled, connection, found, say)
         return found.report()
     for artifact in bundle.manifest.artifacts:
         for backend in backends(artifact.format):
@@ -62,7 +63,7 @@ def verify(bundle: Bundle, say: Say = silent, *, connection: Connection | None =
             say(f"{artifact.file.path} in {backend.label}")
             try:
                 with backend.open(bundle.path(artifact.file)) as session:
-                    _check(artifact, backend.label, session.signature, _run_each(session), cases, held_out, found)
+                    _check(artifact, backend.label, session.signature, _run_each(session), cases, labelled, found)
             except MissingError as error:  # the runtime is here, but not all that this artifact needs of it
                 found.not_run.append(NotRun(artifact.file.path, backend.label, str(error)))
             else:
@@ -77,11 +78,11 @@ def steps(formats: Iterable[str], connection: Connection | None = None) -> int:
     return sum(not backend.missing for name in formats for backend in backends(name))
 
 
-def _warnings(bundle: Bundle, cases: dict[str, Arrays]) -> Iterator[str]:
+def _warnings(bundle: Bundle, cases: dict[str, GoldenCase]) -> Iterator[str]:
     if bundle.manifest.calibration and bundle.manifest.calibration.warning:
         yield bundle.manifest.calibration.warning
     for output in bundle.manifest.outputs:
-        if not depends([golden[f"reference.fp64/{output.name}"] for golden in cases.values()]):
+        if not depends([golden.reference("fp64")[output.name] for golden in cases.values()]):
             yield (
                 f"output {output.name} does not depend on the input (or is too small to tell): that it is the same "
                 "proves nothing; give weights with which the model works"
@@ -93,7 +94,7 @@ class _Ask:
     """What is to be run and judged: the inputs of a case, in parts that are run one by one."""
 
     case: str
-    golden: Arrays
+    golden: GoldenCase
     parts: tuple[Arrays, ...]
 
 
@@ -102,8 +103,8 @@ def _check(
     label: str,
     signature: Signature,
     run_each: RunEach,
-    cases: dict[str, Arrays],
-    held_out: Arrays | None,
+    cases: dict[str, GoldenCase],
+    labelled: HeldOut | None,
     found: _Found,
 ) -> None:
     """The second hop of one artifact in one runtime."""
@@ -114,16 +115,16 @@ def _check(
         parts = [next(results) for _ in ask.parts]
         whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts[1:] else parts[0]
         found.rows += _hop_two(artifact, label, ask.case, ask.golden, whole)
-    if held_out:
-        found.accuracy.append(evaluate(artifact, label, signature, run_each, held_out))
+    if labelled:
+        found.accuracy.append(evaluate(artifact, label, signature, run_each, labelled))
 
 
 def _asks(
-    artifact: Artifact, label: str, signature: Signature, cases: dict[str, Arrays], found: _Found
+    artifact: Artifact, label: str, signature: Signature, cases: dict[str, GoldenCase], found: _Found
 ) -> Iterator[_Ask]:
     runs = 0
     for case, golden in cases.items():
-        given = inputs(artifact, golden)
+        given = golden.inputs_for(artifact)
         if case in artifact.beyond:
             found.not_run.append(NotRun(artifact.file.path, label, f"case {case}: {artifact.beyond[case]}"))
             continue
@@ -136,7 +137,7 @@ def _asks(
         if case == BATCH_OF_TWO and all(map(signature.accepts, halves)):
             yield _Ask(f"{case}, by halves", golden, halves)
     first, golden = next(iter(cases.items()))
-    if runs > 1 and signature.accepts(given := inputs(artifact, golden)):
+    if runs > 1 and signature.accepts(given := golden.inputs_for(artifact)):
         # State that leaks from run to run has been seen on phones: the first case once more, after all others.
         yield _Ask(f"{first}, again after {runs} runs", golden, (given,))
 
@@ -145,14 +146,14 @@ def _run_each(session: Session) -> RunEach:
     return lambda given: map(session.run, given)
 
 
-def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: dict[str, Arrays]) -> list[Row]:
+def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: dict[str, GoldenCase]) -> list[Row]:
     """The second hop alone, of a file that stands for ``artifact`` and is opened as ``session``."""
     found = _Found()
     _check(artifact, runtime, session.signature, _run_each(session), cases, None, found)
     return found.rows
 
 
-def likeness(artifact: Artifact, golden: Arrays, first: Arrays, last: Arrays) -> Likeness:
+def likeness(artifact: Artifact, golden: GoldenCase, first: Arrays, last: Arrays) -> Likeness:
     """The second hop alone, of outputs that were measured elsewhere: the worst of the first and of the last run, which
     is empty if it was not reached."""
     rows = {
@@ -177,8 +178,8 @@ class _NoOutputsError(Exception):
 
 def _on_target(
     bundle: Bundle,
-    cases: dict[str, Arrays],
-    held_out: Arrays | None,
+    cases: dict[str, GoldenCase],
+    labelled: HeldOut | None,
     connection: Connection,
     found: _Found,
     say: Say,
@@ -194,7 +195,7 @@ def _on_target(
             signature = Signature({tensor.name: tensor.shape for tensor in artifact.inputs}, ())
             run_each = partial(_run_there, bundle.path(artifact.file), runtime, label, connection, found)
             try:
-                _check(artifact, label, signature, run_each, cases, held_out, found)
+                _check(artifact, label, signature, run_each, cases, labelled, found)
             except _NoOutputsError:
                 found.not_run.append(NotRun(path, label, "it gives no outputs, times only"))
 
@@ -225,18 +226,18 @@ def require_a_check(bundle: Bundle, report: Report) -> None:
         raise MissingError(f"no artifact could be run here: {report.not_run[0].reason}")
 
 
-def _hop_one(bundle: Bundle, cases: dict[str, Arrays]) -> list[Row]:
+def _hop_one(bundle: Bundle, cases: dict[str, GoldenCase]) -> list[Row]:
     rows = []
     for layout in bundle.manifest.lowering:
         for case, golden in cases.items():
             for output in bundle.manifest.outputs:
-                oracle = golden[f"reference.fp64/{output.name}"]
-                exact = golden[f"lowered.{layout}.fp64/{output.name}"]
+                oracle = golden.reference("fp64")[output.name]
+                exact = golden.lowered(layout, "fp64")[output.name]
                 verdict = compare(
                     oracle=oracle,
-                    reference=golden[f"reference.fp32/{output.name}"],
-                    candidate=golden[f"lowered.{layout}.fp32/{output.name}"],
-                    precision="fp32",
+                    reference=golden.reference("fp32")[output.name],
+                    candidate=golden.lowered(layout, "fp32")[output.name],
+                    precision=FP32.name,
                 )
                 error = relative_error(reference=oracle, candidate=exact) if oracle.shape == exact.shape else None
                 row = _row("lowering", layout, "pytorch", case, output.name, verdict, error)
@@ -244,19 +245,18 @@ def _hop_one(bundle: Bundle, cases: dict[str, Arrays]) -> list[Row]:
     return rows
 
 
-def _hop_two(artifact: Artifact, runtime: str, case: str, golden: Arrays, results: Arrays) -> list[Row]:
+def _hop_two(artifact: Artifact, runtime: str, case: str, golden: GoldenCase, results: Arrays) -> list[Row]:
+    # The lowered form in float64 is the oracle, so that this hop answers for the converter and runtime alone;
+    # the noise floor is the reference's, so that both hops speak in the same units.
+    oracles, references = golden.oracle_for(artifact), golden.reference_for(artifact)
     rows = []
     for output in artifact.outputs:
-        # The lowered form in float64 is the oracle, so that this hop answers for the converter and runtime alone;
-        # the noise floor is the reference's, so that both hops speak in the same units.
-        oracle = as_layout(golden[f"lowered.{artifact.lowering}.fp64/{output.name}"], output)
-        reference = as_layout(golden[f"reference.fp32/{output.name}"], output)
-        candidate = results.get(output.name)
+        candidate, reference = results.get(output.name), references[output.name]
         if candidate is None:
             verdict = Comparison.failure("the output is missing")
         else:
             verdict = compare(
-                oracle=oracle,
+                oracle=oracles[output.name],
                 reference=reference,
                 candidate=from_edge(candidate, output, reference.dtype),
                 precision=artifact.precision,

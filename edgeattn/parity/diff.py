@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeattn.bundle import manifest as bundles
-from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.golden import GoldenCase, golden_cases
 from edgeattn.bundle.tensors import Arrays, from_edge
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.formats import FORMATS
@@ -65,7 +65,7 @@ def _bundles(a: bundles.Bundle, b: bundles.Bundle, say: Say) -> Iterator[Row]:
             continue
         with _opened(a.path(first.file)) as one, _opened(b.path(second.file)) as two:
             for case, golden in golden_cases(a).items():
-                given = [inputs(artifact, golden) for artifact in (first, second)]
+                given = [golden.inputs_for(artifact) for artifact in (first, second)]
                 if one.signature.accepts(given[0]) and two.signature.accepts(given[1]):
                     names = str(a.path(first.file)), str(b.path(second.file))
                     results = one.run(given[0]), two.run(given[1])
@@ -73,12 +73,12 @@ def _bundles(a: bundles.Bundle, b: bundles.Bundle, say: Say) -> Iterator[Row]:
                     yield from _rows(names, case, *values)
 
 
-def _values(results: Arrays, artifact: bundles.Artifact, golden: Arrays) -> Arrays:
+def _values(results: Arrays, artifact: bundles.Artifact, golden: GoldenCase) -> Arrays:
     """What an artifact gave, as values of the reference's type."""
     values = dict(results)
     for output in artifact.outputs:
         if output.name in values:
-            like = golden[f"reference.fp32/{output.name}"].dtype
+            like = golden.reference("fp32")[output.name].dtype
             values[output.name] = from_edge(values[output.name], output, like)
     return values
 

@@ -12,14 +12,14 @@ from functools import partial
 from math import isfinite
 from pathlib import Path
 
-from edgeattn.bundle.golden import inputs, read_golden
+from edgeattn.bundle.golden import GoldenCase, golden_case
 from edgeattn.bundle.manifest import Artifact, Bundle, File, describe
-from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.parity import layer_match as pure
 from edgeattn.parity.layer_file import read
 from edgeattn.parity.layer_match import Layer, Match, Matcher
 from edgeattn.parity.verdicts import NotRun
+from edgeattn.precision import FP32
 from edgeattn.runtimes import RUNTIMES, Observe, Observed, missing
 from edgeattn.system.progress import Say, silent
 
@@ -91,7 +91,7 @@ class Layers:
         return all(depth.passed for depth in self.depths)
 
 
-def find(artifact: Artifact, layers: Sequence[Layer], golden: Arrays, folder: Path) -> File | None:
+def find(artifact: Artifact, layers: Sequence[Layer], golden: GoldenCase, folder: Path) -> File | None:
     """Write where the artifact in ``folder`` holds each layer; None if no runtime here shows what is inside.
 
     Args:
@@ -105,7 +105,7 @@ def find(artifact: Artifact, layers: Sequence[Layer], golden: Arrays, folder: Pa
             continue
         matcher = Matcher(layers, artifact.precision)
         try:
-            observe(folder / artifact.file.path, inputs(artifact, golden), partial(_show, matcher))
+            observe(folder / artifact.file.path, golden.inputs_for(artifact), partial(_show, matcher))
         except MissingError:
             continue
         path = folder / FOLDER / f"{artifact.file.path}.json"
@@ -130,12 +130,12 @@ def compare(bundle: Bundle, say: Say = silent) -> Layers:
         raise ArtifactError(f"{bundle.folder} holds no layers; export it again with this version of edgeattn")
     if CASE not in manifest.golden:
         raise ArtifactError(f"{bundle.folder} has no golden case {CASE!r}, which its layers are of; export it again")
-    golden = read_golden(bundle.path(manifest.golden[CASE]))
+    golden = golden_case(bundle, CASE)
     todo = []
     for artifact in manifest.artifacts:
         layers = read(bundle.path(manifest.layers[artifact.lowering])) if artifact.lowering in manifest.layers else ()
         for runtime, observe, reason in _observers(artifact.format):
-            if artifact.precision != "fp32":
+            if artifact.precision != FP32.name:
                 reason = f"the layers of {artifact.precision} are not compared; `edgeattn study precision` does that"
             elif not layers:
                 reason = "its module computes other steps in float64 than in float32, so that there is no oracle inside"
@@ -184,7 +184,7 @@ def _rows(
     artifact: Artifact,
     layers: Sequence[Layer],
     matches: dict[str, Match],
-    golden: Arrays,
+    golden: GoldenCase,
     observe: Observe,
 ) -> list[LayerRow]:
     wanted: dict[str, list[Layer]] = {}
@@ -210,7 +210,7 @@ def _rows(
                 )
             )
 
-    observe(path, inputs(artifact, golden), see)
+    observe(path, golden.inputs_for(artifact), see)
     if wanted:
         raise ArtifactError(f"{path} has no tensor {next(iter(wanted))!r} any more; export the bundle again")
     return rows

@@ -1,8 +1,8 @@
 """Is it still the same module? Pure functions over arrays.
 
-The oracle is the reference in float64. The reference's own error in the candidate's precision is the *noise
-floor*; a candidate is judged by its error in units of that floor, so that the verdict means the same for any
-scale of inputs and weights.
+The oracle is the reference in float64. The reference's own error in float32 is the *noise floor*; a candidate is
+judged by its error in units of that floor, so that the verdict means the same for any scale of inputs and weights. The
+limits stand in :data:`edgeattn.precision.PRECISIONS`.
 """
 
 from dataclasses import dataclass
@@ -11,23 +11,9 @@ from math import inf, log10
 import numpy as np
 import numpy.typing as npt
 
+from edgeattn.precision import PRECISIONS, NoiseLimits
+
 Array = npt.NDArray[np.generic]
-
-# A candidate sums in another order than PyTorch, and by other kernels: its error is of the floor's kind, not its size.
-# A weight off by 1 % gives over 1,000, weights rounded to fp16 some hundreds and more.
-LIMITS: dict[str, dict[str, float]] = {
-    # 200 random layers were seen at up to 15 (most below 2, benchmarks/sound.py), whole models at up to 6.
-    "fp32": {"max": 24.0, "rms": 16.0},
-}
-EPSILON: dict[str, float] = {"fp32": float(np.finfo(np.float32).eps)}
-
-# A lower precision rounds on purpose, by far more than the floor: it is judged by how far its noise lies below the
-# signal. Its own smallest step is no noise that one could hold against it, where the signal is no larger than that.
-FEW_BITS = ("int8", "int8-dynamic", "palette6", "palette4")
-SQNR_DB: dict[str, float] = {"fp16": 50.0, **dict.fromkeys(FEW_BITS, 25.0)}
-# The same for inputs unlike what the model is made for: fp16 must not lose the range there, int8 is not calibrated.
-ELSEWHERE_DB: dict[str, float] = {"fp16": 35.0, **dict.fromkeys(FEW_BITS, -inf)}
-SMALLEST_STEP: dict[str, float] = {"fp16": 2.0**-24, **dict.fromkeys(FEW_BITS, 0.0)}
 
 
 @dataclass(frozen=True)
@@ -80,13 +66,13 @@ def difference(*, reference: Array, candidate: Array) -> Difference:
     return Difference(max_abs, relative, _sqnr_db(truth, error), _cosine(truth, values))
 
 
-def noise_floor(*, oracle: Array, reference: Array, precision: str) -> tuple[float, float]:
-    """(max, RMS) error of the reference at ``precision``; never below half a unit in the last place of the
+def noise_floor(*, oracle: Array, reference: Array) -> tuple[float, float]:
+    """(max, RMS) error of the reference in float32; never below half a unit in the last place of the
     oracle's own size, so that a reference that happens to be exact does not make every candidate infinite."""
     error = np.abs(np.asarray(reference, np.float64) - np.asarray(oracle, np.float64))
     size = np.abs(np.asarray(oracle, np.float64))
-    half_ulp = EPSILON[precision] / 2
-    tiny = float(np.finfo(np.float32).tiny)
+    float32 = np.finfo(np.float32)
+    half_ulp, tiny = float(float32.eps) / 2, float(float32.tiny)
     floor_max = max(float(error.max(initial=0.0)), half_ulp * float(size.max(initial=0.0)), tiny)
     floor_rms = max(_rms(error), half_ulp * _rms(size), tiny)
     return floor_max, floor_rms
@@ -99,7 +85,7 @@ def compare(*, oracle: Array, reference: Array, candidate: Array, precision: str
         oracle: the reference in float64.
         reference: the reference in float32.
         candidate: the output that is judged; its shape and a floating type are part of the verdict.
-        precision: one that :data:`LIMITS` or :data:`SQNR_DB` names.
+        precision: a name in :data:`~edgeattn.precision.PRECISIONS`.
         judged: False for an input that is not of the kind that a lower precision is made for: int8 only has to be
             finite there, fp16 to keep its range.
     """
@@ -112,17 +98,17 @@ def compare(*, oracle: Array, reference: Array, candidate: Array, precision: str
         return Comparison.failure("output has NaN or infinite values")
 
     error = values - truth
-    floor_max, floor_rms = noise_floor(oracle=oracle, reference=reference, precision="fp32")
+    floor_max, floor_rms = noise_floor(oracle=oracle, reference=reference)
     max_abs = float(np.abs(error).max(initial=0.0))
     max_units, rms_units = max_abs / floor_max, _rms(error) / floor_rms
     sqnr_db = _sqnr_db(truth, error)
-    if precision in LIMITS:
-        limits = LIMITS[precision]
-        passed = max_units <= limits["max"] and rms_units <= limits["rms"]
+    limits = PRECISIONS[precision].limits
+    if isinstance(limits, NoiseLimits):
+        passed = max_units <= limits.max_noise_units and rms_units <= limits.rms_noise_units
         reason = f"error is {max_units:.3g} (max), {rms_units:.3g} (RMS) times the noise floor"
     else:
-        limit_db = (SQNR_DB if judged else ELSEWHERE_DB)[precision]
-        passed = sqnr_db >= limit_db or _rms(error) <= SMALLEST_STEP[precision]
+        limit_db = limits.on_data_db if judged else limits.elsewhere_db
+        passed = sqnr_db >= limit_db or _rms(error) <= limits.smallest_step
         reason = f"signal to noise is {sqnr_db:.1f} dB, not {limit_db:g}"
     return Comparison(passed, "" if passed else reason, max_abs, max_units, rms_units, sqnr_db, _cosine(truth, values))
 

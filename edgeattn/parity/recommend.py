@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.parity.verdicts import Report
+from edgeattn.precision import FP32
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def _lost(artifact: Artifact, report: Report) -> float | None:
 
 
 def _recommendation(best: Artifact, artifacts: Iterable[Artifact], report: Report) -> Recommendation:
-    full = next((a.file.size_bytes for a in artifacts if a.precision == "fp32"), None)
+    full = next((a.file.size_bytes for a in artifacts if a.precision == FP32.name), None)
     size = best.file.size_bytes
     return Recommendation(
         best.format, best.file.path, best.precision, size, _lost(best, report), size / full if full else None

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgeattn.bundle.golden import golden_cases
+from edgeattn.bundle.golden import GoldenCase, golden_cases
 from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.parity.check import check_artifact
 from edgeattn.parity.mutation import EDITORS, mutants, same
 from edgeattn.parity.verdicts import NotRun, Row
+from edgeattn.precision import FP32
 from edgeattn.runtimes import Session, Signature, backends
 from edgeattn.system.progress import Say, silent
 from edgeattn.system.vendor_errors import first_line
@@ -78,7 +79,7 @@ class _Subject:
     artifact: Artifact
     runtime: str
     opened: Callable[[Path], AbstractContextManager[Session]]
-    cases: dict[str, Arrays]
+    cases: dict[str, GoldenCase]
 
 
 def self_test(bundle: Bundle, say: Say = silent) -> SelfTest:
@@ -96,7 +97,7 @@ def self_test(bundle: Bundle, say: Say = silent) -> SelfTest:
         if artifact.format not in EDITORS.names:
             not_run.append(NotRun(artifact.file.path, "-", f"{artifact.format} files cannot be mutated"))
             continue
-        if artifact.precision != "fp32":
+        if artifact.precision != FP32.name:
             reason = f"{artifact.precision} rounds by more than these damages do: they are done to the fp32 artifact"
             not_run.append(NotRun(artifact.file.path, "-", reason))
             continue

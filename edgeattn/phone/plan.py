@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.golden import GoldenCase, golden_cases
 from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.records import NotRun
-from edgeattn.bundle.tensors import Arrays, as_layout
+from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import MissingError
 
 # By format: a runtime, and where it computes. Whether a browser has that, only it knows.
@@ -38,21 +38,19 @@ class Plan:
 
     bundle: Bundle
     artifacts: tuple[Artifact, ...]
-    golden: Arrays
+    golden: GoldenCase
     tasks: dict[str, Task]
     not_run: tuple[NotRun, ...]
     runs: int
     runtime_versions: dict[str, str]
 
     def inputs(self, artifact: Artifact) -> Arrays:
-        return inputs(artifact, self.golden)
+        return self.golden.inputs_for(artifact)
 
     def outputs(self, artifact: Artifact) -> dict[str, npt.NDArray[np.generic]]:
         """What the artifact should give, up to its precision: its shapes and types are what is asked of a phone."""
-        return {
-            output.name: as_layout(self.golden[f"reference.fp32/{output.name}"], output).astype(output.dtype)
-            for output in artifact.outputs
-        }
+        values = self.golden.reference_for(artifact)
+        return {output.name: values[output.name].astype(output.dtype) for output in artifact.outputs}
 
     def output_bytes(self) -> int:
         """Of the artifact with the largest outputs."""

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.golden import GoldenCase, golden_cases
 from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.records import NotRun, Operator, Record, Subject
-from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
 from edgeattn.parity.check import likeness
 from edgeattn.profile import operators
@@ -147,14 +146,14 @@ def _counted(target: str) -> bool:
 
 
 def _measure(
-    bundle: Bundle, golden: Arrays, connection: Connection, options: Options, group: _Group, found: _Found
+    bundle: Bundle, golden: GoldenCase, connection: Connection, options: Options, group: _Group, found: _Found
 ) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     warmup = connection.warmup if options.warmup is None else options.warmup
     jobs = [
         Job(
             bundle.path(artifact.file),
-            inputs(artifact, golden),
+            golden.inputs_for(artifact),
             None if warmup == "auto" else warmup,
             options.runs or connection.runs,
             group.threads,

@@ -12,7 +12,7 @@ from edgeattn.bundle.records import NotRun
 from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.parity import layers
 from edgeattn.parity.layers import Layers
-from edgeattn.parity.metrics import LIMITS
+from edgeattn.precision import FP32_LIMITS
 from edgeattn.report import attention_maps, forms
 from edgeattn.report.compose import compose
 from edgeattn.report.content import LOWERED, Answers, Content, Depths, Judged
@@ -160,7 +160,7 @@ def _finite(value: float | None) -> float | None:
 
 def _depths(held: Bundle, found: Layers) -> Depths:
     return Depths(
-        held.manifest.model, curves(found), LIMITS["fp32"]["max"], tuple(depth.sentence for depth in found.depths)
+        held.manifest.model, curves(found), FP32_LIMITS.max_noise_units, tuple(depth.sentence for depth in found.depths)
     )
 
 

@@ -10,15 +10,13 @@ from the measurements in ``docs/precisions.md``:
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from edgeattn.bundle.details import Details
 from edgeattn.bundle.tensors import Arrays
+from edgeattn.precision import Precision
 from edgeattn.system.plugins import Registry
 
-FP16, INT8, INT8_DYNAMIC = "fp16", "int8", "int8-dynamic"
-LOWER = (FP16, INT8, INT8_DYNAMIC)
-# Weights as places in a table of 2^6 or 2^4 values; Core ML alone runs these.
-PALETTES = {"palette6": 6, "palette4": 4}
 # What inputs and outputs are: float, or what the file computes in, where its format can have that.
 EDGE_TYPES = (FLOAT32, OWN) = ("float32", "own")
 # A product on fewer rows than this is a few per mille of the work, and keeps float activations.
@@ -36,7 +34,7 @@ class Job:
 
     source: Path
     path: Path
-    precision: str
+    precision: Precision
     calibration: tuple[Arrays, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
@@ -56,11 +54,11 @@ class Quantizer(Protocol):
 
     extra: str
     packages: tuple[str, ...]
-    precisions: tuple[str, ...]
-    rest: str
+    precisions: tuple[Precision, ...]
+    rest: Precision
     adds_in_fp16: bool = False
 
-    def make(self, job: Job) -> dict[str, Any]:
+    def make(self, job: Job) -> Details:
         """Write ``job.path``, and say what stays in a higher precision: what the manifest keeps as ``details``.
 
         Raises:

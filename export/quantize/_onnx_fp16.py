@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from edgeattn.bundle.details import Details
 from edgeattn.export.quantize import OWN, Job
 
 # What sums or inverts a whole map, and the exponential: an fp16 sum has 11 bits, and an epsilon of 1e-5 two digits.
@@ -9,7 +10,7 @@ _STATISTICS = ("ReduceMean", "ReduceSum", "ReduceMax", "Softmax", "Exp", "Sqrt",
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow")
 
 
-def convert(model: Any, job: Job) -> dict[str, Any]:
+def convert(model: Any, job: Job) -> Details:
     """Write ``job.path`` from the fp32 ``model``, which is changed; what stayed in fp32."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
@@ -27,7 +28,8 @@ def convert(model: Any, job: Job) -> dict[str, Any]:
     OnnxModel(converted).topological_sort()  # the converter puts its casts at the end
     job.path.write_bytes(converted.SerializeToString(deterministic=True))
     edges = "float16" if own else "float32"
-    return {"kept_in_fp32": sorted({node.op_type for node in kept}), "kept_ops": len(kept), "edges": edges}
+    kinds = tuple(sorted({node.op_type for node in kept}))
+    return Details(kept_in_fp32=kinds, kept_ops=len(kept), edges=edges)
 
 
 def _tidied(graph: Any) -> None:

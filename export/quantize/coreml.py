@@ -7,15 +7,18 @@ What is not in eight bits is in fp16, as on a phone's Neural Engine. coremltools
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from edgeattn.bundle.details import Details
 from edgeattn.errors import ConversionError
-from edgeattn.export.quantize import FEW_ROWS, FP16, INT8, LOWER, OWN, PALETTES, Job, Quantizer
+from edgeattn.export.quantize import FEW_ROWS, FLOAT32, OWN, Job, Quantizer
 from edgeattn.export.quantize._ranges import Ranges
 from edgeattn.export.quantize._silu import Step, read_by_silu_alone
 from edgeattn.formats.coreml import normalise
+from edgeattn.precision import FP16, INT8, INT8_DYNAMIC, PALETTE4, PALETTE6
 from edgeattn.runtimes import Observed, mil_reference
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
@@ -28,11 +31,11 @@ _ELEMENTWISE = ("add", "sub", "mul", "real_div", "pow", "square")
 class CoreMlQuantizer(Quantizer):
     extra = "coreml"
     packages = ("coremltools",)
-    precisions = (*LOWER, *PALETTES)
-    rest = "fp16"
+    precisions = (FP16, INT8, INT8_DYNAMIC, PALETTE6, PALETTE4)
+    rest = FP16
     adds_in_fp16 = False
 
-    def make(self, job: Job) -> dict[str, Any]:
+    def make(self, job: Job) -> Details:
         """Write the package ``job.path``.
 
         Raises:
@@ -44,12 +47,11 @@ class CoreMlQuantizer(Quantizer):
 
                 model, details = _fp16(ct.models.MLModel(str(job.source), skip_model_load=True), job)
                 if job.precision != FP16:
-                    step = _palettes if job.precision in PALETTES else _static if job.precision == INT8 else _weights
-                    model, more = step(model, job)
-                    details |= more
+                    step = _palettes if job.precision.is_palette else _static if job.precision == INT8 else _weights
+                    model, details = step(model, job, details)
                 elif job.edge_type == OWN:
                     model = _in_fp16(model)
-                    details["edges"] = "float16"
+                    details = replace(details, edges="float16")
                 model.save(str(job.path))
             normalise(job.path, job.metadata)
         except Exception as error:
@@ -72,7 +74,7 @@ class CoreMlQuantizer(Quantizer):
 QUANTIZER: Quantizer = CoreMlQuantizer()
 
 
-def _fp16(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
+def _fp16(model: Any, job: Job) -> tuple[Any, Details]:
     from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
     from coremltools.models.utils import _apply_graph_pass
 
@@ -85,7 +87,7 @@ def _fp16(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
         return True
 
     changed = _apply_graph_pass(model, FP16ComputePrecision(op_selector=in_fp16), skip_model_load=True)
-    return changed, {"kept_in_fp32": sorted(set(kept.values())), "kept_ops": len(kept), "edges": "float32"}
+    return changed, Details(kept_in_fp32=tuple(sorted(set(kept.values()))), kept_ops=len(kept), edges=FLOAT32)
 
 
 def _in_fp16(model: Any) -> Any:
@@ -120,7 +122,7 @@ def _vars(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
-def _static(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
+def _static(model: Any, job: Job, details: Details) -> tuple[Any, Details]:
     """What ``coremltools.optimize.coreml.linear_quantize_activations`` does, with ranges that were seen here."""
     import coremltools.optimize as cto
     from coremltools.converters.mil.mil.passes.graph_pass import PassOption
@@ -138,8 +140,8 @@ def _static(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
         passes.append(step)
     passes.append(PASS_REGISTRY["common::dequantize_quantize_pair_elimination"])
     changed = _apply_graph_pass(model, passes, spec_version=_ios17(), skip_model_load=True)
-    compressed, details = _weights(changed, job)
-    return compressed, {**details, "float_activations": len(kept)}
+    compressed, details = _weights(changed, job, details)
+    return compressed, replace(details, float_activations=len(kept))
 
 
 def _ios17() -> int:
@@ -148,22 +150,22 @@ def _ios17() -> int:
     return int(ct.target.iOS17)
 
 
-def _weights(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
+def _weights(model: Any, job: Job, details: Details) -> tuple[Any, Details]:
     import coremltools.optimize as cto
 
     eight = cto.coreml.OpLinearQuantizerConfig(mode="linear_symmetric", granularity="per_channel")
     config = cto.coreml.OptimizationConfig(global_config=eight, op_name_configs=dict.fromkeys(job.keep))
-    return cto.coreml.linear_quantize_weights(model, config), {"weights": "int8 per channel", "edges": "float32"}
+    return cto.coreml.linear_quantize_weights(model, config), replace(details, weights="int8 per channel")
 
 
-def _palettes(model: Any, job: Job) -> tuple[Any, dict[str, Any]]:
+def _palettes(model: Any, job: Job, details: Details) -> tuple[Any, Details]:
     """A table of values for each weight, by k-means over it, and the places in it; of one size, as iOS 16 has them."""
     import coremltools.optimize as cto
 
-    bits = PALETTES[job.precision]
+    bits = job.precision.bits
     table = cto.coreml.OpPalettizerConfig(mode="kmeans", nbits=bits)
     config = cto.coreml.OptimizationConfig(global_config=table, op_name_configs=dict.fromkeys(job.keep))
-    return cto.coreml.palettize_weights(model, config), {"weights": f"{bits} bit palettes"}
+    return cto.coreml.palettize_weights(model, config), replace(details, weights=f"{bits} bit palettes")
 
 
 def _ranges(model: Any, job: Job) -> tuple[dict[str, dict[str, float]], list[str]]:

@@ -1,18 +1,21 @@
 """ONNX in lower precisions, by onnxruntime's own converter and quantiser."""
 
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeattn.bundle.details import Details
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ConversionError
-from edgeattn.export.quantize import FEW_ROWS, FP16, INT8, LOWER, Job, Quantizer
+from edgeattn.export.quantize import FEW_ROWS, FLOAT32, Job, Quantizer
 from edgeattn.export.quantize._onnx_fp16 import convert
 from edgeattn.export.quantize._onnx_weights import PRODUCTS, one_scale_a_channel, store_in_eight_bits
 from edgeattn.export.quantize._ranges import Ranges
 from edgeattn.export.quantize._silu import Step, parts_of_silu, read_by_silu_alone
+from edgeattn.precision import FP16, FP32, INT8, INT8_DYNAMIC
 from edgeattn.runtimes.onnxruntime import OnnxRuntime
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
@@ -24,11 +27,11 @@ _ROWS = "edgeattn_rows"
 class OnnxQuantizer(Quantizer):
     extra = "onnx"
     packages = ("onnx", "onnxruntime")
-    precisions = LOWER
-    rest = "fp32"
+    precisions = (FP16, INT8, INT8_DYNAMIC)
+    rest = FP32
     adds_in_fp16 = False
 
-    def make(self, job: Job) -> dict[str, Any]:
+    def make(self, job: Job) -> Details:
         """Write ``job.path``.
 
         Raises:
@@ -90,7 +93,7 @@ class _Once:
         return self._rest.pop() if self._rest else None
 
 
-def _static(model: Any, job: Job) -> dict[str, Any]:
+def _static(model: Any, job: Job) -> Details:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     CalibrationDataReader.register(_Once)
@@ -111,7 +114,7 @@ def _static(model: Any, job: Job) -> dict[str, Any]:
         weight_type=QuantType.QInt8,
         extra_options={"TensorQuantOverrides": _ranges(model.graph, job)},
     )
-    return _details(model, {node.output[0] for node in chosen}, "static_ops")
+    return replace(_details(model, {node.output[0] for node in chosen}), static_ops=len(chosen))
 
 
 def _hold_layout(graph: Any) -> None:
@@ -156,7 +159,7 @@ def _steps(graph: Any) -> list[Step]:
     return [Step(node.op_type, tuple(node.input), node.output[0]) for node in graph.node]
 
 
-def _dynamic(model: Any, job: Job) -> dict[str, Any]:
+def _dynamic(model: Any, job: Job) -> Details:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     chosen = [n for n in model.graph.node if n.op_type in PRODUCTS and n.output[0] not in job.keep]
@@ -168,16 +171,17 @@ def _dynamic(model: Any, job: Job) -> dict[str, Any]:
         weight_type=QuantType.QUInt8,  # onnxruntime has no ConvInteger with signed weights
         extra_options={"MatMulConstBOnly": True},
     )
-    return _details(model, {node.output[0] for node in chosen}, "dynamic_ops")
+    return replace(_details(model, {node.output[0] for node in chosen}), dynamic_ops=len(chosen))
 
 
 def _is_depthwise(node: Any) -> bool:
     return any(a.name == "group" and a.i > 1 for a in node.attribute)
 
 
-def _details(model: Any, chosen: set[str], name: str) -> dict[str, Any]:
+def _details(model: Any, chosen: set[str]) -> Details:
+    """Of what is not ``chosen``."""
     rest = [node.op_type for node in model.graph.node if node.output[0] not in chosen and node.op_type != "Constant"]
-    return {name: len(chosen), "float_ops": len(rest), "kept_in_fp32": sorted(set(rest)), "edges": "float32"}
+    return Details(float_ops=len(rest), kept_in_fp32=tuple(sorted(set(rest))), edges=FLOAT32)
 
 
 def _in_eight_bits(model: Any) -> set[str]:

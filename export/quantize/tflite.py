@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn.bundle.details import Details
 from edgeattn.errors import ConversionError
-from edgeattn.export.quantize import FEW_ROWS, FP16, INT8, LOWER, OWN, Job, Quantizer
+from edgeattn.export.quantize import FEW_ROWS, FLOAT32, OWN, Job, Quantizer
 from edgeattn.export.quantize._ranges import Ranges
 from edgeattn.export.quantize._silu import Step, parts_of_silu, read_by_silu_alone
 from edgeattn.formats.tflite import builtin_kind, finished, unpack
+from edgeattn.precision import FP16, FP32, INT8, INT8_DYNAMIC
 from edgeattn.runtimes.litert import Observer
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
@@ -23,11 +25,11 @@ _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 class TfLiteQuantizer(Quantizer):
     extra = "tflite"
     packages = ("ai_edge_quantizer", "ai_edge_litert")
-    precisions = LOWER
-    rest = "fp32"
+    precisions = (FP16, INT8, INT8_DYNAMIC)
+    rest = FP32
     adds_in_fp16 = True  # XNNPACK on ARM
 
-    def make(self, job: Job) -> dict[str, Any]:
+    def make(self, job: Job) -> Details:
         """Write ``job.path``.
 
         Raises:
@@ -50,7 +52,7 @@ class TfLiteQuantizer(Quantizer):
 QUANTIZER: Quantizer = TfLiteQuantizer()
 
 
-def _fp16(job: Job) -> tuple[bytes, dict[str, Any]]:
+def _fp16(job: Job) -> tuple[bytes, Details]:
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
     from ai_edge_quantizer.qtyping import TFLOperationName
     from ai_edge_quantizer.quantizer import Quantizer
@@ -60,10 +62,10 @@ def _fp16(job: Job) -> tuple[bytes, dict[str, Any]]:
         quantizer.add_weight_only_config(
             ".*", TFLOperationName[kind], num_bits=16, algorithm_key=AlgorithmName.FLOAT_CASTING
         )
-    return bytes(quantizer.quantize().quantized_model), {"arithmetic": "fp16 on ARM, fp32 on x86"}
+    return bytes(quantizer.quantize().quantized_model), Details(arithmetic="fp16 on ARM, fp32 on x86")
 
 
-def _int8(job: Job) -> tuple[bytes, dict[str, Any]]:
+def _int8(job: Job) -> tuple[bytes, Details]:
     from ai_edge_quantizer.qtyping import TFLOperationName
     from ai_edge_quantizer.quantizer import Quantizer
 
@@ -82,8 +84,13 @@ def _int8(job: Job) -> tuple[bytes, dict[str, Any]]:
     ranges = _ranges(job, silus) if static else {}
     dynamic = sum(op.kind in _PRODUCTS and op.output not in chosen for op in ops)
     kept = sorted({op.kind for op in ops if op.output not in chosen and op.kind not in _PRODUCTS})
-    counts = {"static_ops": len(static), "dynamic_ops": dynamic, "float_ops": len(ops) - len(static) - dynamic}
-    details = {**counts, "kept_in_fp32": kept, "edges": "int8" if own else "float32"}
+    details = Details(
+        static_ops=len(static),
+        dynamic_ops=dynamic,
+        float_ops=len(ops) - len(static) - dynamic,
+        kept_in_fp32=tuple(kept),
+        edges="int8" if own else FLOAT32,
+    )
     return bytes(quantizer.quantize(ranges).quantized_model), details
 
 

@@ -1,12 +1,12 @@
 """``edgeattn export``: a model to a bundle."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgeattn.cli import console
+from edgeattn.precision import FP32
 
 
 def export(
@@ -53,13 +53,14 @@ def export(
     Example: edgeattn export attention --arg embed_dim=192 --out b
     """
     console.wants(json)
+    from edgeattn.bundle import manifest as bundles
     from edgeattn.cli import render
     from edgeattn.export import pipeline, source
     from edgeattn.parity import recommend
 
     options = pipeline.Options(
         formats=tuple(dict.fromkeys(format or ())),
-        precisions=tuple(dict.fromkeys(precision or ("fp32",))),
+        precisions=tuple(dict.fromkeys(precision or (FP32.name,))),
         edge_layout=edge_layout,
         dynamic_batch=dynamic_batch,
         inputs=tuple(input or ()),
@@ -82,7 +83,7 @@ def export(
         "bundle": str(out),
         "passed": passed,
         "recommended": recommended,
-        "manifest": asdict(result.bundle.manifest),
+        "manifest": bundles.document(result.bundle.manifest),
     }
     console.show(
         document,

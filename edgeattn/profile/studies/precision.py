@@ -6,13 +6,13 @@ from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edgeattn.bundle.golden import golden_cases, inputs
+from edgeattn.bundle.golden import GoldenCase, golden_cases
 from edgeattn.bundle.manifest import Artifact, Bundle
-from edgeattn.bundle.tensors import Arrays, as_layout
 from edgeattn.errors import ArtifactError, BadInputError
 from edgeattn.export import quantize as lower
 from edgeattn.export.quantize import QUANTIZERS
 from edgeattn.parity.metrics import difference
+from edgeattn.precision import FP32, INT8
 from edgeattn.profile.studies import Sensitivity, Study
 from edgeattn.runtimes import Backend, backends
 from edgeattn.system import files, plugins
@@ -34,7 +34,7 @@ class Precision(Study):
             ArtifactError: ``results`` are of another artifact, or no results.
             MissingError: the runtime or the quantiser is not installed.
         """
-        artifact = next((a for a in bundle.manifest.artifacts if (a.format, a.precision) == (format_, "fp32")), None)
+        artifact = next((a for a in bundle.manifest.artifacts if (a.format, a.precision) == (format_, FP32.name)), None)
         if artifact is None:
             raise BadInputError(f"{bundle.folder} has no fp32 artifact of {format_}; export one")
         quantiser = QUANTIZERS.get(format_)
@@ -72,18 +72,18 @@ def _read(results: Path, artifact: Artifact) -> dict[str, Sensitivity]:
 
 
 def _alone(
-    artifact: Artifact, path: Path, keep: tuple[str, ...], cases: dict[str, Arrays], backend: Backend
+    artifact: Artifact, path: Path, keep: tuple[str, ...], cases: dict[str, GoldenCase], backend: Backend
 ) -> float | None:
-    given = {name: inputs(artifact, golden) for name, golden in cases.items()}
+    given = {name: golden.inputs_for(artifact) for name, golden in cases.items()}
     with TemporaryDirectory() as folder:
         copy = Path(folder, f"alone{path.suffix}")
-        job = lower.Job(path, copy, lower.INT8, tuple(given.values()), keep=keep)
+        job = lower.Job(path, copy, INT8, tuple(given.values()), keep=keep)
         QUANTIZERS.get(artifact.format).make(job)
         with backend.open(copy) as session:
             outputs = {name: session.run(one) for name, one in given.items()}
     lowest = min(
         difference(
-            reference=as_layout(golden[f"lowered.{artifact.lowering}.fp64/{output.name}"], output),
+            reference=golden.oracle_for(artifact)[output.name],
             candidate=outputs[name][output.name],
         ).sqnr_db
         for name, golden in cases.items()
