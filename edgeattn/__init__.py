@@ -1,6 +1,7 @@
-"""Separable self-attention: the reference, its deployable form, and the proof that both are the same.
+"""Separable self-attention: the reference layer, its lowering for deployment, and the checks that both are the same.
 
-The public names are loaded on first use, so that ``import edgeattn`` costs no import of torch.
+The public names are loaded on first use, so ``import edgeattn`` does not import torch. Each package in it is a
+room, and imports only the rooms below it: ``ROOMS`` in ``tests/test_structure.py``, docs/architecture.md.
 """
 
 import os
