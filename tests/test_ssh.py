@@ -20,6 +20,7 @@ from test_targets import job_of
 from edgeattn import targets
 from edgeattn.bundle import records
 from edgeattn.errors import TargetError
+from edgeattn.system import cache
 from edgeattn.targets import Measurement, ssh
 from edgeattn.targets._runner import board as _board
 from edgeattn.targets.ssh import connection as _ssh_session
@@ -34,8 +35,7 @@ OLD_RUNTIME = ("tflite-runtime==2.14.0", "numpy==1.26.4")
 @pytest.fixture(scope="module")
 def old_python() -> Path:
     """A Python with tflite-runtime alone; the folder appears when it is whole."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeattn"
-    folder = cache / f"tests-tflite-runtime-{sys.version_info.major}.{sys.version_info.minor}"
+    folder = cache.home() / f"tests-tflite-runtime-{sys.version_info.major}.{sys.version_info.minor}"
     if not (folder / "ready").is_file():
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
         subprocess.run([folder / "bin/python", "-m", "pip", "install", "--quiet", *OLD_RUNTIME], check=True)

@@ -35,6 +35,7 @@ HEAVY = {
     "torch",
     "numpy",
     "onnx",
+    "onnx_ir",
     "onnxruntime",
     "coremltools",
     "litert_torch",
@@ -113,6 +114,7 @@ def test_every_module_imports_without_the_vendors() -> None:
     """In a bare environment: every vendor's package is made to fail on import."""
     vendors = [
         "onnx",
+        "onnx_ir",
         "onnxscript",
         "onnxruntime",
         "coremltools",

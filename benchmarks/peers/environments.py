@@ -10,14 +10,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgeattn.errors import ConversionError
+from edgeattn.system import cache as caches
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
 def cache() -> Path:
-    """``$XDG_CACHE_HOME/edgeattn/peers``, by default under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeattn" / "peers"
+    """``peers`` in edgeattn's own cache folder."""
+    return caches.home() / "peers"
 
 
 def pins(name: str) -> bytes:

@@ -4,6 +4,8 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,19 +24,29 @@ Install = Annotated[
     bool, typer.Option("--install", help="ssh: install the runtimes that the board lacks, in a folder of its caches.")
 ]
 INTERRUPTED = 130
-_json_wanted = False
-_answered = False
+
+
+@dataclass
+class Answer:
+    """How this run of the command answers, and whether it has said what came of it, an interrupt too."""
+
+    json: bool
+    given: bool = False
+
+
+_answer: ContextVar[Answer] = ContextVar("answer")
+
+
+def begin(*, json: bool) -> Answer:
+    """The answer of a run that begins; :func:`show` and :func:`fail` give it."""
+    answer = Answer(json)
+    _answer.set(answer)
+    return answer
 
 
 def wants(json: bool) -> None:
-    """Say what :func:`show` prints from now on."""
-    global _json_wanted, _answered
-    _json_wanted, _answered = json, False
-
-
-def answered() -> bool:
-    """Whether the command has said what came of it, an interrupt too."""
-    return _answered
+    """Say what :func:`show` prints, once the options are read."""
+    _answer.get().json = json
 
 
 def settings(**given: str | None) -> dict[str, str]:
@@ -49,9 +61,9 @@ def typed() -> str:
 
 def show(document: Any, lines: Callable[[], list[Any]]) -> None:
     """One JSON document, or what ``lines`` makes, to stdout."""
-    global _answered
-    _answered = True
-    if _json_wanted:
+    answer = _answer.get()
+    answer.given = True
+    if answer.json:
         from pydantic_core import to_json
 
         sys.stdout.write(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n")
@@ -68,10 +80,10 @@ def fail(sentence: str, code: int) -> int:
     """One sentence to stderr, and to stdout as JSON if that is wanted; the exit code."""
     from edgeattn.cli.tables import printable
 
-    global _answered
-    _answered = True
+    answer = _answer.get()
+    answer.given = True
     sys.stderr.write(f"edgeattn: {printable(' '.join(sentence.split()))}\n")
-    if _json_wanted:
+    if answer.json:
         show({"error": sentence, "exit_code": code}, list)
     return code
 

@@ -3,7 +3,7 @@ each."""
 
 import sys
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,8 +18,6 @@ app = typer.Typer(
 )
 # In the order in which one meets them; one that is not named here comes last.
 _ORDER = ("export", "inspect", "parity", "compare", "profile", "phone", "report", "study", "setup", "models", "doctor")
-# What typer raises for bad usage; its home moves between versions of typer, its place above BadParameter does not.
-_UsageError: Any = typer.BadParameter.__mro__[2]
 
 
 def _commands() -> list[str]:
@@ -54,15 +52,15 @@ def options(
 
 def main() -> None:
     """Run the command; every expected error is one sentence on stderr and its exit code."""
-    _console.wants("--json" in sys.argv)
+    answer = _console.begin(json="--json" in sys.argv)  # as far as one can tell before the options are read
     try:
         code = app(standalone_mode=False)
         # Typer makes this exit code of an interrupt; a command that has kept something has said so itself.
-        if code == _console.INTERRUPTED and not _console.answered():
+        if code == _console.INTERRUPTED and not answer.given:
             raise KeyboardInterrupt
     except EdgeAttnError as error:
         code = _console.fail(str(error), error.exit_code)
-    except _UsageError as error:
+    except typer.TyperException as error:
         code = _console.fail(error.format_message() or "say what to do; see edgeattn --help", 2)
     except OSError as error:
         # Files and folders may be taken away, filled or closed at any time, after every check.

@@ -122,6 +122,8 @@ def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
     return pack(model, len(content)), ops
 
 
+# ai_edge_litert.tools.flatbuffer_utils reads and writes models too, but puts buffers wherever they fall, though the
+# schema asks for multiples of 16 bytes, and numbers them anew when it reads.
 def unpack(content: bytes) -> Any:
     """The ``ModelT`` of a file; weights that stand behind its flatbuffer are taken into it."""
     from ai_edge_litert import schema_py_generated as schema

@@ -101,14 +101,12 @@ def _fold(out: Path) -> tuple[Entry, ...]:
 
 
 def _hold(file: BinaryIO, out: Path) -> None:
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # its locks keep this process too from reading what it wrote
         return
-    import fcntl
+    from filelock import lock_descriptor
 
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise BadInputError(f"another `edgeattn phone` is writing to {out}; give another --out") from error
+    if not lock_descriptor(file.fileno(), blocking=False):
+        raise BadInputError(f"another `edgeattn phone` is writing to {out}; give another --out")
 
 
 def _dump(entry: Entry) -> bytes:

@@ -4,7 +4,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,15 +12,19 @@ from pathlib import Path
 from edgeattn.errors import MissingError
 
 
+def home() -> Path:
+    """The folder of all that edgeattn keeps: on Linux ``~/.cache/edgeattn``, or below ``XDG_CACHE_HOME``."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("edgeattn", appauthor=False)
+
+
 def place(name: str, *made_from: Path) -> Path:
     """The folder for what is called ``name`` and made from these files."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not cache.is_absolute():  # to be ignored, says the XDG specification
-        cache = Path.home() / ".cache"
     content = hashlib.sha256()
     for file in made_from:
         content.update(file.read_bytes())
-    return cache / "edgeattn" / name / content.hexdigest()[:16]
+    return home() / name / content.hexdigest()[:16]
 
 
 def once(place: Path, build: Callable[[Path], None]) -> Path:
@@ -58,14 +61,11 @@ def run(doing: str, *command: object, cwd: Path | None = None) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":  # it has no such lock; the second of two renames fails, and says so
-        yield
-        return
-    import fcntl
+    from filelock import FileLock
 
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    folder.mkdir(parents=True, exist_ok=True)
+    # The system's lock ends with the process that holds it: a lock file that stays behind locks nothing.
+    with FileLock(folder / "lock"):
         for left in folder.glob(".building.*"):  # by a process that was killed: no other one builds now
             shutil.rmtree(left, ignore_errors=True)
         yield

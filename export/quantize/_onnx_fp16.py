@@ -16,7 +16,7 @@ def convert(model: Any, job: Job) -> Details:
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     own = job.edge_type == OWN
-    names = _norms(model.graph) | set(job.keep)
+    names = _norms(model) | set(job.keep)
     kept = [node for node in model.graph.node if node.output[0] in names]
     converted = convert_float_to_float16(
         model,
@@ -55,9 +55,13 @@ def _tidied(graph: Any) -> None:
     graph.node.extend(nodes.values())
 
 
-def _norms(graph: Any) -> set[str]:
+def _norms(model: Any) -> set[str]:
     """Outputs of the nodes that norms and softmax are made of: statistics, and the elementwise steps next to one."""
-    statistics = {node.output[0] for node in graph.node if node.op_type in _STATISTICS}
-    read = {name for node in graph.node if node.op_type in _STATISTICS for name in node.input}
-    steps = [node for node in graph.node if node.op_type in _ELEMENTWISE]
-    return statistics | {n.output[0] for n in steps if n.output[0] in read or statistics & set(n.input)}
+    import onnx_ir as ir
+
+    def is_part(node: ir.Node) -> bool:
+        if node.op_type in _ELEMENTWISE:
+            return any(other.op_type in _STATISTICS for other in (*node.predecessors(), *node.successors()))
+        return node.op_type in _STATISTICS
+
+    return {str(node.outputs[0].name) for node in ir.from_proto(model).graph if is_part(node)}

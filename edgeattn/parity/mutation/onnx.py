@@ -1,12 +1,15 @@
-"""ONNX files, through their protobuf."""
+"""ONNX files, through onnx_ir: it knows who makes a value and who reads it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeattn.parity.mutation import EPSILON, EPSILON_FACTOR, RELU, SOFTMAX, SUBTRACTION, Array, Edit, Editor, Weight
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 # Operator -> for each operand that may be a weight, the axis of its output channels.
 _KERNELS = {"Conv": {1: 0}, "ConvTranspose": {1: 1}, "Gemm": {1: 1}, "MatMul": {0: -2, 1: -1}}
@@ -15,60 +18,58 @@ _BIASED = ("Conv", "ConvTranspose", "Gemm")
 
 class OnnxEditor(Editor):
     def weights(self, path: Path) -> tuple[Weight, ...]:
-        import onnx
+        import onnx_ir as ir
 
-        graph = onnx.load(str(path)).graph
-        constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-        makers = {name: node.op_type for node in graph.node for name in node.output}
         found: dict[str, Weight] = {}
-        for node in graph.node:
-            for name, role, axis in _operands(node, constants, makers):
-                value = constants.get(name)
-                if value is not None and np.issubdtype(value.dtype, np.floating) and -value.ndim <= axis < value.ndim:
-                    found.setdefault(name, Weight(name, value, role, axis % value.ndim))
+        for node in ir.load(str(path)).graph:
+            for value, role, axis in _operands(node):
+                if value is None or value.name is None or value.const_value is None:
+                    continue
+                weight = value.const_value.numpy()
+                if np.issubdtype(weight.dtype, np.floating) and -weight.ndim <= axis < weight.ndim:
+                    found.setdefault(value.name, Weight(value.name, weight, role, axis % weight.ndim))
         return tuple(found.values())
 
     def edits(self, path: Path) -> tuple[Edit, ...]:
-        import onnx
+        import onnx_ir as ir
 
-        graph = onnx.load(str(path)).graph
         return tuple(
-            Edit(kind, index, node.name)
-            for index, node in enumerate(graph.node)
+            Edit(kind, index, node.name or "")
+            for index, node in enumerate(ir.load(str(path)).graph)
             for kind, prepare in _EDITS.items()
-            if prepare(graph, node)
+            if prepare(node)
         )
 
     def write(
         self, source: Path, target: Path, replaced: Mapping[str, Array] | None = None, edit: Edit | None = None
     ) -> None:
         """A copy of ``source`` with other values of some weights, or with one operator changed."""
-        import onnx
+        import onnx_ir as ir
 
-        model = onnx.load(str(source))
-        for tensor in model.graph.initializer:
-            if replaced and tensor.name in replaced:
-                tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(replaced[tensor.name]), tensor.name))
+        model = ir.load(str(source))
+        for name, value in (replaced or {}).items():
+            model.graph.initializers[name].const_value = ir.tensor(np.ascontiguousarray(value), name=name)
         if edit:
-            change = _EDITS[edit.kind](model.graph, model.graph.node[edit.index])
+            change = _EDITS[edit.kind](model.graph[edit.index])
             if change is None:
                 raise ValueError(f"{edit.place} is no place for this mutation: {edit.kind}")
             change()
-        target.write_bytes(model.SerializeToString(deterministic=True))
+        ir.save(model, str(target))
 
 
 EDITOR: Editor = OnnxEditor()
 
 
-def _operands(node: Any, constants: Mapping[str, Any], makers: Mapping[str, str]) -> Iterator[tuple[str, str, int]]:
+def _operands(node: "ir.Node") -> "Iterator[tuple[ir.Value | None, str, int]]":
     for operand, axis in _KERNELS.get(node.op_type, {}).items():
-        flipped = node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
-        yield node.input[operand], "weight", 0 if flipped else axis
-    if node.op_type in _BIASED and len(node.input) > 2:
-        yield node.input[2], "bias", 0
+        flipped = node.op_type == "Gemm" and node.attributes.get_int("transB")
+        yield node.inputs[operand], "weight", 0 if flipped else axis
+    if node.op_type in _BIASED and len(node.inputs) > 2:
+        yield node.inputs[2], "bias", 0
     if node.op_type == "Add":  # the bias of a MatMul, on either side
-        for bias, product in (node.input, reversed(node.input)):
-            if bias in constants and makers.get(product) == "MatMul":
+        for bias, product in (node.inputs, reversed(node.inputs)):
+            maker = product and product.producer()
+            if maker and maker.op_type == "MatMul":
                 yield bias, "bias", 0
 
 
@@ -76,46 +77,49 @@ def _operands(node: Any, constants: Mapping[str, Any], makers: Mapping[str, str]
 Change = Callable[[], None]
 
 
-def _softmax_axis(_: Any, node: Any) -> Change | None:
-    axis = _attribute(node, "axis") if node.op_type == "Softmax" else None
+def _softmax_axis(node: "ir.Node") -> Change | None:
+    import onnx_ir as ir
+
+    axis = node.attributes.get_int("axis") if node.op_type == "Softmax" else None
     if axis is None:
         return None
-    return lambda: setattr(axis, "i", 1 if axis.i == 0 else axis.i - 1)
+    other = ir.AttrInt64("axis", 1 if axis == 0 else axis - 1)
+    return lambda: node.attributes.add(other)
 
 
-def _relu(_: Any, node: Any) -> Change | None:
+def _relu(node: "ir.Node") -> Change | None:
     return (lambda: setattr(node, "op_type", "Identity")) if node.op_type == "Relu" else None
 
 
-def _subtraction(graph: Any, node: Any) -> Change | None:
-    if node.op_type != "Add" or any(t.name in node.input for t in graph.initializer):
+def _subtraction(node: "ir.Node") -> Change | None:
+    if node.op_type != "Add" or any(value and value.is_initializer() for value in node.inputs):
         return None
     return lambda: setattr(node, "op_type", "Sub")
 
 
-def _epsilon(graph: Any, node: Any) -> Change | None:
+def _epsilon(node: "ir.Node") -> Change | None:
     """A norm's own attribute, or the constant that is added before a square root."""
-    import onnx
+    import onnx_ir as ir
 
-    if attribute := _attribute(node, "epsilon"):
-        return lambda: setattr(attribute, "f", attribute.f * EPSILON_FACTOR)
-    if node.op_type != "Add" or not any(n.op_type == "Sqrt" and n.input[0] == node.output[0] for n in graph.node):
+    epsilon = node.attributes.get_float("epsilon")
+    if epsilon is not None:
+        larger = ir.AttrFloat32("epsilon", epsilon * EPSILON_FACTOR)
+        return lambda: node.attributes.add(larger)
+    if node.op_type != "Add" or all(reader.op_type != "Sqrt" for reader in node.successors()):
         return None
-    shared = next((t for t in graph.initializer if t.name in node.input), None)
-    if shared is None:
+    shared = next((value for value in node.inputs if value and value.is_initializer()), None)
+    if shared is None or shared.const_value is None:
         return None
+    name = f"mutation_{shared.name}"
+    own = ir.val(name, const_value=ir.tensor(np.asarray(shared.const_value.numpy() * EPSILON_FACTOR), name=name))
 
     def change() -> None:  # other nodes may read the same constant
-        own = f"mutation_{shared.name}"
-        larger = np.asarray(onnx.numpy_helper.to_array(shared) * EPSILON_FACTOR)
-        graph.initializer.append(onnx.numpy_helper.from_array(larger, own))
-        node.input[:] = [own if name == shared.name else name for name in node.input]
+        model = node.graph
+        assert isinstance(model, ir.Graph)
+        model.register_initializer(own)
+        node.replace_input_with(node.inputs.index(shared), own)
 
     return change
 
 
 _EDITS = {SOFTMAX: _softmax_axis, RELU: _relu, SUBTRACTION: _subtraction, EPSILON: _epsilon}
-
-
-def _attribute(node: Any, name: str) -> Any:
-    return next((a for a in node.attribute if a.name == name), None)
