@@ -29,6 +29,7 @@ ROOMS = (
     "phone",
     "report",
     "setups",
+    "interface",
     "cli",
 )
 HEAVY = {

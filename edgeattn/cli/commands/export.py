@@ -53,8 +53,8 @@ def export(
     Example: edgeattn export attention --arg embed_dim=192 --out b
     """
     console.wants(json)
-    from edgeattn.cli import render
     from edgeattn.export import pipeline, source
+    from edgeattn.interface import render
     from edgeattn.parity import recommend
 
     options = pipeline.Options(

@@ -22,8 +22,8 @@ def inspect(
     Example: edgeattn inspect b/attention-fp32.onnx --max-layout-ops 0
     """
     console.wants(json)
-    from edgeattn.cli import render
     from edgeattn.inspection import inspect as inspection
+    from edgeattn.interface import render
 
     with console.progress() as say:
         say.plan(1)

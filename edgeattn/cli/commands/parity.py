@@ -41,8 +41,8 @@ def parity(
     from edgeattn import targets
     from edgeattn.bundle import manifest as bundles
     from edgeattn.cli import picture as pictures
-    from edgeattn.cli import render
     from edgeattn.inspection import sandbox as probe
+    from edgeattn.interface import render
     from edgeattn.parity import check as verify
     from edgeattn.parity import ci as summary
     from edgeattn.parity import layers as inside

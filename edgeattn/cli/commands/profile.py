@@ -48,7 +48,7 @@ def profile(
     console.wants(json)
     from edgeattn import targets
     from edgeattn.bundle import manifest as bundles
-    from edgeattn.cli import render_records
+    from edgeattn.interface import render_records
     from edgeattn.profile import comparison
     from edgeattn.profile import run as _several
     from edgeattn.profile import run as profiles

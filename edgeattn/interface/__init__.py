@@ -1,0 +1,1 @@
+"""edgeattn from Python: a module becomes a bundle, a bundle answers questions, and each answer can show itself."""
