@@ -89,7 +89,7 @@ def self_test(found: SelfTest) -> list[Table]:
             table.add_row(
                 trial.mutation,
                 trial.place,
-                f"[{'red' if judgement.verdict == 'survived' else 'green'}]{judgement.verdict}[/]",
+                Text(judgement.verdict, "red" if judgement.verdict == "survived" else "green"),
                 _number(judgement.noise_units, ".3g"),
                 judgement.case or "-",
                 "" if judgement.verdict == "killed" else judgement.reason,
