@@ -349,6 +349,13 @@ def run(module: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
 
 
 def _name_outputs(module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    for what, tensors in (("parameters", [*module.parameters()]), ("inputs", [*inputs.values()])):
+        for tensor in tensors:
+            # The reference is computed in float32 and float64; lower precisions are made from it.
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                raise BadInputError(
+                    f"the module's {what} are {tensor.dtype}: give it in float32, as module.float() does"
+                )
     try:
         values = run(module, inputs)
     except BadInputError:

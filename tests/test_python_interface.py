@@ -174,6 +174,8 @@ def test_an_assertion_says_what_differs(broken: Path) -> None:
     ("changed", "said"),
     [
         ({"module": "a"}, "'a' is no torch.nn.Module"),
+        ({"module": nn.Conv2d(2, 1, 1).bfloat16()}, "the module's parameters are torch.bfloat16: give it in float32"),
+        ({"inputs": torch.randn(1, 2, 3, 4).double()}, "the module's inputs are torch.float64"),
         ({"inputs": [1]}, "as a tensor, or a tuple or dict of tensors"),
         ({"inputs": {}}, "as a tensor, or a tuple or dict of tensors"),
         ({"inputs": torch.randn(1, 3, 4, 5)}, "fails on its example inputs (input [1, 3, 4, 5])"),
