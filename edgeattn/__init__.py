@@ -1,9 +1,10 @@
-"""Separable self-attention: the reference, its deployable form, and the proof that both are the same.
+"""Separable self-attention: the reference layer, its lowering for deployment, and the checks that both are the same.
 
     bundle = edgeattn.deploy(module, torch.randn(1, 32, 4, 64), out="b")
     print(bundle.parity())
 
-The public names are loaded on first use, so that ``import edgeattn`` costs no import of torch or numpy.
+The public names are loaded on first use, so ``import edgeattn`` imports neither torch nor numpy. Each package in it is
+a room, and imports only the rooms below it: ``ROOMS`` in ``tests/test_structure.py``, docs/architecture.md.
 """
 
 import os

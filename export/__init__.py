@@ -1,1 +1,4 @@
-"""From PyTorch to three formats, and the places where they run."""
+"""From a PyTorch module to a bundle: source, weights, cases, calibration, conversion, quantisation.
+
+Imported as ``edgeattn.export``. ``profile`` and the rooms above may import it.
+"""

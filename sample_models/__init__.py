@@ -1,4 +1,7 @@
-"""Models that come with edgeattn: every module of this package with a ``build`` function is one, by its file name."""
+"""Models that come with edgeattn: every module of this package with a ``build`` function is one, by its file name.
+
+Imported as ``edgeattn.sample_models``. ``bundle`` and the rooms above may import it.
+"""
 
 import pkgutil
 from collections.abc import Callable

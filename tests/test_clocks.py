@@ -65,7 +65,7 @@ def test_a_profile(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_study_whose_clock_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not measured in turn is not compared as if it had been, whatever the clock says."""
     forms = [Variant({"shape": "1", "form": form}, build, False) for form in ("reference", "folded")]
-    monkeypatch.setattr(layout, "groups", lambda quick: (Group("1", tuple(forms), runs=5),))
+    monkeypatch.setattr(layout.STUDY, "groups", lambda quick: (Group("1", tuple(forms), runs=5),))
     monkeypatch.setattr(_run, "datetime", clock(DAYS[0]))
     target = Fast({"onnx": ("onnxruntime", "another")})
     found = _run.run("layout", target, _run.Options("host", formats=("onnx",)), tmp_path)
@@ -76,7 +76,7 @@ def test_a_study_whose_clock_stands_still(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_study_goes_on_in_another_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups = tuple(Group(s, (Variant({"shape": s, "form": "reference"}, build, False),), runs=5) for s in "123")
-    monkeypatch.setattr(layout, "groups", lambda quick: groups)
+    monkeypatch.setattr(layout.STUDY, "groups", lambda quick: groups)
     options = _run.Options("host", formats=("onnx",))
     for day in (DAYS[1], DAYS[2]):
         monkeypatch.setattr(_run, "datetime", clock(day))

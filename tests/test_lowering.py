@@ -124,3 +124,21 @@ def test_training_mode_is_refused() -> None:
 def test_an_unknown_layout_is_refused() -> None:
     with pytest.raises(LoweringError, match="channels_first or channels_last"):
         lower(LinearSelfAttention(4).eval(), layout="sideways")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(3, 4, 1), (1, 3, 8, 8)),
+        (nn.Conv2d(4, 4, 1), (1, 4, 8, 8)),
+        (nn.Linear(4, 4), (1, 4)),
+        (nn.BatchNorm2d(4), (1, 4, 8, 8)),
+        (nn.ConvTranspose2d(4, 4, 2), (1, 4, 8, 8)),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, nn.Module) else "",
+)
+def test_a_single_layer_is_not_composed_with_itself(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    """It reads its own output, in a manner of speaking: the root gives back what it computes."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    layer = layer.eval()
+    assert torch.equal(lower(layer, layout="channels_first", inputs=(x,)).module(x), layer(x))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgeattn import lower
-from edgeattn.lowering import Layout
+from edgeattn.layout import Layout
 from edgeattn.sample_models.mobilevitv2 import MobileViTBlock, MobileViTv2, build
 
 LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")

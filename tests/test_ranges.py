@@ -13,6 +13,7 @@ from edgeattn.export.quantize import onnx as onnx_precisions
 from edgeattn.export.quantize._ranges import Ranges, rounded, silu
 from edgeattn.export.quantize._silu import Step, parts_of_silu, read_by_silu_alone
 from edgeattn.runtimes import onnxruntime
+from edgeattn.targets._runner import worker
 
 SIGMOID = Step("Sigmoid", ("x",), "s")
 PRODUCT = Step("Mul", ("x", "s"), "y")
@@ -143,3 +144,34 @@ def test_a_mean_over_a_map_stands_behind_a_reshape(tmp_path: Path) -> None:
     with onnxruntime.RUNTIME.open(path) as session, onnxruntime.RUNTIME.open(out) as other:
         truth, given = session.run({"x": x})["y"], other.run({"x": x})["y"]
     assert np.sqrt(np.square(given - truth).mean() / np.square(truth).mean()) < 0.02
+
+
+@pytest.mark.parametrize("judge", ["parity", "worker"])
+def test_int8_products_do_not_saturate_whatever_the_cpu(judge: str, tmp_path: Path) -> None:
+    """x86 with AVX2 and without VNNI adds two products in 16 bits, where these do not fit: 101 instead of 200."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {
+        **{"x_scale": np.float32(1), "x_zero": np.uint8(0), "w": np.full((16, 16), 127, np.int8)},
+        **{"w_scale": np.float32(1), "w_zero": np.int8(0), "y_scale": np.float32(16 * 255 * 127 / 200)},
+        "y_zero": np.uint8(0),
+    }
+    product = helper.make_node("QLinearMatMul", ["x", *constants], ["y"])
+    edges = [helper.make_tensor_value_info(name, TensorProto.UINT8, [1, 16]) for name in ("x", "y")]
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    model = helper.make_model(
+        helper.make_graph([product], "product", edges[:1], edges[1:], weights),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    path, x = tmp_path / "product.onnx", {"x": np.full((1, 16), 255, np.uint8)}
+    onnx.save(model, str(path))
+    if judge == "parity":
+        with onnxruntime.RUNTIME.open(path) as session:
+            y = session.run(x)["y"]
+    else:
+        runtime = worker.OnnxRuntime(str(path), 1)
+        runtime.feed(x)
+        runtime.run()
+        (y,) = runtime.results()
+    assert (y == 200).all()

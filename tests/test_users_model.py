@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from conftest import Answer
 from edgeattn.export.user_code import contained
 
 Command = Callable[..., Answer]
+ROOT = Path(__file__).parent.parent
 
 MODELS = """
 import os, random, sys, time
@@ -137,3 +139,44 @@ def test_one_that_hangs_can_be_interrupted(model: Path) -> None:
     assert process.returncode == 130
     assert said == "edgeattn: interrupted; nothing was written\n"
     assert {p.name for p in model.iterdir()} == {"m.py"}
+
+
+def test_files_of_a_users_own_are_never_taken_for_ours(tmp_path: Path) -> None:
+    """``export.py`` is a common name. Their files and folders are theirs, and ours are ours, whoever comes first."""
+    folder = tmp_path / "project"
+    (folder / "sample_models").mkdir(parents=True)
+    helper = "def layer():\n    from torch import nn\n    return nn.Conv2d(3, 4, 1)\n"
+    (folder / "export.py").write_text(helper)
+    (folder / "edgeattn_x.py").write_text("WIDTH = 4\n")
+    for name in ("sample_models/__init__.py", "parity.py", "cli.py", "formats.py", "runtimes.py"):
+        (folder / name).write_text("raise ImportError('this is not ours to import')\n")
+    (folder / "mymodel.py").write_text(
+        "import torch, export, edgeattn_x\n"
+        "def build():\n"
+        "    assert export.layer().out_channels == edgeattn_x.WIDTH\n"
+        "    return export.layer(), torch.randn(1, 3, 8, 8)\n"
+    )
+    (folder / "test_parity.py").write_text(
+        "from edgeattn import LinearSelfAttention, lower\nimport export\n"
+        "assert export.layer and lower and LinearSelfAttention\n"
+    )
+    command = ["export", "mymodel.py:build", "--format", "onnx", "--out"]
+    script = shutil.which("edgeattn", path=str(Path(sys.executable).parent))
+    assert script, "the command is not installed beside this Python"
+    # Their folder first on the path, as a notebook, pytest and `python -m` have it.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    for number, words in enumerate(([script], [sys.executable, "-m", "edgeattn"])):
+        done = subprocess.run(
+            [*words, *command, f"b{number}"],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (folder / f"b{number}" / "build-fp32.onnx").is_file()
+    done = subprocess.run(
+        [sys.executable, "test_parity.py"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,1 +1,4 @@
-"""What a bundle holds, and what it says of itself: manifest, records, golden cases, tensors, schema."""
+"""The files of a bundle: manifest, records, golden cases, tensors, JSON Schemas.
+
+Every room but ``system`` and ``sample_models`` may import it.
+"""

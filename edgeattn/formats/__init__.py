@@ -1,4 +1,7 @@
-"""One file a format: it converts a lowered module, and reads a saved file back as a graph."""
+"""One file per format: it converts a lowered module to an artifact, and reads any file of the format as a graph.
+
+Each holds ``FORMAT``, a :class:`Format`. ``runtimes`` and the rooms above may import it.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,1 +1,4 @@
-"""What a file holds, read in a sandbox."""
+"""The operators, layout ops and costs of any file, read in a sandboxed process.
+
+``parity`` and the rooms above may import it.
+"""

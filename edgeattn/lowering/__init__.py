@@ -1,4 +1,7 @@
-"""Exact inference-time rewrites: a module goes in, the module that is deployed comes out."""
+"""Exact inference-time rewrites: a module goes in, the module that is deployed comes out.
+
+It knows no format and no runtime; ``formats`` and the rooms above may import it.
+"""
 
 from edgeattn.bundle.change import Change
 from edgeattn.lowering.edges import to_channels_first, to_channels_last

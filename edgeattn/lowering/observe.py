@@ -90,7 +90,8 @@ def observe(module: nn.Module, inputs: Sequence[Tensor]) -> Observation:
     for path, output in once.items():
         if isinstance(parts[path], nn.Conv2d | nn.Linear | nn.BatchNorm2d):
             reader, pooled = recorder.only_reader(output)
-            if reader in once and _is_leaf(parts[reader]):
+            # The root gives its own output back, and reads nothing.
+            if reader in once and reader != path and _is_leaf(parts[reader]):
                 links.append(Link(path, reader, pooled))
     sizes = {path: (x.shape[2], x.shape[3]) for path, x in once.items() if x.dim() == 4}
     return Observation(tuple(links), sizes)

@@ -1,1 +1,4 @@
-"""Artifacts, measured in the browser of any phone: a server here, a page there, records from what comes back."""
+"""Artifacts measured in the browser of any phone: a server, a page, and records from its results.
+
+``report``, ``setups``, ``interface`` and ``cli`` may import it.
+"""

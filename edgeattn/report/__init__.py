@@ -1,1 +1,4 @@
-"""Results as pictures: nothing is measured or decided here, and PyTorch is not needed."""
+"""Records and bundles to a report in HTML, Markdown, CSV or JSON. It measures and judges nothing, and needs no torch.
+
+``setups``, ``interface`` and ``cli`` may import it.
+"""

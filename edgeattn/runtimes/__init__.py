@@ -1,4 +1,7 @@
-"""One file a runtime: it opens an artifact and runs it."""
+"""One file per runtime: it opens an artifact on this machine and runs it.
+
+Each holds ``RUNTIME``, a :class:`Runtime`. ``targets`` and the rooms above may import it.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager

@@ -1,6 +1,6 @@
-"""One file a set-up: what `edgeattn setup NAME` builds or fetches, once, into the cache folder of the user.
+"""One file per set-up: `edgeattn setup NAME` downloads or builds it, once, into the user's cache folder.
 
-It holds ``SETUP``, a :class:`Setup`. One that a target needs has the target's name.
+Each holds ``SETUP``, a :class:`Setup`; a target's set-up has the target's name. Only ``cli`` may import it.
 """
 
 from pathlib import Path

@@ -1,1 +1,4 @@
-"""Files, cache, progress, output, plug-ins, errors of vendors; nothing here imports torch."""
+"""Files, cache, progress, output, plug-in registries, vendors' errors.
+
+It imports no torch and no other room; every room may import it.
+"""

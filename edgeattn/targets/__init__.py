@@ -1,8 +1,10 @@
-"""One file a target: a place where artifacts run, and what is seen of a run there.
+"""One file or folder per target: a device or machine that runs artifacts and returns outputs, samples or counts.
 
-It holds ``TARGET``, a :class:`Target`. A module whose name begins with an underscore is no target:
-``_runner/worker.py`` is what runs on the other side, ``_runner/job_folder.py`` speaks with it. What a target needs to
-be built before its first use is a set-up of the same name (``edgeattn/setups``).
+Each holds ``TARGET``, a :class:`Target`. A module whose name begins with an underscore is no target:
+``_runner/worker.py`` runs at the other end, ``_runner/job_folder.py`` writes its jobs and reads its results. A target
+that needs a build before its first use has a set-up of the same name (``edgeattn/setups``).
+
+``inspection`` and the rooms above may import it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

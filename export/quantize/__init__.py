@@ -1,10 +1,11 @@
-"""One file a format: it makes a lower precision of an fp32 artifact, by the ecosystem's own quantiser.
+"""One file per format: it makes lower precisions of an fp32 artifact with the ecosystem's own quantiser.
 
-What all of them hold to, as measured in ``docs/precisions.md``:
+Each holds ``QUANTIZER``, a :class:`Quantizer`. ``export`` and the rooms above may import it. Rules for all of them,
+from the measurements in ``docs/precisions.md``:
 
-* norms, softmax, the context sum and the residual stream stay in float: they are small, and they are where it hurts;
-* products on a few rows (the key on one column an offset, the classifier) keep float activations;
-* convolutions, linear layers on maps, and SiLU between them are what is fast in eight bits, and are.
+* norms, softmax, the context sum and the residual stream stay in float: they are little work and lose the most;
+* products on a few rows (the key on one column per offset, the classifier) keep float activations;
+* convolutions, linear layers on maps, and the SiLU between them run in eight bits: they are most of the work.
 """
 
 from dataclasses import dataclass, field

@@ -20,10 +20,6 @@ class DType:
     bits: int
     numpy: str
 
-    @property
-    def is_float(self) -> bool:
-        return self.name.startswith("fp")
-
 
 # By their names in the specification; ``fp16`` and so on are MIL's own, as in the op ``cast``.
 DTYPES = {
