@@ -31,16 +31,24 @@ class Case:
 
 
 def inputs(source: Source, files: list[Path], *, dynamic_batch: bool) -> tuple[dict[str, Case], dict[str, str]]:
-    """Every case by name: the example, the battery, the user's files by their names, a batch of two if that is free.
+    """Every case by name: the example, the battery, the user's files by their names and the user's tensors, a batch of
+    two if that is free.
 
     Returns:
         The cases, and by name those that this model or this machine cannot have, with the reason.
+
+    Raises:
+        BadInputError: one of the user's does not fit the model, or has the name of another case.
     """
     cases = {"example": Case("the model's own example", source.inputs)}
     tried, omitted = _battery(source)
     cases |= tried
-    for file in files:
-        cases[file.stem] = Case(f"given as {file.name}", _read(file, source))
+    given = [(file.stem, f"given as {file.name}", str(file), read_weights(file)) for file in files]
+    given += [(name, "given as tensors", f"the case {name}", tensors) for name, tensors in source.cases.items()]
+    for name, about, where, tensors in given:
+        if name in {*cases, *omitted, BATCH_OF_TWO}:
+            raise BadInputError(f"there is a case {name!r} already: give {where} another name")
+        cases[name] = Case(about, _fitting(tensors, where, source))
     if dynamic_batch:
         two = {n: torch.cat([x, -x.flip(-1)]) for n, x in source.inputs.items()}
         cases[BATCH_OF_TWO] = Case("the example, and it mirrored and negated", two)
@@ -160,15 +168,15 @@ def _largest_value(source: Source, given: dict[str, Tensor]) -> float:
     return max(seen)
 
 
-def _read(file: Path, source: Source) -> dict[str, Tensor]:
-    tensors = read_weights(file)
+def _fitting(tensors: dict[str, Tensor], where: str, source: Source) -> dict[str, Tensor]:
+    """The tensors of a case, if they are inputs as the example's."""
     if tensors.keys() != source.inputs.keys():
-        raise BadInputError(f"{file} must hold the inputs {', '.join(source.inputs)}, not {', '.join(tensors)}")
+        raise BadInputError(f"{where} must hold the inputs {', '.join(source.inputs)}, not {', '.join(tensors)}")
     for name, example in source.inputs.items():
         if tensors[name].shape != example.shape:
             raise BadInputError(
-                f"{name} in {file} has shape {list(tensors[name].shape)}, not the model's {list(example.shape)}"
+                f"{name} in {where} has shape {list(tensors[name].shape)}, not the model's {list(example.shape)}"
             )
         if example.is_floating_point() and not bool(torch.isfinite(tensors[name]).all()):
-            raise BadInputError(f"{name} in {file} has NaN or infinite values")
+            raise BadInputError(f"{name} in {where} has NaN or infinite values")
     return {name: tensors[name].to(example.dtype) for name, example in source.inputs.items()}

@@ -142,7 +142,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Say) 
                 folder=folder,
                 scratch=Path(scratch),
                 calibration=calibrated_on,
-                given_cases=tuple(file.stem for file in options.inputs),
+                given_cases=(*(file.stem for file in options.inputs), *source.cases),
                 beyond_fp16=beyond,
                 edge_layout=options.edge_layout,
                 dynamic_batch=options.dynamic_batch,

@@ -1,11 +1,13 @@
-"""What is exported: a sample model, or a factory in the user's own file, with arguments and weights."""
+"""What is exported: a sample model, a factory in the user's own file, or a module that is there already."""
 
 import contextlib
+import copy
 import importlib.util
 import inspect
 import json
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -21,6 +23,11 @@ from edgeattn.sample_models import MODELS
 from edgeattn.sample_models._checkpoints import Checkpoint
 from edgeattn.system.vendor_errors import first_line
 
+# What a module is called with: a tensor, several in order, or several by the names of forward's parameters.
+Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+# It becomes part of the names of files.
+_NAME = re.compile(r"\w[\w.-]{0,99}")
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -34,7 +41,8 @@ class Evaluation:
 class Source:
     """A module in evaluation mode with named example inputs, and what it makes of them, by name.
 
-    ``calibration`` [n, ...] are unlabelled inputs for its only input, to calibrate int8 on.
+    ``calibration`` [n, ...] are unlabelled inputs for its only input, to calibrate int8 on. ``cases`` are more inputs
+    to check parity on, each as ``inputs``.
     """
 
     name: str
@@ -45,6 +53,7 @@ class Source:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     evaluation: Evaluation | None = None
     calibration: Tensor | None = None
+    cases: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
 def load(
@@ -90,9 +99,74 @@ def load(
     evaluation = calibration = None
     if labelled is not None:
         evaluation = _evaluation(labelled, named, outputs, name)
-        preprocessing = preprocessing or dict(labelled.get("preprocessing") or {})
-        calibration = _calibration(labelled, evaluation, name)
+        preprocessing = preprocessing or _preprocessing(labelled.get("preprocessing"), name)
+        calibration = _calibration(labelled.get("calibration"), named, name)
     return Source(name, parsed, module, named, outputs, preprocessing, evaluation, calibration)
+
+
+def from_module(
+    module: nn.Module,
+    inputs: Inputs,
+    *,
+    name: str | None = None,
+    evaluation: tuple[Tensor, Tensor] | None = None,
+    calibration: Tensor | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    cases: Mapping[str, Inputs] | None = None,
+) -> Source:
+    """A copy of ``module``, on the CPU and in evaluation mode, and copies of all tensors: what is given is not changed.
+
+    ``name`` is the class's if it is not given; ``evaluation`` are inputs [n, ...] and their classes [n], int64.
+
+    Raises:
+        BadInputError: in one sentence, whatever is wrong with what was given.
+    """
+    if not isinstance(module, nn.Module):
+        raise BadInputError(f"{module!r:.60} is no torch.nn.Module: give a module, and its example inputs")
+    module = _unwrapped(module)
+    name = re.sub(r"[^\w.-]", "_", type(module).__name__).lstrip(".-") if name is None else name
+    for what in (name, *(cases or ())):
+        if not _NAME.fullmatch(what):
+            raise BadInputError(f"{what!r:.120} cannot name a file: use letters, digits, and then _, . or -")
+    with contained():
+        try:
+            module = copy.deepcopy(module).cpu().eval()
+        except Exception as error:  # a module may hold anything
+            raise BadInputError(f"{name} cannot be copied: {type(error).__name__}: {first_line(error)}") from error
+        named = _name_inputs(module, _copies(inputs, name))
+        outputs = _name_outputs(module, named)
+        more = {case: _name_inputs(module, _copies(given, case)) for case, given in (cases or {}).items()}
+        labelled = None
+        if evaluation is not None:
+            if not isinstance(evaluation, tuple | list) or len(evaluation) != 2:
+                raise BadInputError("evaluation takes two tensors: inputs [n, ...], and their classes [n]")
+            given, labels = _copies(evaluation, "evaluation")
+            labelled = _evaluation({"inputs": given, "labels": labels}, named, outputs, name)
+        if calibration is not None:
+            calibration = _calibration(_copies(calibration, "calibrate")[0], named, name)
+    return Source(name, {}, module, named, outputs, _preprocessing(preprocessing, name), labelled, calibration, more)
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """Without what torch.compile and the parallel wrappers put around a module: that is no part of the network."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(compiled := getattr(module, "_orig_mod", None), nn.Module):
+            module = compiled
+        else:
+            return module
+
+
+def _copies(inputs: Inputs, name: str) -> Any:
+    """Copies on the CPU, as a tuple or a dict."""
+
+    def copied(x: Tensor) -> Tensor:
+        return x.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+    if isinstance(inputs, Mapping):
+        return {key: copied(x) for key, x in _example(dict(inputs), name).items()}
+    return tuple(map(copied, _example(inputs, name)))
 
 
 def parse_arguments(build: Callable[..., Any], arguments: Sequence[str], *, model: str) -> dict[str, Any]:
@@ -185,12 +259,17 @@ def _unpack(built: Any, name: str) -> tuple[nn.Module, Any, Any]:
     module, inputs, labelled = (*parts, None, None)[:3]
     if not isinstance(module, nn.Module):
         raise BadInputError(f"{name} returned {type(module).__name__}, not a torch.nn.Module")
+    return module, None if inputs is None else _example(inputs, name), labelled
+
+
+def _example(inputs: Any, name: str) -> Any:
+    """Inputs as a tuple or list, or a dict, of tensors."""
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
     tensors = list(inputs.values()) if isinstance(inputs, dict) else inputs
-    if tensors is not None and not (tensors and all(isinstance(t, Tensor) for t in tensors)):
+    if not isinstance(tensors, tuple | list) or not tensors or not all(isinstance(t, Tensor) for t in tensors):
         raise BadInputError(f"{name} must give its example inputs as a tensor, or a tuple or dict of tensors")
-    return module, inputs, labelled
+    return inputs
 
 
 def _evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Tensor], name: str) -> Evaluation:
@@ -202,10 +281,6 @@ def _evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Ten
     values, labels = found.get("inputs"), found.get("labels")
     if not isinstance(values, Tensor) or not isinstance(labels, Tensor):
         raise BadInputError(f"{name} must give its evaluation as a dict of tensors: inputs and labels")
-    try:
-        json.dumps(found.get("preprocessing"))
-    except (TypeError, ValueError) as error:
-        raise BadInputError(f"the preprocessing of {name} must be plain numbers, texts, lists and dicts") from error
     if values.shape[1:] != example.shape[1:] or values.dtype != example.dtype:
         raise BadInputError(
             f"the evaluation inputs of {name} are {list(values.shape[1:])} {values.dtype} each, but the model takes "
@@ -218,22 +293,25 @@ def _evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Ten
     return Evaluation(values, labels)
 
 
-def _calibration(labelled: dict[str, Any], evaluation: Evaluation, name: str) -> Tensor | None:
-    """The inputs to calibrate on that a factory gave beside its labelled ones."""
-    values = labelled.get("calibration")
+def _preprocessing(given: Any, name: str) -> dict[str, Any]:
+    """What the source expects of an image, as it goes into the manifest."""
+    try:
+        json.dumps(given)
+        return dict(given or {})
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"the preprocessing of {name} must be plain numbers, texts, lists and dicts") from error
+
+
+def _calibration(values: Any, inputs: dict[str, Tensor], name: str) -> Tensor | None:
+    """Inputs to calibrate on, as far as they fit the model's only input."""
     if values is None:
         return None
-    like = evaluation.inputs
-    if (
-        not isinstance(values, Tensor)
-        or values.shape[1:] != like.shape[1:]
-        or values.dtype != like.dtype
-        or not len(values)
-    ):
-        raise BadInputError(
-            f"the calibration inputs of {name} must be as its evaluation inputs: {list(like.shape[1:])} each"
-        )
-    return values
+    like = next(iter(inputs.values()))
+    fits = isinstance(values, Tensor) and values.shape[1:] == like.shape[1:] and values.dtype == like.dtype
+    if not fits or not len(values) or len(inputs) != 1 or len(like) != 1:
+        raise BadInputError(f"to calibrate {name}, give one tensor for its only input: {list(like.shape[1:])} each")
+    found: Tensor = values
+    return found
 
 
 def _shape(text: str) -> list[int]:
@@ -247,14 +325,20 @@ def _shape(text: str) -> list[int]:
 
 
 def _name_inputs(module: nn.Module, inputs: Any) -> dict[str, Tensor]:
-    """Inputs by the names of the forward's own parameters."""
-    if isinstance(inputs, dict):
-        return dict(inputs)
+    """Inputs by the names of the forward's own parameters, in their order; names of the user's own keep theirs."""
     names = [
         p.name
         for p in inspect.signature(module.forward).parameters.values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
+    if isinstance(inputs, dict):
+        first = names[: len(inputs)]
+        if not inputs.keys() & set(names):
+            return dict(inputs)
+        if inputs.keys() != set(first):
+            given = ", ".join(inputs)
+            raise BadInputError(f"the module takes {', '.join(names)} in this order; {given} are not the first of them")
+        return {name: inputs[name] for name in first}
     if len(names) < len(inputs):
         names = [f"x_{i}" for i in range(len(inputs))]
     return dict(zip(names, inputs, strict=False))
@@ -275,6 +359,13 @@ def run(module: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
 
 
 def _name_outputs(module: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    for what, tensors in (("parameters", [*module.parameters()]), ("inputs", [*inputs.values()])):
+        for tensor in tensors:
+            # The reference is computed in float32 and float64; lower precisions are made from it.
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                raise BadInputError(
+                    f"the module's {what} are {tensor.dtype}: give it in float32, as module.float() does"
+                )
     try:
         values = run(module, inputs)
     except BadInputError:

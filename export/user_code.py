@@ -10,13 +10,21 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
     """What runs in the block prints to stderr; and the working directory, the seeds of Python, numpy and torch, and
-    torch's default type and threads are afterwards what they were before."""
+    torch's default type and threads are afterwards what they were before. Gradients are on, and inference mode and
+    autocast off, as they are where nobody chose otherwise."""
     import numpy as np
     import torch
 
     python, arrays = random.getstate(), np.random.get_state()
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
-    with contextlib.redirect_stdout(sys.stderr), torch.random.fork_rng(devices=[]), contextlib.chdir(os.getcwd()):
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        torch.random.fork_rng(devices=[]),
+        contextlib.chdir(os.getcwd()),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+    ):
         try:
             yield
         finally:

@@ -43,8 +43,8 @@ SCRIPT = (
     nothing_fetched.CODE
     + """
 import dataclasses, json, sys
-from edgeattn.profile.studies import layout, scaling
-for study in (layout, scaling):
+from edgeattn.profile.studies import STUDIES
+for study in (STUDIES.get("layout"), STUDIES.get("scaling")):
     study.groups = lambda quick, groups=study.groups: [dataclasses.replace(g, runs=1, warmup=0) for g in groups(quick)]
 from edgeattn.cli.main import main
 for name, arguments in json.load(open("commands.json")).items():

@@ -29,6 +29,7 @@ ROOMS = (
     "phone",
     "report",
     "setups",
+    "interface",
     "cli",
 )
 HEAVY = {
@@ -131,9 +132,13 @@ def test_every_module_imports_without_the_vendors() -> None:
 
 
 def test_the_public_surface() -> None:
-    assert sorted(edgeattn.__all__) == ["LinearSelfAttention", "__version__", "context_score_map", "lower"]
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
+    rest = {"Bundle", "LinearSelfAttention", "__version__", "assert_parity", "context_score_map", "deploy", "lower"}
+    assert set(edgeattn.__all__) == kinds | rest
+    assert edgeattn.__all__ == sorted(edgeattn.__all__)
     for name in edgeattn.__all__:
         assert getattr(edgeattn, name)
+        assert name in dir(edgeattn)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         getattr(edgeattn, "noth" + "ing")
 
@@ -163,6 +168,7 @@ def test_exit_codes_stand_in_the_tree() -> None:
             "edgeattn.parity.ci",
             "edgeattn.report.gather",
             "edgeattn.report",
+            "edgeattn.interface",
         ),
     ],
 )

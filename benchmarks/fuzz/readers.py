@@ -134,7 +134,7 @@ def _maps(content: bytes, rng: random.Random) -> bytes:
 
 
 def _inspect(path: Path) -> Any:
-    from edgeattn.cli import render
+    from edgeattn.interface import render
 
     found = inspection.inspect(path)
     return _shown(found, render.inspection(found))
@@ -174,7 +174,7 @@ class _Nowhere:
 def _bundle(path: Path) -> Any:
     from edgeattn.bundle import manifest as bundle
     from edgeattn.bundle.golden import golden_cases
-    from edgeattn.cli import render
+    from edgeattn.interface import render
     from edgeattn.parity import check as verify
 
     loaded = bundle.load(path)
@@ -188,7 +188,7 @@ def _bundle(path: Path) -> Any:
 
 def _layers(path: Path) -> Any:
     from edgeattn.bundle import manifest as bundle
-    from edgeattn.cli import render
+    from edgeattn.interface import render
     from edgeattn.parity import layers
 
     _hashed_anew(path)
@@ -240,7 +240,7 @@ def _report(path: Path) -> Any:
 
 def _records(path: Path) -> Any:
     from edgeattn.bundle import records
-    from edgeattn.cli import render_records
+    from edgeattn.interface import render_records
 
     found = records.load(path)
     return _shown(found, render_records.measured(found.records, (), found.not_run))

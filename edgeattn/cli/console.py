@@ -78,7 +78,7 @@ def show(document: Any, lines: Callable[[], list[Any]]) -> None:
 
 def fail(sentence: str, code: int) -> int:
     """One sentence to stderr, and to stdout as JSON if that is wanted; the exit code."""
-    from edgeattn.cli.tables import printable
+    from edgeattn.interface.tables import printable
 
     answer = _answer.get()
     answer.given = True

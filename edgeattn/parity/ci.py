@@ -1,5 +1,6 @@
 """Parity for a CI: a JUnit file, a Markdown summary, and an assertion for pytest."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -59,8 +60,8 @@ def markdown(report: Report, name: str) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def assert_parity(bundle: str | Path) -> Report:
-    """For a test of your own: check ``bundle`` in every runtime that is here.
+def assert_parity(bundle: str | os.PathLike[str]) -> Report:
+    """For a test of your own: check ``bundle``, a folder or an :class:`edgeattn.Bundle`, in every runtime that is here.
 
     Returns:
         The report, for further assertions.
@@ -75,5 +76,5 @@ def assert_parity(bundle: str | Path) -> Report:
     require_a_check(loaded, report)
     wrong = [f"{place}: {title}: {reason}" for place, title, passed, reason in _verdicts(report) if not passed]
     if wrong:
-        raise AssertionError(f"{bundle} is not the same model:\n  " + "\n  ".join(wrong))
+        raise AssertionError(f"{loaded.folder} is not the same model:\n  " + "\n  ".join(wrong))
     return report

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
+from edgeattn.bundle.manifest import Bundle
+from edgeattn.errors import ArtifactError
 from edgeattn.parity.accuracy import Accuracy
 
 
@@ -55,3 +57,21 @@ class Report:
     @property
     def artifacts_checked(self) -> set[str]:
         return {row.candidate for row in self.rows if row.hop == "conversion"}
+
+
+def stored(bundle: Bundle) -> tuple[Report, dict[str, str]]:
+    """What was found when the bundle was made, as its manifest keeps it; and the formats that were refused, with the
+    reason.
+
+    Raises:
+        ArtifactError: it is not there, or is no report.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    kept = bundle.manifest.parity
+    try:
+        report = TypeAdapter(Report).validate_python(kept)
+        return report, TypeAdapter(dict[str, str]).validate_python(kept.get("refused", {}))
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ArtifactError(f"{bundle.folder} has no parity that can be read ({place}); export it again") from error

@@ -1,4 +1,4 @@
 """Artifacts measured in the browser of any phone: a server, a page, and records from its results.
 
-``report``, ``setups`` and ``cli`` may import it.
+``report``, ``setups``, ``interface`` and ``cli`` may import it.
 """

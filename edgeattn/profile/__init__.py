@@ -1,4 +1,4 @@
 """From a bundle to records: latency or instruction counts on a target, their statistics, comparison and studies.
 
-``phone``, ``report``, ``setups`` and ``cli`` may import it.
+``phone`` and the rooms above may import it.
 """

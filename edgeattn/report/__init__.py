@@ -1,4 +1,4 @@
 """Records and bundles to a report in HTML, Markdown, CSV or JSON. It measures and judges nothing, and needs no torch.
 
-``setups`` and ``cli`` may import it.
+``setups``, ``interface`` and ``cli`` may import it.
 """

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle import records
@@ -12,6 +11,7 @@ from edgeattn.bundle.records import NotRun
 from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.parity import layers
 from edgeattn.parity.layers import Layers
+from edgeattn.parity.verdicts import Row, stored, worst
 from edgeattn.precision import FP32_LIMITS
 from edgeattn.report import attention_maps, forms
 from edgeattn.report.compose import compose
@@ -22,8 +22,9 @@ from edgeattn.system import files
 from edgeattn.system.progress import Say, silent
 
 
-def gather(paths: Sequence[Path], say: Say = silent, *, inside: bool = True) -> Content:
-    """Everything that files of records and bundles (folders) say; the same record given twice counts once.
+def gather(paths: Sequence[Path | Content], say: Say = silent, *, inside: bool = True) -> Content:
+    """Everything that files of records and bundles (folders) say, and what is gathered already; the same record given
+    twice counts once.
 
     Args:
         inside: compare the values inside a bundle's artifacts, in the runtimes that are here: a minute for a large one.
@@ -31,11 +32,16 @@ def gather(paths: Sequence[Path], say: Say = silent, *, inside: bool = True) -> 
     Raises:
         ArtifactError: one of them cannot be read, or there is nothing in them.
     """
-    content = Content()
+    held = {path: bundles.load(path) for path in paths if isinstance(path, Path) and path.is_dir()}
+    measured = Content()
     for path in paths:
-        content = _joined(content, _bundle(path, say, inside=inside) if path.is_dir() else _records(path))
+        for part in [path] if isinstance(path, Content) else map(_records, _files(path)):
+            measured = _joined(measured, part)
+    content = measured
+    for one in held.values():
+        content = _joined(content, _bundle(one, measured, say, inside=inside))
     if not content.records and not content.not_run and not content.judged:
-        names = ", ".join(map(str, paths))
+        names = ", ".join(str(path) for path in paths if isinstance(path, Path))
         raise ArtifactError(f"nothing to report: no record in {names}; make some with `edgeattn profile --out`")
     return content
 
@@ -76,11 +82,12 @@ def _records(path: Path) -> Content:
     return Content(records=found.records, not_run=found.not_run)
 
 
-def _bundle(folder: Path, say: Say, *, inside: bool) -> Content:
-    held = bundles.load(folder)
-    content = Content(versions=held.manifest.tools)
-    for path in sorted(path for pattern in bundles.RECORDS for path in folder.glob(pattern)):
-        content = _joined(content, _records(path))
+def _files(path: Path) -> list[Path]:
+    """The files of records that a bundle holds, or the one that is named."""
+    return sorted(f for pattern in bundles.RECORDS for f in path.glob(pattern)) if path.is_dir() else [path]
+
+
+def _bundle(held: Bundle, measured: Content, say: Say, *, inside: bool) -> Content:
     judged, answers, not_run, warnings = _parity(held)
     depths: tuple[Depths, ...] = ()
     if inside and held.manifest.layers:
@@ -88,16 +95,16 @@ def _bundle(folder: Path, say: Say, *, inside: bool) -> Content:
             depths = (_depths(held, layers.compare(held, say)),)
         except MissingError as error:
             not_run.append(NotRun("error by depth", "here", str(error)))
-    found = Content(
-        not_run=(*not_run, *_unmeasured(held, content)),
+    return Content(
+        not_run=(*not_run, *_unmeasured(held, measured)),
         judged=judged,
         answers=answers,
         depths=depths,
         attention=attention_maps.read(held),
         warnings=warnings,
-        commands=(f"edgeattn parity {folder.name}",),
+        commands=(f"edgeattn parity {held.folder.name}",),
+        versions=held.manifest.tools,
     )
-    return _joined(content, found)
 
 
 def _unmeasured(held: Bundle, measured: Content) -> list[NotRun]:
@@ -112,17 +119,7 @@ def _unmeasured(held: Bundle, measured: Content) -> list[NotRun]:
 
 def _parity(held: Bundle) -> tuple[tuple[Judged, ...], tuple[Answers, ...], list[NotRun], tuple[str, ...]]:
     """What was found when the bundle was made, as its manifest keeps it: the second hop's worst case by runtime."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from edgeattn.parity.verdicts import Report, Row, worst
-
-    stored: dict[str, Any] = held.manifest.parity
-    try:
-        report = TypeAdapter(Report).validate_python(stored)
-        refused = TypeAdapter(dict[str, str]).validate_python(stored.get("refused", {}))
-    except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise ArtifactError(f"{held.folder} has no parity that can be read ({place}); export it again") from error
+    report, refused = stored(held)
     model, files = held.manifest.model, {a.file.path: a.file for a in held.manifest.artifacts}
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in report.rows:

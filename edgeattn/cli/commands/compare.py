@@ -39,7 +39,7 @@ def compare(
         raise typer.BadParameter("give two files of records, two bundles or two artifacts, not one of each")
     if given:
         raise typer.BadParameter(f"--max-{next(iter(given)).replace('_', '-')} goes with two files of records")
-    from edgeattn.cli import render
+    from edgeattn.interface import render
     from edgeattn.parity import diff as comparing
 
     with console.progress() as say:
@@ -50,7 +50,7 @@ def compare(
 
 def _records(old: Path, new: Path, limits: dict[str, float]) -> int:
     from edgeattn.bundle import records
-    from edgeattn.cli import render_records
+    from edgeattn.interface import render_records
     from edgeattn.profile import comparison
 
     before, after = records.load(old), records.load(new)

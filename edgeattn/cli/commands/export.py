@@ -54,9 +54,8 @@ def export(
     """
     console.wants(json)
     from edgeattn.bundle import manifest as bundles
-    from edgeattn.cli import render
     from edgeattn.export import pipeline, source
-    from edgeattn.parity import recommend
+    from edgeattn.interface.deploy import exported
 
     options = pipeline.Options(
         formats=tuple(dict.fromkeys(format or ())),
@@ -69,30 +68,17 @@ def export(
         keep=tuple(keep or ()),
         edge_type=edge_type,
     )
-    name = model.rpartition(":")[2]
-    out = out or Path(f"{name}-bundle")
-    pipeline.check(options, out)
+
+    def build() -> source.Source:
+        return source.load(model, arg or (), weights=weights, input_shapes=input_shape or ())
+
     with console.progress() as say:
-        say.plan(1)
-        say(f"building {name}")
-        loaded = source.load(model, arg or (), weights=weights, input_shapes=input_shape or ())
-        result = pipeline.export(loaded, options, out, say)
-    passed = result.report.passed and not result.refused
-    recommended = recommend.recommend(result.bundle, result.report, max_accuracy_drop)
+        made = exported(build, model.rpartition(":")[2], options, out, say)
     document = {
-        "bundle": str(out),
-        "passed": passed,
-        "recommended": recommended,
-        "manifest": bundles.document(result.bundle.manifest),
+        "bundle": str(made.path),
+        "passed": made.passed,
+        "recommended": made.recommended(max_accuracy_drop),
+        "manifest": bundles.document(made.manifest),
     }
-    console.show(
-        document,
-        lambda: [
-            render.files(result.bundle),
-            render.lowering(result.bundle),
-            *render.parity(result.report),
-            *(f"{kind} was not made: {reason}" for kind, reason in result.refused.items()),
-            *([recommend.sentence(recommended, max_accuracy_drop)] if len(options.precisions) > 1 else []),
-        ],
-    )
-    return 0 if passed else 1
+    console.show(document, lambda: made.shown(max_accuracy_drop))
+    return 0 if made.passed else 1

@@ -22,17 +22,13 @@ def inspect(
     Example: edgeattn inspect b/attention-fp32.onnx --max-layout-ops 0
     """
     console.wants(json)
-    from edgeattn.cli import render
-    from edgeattn.inspection import inspect as inspection
+    from edgeattn.inspection.inspect import inspect_apart
+    from edgeattn.interface.results import InspectionResult
 
     with console.progress() as say:
         say.plan(1)
         say(f"reading {artifact}")
-        found = inspection.inspect_apart(artifact)
-    passed = max_layout_ops is None or found.worst_layout_ops <= max_layout_ops
-    verdict = f"{found.worst_layout_ops} layout ops, {max_layout_ops} allowed"
-    console.show(
-        {**asdict(found), "passed": passed},
-        lambda: [*render.inspection(found), *([] if max_layout_ops is None else [verdict])],
-    )
-    return 0 if passed else 1
+        found = inspect_apart(artifact)
+    result = InspectionResult((found,), max_layout_ops)
+    console.show({**asdict(found), "passed": result.passed}, result.shown)
+    return 0 if result.passed else 1

@@ -36,17 +36,9 @@ def parity(
     Examples: edgeattn parity b --layers, or edgeattn parity b --target emulated-arm
     """
     console.wants(json)
-    from contextlib import nullcontext
-
-    from edgeattn import targets
-    from edgeattn.bundle import manifest as bundles
     from edgeattn.cli import picture as pictures
-    from edgeattn.cli import render
-    from edgeattn.inspection import sandbox as probe
-    from edgeattn.parity import check as verify
+    from edgeattn.interface.bundle import Bundle
     from edgeattn.parity import ci as summary
-    from edgeattn.parity import layers as inside
-    from edgeattn.parity import selftest
     from edgeattn.system import files
 
     if self_test and (layers or picture):
@@ -59,34 +51,26 @@ def parity(
     if picture is not None:
         pictures.check(picture)
     files.check(junit, markdown)
-    loaded = bundles.load(bundle)
-    if not target:
-        probe.check(*(loaded.path(artifact.file) for artifact in loaded.manifest.artifacts), run=True)
+    opened = Bundle.open(bundle)
     if self_test:
         with console.progress() as say:
-            tested = selftest.self_test(loaded, say)
-        console.show(
-            {"passed": tested.passed, "kill_rates": tested.kill_rates, **asdict(tested)},
-            lambda: render.self_test(tested),
-        )
-        return 0 if tested.passed else 1
-    with (
-        console.progress() as say,
-        targets.connect(target, settings, say) if target else nullcontext() as connection,
-    ):
-        say.plan(verify.steps([artifact.format for artifact in loaded.manifest.artifacts], connection))
-        report = verify.verify(loaded, say, connection=connection)
-        found = inside.compare(loaded, say) if layers or picture else None
-    verify.require_a_check(loaded, report)
+            tested = opened.self_test(progress=say)
+        found = tested.self_test
+        console.show({"passed": found.passed, "kill_rates": found.kill_rates, **asdict(found)}, tested.shown)
+        return 0 if found.passed else 1
+    with console.progress() as say:
+        whole = opened.parity(target, settings=settings, progress=say)
+        inside = opened.layers(progress=say) if layers or picture else None
+    report = whole.report
     if junit:
         files.write(junit, summary.junit(report, bundle.name))
     if markdown:
         files.write(markdown, summary.markdown(report, bundle.name).encode())
-    if found and picture:
-        pictures.draw(found, loaded.manifest.model, picture)
-    passed = report.passed and (found is None or found.passed)
+    if inside and picture:
+        pictures.draw(inside.layers, opened.manifest.model, picture)
+    passed = whole.passed and (inside is None or inside.passed)
     console.show(
-        {"passed": passed, **asdict(report), **({"layers": asdict(found)} if found else {})},
-        lambda: [*render.parity(report), *(render.layers(found) if found else ())],
+        {"passed": passed, **asdict(report), **({"layers": asdict(inside.layers)} if inside else {})},
+        lambda: [*whole.shown(), *(inside.shown() if inside else ())],
     )
     return 0 if passed else 1

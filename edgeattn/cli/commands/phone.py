@@ -44,7 +44,7 @@ def phone(
     from rich.markup import escape
 
     from edgeattn.bundle import manifest as bundles
-    from edgeattn.cli import render_records
+    from edgeattn.interface import render_records
     from edgeattn.report import forms
     from edgeattn.report import gather as reporting
     from edgeattn.system import files, plugins

@@ -1,16 +1,12 @@
 """``edgeattn profile``: how fast, on a target."""
 
-import threading
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from edgeattn.cli import console
-
-if TYPE_CHECKING:
-    from edgeattn.profile.run import Profile
 
 
 def profile(
@@ -46,16 +42,14 @@ def profile(
     Example: edgeattn profile b --threads 1 --threads 2 --out records.json
     """
     console.wants(json)
-    from edgeattn import targets
     from edgeattn.bundle import manifest as bundles
-    from edgeattn.cli import render_records
-    from edgeattn.profile import comparison
-    from edgeattn.profile import run as _several
-    from edgeattn.profile import run as profiles
+    from edgeattn.interface.results import ProfileResult
+    from edgeattn.profile import devices
     from edgeattn.profile.latency import summary
-    from edgeattn.system import files, parallel
+    from edgeattn.profile.run import Options
+    from edgeattn.system import files
 
-    options = profiles.Options(
+    options = Options(
         target,
         threads=tuple(dict.fromkeys(threads or (1,))),
         runs=runs,
@@ -74,27 +68,14 @@ def profile(
         python=python,
         install="yes" if install else None,
     )
-    so_far: dict[str, profiles.Profile] = {}
-    saving = threading.Lock()
-
-    def keep(one: str, profile: profiles.Profile) -> None:
-        with saving:
-            so_far[one] = profile
-            _save(out, _several.together(bundle.name, so_far))
-
-    def measure(one: str) -> profiles.Profile:
-        with targets.connect(one, settings, say) as connection:
-            wanted = replace(options, target=one)
-            return profiles.profile(loaded, connection, wanted, say, lambda profile: keep(one, profile))
-
     with console.progress() as say:
-        found = _several.together(bundle.name, parallel.each(measure, targets.expand(target)))
-    _save(out, found)
-    ratios = comparison.ratios(found.records)
+        found = devices.measure(loaded, options, settings, out, say)
+    result = ProfileResult(found)
     statistics = [asdict(summary(record.samples_ns)) if record.samples_ns else None for record in found.records]
+    ratios = [asdict(ratio) for ratio in result.ratios]
     console.show(
-        {"passed": found.passed, **asdict(found), "statistics": statistics, "ratios": [asdict(r) for r in ratios]},
-        lambda: render_records.measured(found.records, ratios, found.not_run),
+        {"passed": found.passed, **asdict(found), "statistics": statistics, "ratios": ratios},
+        result.shown,
     )
     return console.INTERRUPTED if found.interrupted else 0 if found.passed else 1
 
@@ -105,11 +86,3 @@ def _warmup(text: str | None) -> int | Literal["auto"] | None:
     if not text.isdecimal():
         raise typer.BadParameter(f"--warmup is auto or a number of runs, not {text!r}")
     return int(text)
-
-
-def _save(out: Path | None, found: "Profile") -> None:
-    """After each step, so that whatever happens later costs nothing that was measured before."""
-    from edgeattn.bundle import records
-
-    if out and found.records:
-        records.save(out, found.records, found.not_run)

@@ -21,20 +21,9 @@ def report(
     Example: edgeattn report b phone.json --out report.html
     """
     console.wants(json)
-    from rich.markup import escape
+    from edgeattn.interface.bundle import write_report
 
-    from edgeattn.report import forms
-    from edgeattn.report import gather as reporting
-    from edgeattn.system import files, plugins
-
-    forms.check(out)
-    files.check(out)
-    plugins.require("matplotlib", "jinja2", extra="report")
     with console.progress() as say:
-        document = reporting.write(reporting.gather(sources, say, inside=layers), out, say)
-    lines = [f"{s.question} {s.answer}. {s.detail}" for s in document.verdict]
-    console.show(
-        {"report": str(out), "verdict": document.verdict},
-        lambda: [*map(escape, lines), escape(f"The report is {out}")],
-    )
+        written = write_report(sources, out, layers=layers, progress=say)
+    console.show({"report": str(out), "verdict": written.document.verdict}, written.shown)
     return 0

@@ -9,10 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeattn.bundle.manifest import Bundle
-from edgeattn.cli.tables import number as _number
-from edgeattn.cli.tables import table as _table
-from edgeattn.cli.tables import verdict
 from edgeattn.inspection.inspect import Inspection
+from edgeattn.interface.tables import number as _number
+from edgeattn.interface.tables import table as _table
+from edgeattn.interface.tables import verdict
 from edgeattn.parity.accuracy import Accuracy, wilson
 from edgeattn.parity.diff import Row as Compared
 from edgeattn.parity.layers import LayerRow, Layers
@@ -89,7 +89,7 @@ def self_test(found: SelfTest) -> list[Table]:
             table.add_row(
                 trial.mutation,
                 trial.place,
-                f"[{'red' if judgement.verdict == 'survived' else 'green'}]{judgement.verdict}[/]",
+                Text(judgement.verdict, "red" if judgement.verdict == "survived" else "green"),
                 _number(judgement.noise_units, ".3g"),
                 judgement.case or "-",
                 "" if judgement.verdict == "killed" else judgement.reason,

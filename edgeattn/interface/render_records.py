@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeattn.bundle.records import NotRun, Record, middle
-from edgeattn.cli.tables import number, table, verdict
+from edgeattn.interface.tables import number, table, verdict
 from edgeattn.profile.comparison import Comparison, Ratio
 from edgeattn.profile.latency import Interval, summary
 
