@@ -23,7 +23,7 @@ from edgeattn.parity.check import steps, verify
 from edgeattn.parity.verdicts import Report
 from edgeattn.precision import FP32, Precision
 from edgeattn.system import plugins
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 from edgeattn.system.versions import versions
 
 # How long a conversion takes against another step: they take 0.1 to 5 s, the others 0 to 2 s, with a small layer.
@@ -92,7 +92,7 @@ def _asked(format_: str, options: Options) -> list[Precision]:
     return [precision for precision in _offered(format_) if precision.name in options.precisions]
 
 
-def export(source: Source, options: Options, out: Path, say: Say = silent) -> Export:
+def export(source: Source, options: Options, out: Path, progress: Progress = silent) -> Export:
     """Export ``source`` to the bundle ``out``, and check it.
 
     Raises:
@@ -100,30 +100,30 @@ def export(source: Source, options: Options, out: Path, say: Say = silent) -> Ex
         ConversionError: a converter that was asked for by name refuses the module, or all of them do.
     """
     with contained():  # the model's own code runs in all that follows
-        return _export(source, options, out.absolute(), out, say)
+        return _export(source, options, out.absolute(), out, progress)
 
 
-def _plan(names: Sequence[str], options: Options, say: Say) -> None:
+def _plan(names: Sequence[str], options: Options, progress: Progress) -> None:
     """All steps of an export; one that a converter refuses is never begun."""
     made = [name for name in names for _ in _asked(name, options)]
-    say.plan(len({FORMATS.get(name).layout for name in names}) + 2)  # and the reference, and the layers
-    say.plan(len(made), _CONVERSION)
-    say.plan(steps(made))
+    progress.plan(len({FORMATS.get(name).layout for name in names}) + 2)  # and the reference, and the layers
+    progress.plan(len(made), _CONVERSION)
+    progress.plan(steps(made))
 
 
-def _export(source: Source, options: Options, place: Path, out: Path, say: Say) -> Export:
+def _export(source: Source, options: Options, place: Path, out: Path, progress: Progress) -> Export:
     names = options.formats or FORMATS.names
     asked = {precision for name in names for precision in _asked(name, options)}
-    _plan(names, options, say)
+    _plan(names, options, progress)
     lowerings: dict[Layout, Lowering] = {}
     for name in names:
         layout = FORMATS.get(name).layout
         if layout not in lowerings:
-            say(f"lowering to {layout}")
+            progress(f"lowering to {layout}")
             lowerings[layout] = lower(source.module, layout=layout, inputs=tuple(source.inputs.values()))
 
     with bundle.writing(place, force=options.force) as folder, TemporaryDirectory() as scratch:
-        say("reference outputs in float64 and float32")
+        progress("reference outputs in float64 and float32")
         exact = golden.exact(source, lowerings)
         chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
         # Palettes are not calibrated, but judged on inputs of that kind.
@@ -150,7 +150,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Say) 
                 edge_type=options.edge_type,
             )
             for precision in _asked(name, options):
-                say(f"converting to {name} {precision.name}", _CONVERSION)
+                progress(f"converting to {name} {precision.name}", _CONVERSION)
                 try:
                     artifacts.append(converter.convert(precision))
                 except ConversionError as error:
@@ -164,7 +164,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Say) 
         kept = {name for artifact in artifacts for name in artifact.details.kept_by_name or ()}
         for name in set(options.keep) - kept:
             raise BadInputError(f"no operator that int8 takes gives {name!r}; `edgeattn study precision` names them")
-        say("layers: what is computed inside, and where the artifacts hold it")
+        progress("layers: what is computed inside, and where the artifacts hold it")
         inside = _write_layers(source, lowerings, exact, artifacts, folder)
         manifest = bundle.Manifest(
             schema_version=bundle.SCHEMA,
@@ -186,7 +186,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, say: Say) 
             cases_omitted=omitted,
             calibration=_described(calibrated_on) if any(p.is_calibrated for p in asked) else None,
         )
-        report = verify(bundle.Bundle(folder, manifest), say)
+        report = verify(bundle.Bundle(folder, manifest), progress)
         parity = {"passed": report.passed, **asdict(report), "refused": refused}
         manifest = replace(manifest, parity=parity)
         (folder / bundle.MANIFEST).write_bytes(bundle.dump(manifest))

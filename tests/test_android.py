@@ -82,7 +82,7 @@ def test_jobs_in_turn(attach: Attach, made_bundle: Path) -> None:
     attach()
     job = job_of(made_bundle, ".tflite", runs=4, warmup=1)
     with targets.connect("android", {}) as phone:
-        first, second = phone.run_in_turn((job, job))
+        first, second = phone.run_interleaved((job, job))
     assert (len(first.samples_ns), len(second.samples_ns), first.stopped, second.stopped) == (4, 4, "", "")
 
 

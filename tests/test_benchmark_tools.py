@@ -115,7 +115,9 @@ def test_how_benchmark_model_is_started() -> None:
 
 def test_how_onnxruntime_perf_test_is_started() -> None:
     job = Job(JOB.artifact, {}, warmup=4, runs=25, threads=2, operators=True)
-    alone, with_others = (_onnxruntime_perf_test.TOOL.starts(job, in_turn=in_turn) for in_turn in (False, True))
+    alone, with_others = (
+        _onnxruntime_perf_test.TOOL.starts(job, interleaved=interleaved) for interleaved in (False, True)
+    )
     assert (alone, with_others) == (1, 10)
     line = _onnxruntime_perf_test.TOOL.once(job, 4, "./p", "../a.onnx", starts=10)
     setting, _, command = line.partition(" ")
@@ -285,7 +287,7 @@ def test_two_in_turn(tool: str, suffix: str, stand_in: Path, attach: Attach, mad
     phone = attach()
     job = job_of(made_bundle, suffix, runs=11, warmup=2)
     with targets.connect("android", {"runner": str(stand_in / tool)}) as connection:
-        first, second = connection.run_in_turn((job, job))
+        first, second = connection.run_interleaved((job, job))
     assert len(first.samples_ns) == len(second.samples_ns) == 11
     assert (first.stopped, first.first, first.last) == ("", {}, {})
     turns = [line.split()[0] for line in (phone.root / "data/starts").read_text().splitlines()]
@@ -296,7 +298,7 @@ def test_times_by_operator_over_adb(stand_in: Path, attach: Attach, made_bundle:
     attach()
     job = job_of(made_bundle, ".tflite", runs=1, warmup=1)
     with targets.connect("android", {"runner": str(stand_in / "android_aarch64_benchmark_model")}) as connection:
-        (seen,) = connection.run_in_turn([Job(job.artifact, job.inputs, warmup=1, runs=1, operators=True)])
+        (seen,) = connection.run_interleaved([Job(job.artifact, job.inputs, warmup=1, runs=1, operators=True)])
     assert [operator.layout for operator in seen.operators] == [False, True]
     assert seen.peak_memory_bytes == round(61.25 * 2**20)
 

@@ -17,7 +17,7 @@ from test_targets import job_of
 from edgeattn import targets
 from edgeattn.bundle import records
 from edgeattn.errors import BadInputError, MissingError
-from edgeattn.system.progress import Say
+from edgeattn.system.progress import Progress
 from edgeattn.targets import Job
 from edgeattn.targets._runner import fetch as _arm_fetch
 from edgeattn.targets._runner import job_folder as _folder
@@ -246,7 +246,7 @@ def test_the_pins_are_those_of_the_project() -> None:
 def test_of_two_set_ups_at_once_one_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[Path] = []
 
-    def build(folder: Path, say: Say) -> None:
+    def build(folder: Path, progress: Progress) -> None:
         built.append(folder)
         time.sleep(0.3)
 

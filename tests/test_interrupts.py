@@ -25,13 +25,13 @@ from pathlib import Path
 from edgeattn.system import progress as steps
 signal.signal(signal.SIGINT, signal.default_int_handler)
 said = 0
-def say(self, text, /, weight=1):
+def progress(self, text, /, weight=1):
     global said
     said += 1
     if said == STEP:
         Path("reached").touch()
         signal.pause()
-type(steps.silent).__call__ = say
+type(steps.silent).__call__ = progress
 PRELUDE
 sys.argv = ["edgeattn", *sys.argv[1:]]
 from edgeattn.cli.main import main

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgeattn.errors import BadInputError
 from edgeattn.profile import latency
-from edgeattn.profile.latency import doubts, ratio_of_pairs, ratio_of_runs, summary
+from edgeattn.profile.latency import quality_warnings, ratio_of_pairs, ratio_of_runs, summary
 
 Series = Callable[[np.random.Generator, int], npt.NDArray[np.float64]]
 MS = 1_000_000
@@ -99,7 +99,7 @@ CALM: dict[str, Series] = {
 def test_a_fault_is_seen(fault: str) -> None:
     series, said = FAULTS[fault]
     for seed in range(5):
-        found = doubts(samples(series, seed=seed))
+        found = quality_warnings(samples(series, seed=seed))
         assert any(re.search(said, sentence) for sentence in found), found
 
 
@@ -107,16 +107,16 @@ def test_a_fault_is_seen(fault: str) -> None:
 def test_a_calm_run_is_believed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most one calm run in a hundred is doubted; here two in 200, as a stated rate is not a promise for each."""
     monkeypatch.setattr(latency, "RESAMPLES", 200)
-    wrong = [seed for seed in range(200) if doubts(samples(CALM[kind], seed=seed))]
+    wrong = [seed for seed in range(200) if quality_warnings(samples(CALM[kind], seed=seed))]
     assert len(wrong) <= 2
 
 
 def test_few_samples_and_none() -> None:
-    assert "only 5 samples" in doubts([MS] * 5)[0]
-    assert doubts([]) == ()
+    assert "only 5 samples" in quality_warnings([MS] * 5)[0]
+    assert quality_warnings([]) == ()
 
 
 def test_long_runs_are_judged_in_little_time_and_memory() -> None:
     long = samples(FAULTS["throttling"][0], n=100_000)
-    assert any("drift" in sentence for sentence in doubts(long))
-    assert not doubts(samples(noise, n=100_000))
+    assert any("drift" in sentence for sentence in quality_warnings(long))
+    assert not quality_warnings(samples(noise, n=100_000))

@@ -197,7 +197,7 @@ def test_the_worker_starts_as_a_process(job: Job, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(tempfile, "TemporaryDirectory", lambda prefix: nullcontext(tmp_path))
     refused = "Core ML refuses the package: Model prediction is only supported on macOS"
     with targets.connect("mac", {}) as mac, pytest.raises(ArtifactError, match=refused):
-        mac.run_in_turn([other, job])
+        mac.run_interleaved([other, job])
     here = records.Device("here", {})
     assert len(_folder.read(folders[0], other, origin="host", device=here, stopped="").samples_ns) == 3
 
@@ -266,7 +266,7 @@ def test_an_iphone(job: Job, expected: Arrays, tools: apple.Tools) -> None:
     assert iphone.IPhone().addresses() == ("00-1",)
     jobs = [Job(job.artifact, job.inputs, None, 2, runtime=runtime, operators=True) for runtime in UNITS]
     with targets.connect("iphone:Ada's iPhone", {}) as phone:
-        found = phone.run_in_turn(jobs[1:3])
+        found = phone.run_interleaved(jobs[1:3])
         assert tools.running
     assert not tools.running
     assert any("DEVELOPMENT_TEAM=ABCDE12345" in command for command in tools.commands)

@@ -53,9 +53,9 @@ class Fake:
         self.trouble: Callable[[Sequence[Job]], None] = lambda jobs: None
 
     def run(self, job: Job) -> Measurement:
-        return self.run_in_turn([job])[0]
+        return self.run_interleaved([job])[0]
 
-    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+    def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         self.asked.append(list(jobs))
         self.trouble(jobs)
         times = tuple(int(x) for x in 1e6 * (1 + 0.01 * np.random.default_rng(0).standard_normal(50)))

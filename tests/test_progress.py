@@ -14,7 +14,7 @@ from pathlib import Path
 import nothing_fetched
 import pytest
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress as RichProgress
 
 from edgeattn.bundle import manifest as bundles
 from edgeattn.cli import bar as _bar
@@ -116,33 +116,33 @@ def test_nothing_elsewhere(tmp_path: Path) -> None:
     assert out.count(" 0>>") == len(commands)
 
 
-def bar(clock: list[float]) -> tuple[Bar, Progress]:
-    shown = Progress(console=Console(file=StringIO()), auto_refresh=False, get_time=lambda: clock[0])
+def bar(clock: list[float]) -> tuple[Bar, RichProgress]:
+    shown = RichProgress(console=Console(file=StringIO()), auto_refresh=False, get_time=lambda: clock[0])
     return Bar(shown), shown
 
 
-def left(shown: Progress) -> str:
+def left(shown: RichProgress) -> str:
     return str(_bar._Left().render(shown.tasks[0]))
 
 
 def test_the_time_that_is_left() -> None:
     clock = [0.0]
-    say, shown = bar(clock)
-    say.plan(3)
-    say.plan(1, 7)
-    say("a")
+    progress, shown = bar(clock)
+    progress.plan(3)
+    progress.plan(1, 7)
+    progress("a")
     assert left(shown) == "left -:--:--"
     clock[0] = 2
-    say("b")
+    progress("b")
     assert left(shown) == "left 0:00:18"  # 2 s for 1 of 10
     clock[0] = 5
     assert left(shown) == "left 0:00:15"  # it is counted down
     clock[0] = 500
     assert left(shown) == "left 0:00:00"  # longer than was thought
-    say("c")
-    say("d", 7)
+    progress("c")
+    progress("d", 7)
     assert shown.tasks[0].fields["steps"] == "4/4"
-    say("one more")
+    progress("one more")
     assert shown.tasks[0].fields["steps"] == "5/5"
     assert shown.tasks[0].completed == 10
     assert shown.tasks[0].total == 11
@@ -150,14 +150,14 @@ def test_the_time_that_is_left() -> None:
 
 def test_steps_of_several_threads() -> None:
     """What is still running is not done."""
-    say, shown = bar([0.0])
-    say.plan(4)
-    say("here")
-    there = threading.Thread(target=say, args=("there",))
+    progress, shown = bar([0.0])
+    progress.plan(4)
+    progress("here")
+    there = threading.Thread(target=progress, args=("there",))
     there.start()
     there.join()
     assert shown.tasks[0].completed == 0
-    say("here again")
+    progress("here again")
     assert shown.tasks[0].completed == 1
     assert shown.tasks[0].fields["steps"] == "3/4"
 
@@ -177,11 +177,11 @@ class Counting:
 
 def test_the_steps_are_those_that_were_planned(made_bundle: Path) -> None:
     loaded = bundles.load(made_bundle)
-    say = Counting()
-    layers.compare(loaded, say)
-    say.plan(verify.steps([artifact.format for artifact in loaded.manifest.artifacts]))
-    verify.verify(loaded, say)
-    assert say.planned == say.said > 0
+    progress = Counting()
+    layers.compare(loaded, progress)
+    progress.plan(verify.steps([artifact.format for artifact in loaded.manifest.artifacts]))
+    verify.verify(loaded, progress)
+    assert progress.planned == progress.said > 0
 
 
 def test_an_interrupt_shows_the_cursor_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,8 +190,8 @@ def test_an_interrupt_shows_the_cursor_again(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TERM", "xterm")
 
     def interrupted() -> None:
-        with _bar.shown() as say:
-            say("running")
+        with _bar.shown() as progress:
+            progress("running")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -201,10 +201,10 @@ def test_a_connection_that_is_lost_before_there_is_anything(board: Sshd, made_bu
             there.run(job_of(made_bundle, ".onnx", runs=1))
 
 
-def test_in_turn(board: Sshd, made_bundle: Path) -> None:
+def test_interleaved(board: Sshd, made_bundle: Path) -> None:
     jobs = [job_of(made_bundle, suffix, runs=5) for suffix in (".onnx", ".tflite")]
     with targets.connect(board.target, {}) as there:
-        onnx, tflite = there.run_in_turn(jobs)
+        onnx, tflite = there.run_interleaved(jobs)
     assert (onnx.runtime, tflite.runtime) == ("onnxruntime", "litert")
     assert len(onnx.samples_ns) == len(tflite.samples_ns) == 5
     assert onnx.device.details["package"] != tflite.device.details["package"]

@@ -30,9 +30,9 @@ class Fast:
         self.runtimes, self.interrupted_at, self.calls = runtimes, interrupted_at, 0
 
     def run(self, job: Job) -> Measurement:
-        return self.run_in_turn([job])[0]
+        return self.run_interleaved([job])[0]
 
-    def run_in_turn(self, jobs: "list[Job]") -> tuple[Measurement, ...]:
+    def run_interleaved(self, jobs: "list[Job]") -> tuple[Measurement, ...]:
         self.calls += 1
         if self.calls == self.interrupted_at:
             raise KeyboardInterrupt
@@ -90,11 +90,11 @@ def test_what_is_stored_is_not_measured_again(study: None, tmp_path: Path) -> No
 
 def test_what_is_refused_is_listed_and_the_rest_goes_on(study: None, tmp_path: Path) -> None:
     class Refuses(Fast):
-        def run_in_turn(self, jobs: "list[Job]") -> tuple[Measurement, ...]:
+        def run_interleaved(self, jobs: "list[Job]") -> tuple[Measurement, ...]:
             if not self.calls:
                 self.calls += 1
                 raise BadInputError("it does not fit")
-            return super().run_in_turn(jobs)
+            return super().run_interleaved(jobs)
 
     found = _run.run("layout", Refuses({"onnx": ("onnxruntime",)}), OPTIONS, tmp_path)
     assert len(found.records) == 1

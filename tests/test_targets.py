@@ -226,7 +226,7 @@ def test_set_ups_are_found_by_their_names(edgeattn: Command, tmp_path: Path, mon
     assert "One of android, emulated-arm, phone." in " ".join(edgeattn("setup", "--help").out.split())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for name, setup in SETUPS.items():
-        monkeypatch.setattr(setup, "build", lambda say, name=name: tmp_path / name)
+        monkeypatch.setattr(setup, "build", lambda progress, name=name: tmp_path / name)
         answer = edgeattn("setup", spelled(name))
         assert answer.code == 0
         assert f"{spelled(name)} is ready, in {tmp_path / name}" in answer.out.replace("\n", " ")

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
-from edgeattn.system.progress import Say
+from edgeattn.system.progress import Progress
 
 # Of a second: a process that is measured on this machine is disturbed by each.
 _REFRESHES = 2
@@ -30,9 +31,9 @@ class _Left(ProgressColumn):
 
 
 class Bar:
-    """Counts steps, and what they weigh, in any number of threads; see :class:`edgeattn.system.progress.Say`."""
+    """Counts steps, and what they weigh, in any number of threads; see :class:`edgeattn.system.progress.Progress`."""
 
-    def __init__(self, shown: Progress) -> None:
+    def __init__(self, shown: RichProgress) -> None:
         self._shown, self._task = shown, shown.add_task("", total=None, steps="", spent=0.0)
         self._begun = self._planned = 0
         self._done = self._total = 0.0
@@ -64,7 +65,7 @@ class Bar:
 
 
 @contextmanager
-def shown() -> Iterator[Say]:
+def shown() -> Iterator[Progress]:
     """A bar while the block runs; nothing of it is left behind."""
     # A descriptor of its own: converters write to 2, which is turned away meanwhile (edgeattn.system.output).
     with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal:
@@ -75,7 +76,7 @@ def shown() -> Iterator[Say]:
             TimeElapsedColumn(),
             _Left(),
         )
-        with Progress(
+        with RichProgress(
             *columns,
             console=Console(file=terminal, highlight=False),
             transient=True,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from edgeattn.system.progress import Say
+    from edgeattn.system.progress import Progress
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout, and nothing else there.")]
 TARGET = "NAME[:ADDRESS]"
@@ -89,7 +89,7 @@ def fail(sentence: str, code: int) -> int:
 
 
 @contextmanager
-def progress() -> "Iterator[Say]":
+def progress() -> "Iterator[Progress]":
     """What is being done, on stderr, on a terminal only."""
     from edgeattn.system.progress import silent
 
@@ -98,5 +98,5 @@ def progress() -> "Iterator[Say]":
         return
     from edgeattn.cli import bar as _bar
 
-    with _bar.shown() as say:
-        yield say
+    with _bar.shown() as progress:
+        yield progress

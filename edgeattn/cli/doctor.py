@@ -19,7 +19,7 @@ from edgeattn.precision import FP32
 from edgeattn.runtimes import RUNTIMES
 from edgeattn.setups import SETUPS
 from edgeattn.system import plugins
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 from edgeattn.targets import TARGETS
 
 
@@ -61,7 +61,7 @@ def look() -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def examine(say: Say = silent) -> tuple[Finding, ...]:
+def examine(progress: Progress = silent) -> tuple[Finding, ...]:
     """What is installed, and whether it works: the layer is converted to each format, run in each runtime, and once on
     each target that can be reached for nothing. All that runs is judged as parity judges."""
     trials: dict[str, _Trial] = {}
@@ -72,16 +72,18 @@ def examine(say: Say = silent) -> tuple[Finding, ...]:
             "targets": _reach,
         }
         asked = [(kind, name, _missing(kind, name)) for kind in attempts for name in _names(kind)]
-        say.plan(sum(not reason for *_, reason in asked))
+        progress.plan(sum(not reason for *_, reason in asked))
         return tuple(
-            _finding(kind, name, reason) if reason else _tried(kind, name, partial(attempts[kind], trials, name), say)
+            _finding(kind, name, reason)
+            if reason
+            else _tried(kind, name, partial(attempts[kind], trials, name), progress)
             for kind, name, reason in asked
         )
 
 
-def _tried(kind: str, name: str, attempt: Callable[[], str | None], say: Say) -> Finding:
+def _tried(kind: str, name: str, attempt: Callable[[], str | None], progress: Progress) -> Finding:
     """``attempt`` says what was done, or None if there was nothing to do."""
-    say(f"trying {_spelled(kind, name)}")
+    progress(f"trying {_spelled(kind, name)}")
     begun = time.monotonic()
     try:
         done = attempt()

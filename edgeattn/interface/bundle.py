@@ -34,7 +34,7 @@ from edgeattn.profile.run import Options
 from edgeattn.report import forms, gather
 from edgeattn.report.content import Content
 from edgeattn.system import files, plugins
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 
 # Points of top-1 that a recommended artifact may lose.
 MAX_ACCURACY_DROP = 0.5
@@ -162,7 +162,7 @@ class Bundle(Result):
         sandbox.check(*(artifact.path for artifact in self.artifacts), run=True)
 
     def parity(
-        self, target: str | None = None, *, settings: Mapping[str, str] | None = None, progress: Say = silent
+        self, target: str | None = None, *, settings: Mapping[str, str] | None = None, progress: Progress = silent
     ) -> ParityResult:
         """Run every artifact on the golden inputs and compare it with the reference.
 
@@ -188,7 +188,7 @@ class Bundle(Result):
         check.require_a_check(self.held, report)
         return ParityResult(report)
 
-    def layers(self, *, progress: Say = silent) -> LayersResult:
+    def layers(self, *, progress: Progress = silent) -> LayersResult:
         """Compare the values inside the fp32 artifacts with those inside the lowered module: where an error begins.
 
         Raises:
@@ -198,7 +198,7 @@ class Bundle(Result):
         _ = self._tried
         return LayersResult(layers.compare(self.held, progress))
 
-    def self_test(self, *, progress: Say = silent) -> SelfTestResult:
+    def self_test(self, *, progress: Progress = silent) -> SelfTestResult:
         """Damage copies of the fp32 artifacts, a hundred or so: would parity have noticed?
 
         Raises:
@@ -219,7 +219,7 @@ class Bundle(Result):
         operators: bool = True,
         settings: Mapping[str, str] | None = None,
         out: str | os.PathLike[str] | None = None,
-        progress: Say = silent,
+        progress: Progress = silent,
     ) -> ProfileResult:
         """Measure every artifact, those of one runtime in turn (A B A B).
 
@@ -267,7 +267,7 @@ class Bundle(Result):
         return InspectionResult(tuple(inspect_apart(artifact.path) for artifact in self.artifacts), max_layout_ops)
 
     def report(
-        self, path: str | os.PathLike[str], *measured: ProfileResult, layers: bool = True, progress: Say = silent
+        self, path: str | os.PathLike[str], *measured: ProfileResult, layers: bool = True, progress: Progress = silent
     ) -> ReportResult:
         """Write a report: the verdict, the figures, pictures.
 
@@ -286,7 +286,7 @@ class Bundle(Result):
 
 
 def write_report(
-    sources: Sequence[Path | Content], out: Path, *, layers: bool = True, progress: Say = silent
+    sources: Sequence[Path | Content], out: Path, *, layers: bool = True, progress: Progress = silent
 ) -> ReportResult:
     """As :meth:`Bundle.report`, of several bundles, files of records, and what is there already.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.interface.bundle import Bundle
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +32,7 @@ def deploy(
     edge_layout: str | None = None,
     edge_type: str = "float32",
     force: bool = False,
-    progress: Say = silent,
+    progress: Progress = silent,
 ) -> Bundle:
     """Export ``module`` to a bundle and check that every artifact is still the same model, as `edgeattn export` does.
 
@@ -98,7 +98,9 @@ def deploy(
     return exported(build, name or type(module).__name__, options, None if out is None else Path(out), progress)
 
 
-def exported(build: "Callable[[], Source]", name: str, options: "Options", out: Path | None, say: Say) -> Bundle:
+def exported(
+    build: "Callable[[], Source]", name: str, options: "Options", out: Path | None, progress: Progress
+) -> Bundle:
     """Export what ``build`` gives; what cannot be used is refused before it is called.
 
     Raises: as :func:`deploy`.
@@ -107,9 +109,9 @@ def exported(build: "Callable[[], Source]", name: str, options: "Options", out: 
 
     out = out or Path(f"{name}-bundle")
     pipeline.check(options, out)
-    say.plan(1)
-    say(f"building {name}")
-    return Bundle(pipeline.export(build(), options, out, say).bundle)
+    progress.plan(1)
+    progress(f"building {name}")
+    return Bundle(pipeline.export(build(), options, out, progress).bundle)
 
 
 def _names(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, relative_e
 from edgeattn.parity.verdicts import NotRun, Report, Row, worst
 from edgeattn.precision import FP32
 from edgeattn.runtimes import RunEach, Session, Signature, backends
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 from edgeattn.targets import Connection, Job
 
 # The case with a batch of two, for artifacts whose batch size is free.
@@ -40,7 +40,7 @@ class _Found:
         return Report(tuple(self.rows), tuple(self.not_run), self.versions, tuple(self.accuracy), tuple(self.warnings))
 
 
-def verify(bundle: Bundle, say: Say = silent, *, connection: Connection | None = None) -> Report:
+def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connection | None = None) -> Report:
     """Check every artifact of ``bundle`` in every runtime that is here, or on the target of ``connection``.
 
     ``say`` is told of :func:`steps`, which the caller has planned.
@@ -53,14 +53,14 @@ def verify(bundle: Bundle, say: Say = silent, *, connection: Connection | None =
     labelled = held_out(bundle)
     found = _Found(rows=_hop_one(bundle, cases), warnings=list(_warnings(bundle, cases)))
     if connection:
-        _on_target(bundle, cases, labelled, connection, found, say)
+        _on_target(bundle, cases, labelled, connection, found, progress)
         return found.report()
     for artifact in bundle.manifest.artifacts:
         for backend in backends(artifact.format):
             if backend.missing:
                 found.not_run.append(NotRun(artifact.file.path, backend.label, backend.missing))
                 continue
-            say(f"{artifact.file.path} in {backend.label}")
+            progress(f"{artifact.file.path} in {backend.label}")
             try:
                 with backend.open(bundle.path(artifact.file)) as session:
                     _check(artifact, backend.label, session.signature, _run_each(session), cases, labelled, found)
@@ -182,7 +182,7 @@ def _on_target(
     labelled: HeldOut | None,
     connection: Connection,
     found: _Found,
-    say: Say,
+    progress: Progress,
 ) -> None:
     """The second hop on a target, in all of its runtimes: one start for the cases, and one for the held-out inputs."""
     for artifact in bundle.manifest.artifacts:
@@ -191,7 +191,7 @@ def _on_target(
             found.not_run.append(NotRun(path, place, f"{place} does not run {artifact.format}"))
         for runtime in connection.runtimes.get(artifact.format, ()):
             label = f"{runtime} on {place}"
-            say(f"{path} in {label}")
+            progress(f"{path} in {label}")
             signature = Signature({tensor.name: tensor.shape for tensor in artifact.inputs}, ())
             run_each = partial(_run_there, bundle.path(artifact.file), runtime, label, connection, found)
             try:

@@ -19,7 +19,7 @@ from edgeattn.parity.battery import SEED
 from edgeattn.parity.metrics import Array, Difference, difference
 from edgeattn.runtimes import Session, backends
 from edgeattn.system import plugins
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 
 _TO_LAST, _TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
@@ -35,7 +35,7 @@ class Row:
     difference: Difference
 
 
-def compare(a: Path, b: Path, say: Say = silent) -> list[Row]:
+def compare(a: Path, b: Path, progress: Progress = silent) -> list[Row]:
     """Run ``a`` and ``b`` on the same inputs: golden ones for two bundles, seeded random ones for two artifacts.
 
     Bundles are compared artifact by artifact of one format and precision; artifacts may be of different formats and
@@ -48,18 +48,18 @@ def compare(a: Path, b: Path, say: Say = silent) -> list[Row]:
     both = [(path / bundles.MANIFEST).is_file() for path in (a, b)]
     if both[0] != both[1]:
         raise BadInputError("give two bundles or two artifacts, not one of each")
-    rows = list(_bundles(bundles.load(a), bundles.load(b), say) if both[0] else _artifacts(a, b, say))
+    rows = list(_bundles(bundles.load(a), bundles.load(b), progress) if both[0] else _artifacts(a, b, progress))
     if not rows:
         raise BadInputError(f"{a} and {b} have no artifact of the same format and precision with the same inputs")
     return rows
 
 
-def _bundles(a: bundles.Bundle, b: bundles.Bundle, say: Say) -> Iterator[Row]:
+def _bundles(a: bundles.Bundle, b: bundles.Bundle, progress: Progress) -> Iterator[Row]:
     probe.check(*(x.path(artifact.file) for x in (a, b) for artifact in x.manifest.artifacts), run=True)
     others = {(artifact.format, artifact.precision): artifact for artifact in b.manifest.artifacts}
-    say.plan(len(a.manifest.artifacts))
+    progress.plan(len(a.manifest.artifacts))
     for first in a.manifest.artifacts:
-        say(f"running {first.file.path} of both")
+        progress(f"running {first.file.path} of both")
         second = others.get((first.format, first.precision))
         if second is None or [t.name for t in first.inputs] != [t.name for t in second.inputs]:
             continue
@@ -83,7 +83,7 @@ def _values(results: Arrays, artifact: bundles.Artifact, golden: GoldenCase) -> 
     return values
 
 
-def _artifacts(a: Path, b: Path, say: Say) -> Iterator[Row]:
+def _artifacts(a: Path, b: Path, progress: Progress) -> Iterator[Row]:
     formats = [FORMATS.get(inspection.format_of(path)) for path in (a, b)]
     for format_ in formats:
         plugins.require(*format_.read_packages, extra=format_.extra)
@@ -91,8 +91,8 @@ def _artifacts(a: Path, b: Path, say: Say) -> Iterator[Row]:
     declared = [{t.name: t for t in f.read(p).inputs} for f, p in zip(formats, (a, b), strict=True)]
     if declared[0].keys() != declared[1].keys():
         raise BadInputError(f"{a} takes {', '.join(declared[0])}, but {b} takes {', '.join(declared[1])}")
-    say.plan(1)
-    say(f"running {a} and {b}")
+    progress.plan(1)
+    progress(f"running {a} and {b}")
     random = np.random.default_rng(SEED)
     first = {name: _random(info, random) for name, info in declared[0].items()}
     second = {name: _laid_out(value, declared[1][name], b) for name, value in first.items()}

@@ -21,7 +21,7 @@ from edgeattn.parity.layer_match import Layer, Match, Matcher
 from edgeattn.parity.verdicts import NotRun
 from edgeattn.precision import FP32
 from edgeattn.runtimes import RUNTIMES, Observe, Observed, missing
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 
 FOLDER = "layers"
 CASE = "example"
@@ -118,7 +118,7 @@ def _show(matcher: Matcher, seen: Observed) -> None:
     matcher.see(seen.name, seen.value)
 
 
-def compare(bundle: Bundle, say: Say = silent) -> Layers:
+def compare(bundle: Bundle, progress: Progress = silent) -> Layers:
     """Compare the layers of every artifact in every runtime that shows them.
 
     Raises:
@@ -142,12 +142,12 @@ def compare(bundle: Bundle, say: Say = silent) -> Layers:
             elif artifact.file.path not in manifest.layers:
                 reason = "no runtime showed its values when the bundle was made; export it again where one is"
             todo.append((artifact, layers, runtime, observe, reason))
-    say.plan(sum(reason is None for *_, reason in todo))
+    progress.plan(sum(reason is None for *_, reason in todo))
     depths, not_run = [], []
     for artifact, layers, runtime, observe, reason in todo:
         name = artifact.file.path
         if reason is None:
-            say(f"layers of {name} in {runtime}")
+            progress(f"layers of {name} in {runtime}")
             matches = _matches(bundle.path(manifest.layers[name]))
             try:
                 rows = _rows(bundle.path(artifact.file), artifact, layers, matches, golden, observe)

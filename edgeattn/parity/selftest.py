@@ -18,7 +18,7 @@ from edgeattn.parity.mutation import EDITORS, mutants, same
 from edgeattn.parity.verdicts import NotRun, Row
 from edgeattn.precision import FP32
 from edgeattn.runtimes import Session, Signature, backends
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 from edgeattn.system.vendor_errors import first_line
 
 # Places a kind of mutation and artifact: the first, the middle and the last weight that it suits.
@@ -82,7 +82,7 @@ class _Subject:
     cases: dict[str, GoldenCase]
 
 
-def self_test(bundle: Bundle, say: Say = silent) -> SelfTest:
+def self_test(bundle: Bundle, progress: Progress = silent) -> SelfTest:
     """Mutate copies of every artifact of ``bundle`` and run each in every runtime that is here; the bundle stays.
 
     Raises:
@@ -107,7 +107,7 @@ def self_test(bundle: Bundle, say: Say = silent) -> SelfTest:
                 continue
             try:
                 trials += _trials(
-                    _Subject(artifact, backend.label, backend.open, cases), bundle.path(artifact.file), say
+                    _Subject(artifact, backend.label, backend.open, cases), bundle.path(artifact.file), progress
                 )
             except MissingError as error:
                 not_run.append(NotRun(artifact.file.path, backend.label, str(error)))
@@ -116,7 +116,7 @@ def self_test(bundle: Bundle, say: Say = silent) -> SelfTest:
     return SelfTest(tuple(trials), tuple(not_run))
 
 
-def _trials(subject: _Subject, path: Path, say: Say) -> Iterator[Trial]:
+def _trials(subject: _Subject, path: Path, progress: Progress) -> Iterator[Trial]:
     """Every mutant of the file ``path``, made in a scratch folder and run."""
     artifact, runtime = subject.artifact, subject.runtime
     original = _run(subject, path)
@@ -128,10 +128,10 @@ def _trials(subject: _Subject, path: Path, say: Say) -> Iterator[Trial]:
     planned = mutants(editor.weights(path), editor.edits(path), PLACES)
     if not planned:
         raise BadInputError(f"{artifact.file.path} has no weight and no operator that the self-test could damage")
-    say.plan(len(planned))
+    progress.plan(len(planned))
     with tempfile.TemporaryDirectory() as folder:
         for number, mutant in enumerate(planned):
-            say(f"{artifact.file.path} in {runtime}: {mutant.mutation}, {mutant.place}")
+            progress(f"{artifact.file.path} in {runtime}: {mutant.mutation}, {mutant.place}")
             if mutant.unchanged:
                 judgement = Judgement("equivalent", mutant.unchanged)
             else:

@@ -14,7 +14,7 @@ from edgeattn.errors import BadInputError
 from edgeattn.parity.check import likeness
 from edgeattn.phone.messages import Join, Seen
 from edgeattn.phone.plan import Plan, Task
-from edgeattn.profile.latency import doubts
+from edgeattn.profile.latency import quality_warnings
 
 # What the browsers of phones and tablets say of their platform, whatever else they hide.
 _PHONES = ("Linux arm", "Linux aarch64", "iPhone", "iPad", "Android")
@@ -105,4 +105,4 @@ def _doubts(plan: Plan, seen: Seen) -> Iterator[str]:
     if seen.hidden:
         numbers = ", ".join(str(number) for number in sorted(set(seen.hidden))[:20])
         yield f"the page was not on the screen during {len(set(seen.hidden))} of {len(samples)} samples ({numbers})"
-    yield from doubts(samples)
+    yield from quality_warnings(samples)

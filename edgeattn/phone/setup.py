@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgeattn.errors import MissingError
 from edgeattn.system import cache
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 
 # What the page asks for, and where it lies among the packages.
 _ORT, _LITERT = "onnxruntime-web/dist", "@litertjs/core"
@@ -71,7 +71,7 @@ def versions(folder: Path) -> dict[str, str]:
     return dict(json.loads((folder / "versions.json").read_text()))
 
 
-def build(say: Say = silent) -> Path:
+def build(progress: Progress = silent) -> Path:
     """Fetch them, if they are not here; where they are.
 
     Raises:
@@ -84,22 +84,22 @@ def build(say: Say = silent) -> Path:
             "npm is not installed, and the phone's runtimes come from there (it is needed for this alone); install "
             "Node.js with it, on Debian: apt-get install -y npm"
         )
-    return cache.once(place, lambda folder: _build(folder, str(npm), say))
+    return cache.once(place, lambda folder: _build(folder, str(npm), progress))
 
 
 def _place() -> Path:
     return cache.place("phone", *sorted(data("npm").iterdir()), *sorted(data("licences").iterdir()), Path(__file__))
 
 
-def _build(folder: Path, npm: str, say: Say) -> None:
+def _build(folder: Path, npm: str, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         for file in data("npm").iterdir():
             shutil.copy(file, scratch)
-        say.plan(2)
-        say("fetching onnxruntime-web and LiteRT.js")
+        progress.plan(2)
+        progress("fetching onnxruntime-web and LiteRT.js")
         cache.run("npm ci", npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=Path(scratch))
         packages = Path(scratch) / "node_modules"
-        say("compressing them")
+        progress("compressing them")
         for name, place in FILES.items():
             content = (packages / place).read_bytes()
             if name == "litert/index.js":

@@ -11,11 +11,11 @@ from edgeattn.bundle.manifest import Bundle
 from edgeattn.profile import run
 from edgeattn.profile.run import Options, Profile
 from edgeattn.system import files, parallel
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 
 
 def measure(
-    bundle: Bundle, options: Options, settings: Mapping[str, str], out: Path | None = None, say: Say = silent
+    bundle: Bundle, options: Options, settings: Mapping[str, str], out: Path | None = None, progress: Progress = silent
 ) -> Profile:
     """Measure on the target of ``options``, or on each device that it may mean, at once.
 
@@ -35,9 +35,9 @@ def measure(
             _save(out, run.together(bundle.folder.name, so_far))
 
     def measured(one: str) -> Profile:
-        with targets.connect(one, settings, say) as connection:
+        with targets.connect(one, settings, progress) as connection:
             wanted = replace(options, target=one)
-            return run.profile(bundle, connection, wanted, say, lambda profile: keep(one, profile))
+            return run.profile(bundle, connection, wanted, progress, lambda profile: keep(one, profile))
 
     found = run.together(bundle.folder.name, parallel.each(measured, targets.expand(options.target)))
     _save(out, found)

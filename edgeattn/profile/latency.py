@@ -155,7 +155,7 @@ OUTLIER_SIGMAS, OUTLIER_SHARE = 6.0, 0.2
 OUTLIERS_ALLOWED = 0.05
 
 
-def doubts(samples_ns: Sequence[int]) -> tuple[str, ...]:
+def quality_warnings(samples_ns: Sequence[int]) -> tuple[str, ...]:
     """Why these samples should not be relied on, a sentence each; none for a calm run, and none for no samples."""
     if not samples_ns:
         return ()

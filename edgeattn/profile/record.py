@@ -8,7 +8,7 @@ from edgeattn.bundle.manifest import describe
 from edgeattn.bundle.records import Record, Subject
 from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.inspection import inspect as inspection
-from edgeattn.profile.latency import doubts
+from edgeattn.profile.latency import quality_warnings
 from edgeattn.system.versions import versions
 from edgeattn.targets import Job, Measurement
 
@@ -35,8 +35,8 @@ def counted(subject: Subject, path: Path) -> Subject:
 
 
 def record(seen: Measurement, job: Job, subject: Subject, target: str, model: str = "") -> Record:
-    """What was seen of ``job``, as a record, with the doubts that its samples raise."""
-    untrusted = (*([seen.stopped] if seen.stopped else []), *seen.untrusted, *doubts(seen.samples_ns))
+    """What was seen of ``job``, as a record, with the quality_warnings that its samples raise."""
+    untrusted = (*([seen.stopped] if seen.stopped else []), *seen.untrusted, *quality_warnings(seen.samples_ns))
     return Record(
         **replace(seen, untrusted=untrusted).as_fields(),
         model=model,

@@ -13,7 +13,7 @@ from edgeattn.parity.check import likeness
 from edgeattn.profile import operators
 from edgeattn.profile import record as measured
 from edgeattn.system.parallel import InterruptedTargetError
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 from edgeattn.system.versions import versions
 from edgeattn.targets import TARGETS, Connection, Job, Measurement
 
@@ -77,7 +77,7 @@ def profile(
     bundle: Bundle,
     connection: Connection,
     options: Options,
-    say: Say = silent,
+    progress: Progress = silent,
     keep: Callable[[Profile], None] = lambda _: None,
 ) -> Profile:
     """Measure the artifacts of ``bundle`` on the inputs of its first case, those of one runtime in turn.
@@ -95,10 +95,10 @@ def profile(
     found = _Found()
     golden = next(iter(golden_cases(bundle).values()))
     groups = list(_groups(bundle, connection, options, found))
-    say.plan(len(groups))
+    progress.plan(len(groups))
     for group in groups:
         if not found.stopped:
-            say(f"{', '.join(a.file.path for a in group.artifacts)} in {_place(group, connection)}")
+            progress(f"{', '.join(a.file.path for a in group.artifacts)} in {_place(group, connection)}")
             _measure(bundle, golden, connection, options, group, found)
             keep(found.profile())
         else:
@@ -163,7 +163,7 @@ def _measure(
         for artifact in group.artifacts
     ]
     try:
-        seen: Sequence[Measurement] = connection.run_in_turn(jobs) if len(jobs) > 1 else [connection.run(jobs[0])]
+        seen: Sequence[Measurement] = connection.run_interleaved(jobs) if len(jobs) > 1 else [connection.run(jobs[0])]
     except KeyboardInterrupt:
         found.stopped, found.interrupted = "interrupted", True
         found.not_run += (NotRun(artifact.file.path, options.target, found.stopped) for artifact in group.artifacts)
@@ -177,12 +177,12 @@ def _measure(
         found.not_run.append(NotRun(group.artifacts[0].file.path, options.target, str(error)))
         return
     for artifact, job, measurement in zip(group.artifacts, jobs, seen, strict=True):
-        in_turn = f"{_place(group, connection)}, {started}" if len(jobs) > 1 and measurement.samples_ns else ""
+        interleaved = f"{_place(group, connection)}, {started}" if len(jobs) > 1 and measurement.samples_ns else ""
         record = _record(bundle, artifact, options, job, measurement)
         record = replace(
             record,
             started_at=started,
-            group=in_turn,
+            group=interleaved,
             # A user's own benchmark tool gives no outputs.
             parity=likeness(artifact, golden, measurement.first, measurement.last) if measurement.first else None,
         )

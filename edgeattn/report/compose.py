@@ -66,7 +66,7 @@ def _figures(content: Content, found: tuple[Result, ...]) -> Section:
     parts: list[Part] = [*table.by_origin(found)]
     if not content.records:
         parts.append(Text("Nothing is measured yet: edgeattn profile does that.", "caution"))
-    if ratios := table.in_turn(content.records):
+    if ratios := table.interleaved(content.records):
         parts.append(ratios)
     if content.not_run:
         parts.append(table.not_run(content.not_run))
@@ -95,8 +95,8 @@ def _samples(records: tuple[Record, ...]) -> Iterator[Section]:
     for record in timed[:_MOST_PICTURES]:
         title = told(record)
         svg, description = samples.draw(record.samples_ns, latency.summary(record.samples_ns), title=title)
-        doubts = (f"{words.sentence(doubt)}." for doubt in record.untrusted)
-        parts.append(Picture(title, " ".join((description, *doubts)), svg))
+        quality_warnings = (f"{words.sentence(doubt)}." for doubt in record.untrusted)
+        parts.append(Picture(title, " ".join((description, *quality_warnings)), svg))
     if left := len(timed) - len(parts):
         parts.append(Text(f"{words.number(left, 'record')} more are in the tables and not drawn."))
     lead = (

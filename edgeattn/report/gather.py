@@ -19,10 +19,10 @@ from edgeattn.report.content import LOWERED, Answers, Content, Depths, Judged
 from edgeattn.report.document import Document
 from edgeattn.report.pictures.depth import Curve
 from edgeattn.system import files
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 
 
-def gather(paths: Sequence[Path | Content], say: Say = silent, *, inside: bool = True) -> Content:
+def gather(paths: Sequence[Path | Content], progress: Progress = silent, *, inside: bool = True) -> Content:
     """Everything that files of records and bundles (folders) say, and what is gathered already; the same record given
     twice counts once.
 
@@ -39,22 +39,22 @@ def gather(paths: Sequence[Path | Content], say: Say = silent, *, inside: bool =
             measured = _joined(measured, part)
     content = measured
     for one in held.values():
-        content = _joined(content, _bundle(one, measured, say, inside=inside))
+        content = _joined(content, _bundle(one, measured, progress, inside=inside))
     if not content.records and not content.not_run and not content.judged:
         names = ", ".join(str(path) for path in paths if isinstance(path, Path))
         raise ArtifactError(f"nothing to report: no record in {names}; make some with `edgeattn profile --out`")
     return content
 
 
-def write(content: Content, out: Path, say: Say = silent) -> Document:
+def write(content: Content, out: Path, progress: Progress = silent) -> Document:
     """Draw the report of ``content`` into ``out``, whose ending chooses the form.
 
     Raises:
         BadInputError: the ending is no form, or the file cannot be written.
         MissingError: a package of the extra ``report`` is not installed.
     """
-    say.plan(1)
-    say("drawing")
+    progress.plan(1)
+    progress("drawing")
     document = compose(content)
     files.write(out, forms.write(document, out))
     return document
@@ -87,12 +87,12 @@ def _files(path: Path) -> list[Path]:
     return sorted(f for pattern in bundles.RECORDS for f in path.glob(pattern)) if path.is_dir() else [path]
 
 
-def _bundle(held: Bundle, measured: Content, say: Say, *, inside: bool) -> Content:
+def _bundle(held: Bundle, measured: Content, progress: Progress, *, inside: bool) -> Content:
     judged, answers, not_run, warnings = _parity(held)
     depths: tuple[Depths, ...] = ()
     if inside and held.manifest.layers:
         try:
-            depths = (_depths(held, layers.compare(held, say)),)
+            depths = (_depths(held, layers.compare(held, progress)),)
         except MissingError as error:
             not_run.append(NotRun("error by depth", "here", str(error)))
     return Content(

@@ -96,7 +96,7 @@ def verdict_cell(same: bool | None, noise_units: float | None, sqnr_db: float | 
     return Cell(words.units(noise_units), said, "good" if same else "bad")
 
 
-def in_turn(records: Iterable[Record]) -> Table | None:
+def interleaved(records: Iterable[Record]) -> Table | None:
     """Records of one group were measured A B A B, so that their ratio is worth more than two separate times."""
     # A sample of no time at all, by a clock too coarse for it, has no ratio.
     known = [record for record in records if record.samples_ns and min(record.samples_ns) > 0]

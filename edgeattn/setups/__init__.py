@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeattn.system.plugins import Registry
-from edgeattn.system.progress import Say
+from edgeattn.system.progress import Progress
 
 
 class Setup(Protocol):
@@ -18,7 +18,7 @@ class Setup(Protocol):
     def missing(self) -> str | None:
         """What is not here, with the command that mends it; None if it is built."""
 
-    def build(self, say: Say) -> Path:
+    def build(self, progress: Progress) -> Path:
         """Build it, if it is not there; the folder where it is.
 
         Raises:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from edgeattn.setups import Setup
-from edgeattn.system.progress import Say
+from edgeattn.system.progress import Progress
 from edgeattn.targets._runner import native as _arm_native
 
 
@@ -15,8 +15,8 @@ class Android(Setup):
     def missing(self) -> str | None:
         return _arm_native.missing()
 
-    def build(self, say: Say) -> Path:
-        return _arm_native.build(say).folder
+    def build(self, progress: Progress) -> Path:
+        return _arm_native.build(progress).folder
 
 
 SETUP: Setup = Android()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from edgeattn.setups import Setup
-from edgeattn.system.progress import Say
+from edgeattn.system.progress import Progress
 from edgeattn.targets.emulated_arm import toolchain as _arm_setup
 
 
@@ -15,8 +15,8 @@ class EmulatedArm(Setup):
     def missing(self) -> str | None:
         return _arm_setup.missing()
 
-    def build(self, say: Say) -> Path:
-        return _arm_setup.build(say).folder
+    def build(self, progress: Progress) -> Path:
+        return _arm_setup.build(progress).folder
 
 
 SETUP: Setup = EmulatedArm()

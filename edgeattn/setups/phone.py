@@ -4,7 +4,7 @@ from pathlib import Path
 
 from edgeattn.phone import setup
 from edgeattn.setups import Setup
-from edgeattn.system.progress import Say
+from edgeattn.system.progress import Progress
 
 
 class Phone(Setup):
@@ -15,8 +15,8 @@ class Phone(Setup):
     def missing(self) -> str | None:
         return setup.missing()
 
-    def build(self, say: Say) -> Path:
-        return setup.build(say)
+    def build(self, progress: Progress) -> Path:
+        return setup.build(progress)
 
 
 SETUP: Setup = Phone()

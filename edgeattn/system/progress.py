@@ -3,7 +3,7 @@
 from typing import Protocol
 
 
-class Say(Protocol):
+class Progress(Protocol):
     """Is told of steps: ``say.plan(5)``, five more are to come; ``say("running it")``, the next of them begins.
 
     A thread's next step ends the one before it. ``weight`` is how long a step takes against others of the same
@@ -23,4 +23,4 @@ class _Silent:
         pass
 
 
-silent: Say = _Silent()
+silent: Progress = _Silent()

@@ -17,7 +17,7 @@ from edgeattn.bundle.records import Origin, Run
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import BadInputError, MissingError
 from edgeattn.system.plugins import Registry
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 
 # What the two runners, ``_runner/worker.py`` and ``arm64/runner.c``, run.
 RUNTIMES = {"onnx": ("onnxruntime",), "tflite": ("litert",)}
@@ -83,7 +83,7 @@ class Connection(Protocol):
             TargetError: it crashed before there was anything to keep.
         """
 
-    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+    def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         """Run several jobs, their timed runs in turn (A B A B), each in a process of its own: what disturbs one
         disturbs all. All jobs have the same number of runs. Where nothing is timed, one after the other.
 
@@ -98,7 +98,7 @@ class Target(Protocol):
     line has. ``caveat`` is what to know before one relies on it. ``trial`` is true if it takes seconds and no address:
     `edgeattn doctor` runs a job there. What not every target can do is None where it cannot:
 
-    - ``prepare(address, settings, say)`` does, before it is reached, what the settings ask for there (an installation);
+    - ``prepare(address, settings, progress)`` does what the settings ask for there before it is reached (an installation);
     - ``addresses()`` are those of all that are attached now, where one may measure on several at once.
     """
 
@@ -106,7 +106,7 @@ class Target(Protocol):
     settings: tuple[str, ...] = ()
     caveat: str = ""
     trial: bool = False
-    prepare: Callable[[str, Mapping[str, str], Say], None] | None = None
+    prepare: Callable[[str, Mapping[str, str], Progress], None] | None = None
     addresses: Callable[[], tuple[str, ...]] | None = None
 
     def unavailable(self) -> str | None:
@@ -141,7 +141,9 @@ def expand(target: str) -> tuple[str, ...]:
     return tuple(f"{name}:{one}" for one in found.addresses())
 
 
-def connect(target: str, settings: Mapping[str, str], say: Say = silent) -> AbstractContextManager[Connection]:
+def connect(
+    target: str, settings: Mapping[str, str], progress: Progress = silent
+) -> AbstractContextManager[Connection]:
     """Reach the target that is spelled ``target``: a name with dashes, and an address after a colon.
 
     Raises:
@@ -156,5 +158,5 @@ def connect(target: str, settings: Mapping[str, str], say: Say = silent) -> Abst
     if reason := found.unavailable():
         raise MissingError(reason)
     if found.prepare is not None:
-        found.prepare(address, settings, say)
+        found.prepare(address, settings, progress)
     return found.connect(address, settings)

@@ -32,9 +32,9 @@ class _Host:
         self.device = Device(platform.node() or "this machine", details)
 
     def run(self, job: Job) -> Measurement:
-        return self.run_in_turn((job,))[0]
+        return self.run_interleaved((job,))[0]
 
-    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+    def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
             folders = _folder.write_each(Path(scratch), jobs)
             before = _state()

@@ -132,9 +132,9 @@ class _IPhone:
         self.device = Device(phone.name, {"system": self.version, "udid": phone.udid, "threads": _coreml.THREADS})
 
     def run(self, job: Job) -> Measurement:
-        return self.run_in_turn([job])[0]
+        return self.run_interleaved([job])[0]
 
-    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+    def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         return self.loop.run(self._measure(jobs))
 
     async def _measure(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:

@@ -40,9 +40,9 @@ class _Mac:
         self.device = Device(platform.node() or "this Mac", {name: value for name, value in details.items() if value})
 
     def run(self, job: Job) -> Measurement:
-        return self.run_in_turn((job,))[0]
+        return self.run_interleaved((job,))[0]
 
-    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+    def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         # The compute plan is always asked for: a time says little where it is not known what ran where.
         jobs = [replace(job, operators=True) if _is_package(job) else job for job in jobs]
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:

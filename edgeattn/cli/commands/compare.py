@@ -42,8 +42,8 @@ def compare(
     from edgeattn.interface import render
     from edgeattn.parity import diff as comparing
 
-    with console.progress() as say:
-        rows = comparing.compare(old, new, say)
+    with console.progress() as progress:
+        rows = comparing.compare(old, new, progress)
     console.show({"rows": [asdict(row) for row in rows]}, lambda: [render.comparison(rows)])
     return 0
 

@@ -8,7 +8,7 @@ from edgeattn.cli import console
 
 
 def doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Say what is installed, and try nothing.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Progress what is installed, and try nothing.")] = False,
     json: console.Json = False,
 ) -> int:
     """Say for every format, runtime and target whether it works here, by trying it, and what would mend it.
@@ -25,8 +25,8 @@ def doctor(
     from edgeattn.setups import SETUPS
     from edgeattn.system.versions import versions
 
-    with console.progress() as say:
-        found = doctors.look() if quick else doctors.examine(say)
+    with console.progress() as progress:
+        found = doctors.look() if quick else doctors.examine(progress)
     states: dict[str, dict[str, str]] = {"formats": {}, "runtimes": {}, "targets": {}}
     for one in found:
         states[one.kind][one.name] = f"{one.state} ({one.caveat})" if one.caveat else one.state

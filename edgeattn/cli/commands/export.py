@@ -72,8 +72,8 @@ def export(
     def build() -> source.Source:
         return source.load(model, arg or (), weights=weights, input_shapes=input_shape or ())
 
-    with console.progress() as say:
-        made = exported(build, model.rpartition(":")[2], options, out, say)
+    with console.progress() as progress:
+        made = exported(build, model.rpartition(":")[2], options, out, progress)
     document = {
         "bundle": str(made.path),
         "passed": made.passed,

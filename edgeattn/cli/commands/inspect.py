@@ -25,9 +25,9 @@ def inspect(
     from edgeattn.inspection.inspect import inspect_apart
     from edgeattn.interface.results import InspectionResult
 
-    with console.progress() as say:
-        say.plan(1)
-        say(f"reading {artifact}")
+    with console.progress() as progress:
+        progress.plan(1)
+        progress(f"reading {artifact}")
         found = inspect_apart(artifact)
     result = InspectionResult((found,), max_layout_ops)
     console.show({**asdict(found), "passed": result.passed}, result.shown)

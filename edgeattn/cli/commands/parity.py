@@ -53,14 +53,14 @@ def parity(
     files.check(junit, markdown)
     opened = Bundle.open(bundle)
     if self_test:
-        with console.progress() as say:
-            tested = opened.self_test(progress=say)
+        with console.progress() as progress:
+            tested = opened.self_test(progress=progress)
         found = tested.self_test
         console.show({"passed": found.passed, "kill_rates": found.kill_rates, **asdict(found)}, tested.shown)
         return 0 if found.passed else 1
-    with console.progress() as say:
-        whole = opened.parity(target, settings=settings, progress=say)
-        inside = opened.layers(progress=say) if layers or picture else None
+    with console.progress() as progress:
+        whole = opened.parity(target, settings=settings, progress=progress)
+        inside = opened.layers(progress=progress) if layers or picture else None
     report = whole.report
     if junit:
         files.write(junit, summary.junit(report, bundle.name))

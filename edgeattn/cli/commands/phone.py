@@ -72,8 +72,8 @@ def phone(
     found = session.run(loaded, options)
     where = f"Phones: {found.phones}. Records added to {out}: {len(found.records)}."
     if found.records:
-        with console.progress() as say:
-            reporting.write(reporting.gather((out,), say), report, say)
+        with console.progress() as progress:
+            reporting.write(reporting.gather((out,), progress), report, progress)
         where += f" The report is {report}."
     console.show(
         {"passed": found.passed, "out": str(out), "report": str(report), **asdict(found)},

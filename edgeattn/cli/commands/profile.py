@@ -68,8 +68,8 @@ def profile(
         python=python,
         install="yes" if install else None,
     )
-    with console.progress() as say:
-        found = devices.measure(loaded, options, settings, out, say)
+    with console.progress() as progress:
+        found = devices.measure(loaded, options, settings, out, progress)
     result = ProfileResult(found)
     statistics = [asdict(summary(record.samples_ns)) if record.samples_ns else None for record in found.records]
     ratios = [asdict(ratio) for ratio in result.ratios]

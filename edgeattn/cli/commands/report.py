@@ -23,7 +23,7 @@ def report(
     console.wants(json)
     from edgeattn.interface.bundle import write_report
 
-    with console.progress() as say:
-        written = write_report(sources, out, layers=layers, progress=say)
+    with console.progress() as progress:
+        written = write_report(sources, out, layers=layers, progress=progress)
     console.show({"report": str(out), "verdict": written.document.verdict}, written.shown)
     return 0

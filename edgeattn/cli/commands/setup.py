@@ -27,7 +27,7 @@ def setup(
     if name in set(TARGETS.names) - set(SETUPS.names):
         raise BadInputError(f"{target} needs no set-up; choose from {_NAMES}")
     what = SETUPS.get(target)
-    with console.progress() as say:
-        folder = str(what.build(say))
+    with console.progress() as progress:
+        folder = str(what.build(progress))
     console.show({"target": target, "folder": folder}, lambda: [f"{target} is ready, in {folder}: {what.about}"])
     return 0

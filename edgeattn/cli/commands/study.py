@@ -50,10 +50,10 @@ def study(
 
     plugins.require("matplotlib", "jinja2", extra="report")
     options = _run.Options(target, console.typed(), tuple(format or ()), threads, quick)
-    with targets.connect(target, console.settings(cpu=cpu)) as connection, console.progress() as say:
-        found = _run.run(name, connection, options, folder, say)
-        say.plan(1)
-        say("drawing")
+    with targets.connect(target, console.settings(cpu=cpu)) as connection, console.progress() as progress:
+        found = _run.run(name, connection, options, folder, progress)
+        progress.plan(1)
+        progress("drawing")
         document = compose(Content(records=found.records, not_run=found.not_run))
         for form in ("report.html", "report.md"):
             files.write(folder / form, forms.write(document, folder / form))
@@ -82,9 +82,9 @@ def _sweep(name: str, sweep: "Sweep", folder: Path | None, formats: tuple[str, .
     out.mkdir(parents=True, exist_ok=True)
     found = {}
     try:
-        with console.progress() as say:
+        with console.progress() as progress:
             for format_ in formats:
-                found[format_] = sweep(loaded, format_, out / f"{format_}.json", say)
+                found[format_] = sweep(loaded, format_, out / f"{format_}.json", progress)
                 picture = sensitivity.draw(found[format_], f"{loaded.manifest.model}, {format_}")
                 files.write(out / f"{format_}.svg", picture.encode())
     except KeyboardInterrupt:

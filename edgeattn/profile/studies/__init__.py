@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgeattn.bundle.manifest import Bundle
 from edgeattn.system.plugins import Registry
-from edgeattn.system.progress import Say
+from edgeattn.system.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,7 +60,7 @@ class Sensitivity:
 # The groups that a study measures, in their order; True is for the quick study.
 Groups = Callable[[bool], tuple[Group, ...]]
 # Of a bundle's fp32 artifact of a format: its operators, the most sensitive first, each stored in the file as it comes.
-Sweep = Callable[[Bundle, str, Path, Say], tuple[Sensitivity, ...]]
+Sweep = Callable[[Bundle, str, Path, Progress], tuple[Sensitivity, ...]]
 
 
 class Study(Protocol):

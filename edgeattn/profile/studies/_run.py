@@ -13,7 +13,7 @@ from edgeattn.export import single
 from edgeattn.formats import FORMATS
 from edgeattn.profile import record as measured
 from edgeattn.profile.studies import STUDIES, Group, Variant
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 from edgeattn.targets import Connection, Job
 
 STORE = "records.json"
@@ -39,7 +39,7 @@ class Outcome:
     stopped: bool
 
 
-def run(study: str, connection: Connection, options: Options, folder: Path, say: Say = silent) -> Outcome:
+def run(study: str, connection: Connection, options: Options, folder: Path, progress: Progress = silent) -> Outcome:
     """Measure what ``folder`` does not hold yet; after each group it is stored. An interrupt leaves what was stored.
 
     Raises:
@@ -63,11 +63,11 @@ def run(study: str, connection: Connection, options: Options, folder: Path, say:
                 missing = [v for v in group.variants if not _has(found, v, format_, runtime, connection, options)]
                 if missing:
                     todo.append((replace(group, variants=tuple(missing)), format_, runtime))
-    say.plan(len(todo))
+    progress.plan(len(todo))
     stopped = False
     try:
         for group, format_, runtime in todo:
-            say(f"{group.name}: {format_} in {runtime} on {connection.place}")
+            progress(f"{group.name}: {format_} in {runtime} on {connection.place}")
             found += _measure(asked.model, study, group, format_, runtime, connection, options, not_run)
             _save(store, found, not_run)
     except KeyboardInterrupt:
@@ -138,7 +138,7 @@ def _measure(
         if not jobs:
             return []
         try:
-            seen = connection.run_in_turn(jobs)
+            seen = connection.run_interleaved(jobs)
         except (BadInputError, TargetError) as error:
             not_run += (_refused(variant, format_, options, error) for variant in variants)
             return []
@@ -149,8 +149,8 @@ def _measure(
             labels = {"study": study, "place": connection.place, "runtime": runtime, **variant.labels}
             record = replace(record, model=model, labels=labels, started_at=started, command=options.command)
             # Not by the time alone, of which two may have the same: clocks are set back.
-            in_turn = f"{study}, {group.name}, {format_} in {runtime}, {started}"
-            made.append(replace(record, group=in_turn if one.samples_ns else ""))
+            interleaved = f"{study}, {group.name}, {format_} in {runtime}, {started}"
+            made.append(replace(record, group=interleaved if one.samples_ns else ""))
     if any(record.partial for record in made):
         # What is stored is whole: the same command measures this group again.
         raise KeyboardInterrupt

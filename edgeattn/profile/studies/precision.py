@@ -16,7 +16,7 @@ from edgeattn.precision import FP32, INT8
 from edgeattn.profile.studies import Sensitivity, Study
 from edgeattn.runtimes import Backend, backends
 from edgeattn.system import files, plugins
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 from edgeattn.system.vendor_errors import first_line
 
 # The cases that a sweep is calibrated and judged on, where the bundle has them.
@@ -26,7 +26,9 @@ CASES = ("example", "photograph", "calibration")
 class Precision(Study):
     formats = QUANTIZERS.names
 
-    def sweep(self, bundle: Bundle, format_: str, results: Path, say: Say = silent) -> tuple[Sensitivity, ...]:
+    def sweep(
+        self, bundle: Bundle, format_: str, results: Path, progress: Progress = silent
+    ) -> tuple[Sensitivity, ...]:
         """Every operator of ``format_`` that int8 takes, the most sensitive first; ``results`` stores each.
 
         Raises:
@@ -45,9 +47,9 @@ class Precision(Study):
         candidates: list[tuple[str, str]] = quantiser.candidates(path)
         known = _read(results, artifact)
         todo = [(number, kind, output) for number, (kind, output) in enumerate(candidates) if output not in known]
-        say.plan(len(todo))
+        progress.plan(len(todo))
         for number, kind, output in todo:
-            say(f"{format_}: {number} {kind} alone in int8")
+            progress(f"{format_}: {number} {kind} alone in int8")
             keep = tuple(name for _, name in candidates if name != output)
             known[output] = Sensitivity(number, kind, output, _alone(artifact, path, keep, cases, backend))
             document = {"artifact": artifact.file.sha256, "found": [asdict(one) for one in known.values()]}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgeattn.errors import MissingError
 from edgeattn.system import cache
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 from edgeattn.targets._runner import fetch as _arm_fetch
 
 PACKAGES = {
@@ -56,7 +56,7 @@ def ready() -> Native:
     return Native(_place())
 
 
-def build(say: Say = silent) -> Native:
+def build(progress: Progress = silent) -> Native:
     """Build it, if it is not there; of two processes at once, one builds and the other waits.
 
     Raises:
@@ -64,7 +64,7 @@ def build(say: Say = silent) -> Native:
     """
     if absent := _arm_fetch.missing_packages("android", PACKAGES):
         raise MissingError(absent)
-    return Native(cache.once(_place(), lambda folder: _build(folder, say)))
+    return Native(cache.once(_place(), lambda folder: _build(folder, progress)))
 
 
 def compile_runner(root: Path, native: Path) -> None:
@@ -85,13 +85,13 @@ def _place() -> Path:
     return _arm_fetch.place("android", Path(__file__))
 
 
-def _build(folder: Path, say: Say) -> None:
+def _build(folder: Path, progress: Progress) -> None:
     root = folder / "root"
-    say.plan(3)
-    say("fetching Debian's ARM libraries")
+    progress.plan(3)
+    progress("fetching Debian's ARM libraries")
     _arm_fetch.fetch_debian(root, ARM_PACKAGES)
-    say("fetching the ARM wheel of LiteRT")
+    progress("fetching the ARM wheel of LiteRT")
     _arm_fetch.fetch_wheels(root, WHEELS)
-    say("compiling the native runner")
+    progress("compiling the native runner")
     compile_runner(root, folder)
     shutil.rmtree(root)

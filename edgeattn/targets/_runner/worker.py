@@ -375,7 +375,7 @@ def has_turn(process: Any) -> bool:
     return bool(process.stdout.read(1))
 
 
-def in_turn(program: list[str], folders: list[str]) -> int:
+def interleaved(program: list[str], folders: list[str]) -> int:
     """The jobs of all ``folders``; one that ends early leaves the others their turns."""
     command = [*program, ONE_OF_SEVERAL]
     pipe = subprocess.PIPE
@@ -393,7 +393,7 @@ def command(program: list[str], given: list[str], runtimes: dict[str, Callable[[
     """What ``given`` asks of ``program``, this worker's command line; ``runtimes`` are by a file's suffix."""
     if given[0] == ONE_OF_SEVERAL:
         return as_one_of_several(given[1], runtimes)
-    return main(given[0], runtimes) if len(given) == 1 else in_turn(program, given)
+    return main(given[0], runtimes) if len(given) == 1 else interleaved(program, given)
 
 
 if __name__ == "__main__":

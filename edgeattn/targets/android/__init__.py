@@ -77,9 +77,9 @@ class _Android:
         self._sent: dict[Path, str] = {}
 
     def run(self, job: Job) -> Measurement:
-        return self.run_in_turn((job,))[0]
+        return self.run_interleaved((job,))[0]
 
-    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+    def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         # All are of one format.
         tool = self.tool if self.tool and jobs[0].artifact.suffix == f".{self.tool.kind.format}" else None
         # A run for its outputs alone, as those of parity, takes no time, and the phone's state says nothing of it.

@@ -60,7 +60,7 @@ class BenchmarkModel(BenchmarkTool):
     name, format = "benchmark_model", "tflite"
     grows = ("out.txt",)
 
-    def starts(self, job: Job, *, in_turn: bool) -> int:
+    def starts(self, job: Job, *, interleaved: bool) -> int:
         """How often it is started."""
         return job.runs
 

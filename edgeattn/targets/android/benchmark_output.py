@@ -33,7 +33,7 @@ class BenchmarkTool(Protocol):
     format: str
     grows: tuple[str, ...]
 
-    def starts(self, job: Job, *, in_turn: bool) -> int:
+    def starts(self, job: Job, *, interleaved: bool) -> int:
         """How often it is started for a job, alone or in turn with others."""
 
     def once(self, job: Job, warmup: int, tool: str, artifact: str, *, starts: int) -> str:

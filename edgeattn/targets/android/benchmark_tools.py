@@ -32,7 +32,7 @@ class Tool:
     def script(self, jobs: Sequence[Job], artifacts: Sequence[str], tool: Sequence[str]) -> str:
         """Shell that runs ``jobs`` in turn, each in the folder of its number; ``tool`` are the words that start it."""
         words = shlex.join(tool)
-        starts = self.kind.starts(jobs[0], in_turn=len(jobs) > 1)
+        starts = self.kind.starts(jobs[0], interleaved=len(jobs) > 1)
         pairs = list(zip(jobs, artifacts, strict=True))
         turn = [self.kind.once(job, _warmup(job), words, artifact, starts=starts) for job, artifact in pairs]
         after = [self.kind.after(job, words, artifact) for job, artifact in pairs]

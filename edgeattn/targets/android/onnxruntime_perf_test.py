@@ -42,9 +42,9 @@ class OnnxruntimePerfTest(BenchmarkTool):
     name, format = "onnxruntime_perf_test", "onnx"
     grows = ("out.txt", "result.csv")
 
-    def starts(self, job: Job, *, in_turn: bool) -> int:
+    def starts(self, job: Job, *, interleaved: bool) -> int:
         """How often it is started: once, as it tells each run; with others some times, so that they take turns."""
-        return min(TURNS, job.runs) if in_turn else 1
+        return min(TURNS, job.runs) if interleaved else 1
 
     def once(self, job: Job, warmup: int, tool: str, artifact: str, *, starts: int) -> str:
         """One start, in the job's folder. It warms up with one run by itself; the others of the warm-up are measured

@@ -75,7 +75,7 @@ class _Emulated:
             operators_note="an emulator has no times, so none by operator" if job.operators else "",
         )
 
-    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+    def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         # Counts do not drift.
         return tuple(map(self.run, jobs))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeattn.errors import MissingError
 from edgeattn.system import cache
-from edgeattn.system.progress import Say, silent
+from edgeattn.system.progress import Progress, silent
 from edgeattn.targets._runner import fetch as _arm_fetch
 from edgeattn.targets._runner import native as _arm_native
 
@@ -104,7 +104,7 @@ def ready() -> Emulator:
     return Emulator(_place())
 
 
-def build(say: Say = silent) -> Emulator:
+def build(progress: Progress = silent) -> Emulator:
     """Build it, if it is not there; of two processes at once, one builds and the other waits.
 
     Raises:
@@ -112,7 +112,7 @@ def build(say: Say = silent) -> Emulator:
     """
     if absent := _missing_packages():
         raise MissingError(absent)
-    return Emulator(cache.once(_place(), lambda folder: _build(folder, say)))
+    return Emulator(cache.once(_place(), lambda folder: _build(folder, progress)))
 
 
 def _missing_packages() -> str | None:
@@ -123,20 +123,20 @@ def _place() -> Path:
     return _arm_fetch.place("emulated-arm", Path(__file__), Path(_arm_native.__file__))
 
 
-def _build(folder: Path, say: Say) -> None:
+def _build(folder: Path, progress: Progress) -> None:
     emulator = Emulator(folder)
-    say.plan(4)
-    say("fetching QEMU and Debian's ARM packages")
+    progress.plan(4)
+    progress("fetching QEMU and Debian's ARM packages")
     architecture = cache.run("asking for this machine's architecture", "dpkg", "--print-architecture").strip()
     versions = _arm_fetch.fetch_debian(folder / "host", HOST_PACKAGES, architecture=architecture)
     versions |= _arm_fetch.fetch_debian(folder / "root", ARM_PACKAGES)
-    say("fetching the ARM wheels of numpy, onnxruntime and LiteRT")
+    progress("fetching the ARM wheels of numpy, onnxruntime and LiteRT")
     versions |= _arm_fetch.fetch_wheels(folder / "root", WHEELS)
-    say("compiling the counting plugin and the native runner")
+    progress("compiling the counting plugin and the native runner")
     _compile(emulator)
     for cpu in CPUS:
         _make_root(folder, cpu)
-    say("first start")
+    progress("first start")
     imports = "import numpy, onnxruntime, ctypes, ai_edge_litert.interpreter"
     plugin = f"out={folder}/counts"
     # Also compiles the imported modules, which takes some seconds under emulation, once and for all.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edgeattn.bundle.records import Device, Origin
 from edgeattn.errors import MissingError
-from edgeattn.system.progress import Say
+from edgeattn.system.progress import Progress
 from edgeattn.targets import INTERRUPTED, RUNTIMES, Job, Measurement, Target
 from edgeattn.targets._runner import cores as _cores
 from edgeattn.targets._runner import job_folder as _folder
@@ -82,9 +82,9 @@ class _Board:
         return _Interpreter(python, found.pop("python"), found)
 
     def run(self, job: Job) -> Measurement:
-        return self.run_in_turn((job,))[0]
+        return self.run_interleaved((job,))[0]
 
-    def run_in_turn(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
+    def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         after: dict[str, str] = {}
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
             folders = _folder.write_each(Path(scratch), jobs)
@@ -154,14 +154,14 @@ class Ssh(Target):
     def unavailable(self) -> str | None:
         return None if shutil.which("ssh") else "there is no ssh here; install it with: apt-get install openssh-client"
 
-    def prepare(self, address: str, settings: Mapping[str, str], say: Say) -> None:
+    def prepare(self, address: str, settings: Mapping[str, str], progress: Progress) -> None:
         """Where ``settings`` ask for it, and the board lacks a runtime, install all in an environment there."""
         if "install" not in settings:
             return
         wanted = [runtime for known in RUNTIMES.values() for runtime in known]
         with _reached(address, settings) as board:
             if not set(wanted) <= board.interpreter.packages.keys():
-                _ssh_install.install(board.session, board.python, board.environment, wanted, say)
+                _ssh_install.install(board.session, board.python, board.environment, wanted, progress)
 
     @contextmanager
     def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Board]:

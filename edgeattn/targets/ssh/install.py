@@ -6,7 +6,7 @@ from contextlib import suppress
 from importlib import metadata
 
 from edgeattn.errors import MissingError
-from edgeattn.system.progress import Say
+from edgeattn.system.progress import Progress
 from edgeattn.targets.ssh.connection import Session
 
 # By the runtime's name: what is tried, in turn. tflite-runtime ended at 2.14.0, and is all that 32-bit boards have.
@@ -18,7 +18,7 @@ PACKAGES = {
 PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--only-binary=:all:")
 
 
-def install(board: Session, python: str, folder: str, runtimes: Sequence[str], say: Say) -> None:
+def install(board: Session, python: str, folder: str, runtimes: Sequence[str], progress: Progress) -> None:
     """Make the environment ``folder``, anew if it is there, and install ``runtimes``: as many of them as can be.
 
     If nothing can be installed, or it is interrupted, nothing stays on the board.
@@ -27,22 +27,22 @@ def install(board: Session, python: str, folder: str, runtimes: Sequence[str], s
         MissingError: no environment can be made there, or no runtime be installed.
     """
     with board.scratch(folder):
-        made = _run(board, [python, "-m", "venv", "--clear", folder], say)
+        made = _run(board, [python, "-m", "venv", "--clear", folder], progress)
         if made is not None:
             raise MissingError(
                 f"{board.address} could make no virtual environment ({made}); install what it takes there: "
                 "apt-get install python3-venv"
             )
-        failures = [_install(board, f"{folder}/bin/python", runtime, say) for runtime in runtimes]
+        failures = [_install(board, f"{folder}/bin/python", runtime, progress) for runtime in runtimes]
         if all(failures):
             raise MissingError(f"{board.address} could install no runtime: {'; '.join(filter(None, failures))}")
 
 
-def _install(board: Session, python: str, runtime: str, say: Say) -> str | None:
+def _install(board: Session, python: str, runtime: str, progress: Progress) -> str | None:
     """The first of the runtime's packages that can be installed; why none can, or None."""
     failure = None
     for requirements in _attempts(runtime):
-        failure = _run(board, [python, *PIP, *requirements], say)
+        failure = _run(board, [python, *PIP, *requirements], progress)
         if failure is None:
             return None
     return failure
@@ -55,9 +55,9 @@ def _attempts(runtime: str) -> Iterator[tuple[str, ...]]:
         yield requirements
 
 
-def _run(board: Session, command: Sequence[str], say: Say) -> str | None:
+def _run(board: Session, command: Sequence[str], progress: Progress) -> str | None:
     """Run ``command`` there and say so; the last line of its complaint, or None if it went well."""
-    say(f"{board.address}: {shlex.join(command)}")
+    progress(f"{board.address}: {shlex.join(command)}")
     ended = board.run(command)
     if ended.code == 0:
         return None

@@ -137,7 +137,7 @@ def test_memory_is_that_of_each_alone(made_bundle: Path) -> None:
     large = job_of(made_bundle, ".onnx", runs=3, warmup=0)
     with targets.connect("host", {}) as host:
         alone = host.run(small).peak_memory_bytes
-        together = host.run_in_turn([large, small])[1].peak_memory_bytes
+        together = host.run_interleaved([large, small])[1].peak_memory_bytes
     assert alone
     assert together == pytest.approx(alone, rel=0.1)
 
