@@ -98,7 +98,7 @@ class Target(Protocol):
     line has. ``caveat`` is what to know before one relies on it. ``trial`` is true if it takes seconds and no address:
     `edgeattn doctor` runs a job there. What not every target can do is None where it cannot:
 
-    - ``prepare(address, settings, progress)`` does what the settings ask for there before it is reached (an installation);
+    - ``prepare(address, settings, progress)`` does what the settings ask for before it is reached (an installation);
     - ``addresses()`` are those of all that are attached now, where one may measure on several at once.
     """
 
