@@ -76,11 +76,11 @@ class Weights:
 
         The view is copy-on-write, so the file never changes.
         """
-        _, offset, size = self.place(value)
+        _, offset, size = self.locate(value)
         return self._file(value.blobFileValue.fileName)[offset : offset + size]
 
-    def place(self, value: Any) -> tuple[Path, int, int]:
-        """The file, the offset and the number of those bytes."""
+    def locate(self, value: Any) -> tuple[Path, int, int]:
+        """The file, the offset and the number of these bytes."""
         name, start = value.blobFileValue.fileName, value.blobFileValue.offset
         data = self._file(name)
         record = data[start : start + _BLOB_RECORD_BYTES].tobytes()
