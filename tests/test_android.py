@@ -17,7 +17,7 @@ from edgeattn.bundle import records
 from edgeattn.errors import BadInputError
 from edgeattn.targets import android
 from edgeattn.targets._runner import cores as _cores
-from edgeattn.targets._runner import native as _arm_native
+from edgeattn.targets._runner import native
 from edgeattn.targets.android import state as _phone_state
 
 Command = Callable[..., Answer]
@@ -104,7 +104,7 @@ def test_set_up(edgeattn: Command, base_root: Path) -> None:
     answer = edgeattn("setup", "android", "--json")
     assert answer.code == 0
     names = {file.name for file in Path(answer.document["folder"]).iterdir()}
-    assert names == {"runner", "libLiteRt.so", *_arm_native.LIBRARIES}
+    assert names == {"runner", "libLiteRt.so", *native.LIBRARIES}
 
 
 def test_cool_down(attach: Attach, made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 WRITE = """
 import os, signal, sys
 from pathlib import Path
-from edgeattn.bundle import manifest as bundle
+from edgeattn.bundle import manifest
 from edgeattn.formats import FORMATS
 point, seen = int(sys.argv[1]), 0
 def hook(event, arguments):
@@ -35,7 +35,7 @@ source = Path("made")
 content = {file.relative_to(source): file.read_bytes() for file in source.rglob("*") if file.is_file()}
 order = sorted(content, key=lambda path: (path.name == "manifest.json", path))
 sys.addaudithook(hook)
-with bundle.writing(Path("b"), force=True) as folder:
+with manifest.writing(Path("b"), force=True) as folder:
     for path in order:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content[path])

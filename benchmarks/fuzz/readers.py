@@ -172,13 +172,13 @@ class _Nowhere:
 
 
 def _bundle(path: Path) -> Any:
-    from edgeattn.bundle import manifest as bundle
+    from edgeattn.bundle import manifest
     from edgeattn.bundle.golden import golden_cases
     from edgeattn.interface import render
-    from edgeattn.parity import check as verify
+    from edgeattn.parity import check
 
-    loaded = bundle.load(path)
-    report = verify.verify(loaded, connection=_Nowhere())  # type: ignore[arg-type]  # never connected
+    loaded = manifest.load(path)
+    report = check.verify(loaded, connection=_Nowhere())  # type: ignore[arg-type]  # never connected
     golden = golden_cases(loaded)
     for artifact in loaded.manifest.artifacts:
         for case in golden.values():
@@ -187,12 +187,12 @@ def _bundle(path: Path) -> Any:
 
 
 def _layers(path: Path) -> Any:
-    from edgeattn.bundle import manifest as bundle
+    from edgeattn.bundle import manifest
     from edgeattn.interface import render
     from edgeattn.parity import layers
 
     _hashed_anew(path)
-    found = layers.compare(bundle.load(path))
+    found = layers.compare(manifest.load(path))
     return _shown(found, render.layers(found))
 
 
@@ -251,10 +251,10 @@ def _result(path: Path) -> Any:
 
     from edgeattn.bundle.records import Device
     from edgeattn.targets import Job
-    from edgeattn.targets._runner import job_folder as _folder
+    from edgeattn.targets._runner import job_folder
 
     job = Job(Path("model.onnx"), {"x": np.zeros(1, np.float32)}, warmup=1, runs=7)
-    found = _folder.read(path, job, origin="host", device=Device("here", {}), stopped="")
+    found = job_folder.read(path, job, origin="host", device=Device("here", {}), stopped="")
     # A number each, as a report makes it of them.
     return found.samples_ns, {name: np.nansum(value) for name, value in found.first.items()}
 
