@@ -83,7 +83,7 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is known of a bundle. There is no time in it: the same export gives the same bytes.
+    """The description of a bundle. It holds no time: the same export gives the same bytes.
 
     ``cases`` says what each golden case is, ``cases_omitted`` why the model cannot have one of the battery's.
     ``evaluation`` holds labelled inputs and the reference's logits, if the source had any. ``layers`` holds what the

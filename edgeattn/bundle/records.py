@@ -36,7 +36,7 @@ def middle(counts: Sequence[Counts]) -> Counts:
 
 @dataclass(frozen=True)
 class Device:
-    """What it ran on: a name for people, and what else the target could tell (SoC, system, governor, temperature)."""
+    """What it ran on: a name for people, and details from the target (SoC, system, governor, temperature)."""
 
     name: str
     details: dict[str, str]

@@ -159,7 +159,7 @@ class PatchFreeLayers(nn.Module):
                 x = layer(x, self.patch, self.offsets, self.pixels)
             return _normalise_first(x, self.epsilon)
         batch, height, width, channels = x.shape
-        # A batch of one has no axis: XNNPACK knows six at most, and five are faster.
+        # A batch of one has no axis: XNNPACK supports six at most, and five are faster.
         cells = x.reshape(*([batch] if batch > 1 else []), *_grid((height, width), self.patch), channels)
         for layer in self.layers:
             cells = layer(cells)
