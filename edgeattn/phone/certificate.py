@@ -1,4 +1,4 @@
-"""A certificate for this computer's address, made at each start, valid for days; its key lives as long as the server."""
+"""A certificate for this computer's address, made at each start, valid for days; its key dies with the server."""
 
 import ssl
 import tempfile
