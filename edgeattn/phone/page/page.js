@@ -3,14 +3,14 @@
 import { adapterName } from "./gpu.js";
 import { asText, describe, plain, state } from "./device.js";
 import { base64, get, post, Refused } from "./server.js";
-import { advance, notice, rows, say, title } from "./view.js";
+import { advance, notice, rows, showStatus, title } from "./view.js";
 
 const SILENCE_MS = 180_000; // a task that is silent for so long is given up
 const REPORT_MS = 500;
 const base = new URL(".", location.href).href;
 const memory = `edgeattn${location.pathname}`;
 
-const lost = (now) => now && say("The computer does not answer", "What is done is kept; this page goes on trying.", "bad");
+const lost = (now) => now && showStatus("The computer does not answer", "What is done is kept; this page goes on trying.", "bad");
 
 /** Keep the screen on, where the browser allows it. */
 async function stayAwake() {
@@ -123,7 +123,7 @@ async function main() {
     const row = table.get(task.key);
     const left = plan.tasks.slice(index).filter((later) => !done.includes(later.key) && !obstacle(later, has)).length;
     const each = measured ? (performance.now() - start) / measured : 6_000;
-    say(`${left} ${left === 1 ? "measurement" : "measurements"} to go`, `${aboutMinutes(left * each)}. Leave this page open and the phone in peace.`);
+    showStatus(`${left} ${left === 1 ? "measurement" : "measurements"} to go`, `${aboutMinutes(left * each)}. Leave this page open and the phone in peace.`);
     advance(index / plan.tasks.length);
     if (done.includes(task.key)) {
       row.keep();
@@ -145,7 +145,7 @@ async function main() {
   }
   await post(`${phone}/done`, {}, { lost });
   advance(1);
-  say("Done. Look at your computer.", `This is phone ${number} there. You may close this page.`, "good");
+  showStatus("Done. Look at your computer.", `This is phone ${number} there. You may close this page.`, "good");
 }
 
-main().catch((error) => say("This did not work", plain(error.message), "bad"));
+main().catch((error) => showStatus("This did not work", plain(error.message), "bad"));

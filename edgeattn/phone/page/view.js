@@ -18,7 +18,7 @@ export function title(model, device) {
   at("device").textContent = device;
 }
 
-export function say(headline, detail, kind = "") {
+export function showStatus(headline, detail, kind = "") {
   at("headline").textContent = headline;
   at("detail").textContent = detail;
   at("status").className = kind;
