@@ -172,5 +172,5 @@ def test_a_setting_of_another_target(edgeattn: Command, made_bundle: Path) -> No
 
 def test_a_phone_that_tells_little() -> None:
     state = _phone_state.parse("[ro.product.model]: [X]\npresent=\npolicy*.scaling_governor=\nzone.=\n")
-    assert (state.device.name, state.temperature, state.words()) == ("X", None, {})
+    assert (state.device.name, state.temperature, state.summary()) == ("X", None, {})
     assert state.abis == ""

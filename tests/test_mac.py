@@ -116,7 +116,7 @@ def test_operators_stand_as_in_the_package(tmp_path: Path) -> None:
 
     path = mil_programs.save(tmp_path / "p.mlpackage", {"x": np.zeros((2, 3), np.float32)}, build)
     given = [records.Operator("y", "relu", "", 2), records.Operator("turned", "transpose", "", 1)]
-    turned, y = coreml.as_in_the_package(given, path)
+    turned, y = coreml.in_package_order(given, path)
     assert (turned.name, turned.layout, y.layout) == ("turned", True, False)
 
 
