@@ -92,7 +92,7 @@ def make_root(root: Path, cpuinfo: Path) -> None:
     script(root, "dumpsys", "exec cat /system/dumpsys.$1")
     # It pins nothing here: it writes down what it was asked for.
     script(root, "taskset", 'echo "$1" >>/data/taskset; shift; exec "$@"')
-    progress(root)
+    tell(root)
 
 
 def script(root: Path, name: str, line: str) -> None:
@@ -107,7 +107,7 @@ def write_script(place: Path, line: str) -> None:
     place.chmod(0o755)
 
 
-def progress(
+def tell(
     root: Path,
     properties: dict[str, str] = PROPERTIES,
     zones: dict[str, int] = ZONES,

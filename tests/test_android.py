@@ -88,7 +88,7 @@ def test_jobs_in_turn(attach: Attach, made_bundle: Path) -> None:
 
 def test_several_phones_at_once(attach: Attach, edgeattn: Command, made_bundle: Path, tmp_path: Path) -> None:
     one, other, third = attach(), attach(), attach()
-    loop_phone.say(third.root, properties={**loop_phone.PROPERTIES, "ro.product.cpu.abilist": "armeabi-v7a"})
+    loop_phone.tell(third.root, properties={**loop_phone.PROPERTIES, "ro.product.cpu.abilist": "armeabi-v7a"})
     answer = edgeattn("profile", made_bundle, "--target", "android", *QUICK, "--out", tmp_path / "r.json")
     assert answer.code == 1
     found = records.load(tmp_path / "r.json")
@@ -114,14 +114,14 @@ def test_cool_down(attach: Attach, made_bundle: Path, monkeypatch: pytest.Monkey
     with targets.connect("android", {"cool_down": "yes"}) as connection:
         assert connection.run(job).untrusted == ()
         hot = {**loop_phone.ZONES, "cpu-big": 61000}
-        loop_phone.say(phone.root, zones=hot)
+        loop_phone.tell(phone.root, zones=hot)
         started = time.monotonic()
-        cooled = threading.Timer(1.0, lambda: loop_phone.say(phone.root))
+        cooled = threading.Timer(1.0, lambda: loop_phone.tell(phone.root))
         cooled.start()
         seen = connection.run(job)
         assert time.monotonic() - started > 1.0
         assert (seen.untrusted, seen.before["zone cpu-big"]) == ((), "43.8 °C")
-        loop_phone.say(phone.root, zones=hot)
+        loop_phone.tell(phone.root, zones=hot)
         monkeypatch.setattr(android, "COOLING_S", 0.5)
         assert connection.run(job).untrusted[0].startswith("it was 17 °C warmer than before the first run")
 
@@ -135,7 +135,7 @@ def test_throttling_is_told(attach: Attach, made_bundle: Path, monkeypatch: pyte
         real = connection._execute
 
         def execute(*arguments: object) -> str:
-            loop_phone.say(phone.root, thermal=hot, cut_khz=900_000)
+            loop_phone.tell(phone.root, thermal=hot, cut_khz=900_000)
             return real(*arguments)
 
         monkeypatch.setattr(connection, "_execute", execute)

@@ -88,7 +88,7 @@ def test_an_interrupt_in_a_push(attach: Attach, edgeattn: Command, made_bundle: 
 
 def test_an_emulator_gives_no_times(attach: Attach, edgeattn: Command, made_bundle: Path) -> None:
     phone = attach()
-    loop_phone.say(phone.root, properties={**loop_phone.PROPERTIES, "ro.boot.qemu": "1"})
+    loop_phone.tell(phone.root, properties={**loop_phone.PROPERTIES, "ro.boot.qemu": "1"})
     answer = edgeattn("profile", made_bundle, "--target", "android", *QUICK)
     assert answer.code == 2
     assert "is an emulator, whose times say nothing of a phone" in answer.err

@@ -21,7 +21,7 @@ EVENTS = {
 }
 
 
-def progress(line: str) -> None:
+def report(line: str) -> None:
     with open(LOG, "a", encoding="utf-8") as log:
         log.write(line + "\n")
 
@@ -34,9 +34,9 @@ def guard(event: str, arguments: tuple[Any, ...]) -> None:
     host = other[0] if isinstance(other, tuple) else other
     host = host.decode("utf-8", "replace") if isinstance(host, bytes) else host
     if host and not host.startswith((*LOOPBACK, "/", "\0")):
-        progress(f"asked {host} by {event} in {sys.argv[:2]}")
+        report(f"asked {host} by {event} in {sys.argv[:2]}")
         raise PermissionError(f"no network: {host}")
 
 
-progress(f"guarded {os.getpid()}")
+report(f"guarded {os.getpid()}")
 sys.addaudithook(guard)
