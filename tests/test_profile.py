@@ -203,7 +203,7 @@ def test_on_the_command_line(edgeattn: Command, twice: Path, tmp_path: Path) -> 
     assert "cores" in one.device.details
     answer = edgeattn("profile", twice, "--runs", 5, "--warmup", 0, "--no-operators", "--runtime", "onnxruntime")
     assert answer.code == 0, answer.err
-    assert "Measured in turn" in answer.out
+    assert "Interleaved runs" in answer.out
     assert "by operator" not in answer.out
     assert "only 5 samples" in answer.out
     assert "0 runs, " in answer.out

@@ -55,7 +55,7 @@ def export(
     console.wants(json)
     from edgeattn.bundle import manifest as bundles
     from edgeattn.export import pipeline, source
-    from edgeattn.interface.deploy import exported
+    from edgeattn.interface.deploy import export_to_bundle
 
     options = pipeline.Options(
         formats=tuple(dict.fromkeys(format or ())),
@@ -73,7 +73,7 @@ def export(
         return source.load(model, arg or (), weights=weights, input_shapes=input_shape or ())
 
     with console.progress() as progress:
-        made = exported(build, model.rpartition(":")[2], options, out, progress)
+        made = export_to_bundle(build, model.rpartition(":")[2], options, out, progress)
     document = {
         "bundle": str(made.path),
         "passed": made.passed,

@@ -30,9 +30,7 @@ class Layout(Chapter):
             drawn = _bars(group)
             title = f"{environment}: times cheaper than the reference"
             if drawn:
-                parts.append(
-                    Picture(title, bars.describe(drawn), bars.draw(drawn, title=title, unit="times cheaper"))
-                )
+                parts.append(Picture(title, bars.describe(drawn), bars.draw(drawn, title=title, unit="times cheaper")))
             parts.append(_table(environment, group))
         lead = (
             'The same function in four forms, from interleaved runs. "Times cheaper" is against the first form that '
