@@ -14,8 +14,7 @@ from edgeattn.bundle.records import Counts, middle
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.formats import FORMATS
 from edgeattn.targets import Job
-from edgeattn.targets.emulated_arm import EmulatedArm
-from edgeattn.targets.emulated_arm import toolchain as _arm_setup
+from edgeattn.targets.emulated_arm import EmulatedArm, toolchain
 
 
 def random_inputs(artifact: Path) -> Arrays:
@@ -85,11 +84,11 @@ def make_forms(folder: Path) -> Iterator[tuple[str, Path]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
-    parser.add_argument("--cpu", default="cortex-a76", choices=_arm_setup.CPUS)
+    parser.add_argument("--cpu", default="cortex-a76", choices=toolchain.CPUS)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--hot", type=int, default=0, metavar="N")
     options = parser.parse_args()
-    _arm_setup.build(print)
+    toolchain.build(print)
     print(f"instructions of one run, median of {options.runs}, emulated {options.cpu}, one thread, fp32\n")
     print("| | all | SIMD | memory |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The reference: separable self-attention as the paper writes it, never bent for a backend.
+"""The reference: separable self-attention as the paper defines it, never adapted to a backend.
 
 Mehta and Rastegari, "Separable Self-attention for Mobile Vision Transformers", arXiv 2206.02680, section 3.2.
 """
@@ -82,10 +82,10 @@ def context_score_map(
 ) -> Tensor:
     """The context scores of ``layer`` laid out over the image, for pictures.
 
-    The forward pass is not touched: the scores are computed anew from the query weights.
+    The forward pass is not changed: the scores are computed again from the query weights.
 
     Args:
-        layer: the layer whose query is looked at.
+        layer: the layer whose scores are shown.
         x: [B, C, P, N], what the layer attends to.
         patch_size: (height, width) of a patch in pixels, row-major in P; their product is P.
         grid: (rows, columns) of patches, row-major in N; their product is N.

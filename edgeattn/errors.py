@@ -4,9 +4,9 @@ EdgeAttnError            exit code 2
 ├── BadInputError        what the user gave cannot be used (also a ValueError)
 │   ├── LoweringError    the module cannot be rewritten
 │   ├── ConversionError  a vendor's converter refused the module
-│   └── ArtifactError    a file is no readable artifact or bundle
-├── TargetError          a run on a target came to nothing; exit code 1
-└── MissingError         a package or a device is not there; exit code 3
+│   └── ArtifactError    a file is not a readable artifact or bundle
+├── TargetError          a run on a target failed; exit code 1
+└── MissingError         a package or a device is missing; exit code 3
 """
 
 
@@ -33,7 +33,7 @@ class ArtifactError(BadInputError):
 
 
 class TargetError(EdgeAttnError):
-    """A run on a target (a phone, a board, an emulated core) crashed or was lost, and left nothing to keep."""
+    """A run on a target (a phone, a board, an emulated core) crashed or lost its connection, without any result."""
 
     exit_code = 1
 

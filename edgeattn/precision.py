@@ -1,4 +1,4 @@
-"""The precisions that an artifact may be in, and how each is judged: the one table, which all others read."""
+"""The precisions that an artifact may be in, and how each is judged: the only table of this."""
 
 from dataclasses import dataclass
 from math import inf
@@ -17,13 +17,13 @@ class NoiseLimits:
 
 @dataclass(frozen=True)
 class SqnrLimits:
-    """For a candidate that rounds on purpose, by far more than the floor: how far its noise must lie below the signal.
+    """For a candidate that rounds on purpose, by far more than the floor: how far its noise must be below the signal.
 
     Attributes:
-        on_data_db: the least ratio of signal to noise for inputs of the kind that the model is made for.
+        on_data_db: the smallest ratio of signal to noise for inputs of the kind that the model is made for.
         elsewhere_db: the same for other inputs.
-        smallest_step: an RMS error up to this is no fault, where the signal is no larger than the precision's own
-            smallest step; in the outputs' units.
+        smallest_step: an RMS error up to this passes: the precision's own smallest step, for signals that are no
+            larger; in the outputs' units.
     """
 
     on_data_db: float
@@ -38,12 +38,12 @@ class Precision:
     Attributes:
         name: in a manifest, in a file's name and on the command line.
         bits: of a weight, as it is stored.
-        limits: by which outputs are judged.
-        least_agreement: share of the answers to labelled inputs that must be the reference's own, right or wrong.
-        largest_drop: of top-1 on labelled inputs, as a share of them all.
-        is_calibrated: whether inputs of the kind that the model is made for have a part in making it.
-        is_palette: whether weights are places in a table of 2^bits values.
-        largest_value: beyond which it has no numbers.
+        limits: for the outputs.
+        least_agreement: share of the predictions for labelled inputs that must be the reference's, right or wrong.
+        largest_drop: of top-1 accuracy on labelled inputs, as a share of all inputs.
+        is_calibrated: whether it is made with inputs of the kind that the model is made for.
+        is_palette: whether weights are indices into a table of 2^bits values.
+        largest_value: the largest number that it can hold.
     """
 
     name: str
@@ -62,14 +62,14 @@ class Precision:
 
 
 # A candidate sums in another order than PyTorch, and by other kernels: its error is of the floor's kind, not its size.
-# A weight off by 1 % gives over 1,000, weights rounded to fp16 some hundreds and more. 200 random layers were seen at
-# up to 15 (most below 2, benchmarks/sound.py), whole models at up to 6.
+# A weight off by 1 % gives over 1,000, weights rounded to fp16 some hundreds and more. 200 random layers gave up
+# to 15 (most below 2, benchmarks/sound.py), whole models up to 6.
 FP32_LIMITS = NoiseLimits(max_noise_units=24.0, rms_noise_units=16.0)
 FP32 = Precision(
     "fp32",
     bits=32,
     limits=FP32_LIMITS,
-    # It differs from the reference by rounding alone, far below the gap between two logits: loses nothing.
+    # It differs from the reference by rounding alone, far below the gap between two logits: no accuracy is lost.
     least_agreement=1.0,
     largest_drop=0.0,
 )
@@ -81,21 +81,21 @@ FP16 = Precision(
         elsewhere_db=35.0,  # on inputs unlike what the model is made for it must not lose the range
         smallest_step=2.0**-24,
     ),
-    # As fp32, a thousand times as coarse; a gap between two logits is some tenths.
+    # As for fp32, a thousand times as coarse; a gap between two logits is some tenths.
     least_agreement=1.0,
     largest_drop=0.0,
     largest_value=65504.0,
 )
-# With few bits: nothing is asked of it on inputs unlike those that it is calibrated on, but that it is finite.
+# With few bits: on inputs unlike the calibration inputs the outputs only have to be finite.
 _FEW_BITS = SqnrLimits(on_data_db=25.0, elsewhere_db=-inf, smallest_step=0.0)
 _AGREEMENT, _DROP = 0.99, 0.005
-# Activations too, by ranges that were seen; or weights alone, with activations rounded as they come. Both have their
-# biases corrected on the calibration set.
+# Weights and activations, by calibrated ranges; or weights alone, with activations rounded at run time. Both have
+# their biases corrected on the calibration set.
 INT8 = Precision("int8", 8, _FEW_BITS, _AGREEMENT, _DROP, is_calibrated=True)
 INT8_DYNAMIC = Precision("int8-dynamic", 8, _FEW_BITS, _AGREEMENT, _DROP, is_calibrated=True)
-# Weights as places in a table of 2^6 or 2^4 values; Core ML alone runs these.
+# Weights as indices into a table of 2^6 or 2^4 values; only Core ML runs these.
 PALETTE6 = Precision("palette6", 6, _FEW_BITS, _AGREEMENT, _DROP, is_palette=True)
 PALETTE4 = Precision("palette4", 4, _FEW_BITS, _AGREEMENT, _DROP, is_palette=True)
 
 # By name, the finest first.
-PRECISIONS = {one.name: one for one in (FP32, FP16, INT8, INT8_DYNAMIC, PALETTE6, PALETTE4)}
+PRECISIONS = {precision.name: precision for precision in (FP32, FP16, INT8, INT8_DYNAMIC, PALETTE6, PALETTE4)}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from edgeattn.sample_models._checkpoints import Checkpoint
 
-    # A module, example inputs by name, and of a trained one its labelled inputs.
+    # A module, example inputs by name, and for a trained module its labelled inputs.
     Built = tuple[nn.Module, dict[str, Tensor]] | tuple[nn.Module, dict[str, Tensor], dict[str, Any]]
 
 
@@ -22,8 +22,8 @@ class Model(Protocol):
 
     Attributes:
         build: its keyword arguments, all with a default, are those of the command line; its docstring says what it is.
-        recognise: a checkpoint of somebody else's for it, by the tensors of its file; it answers None to one that it
-            does not know. None where there is nothing but our own.
+        recognise: reads a checkpoint of another project, by the tensors of its file; returns None for one that it does
+            not know. None if there are only our own.
     """
 
     build: "Callable[..., Built]"

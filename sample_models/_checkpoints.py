@@ -1,7 +1,7 @@
-"""MobileViTv2 checkpoints of CVNets, timm and transformers, by their keys: which it is, its size, our names for it.
+"""MobileViTv2 checkpoints of CVNets, timm and transformers, by their keys: the source, the size, our names.
 
-Each source is a list of (pattern, replacement) on whole keys; the first pattern that matches counts, and a key that
-none matches keeps its name, so that strict loading names it as extra.
+Each source is a list of (pattern, replacement) on whole keys; the first match is taken, and a key without a match
+keeps its name, so that strict loading reports it as unexpected.
 """
 
 import re
@@ -23,7 +23,7 @@ _RESIDUAL = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was recognised: arguments for ``mobilevitv2``, its tensors under our names, preprocessing."""
+    """A recognised checkpoint: arguments for ``mobilevitv2``, its tensors under our names, preprocessing."""
 
     source: str
     arguments: dict[str, Any]
@@ -127,10 +127,10 @@ def recognise(state: Mapping[str, Tensor]) -> Checkpoint | None:
     """The checkpoint under our names, or None if it is of no known source (ours included).
 
     Raises:
-        BadInputError: the source is known, but there is no classifier to tell width and classes from.
+        BadInputError: the source is known, but there is no classifier, which gives width and classes.
     """
-    for source, (telltale, patterns, preprocessing) in _SOURCES.items():
-        if telltale not in state:
+    for source, (marker, patterns, preprocessing) in _SOURCES.items():
+        if marker not in state:
             continue
         renamed = {_rename(key, patterns): value for key, value in state.items()}
         if "classifier.weight" not in renamed or renamed["classifier.weight"].dim() != 2:
@@ -144,12 +144,12 @@ def recognise(state: Mapping[str, Tensor]) -> Checkpoint | None:
 def _rename(key: str, patterns: list[tuple[str, str]]) -> str:
     for pattern, replacement in patterns:
         if match := re.fullmatch(pattern, key):
-            return re.sub(r"\{(\d)([cr-]?)\}", lambda m: _word(match[int(m[1]) + 1], m[2]), replacement)
+            return re.sub(r"\{(\d)([cr-]?)\}", lambda m: _renamed_part(match[int(m[1]) + 1], m[2]), replacement)
     return key
 
 
-def _word(text: str, how: str) -> str:
-    """A group of the match: as it is, as our name of a (c)onvolution's or (r)esidual's part, or one less (-)."""
-    if how == "-":
+def _renamed_part(text: str, conversion: str) -> str:
+    """A group of the match: unchanged, as our name of a (c)onvolution's or (r)esidual's part, or minus 1 (-)."""
+    if conversion == "-":
         return str(int(text) - 1)
-    return {"c": _CONV_BN, "r": _RESIDUAL}.get(how, {}).get(text, text)
+    return {"c": _CONV_BN, "r": _RESIDUAL}.get(conversion, {}).get(text, text)

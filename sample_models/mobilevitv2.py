@@ -153,7 +153,6 @@ class MobileViTv2(nn.Module):
         return logits
 
 
-# What `--weights` recognises for this model, beside its own state dict.
 def build(
     width: float = 1.0,
     image_size: int = 256,
@@ -166,16 +165,16 @@ def build(
         if value <= 0:
             raise BadInputError(f"{name} must be above 0, not {value}")
     model = MobileViTv2(width, num_classes, features=features, attention=attention, image_size=image_size)
-    # Pictures of 128 will do, but where the attention counts its patches.
+    # Pictures of 128 are enough, except for Linformer, whose weights depend on the number of patches.
     _settle(model, image_size if attention == "linformer" else min(image_size, 128))
     return model.eval(), {"image": torch.randn(1, 3, image_size, image_size)}
 
 
 def _settle(model: MobileViTv2, image_size: int) -> None:
-    """Give random weights the two things of trained ones by which an error stays small on its way through.
+    """Give random weights the two properties of trained ones that keep an error small on its way through.
 
-    BatchNorms get the statistics of two pictures (without, the signal dies out on its way), and depthwise kernels are
-    positive, as a blur: with random signs they take the edges of edges, and 1 % of noise behind the stem becomes 20 %
+    BatchNorms get the statistics of two pictures (without them the signal dies out), and depthwise kernels are
+    positive, like a blur: with random signs they take edges of edges, and 1 % of noise behind the stem becomes 20 %
     of the logits, where the trained digits sample makes 0.1 % of it. In float64: the weights do not depend on threads.
     """
     with torch.no_grad():
@@ -183,7 +182,7 @@ def _settle(model: MobileViTv2, image_size: int) -> None:
             if isinstance(part, nn.Conv2d) and part.groups > 1:
                 part.weight.abs_()
             if isinstance(part, nn.BatchNorm2d):
-                part.momentum = None  # the mean over all batches, of which there is one
+                part.momentum = None  # the mean over all batches: here a single one
         model.double().train()(_pictures(2, image_size))
         model.float()
 
@@ -197,6 +196,7 @@ def _pictures(number: int, side: int) -> Tensor:
 
 class Sample(Model):
     build = staticmethod(build)
+    # What `--weights` accepts besides the model's own state dict.
     recognise = staticmethod(_checkpoints.recognise)
 
 

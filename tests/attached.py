@@ -11,9 +11,9 @@ import loop_phone
 import pytest
 from adbd import Phone
 
-from edgeattn.targets._runner import native as _arm_native
-from edgeattn.targets.android import adb as _adb
-from edgeattn.targets.emulated_arm import toolchain as _arm_setup
+from edgeattn.targets._runner import native
+from edgeattn.targets.android import adb
+from edgeattn.targets.emulated_arm import toolchain
 
 Attach = Callable[..., Phone]
 
@@ -24,13 +24,13 @@ def base_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if os.geteuid() != 0:
         pytest.skip("the loopback phone needs root, for chroot")
     if not shutil.which("adb"):
-        pytest.skip(_adb.INSTALL)
-    if absent := _arm_setup._missing_packages():
+        pytest.skip(adb.INSTALL)
+    if absent := toolchain._missing_packages():
         pytest.skip(absent)
-    _arm_native.build()
+    native.build()
     root = tmp_path_factory.mktemp("phone") / "root"
     root.mkdir()
-    loop_phone.make_root(root, _arm_setup.build().root("cortex-a76") / "proc/cpuinfo")
+    loop_phone.make_root(root, toolchain.build().root("cortex-a76") / "proc/cpuinfo")
     return root
 
 
@@ -66,7 +66,7 @@ def attach(base_root: Path, adb_server: None, tmp_path: Path) -> Iterator[Attach
         phones.append(phone)
         connecting = subprocess.Popen(["adb", "connect", phone.serial], stdout=subprocess.DEVNULL)
         until = time.monotonic() + 20
-        while _adb.devices().get(phone.serial) != phone.state and time.monotonic() < until:
+        while adb.devices().get(phone.serial) != phone.state and time.monotonic() < until:
             time.sleep(0.05)
         # An offline phone lets it wait for ten seconds.
         connecting.kill()

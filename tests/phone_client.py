@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from edgeattn.bundle import manifest as bundles
-from edgeattn.phone.plan import Plan, plan
+from edgeattn.phone.plan import Plan, make_plan
 
 ANDROID = {
     "name": "Pixel 9, Chrome 150",
@@ -67,7 +67,7 @@ def serving(*arguments: object, before: Sequence[str] = ()) -> Iterator[Server]:
 
 def offered(bundle: Path) -> Plan:
     """What the server offers of a bundle."""
-    return plan(bundles.load(bundle), runs=10_000, runtime_versions={})
+    return make_plan(bundles.load(bundle), runs=10_000, runtime_versions={})
 
 
 class Client:

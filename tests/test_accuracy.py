@@ -17,7 +17,7 @@ from test_export import replace_file
 from test_models import check_files
 
 from edgeattn.bundle import manifest as bundles
-from edgeattn.parity.accuracy import answers, score, wilson
+from edgeattn.parity.accuracy import predictions, score, wilson
 
 Command = Callable[..., Answer]
 HELD_OUT = "evaluation/held_out.safetensors"
@@ -45,7 +45,7 @@ def test_the_same_wrong_answers_pass_and_other_right_ones_do_not() -> None:
 def test_what_is_not_finite_is_no_answer(value: float) -> None:
     broken = one_hot([3, 4])
     broken[1, 0] = value
-    assert answers(broken).tolist() == [3, -1]
+    assert predictions(broken).tolist() == [3, -1]
     labels = np.array([3, 4])
     assert score(reference=one_hot([3, 4]), candidate=broken, labels=labels, precision="fp32").agreeing == 1
     assert not score(reference=broken, candidate=broken, labels=labels, precision="fp32").passed

@@ -17,7 +17,7 @@ from edgeattn.bundle import records
 from edgeattn.errors import BadInputError
 from edgeattn.targets import android
 from edgeattn.targets._runner import cores as _cores
-from edgeattn.targets._runner import native as _arm_native
+from edgeattn.targets._runner import native
 from edgeattn.targets.android import state as _phone_state
 
 Command = Callable[..., Answer]
@@ -104,7 +104,7 @@ def test_set_up(edgeattn: Command, base_root: Path) -> None:
     answer = edgeattn("setup", "android", "--json")
     assert answer.code == 0
     names = {file.name for file in Path(answer.document["folder"]).iterdir()}
-    assert names == {"runner", "libLiteRt.so", *_arm_native.LIBRARIES}
+    assert names == {"runner", "libLiteRt.so", *native.LIBRARIES}
 
 
 def test_cool_down(attach: Attach, made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,5 +172,5 @@ def test_a_setting_of_another_target(edgeattn: Command, made_bundle: Path) -> No
 
 def test_a_phone_that_tells_little() -> None:
     state = _phone_state.parse("[ro.product.model]: [X]\npresent=\npolicy*.scaling_governor=\nzone.=\n")
-    assert (state.device.name, state.temperature, state.words()) == ("X", None, {})
+    assert (state.device.name, state.temperature, state.summary()) == ("X", None, {})
     assert state.abis == ""

@@ -19,7 +19,7 @@ from test_targets import job_of
 from edgeattn import targets
 from edgeattn.bundle import records
 from edgeattn.targets import android
-from edgeattn.targets._runner import native as _arm_native
+from edgeattn.targets._runner import native
 
 Command = Callable[..., Answer]
 QUICK = ("--runs", 3, "--warmup", 1)
@@ -146,9 +146,9 @@ def test_a_runner_that_fails(
     line, said = FAULTS[fault]
     monkeypatch.setattr(android, "FETCH_S", 0.3)
     monkeypatch.setattr(android, "SILENCE_S", 2.0)
-    for name in (*_arm_native.LIBRARIES, "runner"):
+    for name in (*native.LIBRARIES, "runner"):
         loop_phone.write_script(tmp_path / name, line)
-    monkeypatch.setattr(_arm_native, "ready", lambda: _arm_native.Native(tmp_path))
+    monkeypatch.setattr(native, "ready", lambda: native.Native(tmp_path))
     phone = attach()
     answer = edgeattn("profile", made_bundle, "--target", "android", *QUICK)
     assert answer.code == 1

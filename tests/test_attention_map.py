@@ -12,15 +12,14 @@ from safetensors.numpy import save_file
 from edgeattn import context_score_map
 from edgeattn.bundle import manifest as bundles
 from edgeattn.errors import ArtifactError
-from edgeattn.export import attention_maps as attention_map
 from edgeattn.export import cases, source
-from edgeattn.export.attention_maps import _grid
+from edgeattn.export.attention_maps import _grid, write
 from edgeattn.report import attention_maps
 
 
 def test_where_a_vision_model_looks(tmp_path: Path) -> None:
     loaded = source.load("digits")
-    file = attention_map.write(loaded, {"example": cases.Case("the model's own example", loaded.inputs)}, tmp_path)
+    file = write(loaded, {"example": cases.Case("the model's own example", loaded.inputs)}, tmp_path)
     assert file
     manifest = type("Manifest", (), {"attention": file, "model": "digits"})()
     maps = attention_maps.read(bundles.Bundle(tmp_path, manifest))
@@ -46,7 +45,7 @@ def test_where_a_vision_model_looks(tmp_path: Path) -> None:
 
 def test_no_map_without_an_image(tmp_path: Path) -> None:
     layer = source.load("attention", ["embed_dim=32", "pixels=4", "patches=16"])
-    assert attention_map.write(layer, {"example": cases.Case("example", layer.inputs)}, tmp_path) is None
+    assert write(layer, {"example": cases.Case("example", layer.inputs)}, tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 

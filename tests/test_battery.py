@@ -15,8 +15,7 @@ from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle.golden import golden_cases
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.export import cases, source
-from edgeattn.parity import battery
-from edgeattn.parity import check as verify
+from edgeattn.parity import battery, check
 from edgeattn.runtimes import onnxruntime
 
 SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
@@ -124,10 +123,10 @@ def test_state_that_leaks_is_seen(made_bundle: Path) -> None:
     artifact = next(a for a in bundle.manifest.artifacts if a.format == "onnx")
     golden = dict(list(golden_cases(bundle).items())[:3])
     with onnxruntime.RUNTIME.open(bundle.path(artifact.file)) as session:
-        sound = verify.check_artifact(artifact, "onnxruntime", session, golden)
+        sound = check.check_artifact(artifact, "onnxruntime", session, golden)
         leaky = Leaky(session)
         leaky.runs = 2  # three cases, then the first once more: the sixth run
-        found = verify.check_artifact(artifact, "leaky", leaky, golden)
+        found = check.check_artifact(artifact, "leaky", leaky, golden)
     assert all(row.passed for row in sound)
     assert [row.case for row in found if not row.passed] == ["example, again after 3 runs"]
 

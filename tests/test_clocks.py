@@ -20,7 +20,7 @@ from edgeattn.phone import certificate, phones
 from edgeattn.profile import comparison
 from edgeattn.profile import run as profiles
 from edgeattn.profile.studies import Group, Variant, _run, layout
-from edgeattn.targets.emulated_arm import toolchain as _arm_setup
+from edgeattn.targets.emulated_arm import toolchain
 
 ROOT = Path(__file__).parent.parent
 DAYS = (datetime(2026, 11, 25, tzinfo=UTC), datetime(2106, 2, 7, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC))
@@ -101,10 +101,10 @@ def test_a_phone_whose_computer_is_set_back(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_was_set_up_has_no_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(_arm_setup, "_missing_packages", lambda: None)
-    monkeypatch.setattr(_arm_setup, "_build", lambda folder, say: None)
-    folder = _arm_setup.build().folder
+    monkeypatch.setattr(toolchain, "_missing_packages", lambda: None)
+    monkeypatch.setattr(toolchain, "_build", lambda folder, say: None)
+    folder = toolchain.build().folder
     for day in DAYS:
         os.utime(folder, (day.timestamp(), day.timestamp()))
-        monkeypatch.setattr(_arm_setup, "_build", pytest.fail)
-        assert _arm_setup.build().folder == folder
+        monkeypatch.setattr(toolchain, "_build", pytest.fail)
+        assert toolchain.build().folder == folder

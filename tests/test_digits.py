@@ -63,7 +63,7 @@ def test_the_committed_weights_are_as_good_as_the_card_says(training: data.Part,
     network, inputs, _ = digits.build()
     assert torch.equal(inputs["image"], held_out.images[:1])
     for name, part in (("held out", held_out), ("training", training)):
-        right = int((train.answers(network, part.images) == part.labels).sum())
+        right = int((train.predictions(network, part.images) == part.labels).sum())
         said = re.search(rf"Accuracy, {name} \| \**(\d+) of (\d+) right, ([\d.]+) %", CARD)
         assert said, name
         assert (right, len(part.labels)) == (int(said[1]), int(said[2]))
@@ -83,7 +83,7 @@ def test_other_weights_are_not_as_good(held_out: data.Part) -> None:
     torch.manual_seed(1)
     network = digits.build()[0]
     torch.nn.init.kaiming_normal_(network.stages[2][1].project[0].weight)
-    assert int((train.answers(network, held_out.images) == held_out.labels).sum()) < 0.9 * data.HELD_OUT
+    assert int((train.predictions(network, held_out.images) == held_out.labels).sum()) < 0.9 * data.HELD_OUT
 
 
 def test_training_repeats_and_moves_the_weights(training: data.Part) -> None:

@@ -92,15 +92,14 @@ def smaller(command: str) -> str:
 def start(made_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a page may take for there: the bundle b, records of it, and the module that a page shows."""
     from edgeattn import targets
-    from edgeattn.bundle import manifest as bundle
-    from edgeattn.bundle import records
+    from edgeattn.bundle import manifest, records
     from edgeattn.profile import run as profile
 
     folder = tmp_path_factory.mktemp("start")
     shutil.copytree(made_bundle, folder / "b")
     with targets.connect("host", {}) as connection:
         options = profile.Options("host", runs=20, warmup=3, operators=False)
-        found = profile.profile(bundle.load(folder / "b"), connection, options)
+        found = profile.profile(manifest.load(folder / "b"), connection, options)
     for name in ("old", "new", "records", "phone"):
         records.save(folder / f"{name}.json", found.records, found.not_run)
     (folder / "mine.py").write_text(shown(PAGES["your-model.md"], "def make(width"))

@@ -20,19 +20,19 @@ from edgeattn.errors import BadInputError, MissingError
 from edgeattn.system.progress import Progress
 from edgeattn.targets import Job
 from edgeattn.targets._runner import fetch as _arm_fetch
-from edgeattn.targets._runner import job_folder as _folder
-from edgeattn.targets.emulated_arm import toolchain as _arm_setup
+from edgeattn.targets._runner import job_folder
+from edgeattn.targets.emulated_arm import toolchain
 
 Command = Callable[..., Answer]
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def emulator() -> _arm_setup.Emulator:
+def emulator() -> toolchain.Emulator:
     """Built in the user's cache if it is not there; where Debian's packages are missing, the skip names them."""
-    if absent := _arm_setup._missing_packages():
+    if absent := toolchain._missing_packages():
         pytest.skip(absent)
-    return _arm_setup.build()
+    return toolchain.build()
 
 
 def counted(job: Job, cpu: str = "cortex-a76") -> targets.Measurement:
@@ -40,7 +40,7 @@ def counted(job: Job, cpu: str = "cortex-a76") -> targets.Measurement:
         return core.run(job)
 
 
-def test_qemu_is_the_one_that_was_fetched(emulator: _arm_setup.Emulator) -> None:
+def test_qemu_is_the_one_that_was_fetched(emulator: toolchain.Emulator) -> None:
     """Whatever the machine has: nothing is looked for on PATH."""
     said = subprocess.run([*emulator.qemu, "--version"], env={}, capture_output=True, text=True, check=True).stdout
     assert said.split()[2].startswith("7.2.")
@@ -48,7 +48,7 @@ def test_qemu_is_the_one_that_was_fetched(emulator: _arm_setup.Emulator) -> None
 
 
 @pytest.mark.usefixtures("emulator")
-@pytest.mark.parametrize("cpu", _arm_setup.CPUS)
+@pytest.mark.parametrize("cpu", toolchain.CPUS)
 def test_parity_on_every_core(cpu: str, edgeattn: Command, lean: Path) -> None:
     answer = edgeattn("parity", lean, "--target", "emulated-arm", "--cpu", cpu, "--json")
     assert answer.code == 0, answer.out
@@ -75,7 +75,7 @@ def test_counts_repeat(suffix: str, tolerance: float, made_bundle: Path) -> None
     np.testing.assert_array_equal(first.first["y"], second.last["y"])
 
 
-def test_the_count_is_that_of_the_code(emulator: _arm_setup.Emulator, tmp_path: Path) -> None:
+def test_the_count_is_that_of_the_code(emulator: toolchain.Emulator, tmp_path: Path) -> None:
     """A program whose instructions are known: a loop of eight, a thousand times."""
     source = tmp_path / "loop.c"
     source.write_text(
@@ -158,7 +158,7 @@ def test_what_it_refuses(arguments: tuple[str, ...], said: str, edgeattn: Comman
     assert said in answer.err
 
 
-def test_the_two_runners_agree(emulator: _arm_setup.Emulator, made_bundle: Path, tmp_path: Path) -> None:
+def test_the_two_runners_agree(emulator: toolchain.Emulator, made_bundle: Path, tmp_path: Path) -> None:
     """The native one, with nothing but what lies in its folder: the same outputs, to the last bit."""
     job = job_of(made_bundle, ".tflite", runs=2)
     native = counted(job)
@@ -179,9 +179,9 @@ def test_the_two_runners_agree(emulator: _arm_setup.Emulator, made_bundle: Path,
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_native_runner_honours_threads(
-    threads: int, emulator: _arm_setup.Emulator, made_bundle: Path, tmp_path: Path
+    threads: int, emulator: toolchain.Emulator, made_bundle: Path, tmp_path: Path
 ) -> None:
-    _folder.write(tmp_path, job_of(made_bundle, ".tflite", runs=10**9, threads=threads))
+    job_folder.write(tmp_path, job_of(made_bundle, ".tflite", runs=10**9, threads=threads))
     process = subprocess.Popen([*emulator.runner("cortex-a76"), tmp_path], stderr=subprocess.DEVNULL)
     while not (tmp_path / "samples.txt").exists():
         assert process.poll() is None
@@ -210,11 +210,11 @@ def test_without_the_set_up(
     edgeattn: Command, made_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(_arm_setup, "PACKAGES", {})
+    monkeypatch.setattr(toolchain, "PACKAGES", {})
     answer = edgeattn("parity", made_bundle, "--target", "emulated-arm")
     assert answer.code == 3
     assert "run: edgeattn setup emulated-arm" in answer.err
-    monkeypatch.setattr(_arm_setup, "PACKAGES", {"nosuch-package": "nosuch-program", "gcc": "sh"})
+    monkeypatch.setattr(toolchain, "PACKAGES", {"nosuch-package": "nosuch-program", "gcc": "sh"})
     for command in (("parity", made_bundle, "--target", "emulated-arm"), ("setup", "emulated-arm")):
         answer = edgeattn(*command)
         assert answer.code == 3
@@ -223,12 +223,12 @@ def test_without_the_set_up(
 
 
 def test_a_set_up_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if absent := _arm_setup._missing_packages():
+    if absent := toolchain._missing_packages():
         pytest.skip(absent)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(_arm_setup, "ARM_PACKAGES", ("nosuch-package",))
+    monkeypatch.setattr(toolchain, "ARM_PACKAGES", ("nosuch-package",))
     with pytest.raises(MissingError, match=r"failed at fetching Debian's arm64 packages: .*nosuch-package"):
-        _arm_setup.build()
+        toolchain.build()
     assert [p.name for p in (tmp_path / "edgeattn" / "emulated-arm").iterdir()] == ["lock"]
 
 
@@ -238,7 +238,7 @@ def test_the_pins_are_those_of_the_project() -> None:
     assert len(pinned) == 3
     assert set(pinned) <= locked
     listed = set((ROOT / "packages.txt").read_text().split())
-    assert set(_arm_setup.PACKAGES) - {"apt", "dpkg"} <= listed
+    assert set(toolchain.PACKAGES) - {"apt", "dpkg"} <= listed
     litert = next(pin.partition("==")[2] for pin in pinned if pin.startswith("ai-edge-litert"))
     assert f'LITERT_VERSION "{litert}"' in _arm_fetch.data("litert.h").read_text()
 
@@ -251,10 +251,10 @@ def test_of_two_set_ups_at_once_one_builds(tmp_path: Path, monkeypatch: pytest.M
         time.sleep(0.3)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(_arm_setup, "_missing_packages", lambda: None)
-    monkeypatch.setattr(_arm_setup, "_build", build)
+    monkeypatch.setattr(toolchain, "_missing_packages", lambda: None)
+    monkeypatch.setattr(toolchain, "_build", build)
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(lambda _: _arm_setup.build(), range(3)))
+        found = list(pool.map(lambda _: toolchain.build(), range(3)))
     assert len(built) == 1
-    assert found[0] == found[1] == found[2] == _arm_setup.ready()
+    assert found[0] == found[1] == found[2] == toolchain.ready()
     assert {p.name for p in found[0].folder.parent.iterdir()} == {"lock", found[0].folder.name}

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 WRITE = """
 import os, signal, sys
 from pathlib import Path
-from edgeattn.bundle import manifest as bundle
+from edgeattn.bundle import manifest
 from edgeattn.formats import FORMATS
 point, seen = int(sys.argv[1]), 0
 def hook(event, arguments):
@@ -35,7 +35,7 @@ source = Path("made")
 content = {file.relative_to(source): file.read_bytes() for file in source.rglob("*") if file.is_file()}
 order = sorted(content, key=lambda path: (path.name == "manifest.json", path))
 sys.addaudithook(hook)
-with bundle.writing(Path("b"), force=True) as folder:
+with manifest.writing(Path("b"), force=True) as folder:
     for path in order:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content[path])
@@ -143,9 +143,9 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
 
 def test_what_a_killed_setup_left_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    place = cache.place("x", Path(__file__))
-    (place.parent / ".building.killed").mkdir(parents=True)
-    cache.once(place, lambda folder: (folder / "made").touch())
-    assert {path.name for path in place.parent.iterdir()} == {place.name, "lock"}
+    folder = cache.folder_of("x", Path(__file__))
+    (folder.parent / ".building.killed").mkdir(parents=True)
+    cache.once(folder, lambda scratch: (scratch / "made").touch())
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, "lock"}
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache.place("x", Path(__file__)).is_relative_to(Path.home() / ".cache")
+    assert cache.folder_of("x", Path(__file__)).is_relative_to(Path.home() / ".cache")

@@ -27,7 +27,7 @@ from edgeattn.inspection import sandbox as probe
 from edgeattn.parity import layers
 from edgeattn.system import files, npy
 from edgeattn.targets import Job
-from edgeattn.targets._runner import job_folder as _folder
+from edgeattn.targets._runner import job_folder
 
 Command = Callable[..., Answer]
 
@@ -134,7 +134,7 @@ def test_arrays_from_elsewhere(content: bytes, tmp_path: Path, monkeypatch: pyte
     result = {"complete": True, "runtime": "r", "runtime_version": "1", "load_ns": 1, "outputs": ["y"]}
     (tmp_path / "result.json").write_text(json.dumps(result))
     with pytest.raises(TargetError, match=r"no readable result .* is no \.npy file of numbers"):
-        _folder.read(tmp_path, Job(Path("m.onnx"), {}), origin="phone", device=Device("d", {}), stopped="")
+        job_folder.read(tmp_path, Job(Path("m.onnx"), {}), origin="phone", device=Device("d", {}), stopped="")
     assert {p.name for p in tmp_path.iterdir()} == {"first-0.npy", "result.json"}
 
 

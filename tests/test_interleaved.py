@@ -18,8 +18,7 @@ from test_targets import HERE, job_of
 from edgeattn import targets
 from edgeattn.errors import ArtifactError
 from edgeattn.targets import Job
-from edgeattn.targets._runner import job_folder as _folder
-from edgeattn.targets._runner import worker as _worker
+from edgeattn.targets._runner import job_folder, worker
 
 MS = 1_000_000
 Runner = list[str | Path]
@@ -34,7 +33,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Runner:
 
     library = Path(ai_edge_litert.__file__).parent
     runner = tmp_path_factory.mktemp("native") / "runner"
-    source = _folder.WORKER.with_name("arm64") / "runner.c"
+    source = job_folder.WORKER.with_name("arm64") / "runner.c"
     flags = ("-O1", "-Wall", "-Wextra", "-Werror", f"-L{library}", "-lLiteRt", f"-Wl,-rpath,{library}")
     subprocess.run(["gcc", source, "-o", runner, *flags], check=True)
     return [runner]
@@ -45,12 +44,12 @@ def way(request: pytest.FixtureRequest) -> tuple[Runner, str]:
     """A runner, and the suffix of what it runs."""
     if request.param == "native":
         return request.getfixturevalue("native"), ".tflite"
-    return [sys.executable, _folder.WORKER], ".onnx" if request.param == "onnxruntime" else ".tflite"
+    return [sys.executable, job_folder.WORKER], ".onnx" if request.param == "onnxruntime" else ".tflite"
 
 
 def read(folders: list[Path], jobs: list[Job], stopped: str) -> list[targets.Measurement]:
     return [
-        _folder.read(folder, job, origin="host", device=HERE, stopped=stopped)
+        job_folder.read(folder, job, origin="host", device=HERE, stopped=stopped)
         for folder, job in zip(folders, jobs, strict=True)
     ]
 
@@ -76,8 +75,8 @@ def test_alone_and_in_turn_give_the_same(way: tuple[Runner, str], made_bundle: P
     runner, suffix = way
     job = job_of(made_bundle, suffix, runs=6, warmup=3)
     jobs = [job, replace(job, runs=4), job]
-    folders = _folder.write_each(tmp_path, jobs)
-    stopped = _folder.start([*runner, *folders], environment=os.environ)
+    folders = job_folder.write_each(tmp_path, jobs)
+    stopped = job_folder.start([*runner, *folders], environment=os.environ)
     seen = read(folders, jobs, stopped)
     assert [len(one.samples_ns) for one in seen] == [6, 4, 6]
     for one in seen:
@@ -89,7 +88,7 @@ def test_alone_and_in_turn_give_the_same(way: tuple[Runner, str], made_bundle: P
 def test_samples_are_taken_in_turn(way: tuple[Runner, str], made_bundle: Path, tmp_path: Path) -> None:
     """Wherever it is stopped, neither is ahead by more than one; and none of the processes is left."""
     runner, suffix = way
-    folders = _folder.write_each(tmp_path, [job_of(made_bundle, suffix, runs=10**9, warmup=0)] * 2)
+    folders = job_folder.write_each(tmp_path, [job_of(made_bundle, suffix, runs=10**9, warmup=0)] * 2)
     process = running(runner, folders, at_least=3)
     left = children(process.pid)
     assert len(left) == 2
@@ -106,7 +105,7 @@ def test_samples_are_taken_in_turn(way: tuple[Runner, str], made_bundle: Path, t
 def test_a_crash_leaves_the_others_their_turns(way: tuple[Runner, str], made_bundle: Path, tmp_path: Path) -> None:
     runner, suffix = way
     jobs = [job_of(made_bundle, suffix, runs=runs, warmup=0) for runs in (10**9, 200)]
-    folders = _folder.write_each(tmp_path, jobs)
+    folders = job_folder.write_each(tmp_path, jobs)
     process = running(runner, folders, at_least=1)
     os.kill(children(process.pid)[0], signal.SIGSEGV)
     _, said = process.communicate(timeout=60)
@@ -125,8 +124,8 @@ def test_one_that_is_refused_leaves_the_others_their_turns(
     broken.write_bytes(b"rubbish")
     job = job_of(made_bundle, suffix, runs=3)
     jobs = [replace(job, artifact=broken), job]
-    folders = _folder.write_each(tmp_path, jobs)
-    stopped = _folder.start([*runner, *folders], environment=os.environ)
+    folders = job_folder.write_each(tmp_path, jobs)
+    stopped = job_folder.start([*runner, *folders], environment=os.environ)
     with pytest.raises(ArtifactError, match="refuses the file"):
         read(folders[:1], jobs[:1], stopped)
     assert len(read(folders[1:], jobs[1:], stopped)[0].samples_ns) == 3
@@ -144,8 +143,10 @@ def test_memory_is_that_of_each_alone(made_bundle: Path) -> None:
 
 def test_times_by_operator(made_bundle: Path, tmp_path: Path) -> None:
     job = replace(job_of(made_bundle, ".onnx", runs=3, warmup=1), operators=True)
-    folders = _folder.write_each(tmp_path, [job])
-    (seen,) = read(folders, [job], _folder.start([sys.executable, _folder.WORKER, *folders], environment=os.environ))
+    folders = job_folder.write_each(tmp_path, [job])
+    (seen,) = read(
+        folders, [job], job_folder.start([sys.executable, job_folder.WORKER, *folders], environment=os.environ)
+    )
     kinds = [operator.kind for operator in seen.operators]
     assert kinds.count("Softmax") == 1
     assert kinds.count("Conv") == 3
@@ -158,8 +159,8 @@ def test_times_by_operator(made_bundle: Path, tmp_path: Path) -> None:
 def test_times_of_the_kernels_of_litert(way: tuple[Runner, str], made_bundle: Path, tmp_path: Path) -> None:
     runner, suffix = way
     job = replace(job_of(made_bundle, suffix, runs=3, warmup=1), operators=True)
-    folders = _folder.write_each(tmp_path, [job, job])
-    for seen in read(folders, [job, job], _folder.start([*runner, *folders], environment=os.environ)):
+    folders = job_folder.write_each(tmp_path, [job, job])
+    for seen in read(folders, [job, job], job_folder.start([*runner, *folders], environment=os.environ)):
         kinds = [operator.kind for operator in seen.operators]
         assert sum("Softmax" in kind for kind in kinds) == 1
         assert sum("Fully Connected" in kind for kind in kinds) == 3
@@ -170,9 +171,9 @@ def test_times_of_the_kernels_of_litert(way: tuple[Runner, str], made_bundle: Pa
 def test_a_runtime_without_times_by_operator_says_so(made_bundle: Path, tmp_path: Path) -> None:
     """The worker alone, as an old board has it: without the file that calls the profiler."""
     job = replace(job_of(made_bundle, ".tflite", runs=3, warmup=1), operators=True)
-    (folder,) = _folder.write_each(tmp_path, [job])
-    alone = shutil.copy(_folder.WORKER, tmp_path)
-    (seen,) = read([folder], [job], _folder.start([sys.executable, alone, folder], environment=os.environ))
+    (folder,) = job_folder.write_each(tmp_path, [job])
+    alone = shutil.copy(job_folder.WORKER, tmp_path)
+    (seen,) = read([folder], [job], job_folder.start([sys.executable, alone, folder], environment=os.environ))
     assert (seen.operators, len(seen.samples_ns), seen.stopped) == ((), 3, "")
     assert "no time by operator" in seen.operators_note
 
@@ -180,10 +181,10 @@ def test_a_runtime_without_times_by_operator_says_so(made_bundle: Path, tmp_path
 def test_a_warm_up_until_times_settle(way: tuple[Runner, str], made_bundle: Path, tmp_path: Path) -> None:
     runner, suffix = way
     job = replace(job_of(made_bundle, suffix, runs=3), warmup=None)
-    folders = _folder.write_each(tmp_path, [job])
-    (seen,) = read(folders, [job], _folder.start([*runner, *folders], environment=os.environ))
-    assert seen.warmup >= 2 * _worker.WINDOW_CALLS
-    assert (seen.warmup_ns or 0) >= 2 * _worker.WINDOW_NS
+    folders = job_folder.write_each(tmp_path, [job])
+    (seen,) = read(folders, [job], job_folder.start([*runner, *folders], environment=os.environ))
+    assert seen.warmup >= 2 * worker.WINDOW_CALLS
+    assert (seen.warmup_ns or 0) >= 2 * worker.WINDOW_NS
 
 
 class Clock:
@@ -214,8 +215,8 @@ def test_the_rule_of_the_warm_up(
     times: Iterator[int], calls: int, settled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(times)
-    monkeypatch.setattr(_worker, "time", clock)
-    assert _worker.warm_up(clock.run) == (calls, settled)
+    monkeypatch.setattr(worker, "time", clock)
+    assert worker.warm_up(clock.run) == (calls, settled)
 
 
 def test_a_warm_up_that_never_settles_is_told(made_bundle: Path, tmp_path: Path) -> None:
@@ -224,5 +225,5 @@ def test_a_warm_up_that_never_settles_is_told(made_bundle: Path, tmp_path: Path)
         '{"complete": true, "runtime": "x", "runtime_version": "1", "load_ns": 1, "outputs": [], "warmup": 290,'
         ' "warmup_ns": 10000000000, "settled": false}'
     )
-    seen = _folder.read(tmp_path, job, origin="host", device=HERE, stopped="")
+    seen = job_folder.read(tmp_path, job, origin="host", device=HERE, stopped="")
     assert seen.untrusted == ("the times had not settled after 290 runs, 10 s of warm-up",)

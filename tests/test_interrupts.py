@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 SCRIPT = """
 import signal, sys
 from pathlib import Path
-from edgeattn.system import progress as steps
+from edgeattn.system.progress import silent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 said = 0
 def progress(self, text, /, weight=1):
@@ -31,7 +31,7 @@ def progress(self, text, /, weight=1):
     if said == STEP:
         Path("reached").touch()
         signal.pause()
-type(steps.silent).__call__ = progress
+type(silent).__call__ = progress
 PRELUDE
 sys.argv = ["edgeattn", *sys.argv[1:]]
 from edgeattn.cli.main import main

@@ -10,7 +10,18 @@ from torch import Tensor, nn
 
 from edgeattn.export.recording import record
 from edgeattn.lowering import lower
-from edgeattn.parity.layer_match import ORDERS, Layer, Match, Matcher, carried, judge, lost, placed, sample, sources
+from edgeattn.parity.layer_match import (
+    ORDERS,
+    Layer,
+    Match,
+    Matcher,
+    judge,
+    lost,
+    positions_in,
+    reaching_outputs,
+    sample,
+    sources,
+)
 from edgeattn.report.pictures.depth import Curve, describe, draw
 
 shapes = st.lists(st.integers(1, 40), min_size=1, max_size=4).map(tuple)
@@ -49,7 +60,7 @@ def test_a_sample_is_found_again_in_another_layout(shape: tuple[int, ...]) -> No
     moved["channels_first"] = np.moveaxis(value, -1, min(1, value.ndim - 1))
     for order in ORDERS:
         held = moved[order] if value.ndim > 2 else value
-        assert np.array_equal(np.ascontiguousarray(held).reshape(-1)[placed(x, order)], x.oracle)
+        assert np.array_equal(np.ascontiguousarray(held).reshape(-1)[positions_in(x, order)], x.oracle)
 
 
 def test_a_layer_is_found_by_its_value() -> None:
@@ -65,7 +76,7 @@ def test_a_layer_is_found_by_its_value() -> None:
         "b": b,
     }
     for name, value in tensors.items():
-        matcher.see(name, value if value.dtype == np.int64 else value.astype(np.float32))
+        matcher.add(name, value if value.dtype == np.int64 else value.astype(np.float32))
     assert matcher.matches() == {
         "a": Match("a", "channels_last"), "b": Match("b", "same"), "output y": Match("b", "same"),
     }  # fmt: skip
@@ -75,8 +86,8 @@ def test_in_a_broken_artifact_a_near_value_is_the_error_that_is_looked_for() -> 
     a, b = np.random.default_rng(0).normal(size=(2, 1, 4, 6, 5))
     layers = [layer("a", a), layer("output y", b, (0,), "output")]
     matcher = Matcher(layers, "fp32")
-    matcher.see("near", (a * (1 + 1e-4)).astype(np.float32))
-    matcher.see("other", -b.astype(np.float32))
+    matcher.add("near", (a * (1 + 1e-4)).astype(np.float32))
+    matcher.add("other", -b.astype(np.float32))
     matches = matcher.matches()
     assert matches == {"a": Match("near", "same")}
     assert not judge(layers[0], matches["a"], (a * (1 + 1e-4)).astype(np.float32), "fp32").passed
@@ -101,10 +112,10 @@ def test_what_is_carried_on_and_where_values_are_lost() -> None:
     inputs = ((), (0,), (0, 1), (2,), (3,), (4,))
     layers = [layer(n, value, i, "output" if n == "output y" else "op") for n, i in zip(names, inputs, strict=True)]
     seen = {*names} - {"fused"}
-    assert sources(layers, "relu", seen).seen == ("centred",)
-    assert sources(layers, "relu", seen).unseen == ("fused",)
-    assert carried(layers, {"mean"}, seen) == frozenset()
-    assert carried(layers, {"mean", "relu", "output y"}, seen) == {"relu", "output y"}
+    assert sources(layers, "relu", seen).matched == ("centred",)
+    assert sources(layers, "relu", seen).unmatched == ("fused",)
+    assert reaching_outputs(layers, {"mean"}, seen) == frozenset()
+    assert reaching_outputs(layers, {"mean", "relu", "output y"}, seen) == {"relu", "output y"}
     assert lost(layers, seen) == ()
     assert lost(layers, {"x", "mean", "centred"}) == ("fused",)
 

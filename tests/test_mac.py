@@ -26,16 +26,16 @@ from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, MissingError, TargetError
 from edgeattn.formats import FORMATS
 from edgeattn.parity.check import verify
-from edgeattn.profile import record as measured
 from edgeattn.profile import run as profile
+from edgeattn.profile.record import record
 from edgeattn.report.content import Judged
 from edgeattn.report.results import result
 from edgeattn.runtimes import backends
 from edgeattn.runtimes.coreml import UNITS
 from edgeattn.targets import Job, iphone
-from edgeattn.targets._apple import coreml as _coreml
+from edgeattn.targets._apple import coreml
 from edgeattn.targets._apple import worker as _coreml_worker
-from edgeattn.targets._runner import job_folder as _folder
+from edgeattn.targets._runner import job_folder
 
 Command = Callable[..., Answer]
 PACKAGE = "attention-fp32.mlpackage"
@@ -73,7 +73,7 @@ def framework(darwin: None, monkeypatch: pytest.MonkeyPatch) -> type[apple.Frame
         codes = [_coreml_worker.main([str(folder)]) for folder in command[3:]]
         return "exit code 1" if any(codes) else ""
 
-    monkeypatch.setattr(_folder, "start", start)
+    monkeypatch.setattr(job_folder, "start", start)
     return apple.Framework
 
 
@@ -100,7 +100,7 @@ def test_every_compute_unit_of_the_mac(
     for outputs in (seen.first, seen.last):
         np.testing.assert_array_equal(outputs["y"], expected["y"])
     assert f"{unit} " in seen.operators_note
-    assert _coreml.ESTIMATE in seen.operators_note
+    assert coreml.ESTIMATE in seen.operators_note
     places = {operator.unit for operator in seen.operators if operator.kind != "softmax"}
     assert places == {unit}
     assert {operator.unit for operator in seen.operators if operator.kind == "softmax"} == {"CPU"}
@@ -116,7 +116,7 @@ def test_operators_stand_as_in_the_package(tmp_path: Path) -> None:
 
     path = mil_programs.save(tmp_path / "p.mlpackage", {"x": np.zeros((2, 3), np.float32)}, build)
     given = [records.Operator("y", "relu", "", 2), records.Operator("turned", "transpose", "", 1)]
-    turned, y = _coreml.as_in_the_package(given, path)
+    turned, y = coreml.in_package_order(given, path)
     assert (turned.name, turned.layout, y.layout) == ("turned", True, False)
 
 
@@ -128,7 +128,7 @@ def test_a_compute_unit_has_one_name(job: Job, framework: type[apple.Framework])
         seen = mac.run(replace(job, runtime="coreml, CPU and Neural Engine"))
     subject = records.Subject("a.mlpackage", "0", 1, "coreml", "fp32")
     judged = [Judged("m", "a", "0", 1, label, label == seen.runtime, "", 1, "", 1.0, 1.0) for label in labels]
-    assert result(measured.record(seen, job, subject, "mac"), tuple(judged)).same_model is True
+    assert result(record(seen, job, subject, "mac"), tuple(judged)).same_model is True
 
 
 def test_a_mark_from_the_package_stays(
@@ -186,20 +186,20 @@ def test_the_worker_starts_as_a_process(job: Job, tmp_path: Path, monkeypatch: p
     """Here there is no Core ML, and it is coremltools that says so; in turn, the others run all the same."""
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     other = replace(job, artifact=job.artifact.with_suffix(".onnx"))
-    real = _folder.start
+    real = job_folder.start
     folders: list[Path] = []
 
     def start(command: Sequence[Any], *, environment: Mapping[str, str]) -> str:
         folders.extend(command[3:])
         return real(command, environment={**environment, "PYTHONPATH": str(Path(__file__).parent.parent)})
 
-    monkeypatch.setattr(_folder, "start", start)
+    monkeypatch.setattr(job_folder, "start", start)
     monkeypatch.setattr(tempfile, "TemporaryDirectory", lambda prefix: nullcontext(tmp_path))
     refused = "Core ML refuses the package: Model prediction is only supported on macOS"
     with targets.connect("mac", {}) as mac, pytest.raises(ArtifactError, match=refused):
         mac.run_interleaved([other, job])
     here = records.Device("here", {})
-    assert len(_folder.read(folders[0], other, origin="host", device=here, stopped="").samples_ns) == 3
+    assert len(job_folder.read(folders[0], other, origin="host", device=here, stopped="").samples_ns) == 3
 
 
 def test_the_mac_profiles_all_formats(

@@ -23,7 +23,7 @@ from edgeattn.bundle import manifest as bundles
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.formats.mil.package import model_file, read_spec
 from edgeattn.formats.mil.registry import OPS
-from edgeattn.parity import check as verify
+from edgeattn.parity import check
 from edgeattn.runtimes import coreml, mil_reference
 from edgeattn.sample_models.mobilevitv2 import MobileViTv2
 from edgeattn.system.output import quiet
@@ -305,7 +305,7 @@ def test_core_ml_runs_once_for_each_compute_unit(
     monkeypatch.setattr(StandIn, "wrong_on", wrong_on)
     monkeypatch.setattr(StandIn, "original", made_bundle / PACKAGE)
     monkeypatch.setattr(StandIn, "units", [])
-    report = verify.verify(bundles.load(made_bundle))
+    report = check.verify(bundles.load(made_bundle))
     assert StandIn.units == list(coreml.UNITS.values())
     rows = {r.runtime: r.passed for r in report.rows if r.candidate == PACKAGE}
     units = ("coreml, CPU only", "coreml, CPU and GPU", "coreml, CPU and Neural Engine", "coreml, all")

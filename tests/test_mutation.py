@@ -75,7 +75,7 @@ def test_one_number_is_negated_or_lost(weight: Weight) -> None:
     assert np.flatnonzero(negated != weight.value).size == 1
     assert np.array_equal(np.abs(negated), np.abs(weight.value))
     assert np.abs(negated[negated != weight.value]).item() == np.abs(weight.value).max()
-    assert np.isnan(mutation.one_lost(weight, generator())).sum() == 1
+    assert np.isnan(mutation.one_set_to_nan(weight, generator())).sum() == 1
 
 
 @given(weights())
@@ -175,5 +175,5 @@ def test_every_kind_of_operator_is_found_and_changed_once(name: str, norm_bundle
         assert Counter(e.kind for e in editor.edits(copy)) == kinds - gone
         pairs = zip(editor.weights(path), editor.weights(copy), strict=True)
         assert all(mutation.same(before.value, after.value) for before, after in pairs)
-    with pytest.raises(ValueError, match="no place for this mutation"):
+    with pytest.raises(ValueError, match="not suited to this mutation"):
         editor.write(path, tmp_path / f"wrong{path.suffix}", None, Edit(mutation.SOFTMAX, edits[-1].index, "there"))

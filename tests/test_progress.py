@@ -19,8 +19,7 @@ from rich.progress import Progress as RichProgress
 from edgeattn.bundle import manifest as bundles
 from edgeattn.cli import bar as _bar
 from edgeattn.cli.bar import Bar
-from edgeattn.parity import check as verify
-from edgeattn.parity import layers
+from edgeattn.parity import check, layers
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("attention", "--arg", "embed_dim=16", "--arg", "pixels=4", "--arg", "patches=4")
@@ -179,8 +178,8 @@ def test_the_steps_are_those_that_were_planned(made_bundle: Path) -> None:
     loaded = bundles.load(made_bundle)
     progress = Counting()
     layers.compare(loaded, progress)
-    progress.plan(verify.steps([artifact.format for artifact in loaded.manifest.artifacts]))
-    verify.verify(loaded, progress)
+    progress.plan(check.steps([artifact.format for artifact in loaded.manifest.artifacts]))
+    check.verify(loaded, progress)
     assert progress.planned == progress.said > 0
 
 

@@ -56,7 +56,7 @@ def test_norms_and_residuals_too(norm_bundle: Path) -> None:
 
 def test_a_blind_verifier_is_found_out(edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judge_fp32_by(1e30, monkeypatch)
-    monkeypatch.setattr(selftest, "PLACES", 1)
+    monkeypatch.setattr(selftest, "MUTANTS_PER_KIND", 1)
     answer = edgeattn("parity", made_bundle, "--self-test", "--json")
     assert answer.code == 1
     assert not answer.document["passed"]
@@ -89,7 +89,7 @@ def test_a_self_test_that_changes_nothing_does_not_pass(made_bundle: Path, monke
         target.write_bytes(source.read_bytes())
 
     monkeypatch.setattr(onnx_mutation.EDITOR, "write", copy)
-    monkeypatch.setattr(selftest, "PLACES", 1)
+    monkeypatch.setattr(selftest, "MUTANTS_PER_KIND", 1)
     found = selftest.self_test(bundles.load(made_bundle))
     onnx = [t.judgement for t in found.trials if t.format == "onnx"]
     assert {judgement.verdict for judgement in onnx} == {"equivalent"}

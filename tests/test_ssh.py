@@ -51,7 +51,7 @@ def once_it_runs(board: Sshd, do: Callable[[], object]) -> Iterator[None]:
         until = time.monotonic() + 60
         while not any(f.stat().st_size for f in board.tmp.rglob("samples*.txt")) and time.monotonic() < until:
             time.sleep(0.02)
-        time.sleep(3 * _board.LOOK_S)
+        time.sleep(3 * _board.POLL_S)
         do()
 
     watcher = threading.Thread(target=watch)

@@ -21,7 +21,7 @@ from edgeattn.errors import TargetError
 from edgeattn.system.progress import silent
 from edgeattn.targets.ssh import connection as _ssh_session
 from edgeattn.targets.ssh import install as _ssh_install
-from edgeattn.targets.ssh.connection import Address, Ended
+from edgeattn.targets.ssh.connection import Address, CommandResult
 
 Command = Callable[..., Answer]
 
@@ -104,7 +104,7 @@ def test_addresses() -> None:
         "//board-2.local:2222/": ["-p", "2222", "board-2.local"],
         "//pi@[fe80::1%eth0]:22": ["-p", "22", "pi@fe80::1%eth0"],
     }.items():
-        assert Address.parse(text).words == words
+        assert Address.parse(text).arguments == words
         assert str(Address.parse(text)) == f"ssh:{text.rstrip('/')}"
 
 
@@ -173,10 +173,10 @@ class OldBoard:
     def scratch(self, path: str) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def run(self, command: list[str]) -> Ended:
+    def run(self, command: list[str]) -> CommandResult:
         self.asked.append([word for word in command if word not in _ssh_install.PIP][1:])
         refused = "pip" in command and "tflite-runtime==2.14.0" not in command
-        return Ended(int(refused), "", "ERROR: No matching distribution found\n" if refused else "")
+        return CommandResult(int(refused), "", "ERROR: No matching distribution found\n" if refused else "")
 
 
 def test_what_is_tried_in_an_installation() -> None:
@@ -268,7 +268,7 @@ def test_a_board_that_talks_nonsense(board: Sshd, tmp_path: Path, monkeypatch: p
     agent = tmp_path / "agent.py"
     agent.write_text(_ssh_session.AGENT.read_text().replace("json.dumps(message).encode()", 'b"nonsense"'))
     monkeypatch.setattr(_ssh_session, "AGENT", agent)
-    said = "said what is no message of ours: b'nonsense"
+    said = "sent an invalid message: b'nonsense"
     with pytest.raises(TargetError, match=said), targets.connect(board.target, {}):
         pass
 

@@ -28,7 +28,7 @@ from edgeattn.parity.check import verify
 from edgeattn.setups import SETUPS
 from edgeattn.system.plugins import spelled
 from edgeattn.targets import Job
-from edgeattn.targets._runner import job_folder as _folder
+from edgeattn.targets._runner import job_folder
 
 Command = Callable[..., Answer]
 HERE = Device("here", {})
@@ -42,11 +42,11 @@ def job_of(bundle: Path, suffix: str, **changes: int) -> Job:
 
 def run_worker(folder: Path, job: Job, *, prelude: str = "") -> targets.Measurement:
     """The worker as it is on a board, after ``prelude``."""
-    _folder.write(folder, job)
+    job_folder.write(folder, job)
     arguments = f"import runpy, sys; sys.argv[1:] = [{str(folder)!r}]"
-    code = f"{prelude}\n{arguments}\nrunpy.run_path({str(_folder.WORKER)!r}, run_name='__main__')"
-    stopped = _folder.start([sys.executable, "-c", code], environment=os.environ)
-    return _folder.read(folder, job, origin="host", device=HERE, stopped=stopped)
+    code = f"{prelude}\n{arguments}\nrunpy.run_path({str(job_folder.WORKER)!r}, run_name='__main__')"
+    stopped = job_folder.start([sys.executable, "-c", code], environment=os.environ)
+    return job_folder.read(folder, job, origin="host", device=HERE, stopped=stopped)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".tflite"])
@@ -64,7 +64,7 @@ def test_a_run_on_the_host(suffix: str, made_bundle: Path) -> None:
 
 
 def test_the_worker_can_be_read_by_an_old_python() -> None:
-    ast.parse(_folder.WORKER.read_text(), feature_version=(3, 8))
+    ast.parse(job_folder.WORKER.read_text(), feature_version=(3, 8))
 
 
 def test_short_calls_are_timed_in_batches(made_bundle: Path, tmp_path: Path) -> None:
@@ -107,14 +107,14 @@ def test_inputs_that_do_not_fit(suffix: str, made_bundle: Path) -> None:
 
 def test_what_was_done_before_a_kill_is_kept(made_bundle: Path, tmp_path: Path) -> None:
     job = job_of(made_bundle, ".onnx", runs=10**9)
-    _folder.write(tmp_path, job)
-    process = subprocess.Popen([sys.executable, _folder.WORKER, tmp_path])
+    job_folder.write(tmp_path, job)
+    process = subprocess.Popen([sys.executable, job_folder.WORKER, tmp_path])
     while not (tmp_path / "samples.txt").exists() or len((tmp_path / "samples.txt").read_text()) < 100:
         time.sleep(0.01)
         assert process.poll() is None
     process.kill()
     process.wait()
-    seen = _folder.read(tmp_path, job, origin="host", device=HERE, stopped="the line was cut")
+    seen = job_folder.read(tmp_path, job, origin="host", device=HERE, stopped="the line was cut")
     assert len(seen.samples_ns) > 3
     assert seen.stopped == f"the line was cut, after {len(seen.samples_ns)} of {10**9} runs"
     assert seen.first
@@ -166,14 +166,14 @@ def test_rubbish_from_a_runner(files: dict[str, str], said: str, made_bundle: Pa
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     with pytest.raises(TargetError, match=said):
-        _folder.read(tmp_path, job_of(made_bundle, ".onnx"), origin="host", device=HERE, stopped="exit code 7")
+        job_folder.read(tmp_path, job_of(made_bundle, ".onnx"), origin="host", device=HERE, stopped="exit code 7")
 
 
 def test_a_runner_that_crashes() -> None:
     crash = [sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"]
-    assert _folder.start(crash, environment=os.environ) == "it was ended by SIGSEGV"
+    assert job_folder.start(crash, environment=os.environ) == "it was ended by SIGSEGV"
     talk = [sys.executable, "-c", "import sys; print('why', file=sys.stderr); sys.exit(3)"]
-    assert _folder.start(talk, environment=os.environ) == "exit code 3, why"
+    assert job_folder.start(talk, environment=os.environ) == "exit code 3, why"
 
 
 def test_profile_and_parity_on_the_host(edgeattn: Command, made_bundle: Path, tmp_path: Path) -> None:

@@ -172,12 +172,12 @@ class _Nowhere:
 
 
 def _bundle(path: Path) -> Any:
-    from edgeattn.bundle import manifest as bundle
+    from edgeattn.bundle import manifest
     from edgeattn.bundle.golden import golden_cases
     from edgeattn.interface import render
     from edgeattn.parity import check
 
-    loaded = bundle.load(path)
+    loaded = manifest.load(path)
     report = check.verify(loaded, connection=_Nowhere())  # type: ignore[arg-type]  # never connected
     golden = golden_cases(loaded)
     for artifact in loaded.manifest.artifacts:
@@ -187,12 +187,12 @@ def _bundle(path: Path) -> Any:
 
 
 def _layers(path: Path) -> Any:
-    from edgeattn.bundle import manifest as bundle
+    from edgeattn.bundle import manifest
     from edgeattn.interface import render
     from edgeattn.parity import layers
 
     _update_hashes(path)
-    result = layers.compare(bundle.load(path))
+    result = layers.compare(manifest.load(path))
     return _shown(result, render.layers(result))
 
 
@@ -250,10 +250,10 @@ def _result(path: Path) -> Any:
 
     from edgeattn.bundle.records import Device
     from edgeattn.targets import Job
-    from edgeattn.targets._runner import job_folder as _folder
+    from edgeattn.targets._runner import job_folder
 
     job = Job(Path("model.onnx"), {"x": np.zeros(1, np.float32)}, warmup=1, runs=7)
-    measurement = _folder.read(path, job, origin="host", device=Device("here", {}), stopped="")
+    measurement = job_folder.read(path, job, origin="host", device=Device("here", {}), stopped="")
     # One number for each output, as in a report.
     return measurement.samples_ns, {name: np.nansum(value) for name, value in measurement.first.items()}
 

@@ -14,13 +14,12 @@ from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle import records
 from edgeattn.bundle.golden import golden_cases
 from edgeattn.errors import MissingError
-from edgeattn.export import attention_maps as attention_map
-from edgeattn.export import pipeline, source
+from edgeattn.export import attention_maps, pipeline, source
 from edgeattn.export.cases import Case
 from edgeattn.profile import run as profiles
 from edgeattn.targets import Job
-from edgeattn.targets._runner import job_folder as _folder
-from edgeattn.targets.emulated_arm import toolchain as _arm_setup
+from edgeattn.targets._runner import job_folder
+from edgeattn.targets.emulated_arm import toolchain
 
 MODEL = """
 import torch
@@ -55,7 +54,7 @@ def make(folder: Path) -> None:
         records.save(folder / "records.json", result.records, result.not_run)
     of_bundle(folder)
     try:
-        emulator = _arm_setup.ready()
+        emulator = toolchain.ready()
     except MissingError as error:
         print(f"the native runner's output is not fuzzed: {error}")
     else:
@@ -69,13 +68,13 @@ def of_bundle(folder: Path) -> None:
         path = loaded.path(artifact.file)
         (shutil.copytree if path.is_dir() else shutil.copyfile)(path, folder / path.name)
     for format_ in ("onnx", "tflite"):
-        _run(folder / f"worker-{format_}", _job(loaded, format_), [sys.executable, str(_folder.WORKER)])
+        _run(folder / f"worker-{format_}", _job(loaded, format_), [sys.executable, str(job_folder.WORKER)])
     report = folder / "report"
     shutil.copytree(folder / "bundle", report)
     measured = records.load(folder / "records.json")
     records.save(report / "records.json", measured.records[:2], measured.not_run)  # a picture of each takes its time
     digits = replace(source.load("digits"), evaluation=None)
-    maps = attention_map.write(digits, {"photograph": Case("the example", digits.inputs)}, report)
+    maps = attention_maps.write(digits, {"photograph": Case("the example", digits.inputs)}, report)
     content = json.loads((report / bundles.MANIFEST).read_bytes())
     (report / bundles.MANIFEST).write_text(json.dumps(content | {"attention": asdict(maps)}))
 
@@ -88,8 +87,8 @@ def _job(bundle: bundles.Bundle, format_: str) -> Job:
 
 def _run(folder: Path, job: Job, command: list[str]) -> None:
     folder.mkdir()
-    _folder.write(folder, job)
-    if stopped := _folder.start([*command, folder], environment=os.environ):
+    job_folder.write(folder, job)
+    if stopped := job_folder.start([*command, folder], environment=os.environ):
         raise RuntimeError(f"{command} stopped: {stopped}")
     # The inputs of the runner are no outputs.
     input_files = {"job.txt", f"artifact{job.artifact.suffix}", *(f"input-0-{i}.npy" for i in range(len(job.inputs)))}

@@ -1,4 +1,4 @@
-"""What a rewrite did to one module; apart from the rewrites, so that a manifest is read without torch."""
+"""What a rewrite did to one module; a file of its own, so that reading a manifest needs no torch."""
 
 from dataclasses import dataclass
 

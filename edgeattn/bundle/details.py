@@ -1,4 +1,4 @@
-"""How an artifact was made, as far as its converter or quantiser has something to say of it."""
+"""How an artifact was made: what its converter or quantiser reports."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, get_type_hints
@@ -6,23 +6,23 @@ from typing import Any, Self, get_type_hints
 
 @dataclass(frozen=True)
 class Details:
-    """What a manifest says of one artifact under ``details``. What is None is left out there.
+    """The ``details`` of one artifact in a manifest, without the fields that are None.
 
     Attributes:
         opset: of ONNX.
-        signature: of TFLite, by which a runtime finds inputs and outputs.
+        signature: of TFLite, by which a runtime names inputs and outputs.
         deployment_target: the oldest system that runs a Core ML package.
         arithmetic: of a TFLite file in fp16, whose runtime decides.
-        static_ops: how many operators have activations in eight bits too, by ranges that were seen.
+        static_ops: how many operators have activations in eight bits too, by calibrated ranges.
         dynamic_ops: how many have weights in eight bits alone.
         float_ops: how many stay in float.
         kept_in_fp32: the kinds of operators that stay in fp32, sorted.
-        kept_ops: how many operators these are.
+        kept_ops: the number of these operators.
         edges: the type of inputs and outputs.
         weights: how they are stored, in words.
         float_activations: how many operators with weights in eight bits keep float activations.
-        kept_by_name: outputs of operators that the user asked to be left in float.
-        other: by key, what else a manifest says: of a plug-in, or of another version.
+        kept_by_name: outputs of the operators that the user leaves in float.
+        other: all other keys of a manifest, from a plug-in or another version.
     """
 
     opset: int | None = None
@@ -41,14 +41,14 @@ class Details:
     other: dict[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """As it stands in a manifest: what is known, in the order of the attributes, then ``other``."""
-        known = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "other"}
-        said = {key: list(x) if isinstance(x, tuple) else x for key, x in known.items() if x is not None}
-        return said | self.other
+        """As a manifest holds it: the known fields, in the order of the attributes, then ``other``."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "other"}
+        known = {key: list(x) if isinstance(x, tuple) else x for key, x in values.items() if x is not None}
+        return known | self.other
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> Self:
-        """Of a manifest that may be anyone's: a known key with a value of another type is one of the ``other``."""
+        """From a manifest of any origin: a known key with a value of another type goes to ``other``."""
         known: dict[str, Any] = {}
         other: dict[str, Any] = {}
         for key, value in document.items():
@@ -60,7 +60,7 @@ class Details:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """A manifest has one flat object, and its schema says no more: others' keys are as good as ours."""
+        """In a manifest this is one flat object, and the schema declares no keys: any key is valid."""
         from pydantic_core import core_schema
 
         return core_schema.no_info_after_validator_function(
@@ -73,9 +73,9 @@ class Details:
 _TYPES = get_type_hints(Details)
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    if value is None or wanted is None or isinstance(value, bool):
+def _fits(value: Any, expected: Any) -> bool:
+    if value is None or expected is None or isinstance(value, bool):
         return False
-    if wanted == tuple[str, ...] | None:
-        return isinstance(value, list) and all(isinstance(one, str) for one in value)
-    return isinstance(value, wanted)
+    if expected == tuple[str, ...] | None:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, expected)

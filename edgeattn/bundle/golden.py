@@ -12,16 +12,16 @@ from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.tensors import Arrays, as_layout, to_edge
 from edgeattn.errors import ArtifactError
 
-# In which PyTorch computed what a golden case holds.
+# The float types in which PyTorch computed the outputs of a golden case.
 FloatPrecision = Literal["fp32", "fp64"]
 FLOAT_PRECISIONS: tuple[FloatPrecision, ...] = ("fp32", "fp64")
 
 
 @dataclass(frozen=True)
 class GoldenCase:
-    """Inputs, and what the reference and each lowered form make of them in PyTorch.
+    """Inputs, and the outputs of the reference and of each lowered form in PyTorch.
 
-    All arrays are channels-first, whatever the layout inside, and by the model's names of its inputs and outputs.
+    All arrays are channels-first, whatever the layout inside, by the model's names of inputs and outputs.
 
     Args:
         inputs: by name.
@@ -34,11 +34,11 @@ class GoldenCase:
     lowerings: dict[tuple[str, str], Arrays] = field(default_factory=dict)
 
     def reference(self, precision: FloatPrecision) -> Arrays:
-        """The reference's outputs by name; nothing, if the file has none."""
+        """The reference's outputs by name; empty if the file has none."""
         return self.references.get(precision, {})
 
     def lowered(self, layout: str, precision: FloatPrecision) -> Arrays:
-        """The outputs of the form that is lowered to ``layout``, by name; nothing, if the file has none."""
+        """The outputs of the form that is lowered to ``layout``, by name; empty if the file has none."""
         return self.lowerings.get((layout, precision), {})
 
     def inputs_for(self, artifact: Artifact) -> Arrays:
@@ -57,7 +57,7 @@ class GoldenCase:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The case in a file that :meth:`write` wrote; of a file of other tensors, what fits.
+        """The case in a file that :meth:`write` wrote; tensors with other names are ignored.
 
         Raises:
             ArtifactError: the file cannot be read.
@@ -86,7 +86,7 @@ class GoldenCase:
             yield from ((_lowered(layout, precision, name), value) for name, value in outputs.items())
 
     def lacking(self, bundle: Bundle) -> str | None:
-        """The first by name of the tensors that the bundle will ask for and that are not here, as in a file."""
+        """The key of a tensor that the bundle needs and this case lacks, the first by name; None if it lacks none."""
         manifest = bundle.manifest
         needed = set[str]()
         for precision in FLOAT_PRECISIONS:
@@ -116,7 +116,7 @@ def golden_cases(bundle: Bundle) -> dict[str, GoldenCase]:
     """The golden cases by name.
 
     Raises:
-        ArtifactError: a file cannot be read, or lacks a tensor that the bundle will ask for.
+        ArtifactError: a file cannot be read, or lacks a tensor that the bundle needs.
     """
     return {name: golden_case(bundle, name) for name in bundle.manifest.golden}
 
@@ -125,7 +125,7 @@ def golden_case(bundle: Bundle, name: str) -> GoldenCase:
     """One golden case, of those that the manifest names.
 
     Raises:
-        ArtifactError: its file cannot be read, or lacks a tensor that the bundle will ask for.
+        ArtifactError: its file cannot be read, or lacks a tensor that the bundle needs.
     """
     file = bundle.manifest.golden[name]
     case = GoldenCase.read(bundle.path(file))
@@ -136,7 +136,7 @@ def golden_case(bundle: Bundle, name: str) -> GoldenCase:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Labelled inputs that the model was not trained on, and what the reference answers.
+    """Labelled inputs that the model was not trained on, and the reference's logits for them.
 
     Args:
         inputs: [n, ...], channels-first.
@@ -153,7 +153,7 @@ class HeldOut:
         _write({key: np.ascontiguousarray(x) for key, x in zip(_HELD_OUT, values, strict=True)}, path)
 
 
-# The tensors of a file of held-out inputs, in the order of the class's.
+# The tensors of a file of held-out inputs, in the order of the class's fields.
 _HELD_OUT = ("inputs", "labels", "reference.fp32")
 
 

@@ -17,13 +17,13 @@ from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, BadInputError
 from edgeattn.system.files import parse, read
 
-# History: 1, the first; 2, labelled inputs, what the cases are, which were left out, and values of layers; 3, what
-# lower precisions were calibrated on.
+# History: 1, the first; 2, labelled inputs, the descriptions of the cases, the omitted cases, and values of layers; 3,
+# the calibration of lower precisions.
 SCHEMA = 4
 MANIFEST = "manifest.json"
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")
-# Beside what the manifest knows: files of records of this bundle's artifacts, written as they are measured.
+# Not in the manifest: files of records of this bundle's artifacts, written as they are measured.
 RECORDS = ("records.json", "records/*.json")
 
 
@@ -83,7 +83,7 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is known of a bundle. There is no time in it: the same export gives the same bytes.
+    """The description of a bundle. It holds no time: the same export gives the same bytes.
 
     ``cases`` says what each golden case is, ``cases_omitted`` why the model cannot have one of the battery's.
     ``evaluation`` holds labelled inputs and the reference's logits, if the source had any. ``layers`` holds what the
@@ -123,22 +123,22 @@ class Bundle:
 
 
 def dump(manifest: Manifest) -> bytes:
-    """A manifest as it stands in its file."""
+    """The content of a manifest's file."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(Manifest).dump_json(manifest, indent=2) + b"\n"
 
 
 def document(manifest: Manifest) -> dict[str, Any]:
-    """The same, as part of a larger JSON document."""
+    """A manifest as part of a larger JSON document."""
     from pydantic import TypeAdapter
 
-    found: dict[str, Any] = TypeAdapter(Manifest).dump_python(manifest, mode="json")
-    return found
+    values: dict[str, Any] = TypeAdapter(Manifest).dump_python(manifest, mode="json")
+    return values
 
 
 def load(folder: Path) -> Bundle:
-    """Read a bundle and check it: its schema, that every path stays inside, and that no file has changed.
+    """Read a bundle and check it: its schema, that every path is inside it, and that no file has changed.
 
     Raises:
         ArtifactError: in one sentence, what is wrong with it.
@@ -149,37 +149,38 @@ def load(folder: Path) -> Bundle:
     otherwise = "not a manifest of edgeattn; export the bundle again"
     manifest = parse(read(path), Manifest, path, newest=SCHEMA, otherwise=otherwise)
     bundle = Bundle(folder, manifest)
-    others = (file for file in (manifest.evaluation, manifest.attention) if file is not None)
-    files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *others)
+    optional = (file for file in (manifest.evaluation, manifest.attention) if file is not None)
+    files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *optional)
     for file in (*files, *(artifact.file for artifact in manifest.artifacts)):
         _check(bundle, file)
     return bundle
 
 
 def _check(bundle: Bundle, file: File) -> None:
-    inside, path = PurePosixPath(file.path), bundle.path(file)
+    relative, path = PurePosixPath(file.path), bundle.path(file)
     try:
         # A link inside a package could lead out as well, and an exported bundle has none.
         links = path.is_symlink() or any(part.is_symlink() for part in path.rglob("*"))
-        if inside.is_absolute() or not inside.parts or ".." in inside.parts or links or not _holds(bundle.folder, path):
+        outside = relative.is_absolute() or not relative.parts or ".." in relative.parts
+        if outside or links or not _contains(bundle.folder, path):
             raise ArtifactError(f"{bundle.folder} names a path outside itself: {file.path}")
         if not path.exists():
             raise ArtifactError(f"{file.path} is missing from {bundle.folder}; export the bundle again")
-        found = describe(bundle.folder, path)
+        actual = describe(bundle.folder, path)
     except ArtifactError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise ArtifactError(f"{file.path!r} in {bundle.folder} cannot be read: {error}") from error
-    if found.sha256 != file.sha256:
+    if actual.sha256 != file.sha256:
         raise ArtifactError(f"{file.path} in {bundle.folder} is not the file that was exported (its hash differs)")
 
 
-def _holds(folder: Path, path: Path) -> bool:
+def _contains(folder: Path, path: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
 def describe(folder: Path, path: Path) -> File:
-    """Hash and size of a file, or of a folder: then over the sorted relative paths and their hashes."""
+    """Hash and size of a file or a folder; a folder's hash is over the sorted relative paths and their hashes."""
     relative = path.relative_to(folder).as_posix()
     if path.is_file():
         return File(relative, _sha256(path), path.stat().st_size)
@@ -196,16 +197,16 @@ def _sha256(path: Path) -> str:
 
 
 def check_destination(out: Path, *, force: bool) -> None:
-    """Refuse early, before any work, what could not be written at the end.
+    """Refuse before any work what could not be written at the end.
 
     Raises:
         BadInputError: ``out`` exists and is no bundle, or is one and ``force`` was not given, or cannot be written.
     """
     try:
-        there = out.exists() or out.is_symlink()
+        exists = out.exists() or out.is_symlink()
     except OSError as error:  # a name that is too long
         raise BadInputError(f"{out} cannot be written: {error.strerror}") from error
-    if there:
+    if exists:
         if not (out / MANIFEST).is_file():
             raise BadInputError(f"{out} exists and is no bundle; choose another --out")
         if not force:
@@ -219,10 +220,10 @@ def check_destination(out: Path, *, force: bool) -> None:
 
 @contextmanager
 def writing(out: Path, *, force: bool) -> Iterator[Path]:
-    """A scratch folder beside ``out`` that becomes ``out`` when the block ends well, and is gone when it does not."""
+    """A scratch folder beside ``out`` that becomes ``out`` if the block succeeds, and is deleted if it fails."""
     check_destination(out, force=force)
     out = out.absolute()
-    made = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
+    created = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.", dir=out.parent))
@@ -234,20 +235,20 @@ def writing(out: Path, *, force: bool) -> Iterator[Path]:
         _publish(scratch, out, force=force)
     except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        for folder in made:
+        for folder in created:
             with suppress(OSError):  # another export may have put its bundle there
                 folder.rmdir()
-        # That a disk is full is what no check before the work can tell.
+        # No check before the work can tell that the disk will be full.
         if reason := not_writable(error):
             raise BadInputError(f"{out} cannot be written: {reason}") from error
         raise
 
 
 def not_writable(error: BaseException | None) -> str:
-    """What the system has against writing, if that is what an error, or its cause, is about; else nothing."""
+    """Why the system refuses to write, if an error or one of its causes says so; else empty."""
     while error is not None:
-        rust = _RUST_ERROR.search(str(error))  # safetensors'
-        number = int(rust[1]) if rust else getattr(error, "errno", None)
+        rust_error = _RUST_ERROR.search(str(error))  # safetensors'
+        number = int(rust_error[1]) if rust_error else getattr(error, "errno", None)
         if number in _UNWRITABLE:
             return os.strerror(number)
         error = error.__cause__
@@ -255,11 +256,11 @@ def not_writable(error: BaseException | None) -> str:
 
 
 def _publish(scratch: Path, out: Path, *, force: bool) -> None:
-    """Give a complete bundle its name. Another process may do the same: one of them is last, and both are whole."""
+    """Give a complete bundle its name. Another process may do the same: the last one wins, both bundles are whole."""
     if force and out.exists():
-        # Two renames: at any moment either the old or the new bundle stands whole under one of two names.
+        # Two renames: at any moment the old or the new bundle is complete under one of two names.
         old = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.old.", dir=out.parent))
-        with suppress(FileNotFoundError):  # another process took it away
+        with suppress(FileNotFoundError):  # another process moved it away
             out.rename(old / "bundle")
         try:
             _rename(scratch, out)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 # History: 1, the first. 2, time by operator, the state of the device before and after, parity of the measured runs, the
-# warm-up's length, groups of records that were measured in turn, what was not run; all of it may be missing.
+# warm-up's length, groups of interleaved records, what was not run; all of it may be missing.
 SCHEMA = 2
 
-# "browser" is one on a desktop, or one of which that cannot be told: never a phone's.
+# "browser" is a browser on a desktop or on an unknown device, never on a phone.
 Origin = Literal["phone", "board", "emulated", "browser", "host"]
 
 
@@ -30,13 +30,13 @@ class Counts:
 
 
 def middle(counts: Sequence[Counts]) -> Counts:
-    """The run in the middle of all, by instructions: its three numbers belong together."""
+    """The median run by instructions; its three numbers are of the same run."""
     return sorted(counts, key=lambda run: run.total)[len(counts) // 2]
 
 
 @dataclass(frozen=True)
 class Device:
-    """What it ran on: a name for people, and what else the target could tell (SoC, system, governor, temperature)."""
+    """What it ran on: a name for people, and details from the target (SoC, system, governor, temperature)."""
 
     name: str
     details: dict[str, str]
@@ -84,8 +84,8 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What was seen of one artifact on one device, before it is known what it stands for. A target gives it, with the
-    outputs (``edgeattn.targets.Measurement``); a :class:`Record` keeps it, and says what each of the fields means.
+    """The measured values of one artifact on one device. A target returns them with the outputs
+    (``edgeattn.targets.Measurement``); a :class:`Record` adds what was measured, and documents the fields.
     """
 
     origin: Origin
@@ -108,11 +108,11 @@ class Run:
     untrusted: tuple[str, ...] = ()
 
     def as_fields(self) -> dict[str, Any]:
-        """Its fields by name, without those that a subclass adds, as they are passed on to a :class:`Record`."""
-        return {one.name: getattr(self, one.name) for one in fields(Run)}
+        """Its fields by name, without those that a subclass adds, to build a :class:`Record` from them."""
+        return {f.name: getattr(self, f.name) for f in fields(Run)}
 
 
-# The keys of a record in JSON, in this order: a reader sees first what it is of. One that is missing here is an error.
+# The keys of a record in JSON, in this order, the subject first. A field that is missing here is an error.
 _KEYS = (
     "model",
     "subject",
@@ -152,27 +152,27 @@ class Record(Run):
 
     Attributes:
         model: the name that the bundle gives it.
-        target: as it was asked for, for instance ``android:SERIAL``.
+        target: as the user gave it, for instance ``android:SERIAL``.
         versions: of the tools that made the artifact, and of what measured it.
         warmup: runs before the first sample, in ``warmup_ns``.
         samples_ns: a number for each timed run, in the order in which they ran; empty where time means nothing.
         calls_per_sample: a sample is the mean of so many calls, where one is too short for the clock.
-        clock_step_ns: the smallest step of the clock that was seen.
+        clock_step_ns: the smallest observed step of the clock.
         counts: a count for each counted run; empty where nothing was counted.
         load_ns: from the file to a session that can run.
-        first_run_ns: the very first run.
+        first_run_ns: the first run.
         peak_memory_bytes: the most that the process held, its own interpreter included.
         started_at: UTC, ISO 8601.
-        group: records with the same group were measured in turn, A B A B: sample i of one stands beside sample i of
-            the others. "" is alone.
-        operators: time by operator, from runs of their own; ``operators_note`` says what they are worth, or why there
-            are none.
+        group: records with the same group were interleaved, A B A B: sample i of one belongs to sample i of the
+            others. "" is a record of its own.
+        operators: time by operator, from runs of their own; ``operators_note`` says how far to trust them, or why
+            there are none.
         before, after: the state of the device (temperatures, frequencies, battery), in words with units.
         parity: of the outputs of these runs; None where there was nothing to judge them by.
-        command: what was typed.
+        command: the command line.
         labels: what a study varies, and its name as "study"; empty for a profile.
         partial: it stopped before all runs were done.
-        untrusted: why the figures should not be relied on, a sentence each; empty if nothing is known against them.
+        untrusted: quality warnings, a sentence each: why the figures should not be relied on.
 
     Raises:
         BadInputError: it holds a time from emulation, a number that cannot be, or no runs at all.
@@ -204,11 +204,11 @@ class Record(Run):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
-        """Only the order: an inherited field would stand before the record's own."""
-        found = handler.resolve_ref_schema(handler(source))
-        found["fields"].sort(key=_KEYS.index)
-        found["schema"]["fields"].sort(key=lambda one: _KEYS.index(one["name"]))
-        return found
+        """Changes only the order: inherited fields would come before the record's own."""
+        schema = handler.resolve_ref_schema(handler(source))
+        schema["fields"].sort(key=_KEYS.index)
+        schema["schema"]["fields"].sort(key=lambda entry: _KEYS.index(entry["name"]))
+        return schema
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def dump(records: tuple[Record, ...], not_run: tuple[NotRun, ...] = ()) -> bytes
 
 
 def save(path: Path, records: tuple[Record, ...], not_run: tuple[NotRun, ...] = ()) -> None:
-    """Write ``path``, whole or not at all; a file that is there is replaced.
+    """Write ``path``, whole or not at all; an existing file is replaced.
 
     Raises:
         BadInputError: it cannot be written.
@@ -245,7 +245,7 @@ def save(path: Path, records: tuple[Record, ...], not_run: tuple[NotRun, ...] = 
 
 
 def load(path: Path) -> Records:
-    """Read a file of records, of any schema that ever was.
+    """Read a file of records, of this schema version or an older one.
 
     Raises:
         ArtifactError: in one sentence, what is wrong with it.

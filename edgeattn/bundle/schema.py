@@ -1,4 +1,4 @@
-"""JSON Schemas of the two files that others may read, made from the dataclasses that describe them:
+"""JSON Schemas of the two files that other programs may read, made from their dataclasses:
 ``python -m edgeattn.bundle.schema FOLDER``."""
 
 import inspect
@@ -11,31 +11,30 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from edgeattn.bundle import manifest as bundle
-from edgeattn.bundle import records
+from edgeattn.bundle import manifest, records
 from edgeattn.system import files
 
-# By the name of the schema's file.
-DOCUMENTS = {"manifest": (bundle.Manifest, bundle.SCHEMA), "records": (records.Records, records.SCHEMA)}
+# By name of the schema's file.
+DOCUMENTS = {"manifest": (manifest.Manifest, manifest.SCHEMA), "records": (records.Records, records.SCHEMA)}
 
 
 class _Described(GenerateJsonSchema):
     """The docstrings as descriptions, and no titles, which would only repeat the names."""
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
-        made = super().dataclass_schema(schema)
-        return {"description": inspect.getdoc(schema["cls"]), **made}
+        document = super().dataclass_schema(schema)
+        return {"description": inspect.getdoc(schema["cls"]), **document}
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The schema of one of :data:`DOCUMENTS`: of the newest version, which every older file fits too."""
+    """The schema of one of :data:`DOCUMENTS`: of the newest version, which older files fit too."""
     kind, newest = DOCUMENTS[name]
-    made = TypeAdapter(kind).json_schema(schema_generator=_Described)
-    made["properties"]["schema_version"] |= {"minimum": 1, "maximum": newest}
-    return {"$schema": GenerateJsonSchema.schema_dialect, **made}
+    document = TypeAdapter(kind).json_schema(schema_generator=_Described)
+    document["properties"]["schema_version"] |= {"minimum": 1, "maximum": newest}
+    return {"$schema": GenerateJsonSchema.schema_dialect, **document}
 
 
 def text(name: str) -> str:

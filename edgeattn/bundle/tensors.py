@@ -1,4 +1,4 @@
-"""Arrays as an artifact takes and gives them: its layout, its type, its steps."""
+"""Arrays in an artifact's own form: its layout, its type, its quantisation steps."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 
 
 def as_layout(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.generic]:
-    """A channels-first array as an artifact's input or output wants it.
+    """A channels-first array in the layout of an artifact's input or output.
 
     Raises:
-        ArtifactError: it has not the four axes of that layout.
+        ArtifactError: it does not have the four axes of that layout.
     """
     if tensor.layout == "channels_last" and value.ndim != 4:
         raise ArtifactError(f"{tensor.name} is channels-last in the manifest, but has {value.ndim} axes and not 4")
@@ -23,17 +23,17 @@ def as_layout(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.
 
 
 def to_edge(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.generic]:
-    """A channels-first array as an artifact takes it: in its layout, and in its type or its steps."""
-    laid = as_layout(value, tensor)
+    """A channels-first array as an artifact takes it: in its layout, and in its type or quantisation steps."""
+    array = as_layout(value, tensor)
     if tensor.scale is not None and tensor.zero_point is not None:
-        ends = np.iinfo(tensor.dtype)
-        steps = np.round(laid.astype(np.float64) / tensor.scale) + tensor.zero_point
-        return np.clip(steps, ends.min, ends.max).astype(tensor.dtype)
-    return laid.astype(np.float16) if tensor.dtype == "float16" else laid
+        limits = np.iinfo(tensor.dtype)
+        steps = np.round(array.astype(np.float64) / tensor.scale) + tensor.zero_point
+        return np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
+    return array.astype(np.float16) if tensor.dtype == "float16" else array
 
 
 def from_edge(value: npt.NDArray[np.generic], tensor: Tensor, like: np.dtype[Any]) -> npt.NDArray[np.generic]:
-    """What an artifact gives, as values of the reference's type ``like``; if it is not what is declared, as it is."""
+    """An artifact's output as values of the reference's type ``like``; unchanged if it is not of the declared type."""
     if value.dtype != tensor.dtype or value.dtype == like:
         return value
     if tensor.scale is not None and tensor.zero_point is not None:

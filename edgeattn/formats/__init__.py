@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What a converter is given: a module in its final layout, example inputs by name, and output names.
+    """The input of a converter: a module in its final layout, example inputs by name, and output names.
 
-    ``metadata`` is written into the file, as text by name; all three formats have a place for it.
+    ``metadata`` is written into the file, as text by name; all three formats have a field for it.
     """
 
     module: "nn.Module"
@@ -30,7 +30,7 @@ class Job:
     metadata: dict[str, str] = field(default_factory=dict)
 
     def traced_inputs(self) -> "dict[str, Tensor]":
-        """The example inputs; a batch that is to stay free is traced with at least two samples."""
+        """The example inputs; a free batch is traced with at least two samples."""
         if not self.dynamic_batch:
             return self.inputs
         return {n: x if x.shape[0] > 1 else x.repeat(2, *[1] * (x.dim() - 1)) for n, x in self.inputs.items()}
@@ -44,7 +44,7 @@ class Format(Protocol):
         extra: of ``pip install edgeattn[...]``, which brings its packages.
         packages: what converting needs.
         read_packages: what reading needs.
-        layout: that a module is lowered to for it.
+        layout: of the lowered module that it converts.
         dynamic_batch: whether a file can leave its batch size free.
     """
 
@@ -56,7 +56,7 @@ class Format(Protocol):
     dynamic_batch: bool = False
 
     def convert(self, job: Job, path: Path) -> Details:
-        """Write ``path``, and say how: what the manifest keeps as ``details``.
+        """Write ``path``; returns the ``details`` for the manifest.
 
         Raises:
             ConversionError: the converter refuses the module.

@@ -1,4 +1,4 @@
-"""A module as litert-torch wants it: with named inputs and outputs, and its means channels-last."""
+"""A module as litert-torch converts it best: with named inputs and outputs, and its means channels-last."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from edgeattn.lowering import is_spatial_mean
 
 
 class _SpatialMeans(TorchFunctionMode):
-    """Writes the mean over a map channels-last, keeping its axes: the converter puts a transpose before any other."""
+    """Writes the mean over a map channels-last, keeping its axes: the converter transposes before any other mean."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

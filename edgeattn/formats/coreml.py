@@ -19,7 +19,7 @@ from edgeattn.layout import Layout
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
 
-# iOS 16 is the oldest target with every op that is used here; the phones of the paper's table run it.
+# iOS 16 is the oldest target with every op that is needed; the phones of the paper's table run it.
 DEPLOYMENT_TARGET = "iOS16"
 MAX_BATCH = 64
 
@@ -70,7 +70,7 @@ class CoreMl(Format):
         return Details(deployment_target=DEPLOYMENT_TARGET)
 
     def read(self, path: Path) -> Graph:
-        """The operators of any .mlpackage that holds an ML program, with every weight's place in the file checked.
+        """The operators of any .mlpackage that holds an ML program, with every weight's range in the file checked.
 
         Raises:
             ArtifactError: a file is missing or cut, or the model is no ML program.
@@ -101,9 +101,9 @@ FORMAT: Format = CoreMl()
 
 
 def normalise(path: Path, metadata: dict[str, str]) -> None:
-    """Take out what differs between two conversions of one module: random identifiers, the date, debug files.
+    """Remove what differs between two conversions of one module: random identifiers, the date, debug files.
 
-    ``metadata`` is added to what the tools say of themselves.
+    ``metadata`` is added to the metadata of the tools.
     """
     from coremltools.proto import Model_pb2
 
@@ -111,7 +111,7 @@ def normalise(path: Path, metadata: dict[str, str]) -> None:
         if extra.name not in ("Manifest.json", "Data"):
             extra.unlink()
     manifest = json.loads((path / "Manifest.json").read_text())
-    # Identifiers only have to be unique within the package: derive them from what they stand for.
+    # Identifiers only have to be unique within the package: derive them from the paths.
     renamed = {
         old: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for old, item in manifest["itemInfoEntries"].items()
     }
@@ -136,18 +136,18 @@ def _tensor(value: Any) -> TensorInfo:
 
 
 class _Reader:
-    """Walks one program; knows its constants and checks the weight file that they point into."""
+    """Walks one program; records its constants and checks the weight file that they point into."""
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
-        self.known: dict[str, TensorInfo] = {}
+        self.tensors: dict[str, TensorInfo] = {}
         self.constants: dict[str, Any] = {}
         self.parameters = 0
 
     def ops(self, block: Any) -> Iterable[Op]:
         for op in walk(block):
             outputs = tuple(_tensor(value) for value in op.outputs)
-            self.known.update({info.name: info for info in outputs})
+            self.tensors.update({info.name: info for info in outputs})
             if is_constant(op):
                 self._constant(op, outputs[0])
                 continue
@@ -164,7 +164,7 @@ class _Reader:
 
     def _op(self, op: Any, outputs: tuple[TensorInfo, ...]) -> Op:
         names = {key: [a.name for a in value.arguments if a.name] for key, value in op.inputs.items()}
-        inputs = {key: tuple(self.known[n] for n in found if n in self.known) for key, found in names.items()}
+        inputs = {key: tuple(self.tensors[n] for n in values if n in self.tensors) for key, values in names.items()}
         return Op(
             kind=op.type,
             name=outputs[0].name if outputs else "",
@@ -189,8 +189,8 @@ class _Reader:
         if kind == "linear":
             return matmul_macs(outputs[0].shape, inputs["weight"][0].shape[-1])
         if kind == "matmul":
-            flipped = self._scalar(names["transpose_x"][0]) if names.get("transpose_x") else False
-            return matmul_macs(outputs[0].shape, inputs["x"][0].shape[-2 if flipped else -1])
+            transposed = self._scalar(names["transpose_x"][0]) if names.get("transpose_x") else False
+            return matmul_macs(outputs[0].shape, inputs["x"][0].shape[-2 if transposed else -1])
         if kind == "einsum":
             return einsum_macs(str(self._scalar(names["equation"][0])), [t.shape for t in inputs["values"]])
         return 0
@@ -200,7 +200,7 @@ class _Reader:
         return getattr(tensor, tensor.WhichOneof("value")).values[0]
 
     def _one_hot(self, kind: str, name: str) -> bool:
-        value, info = self.constants.get(name), self.known[name]
+        value, info = self.constants.get(name), self.tensors[name]
         if value is None or value.WhichOneof("value") != "blobFileValue" or info.dtype not in ("float16", "float32"):
             return False
         kernel = self.weights.blob(value).view(info.dtype.replace("float", "f")[0] + str(info.itemsize))

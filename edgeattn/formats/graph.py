@@ -1,6 +1,6 @@
 """What a graph costs, counted and not timed: operators, layout ops, bytes moved, multiply-adds.
 
-A *layout op* moves data and computes nothing. A *copy op* repeats, cuts or joins data and is counted apart.
+A *layout op* moves data and computes nothing. A *copy op* repeats, cuts or joins data and is counted separately.
 Readers of a file format (edgeattn.formats) turn a file into :class:`Op` values; everything here is pure.
 """
 
@@ -25,7 +25,7 @@ COPY_OPS = frozenset(
     {"split", "splitv", "slice", "stridedslice", "slicebyindex", "slicebysize", "concat", "concatenation"}
     | {"tile", "expand", "broadcastto", "pad", "padv2", "mirrorpad", "pack", "unpack", "stack", "unstack"}
 )
-# onnxruntime's own way into and out of its blocked layout on x86: not in the saved file, shown apart.
+# onnxruntime's own ops into and out of its blocked layout on x86: not in the saved file, shown separately.
 REORDER_OPS = frozenset(["reorderinput", "reorderoutput"])
 
 
@@ -33,7 +33,7 @@ REORDER_OPS = frozenset(["reorderinput", "reorderoutput"])
 class TensorInfo:
     """A tensor of a graph; an axis of unknown or free length is None.
 
-    Where both are set, a value is ``scale * (step - zero_point)`` of the step that the tensor holds.
+    Where both are set, the tensor holds steps, and a value is ``scale * (step - zero_point)``.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Graph:
-    """What a reader found in a file."""
+    """The operators, inputs, outputs and number of parameters of a file."""
 
     format: str
     ops: tuple[Op, ...]
@@ -115,10 +115,10 @@ def is_one_hot(kernel: npt.NDArray[np.generic], *, output_axis: int = 0) -> bool
 
 
 def is_one_hot_transposed(kernel: npt.NDArray[np.generic], *, input_axis: int) -> bool:
-    """Whether a transposed convolution, whose stride is its kernel's size, copies every input channel to one place,
-    and no two to the same."""
-    places = np.count_nonzero(kernel, axis=input_axis)
-    return is_one_hot(kernel, output_axis=input_axis) and bool((places <= 1).all())
+    """Whether a transposed convolution, whose stride is its kernel's size, copies every input channel to one
+    output element, and no two to the same."""
+    sources = np.count_nonzero(kernel, axis=input_axis)
+    return is_one_hot(kernel, output_axis=input_axis) and bool((sources <= 1).all())
 
 
 def conv_macs(output_shape: tuple[int | None, ...], filter_shape: tuple[int, ...]) -> int:

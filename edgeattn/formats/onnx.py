@@ -29,7 +29,7 @@ class Onnx(Format):
     dynamic_batch = True
 
     def convert(self, job: Job, path: Path) -> Details:
-        """Write ``path``; the opset is stated in the answer.
+        """Write ``path``; the details hold the opset.
 
         Raises:
             ConversionError: the exporter or the ONNX checker refuses the module.
@@ -89,7 +89,7 @@ FORMAT: Format = Onnx()
 
 
 def _keep_origins(proto: Any) -> None:
-    """Of the exporter's notes on each node, those that :func:`origins` reads. Others hold paths of this machine."""
+    """Keep of the exporter's notes on each node those that :func:`origins` reads. Others hold paths of this machine."""
     for node in proto.graph.node:
         kept = [(entry.key, entry.value) for entry in node.metadata_props if entry.key in _ORIGINS]
         del node.metadata_props[:]
@@ -105,10 +105,10 @@ def read_unchecked(path: Path) -> Graph:
 
 
 def origins(path: Path) -> dict[str, tuple[str, Op]]:
-    """The module that each operator comes from, and the operator, by its name and by those of the values that it gives.
+    """The module that each operator comes from, and the operator, by its name and by the names of its outputs.
 
-    A module is a dotted path; what a module computes without a part of its own is ``PATH.function()``, as in
-    :mod:`edgeattn.export.recording`. It is "" where the file's exporter does not tell.
+    A module is a dotted path; what a module computes without a submodule is ``PATH.function()``, as in
+    :mod:`edgeattn.export.recording`. It is "" if the file's exporter does not record it.
 
     Raises:
         ArtifactError: as :func:`read`.
@@ -116,16 +116,16 @@ def origins(path: Path) -> dict[str, tuple[str, Op]]:
     import onnx
 
     ops = {op.name: op for op in FORMAT.read(path).ops}
-    found = {}
+    by_name = {}
     for node in onnx.load(str(path)).graph.node:
         if node.name in ops:
             origin = _module(node), ops[node.name]
-            found.update(dict.fromkeys([*node.output, node.name], origin))
-    return found
+            by_name.update(dict.fromkeys([*node.output, node.name], origin))
+    return by_name
 
 
 def _module(node: Any) -> str:
-    """From the notes of torch's exporter."""
+    """The module of a node, from the notes of torch's exporter."""
     notes = {entry.key: entry.value for entry in node.metadata_props}
     try:
         *_, path, function = literal_eval(notes[_PATHS])
@@ -140,16 +140,16 @@ def _graph(model: Any) -> Graph:
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     proto = model.graph
     weights = {t.name: t for t in _initializers(proto)}
-    known = {name: _initializer_info(t) for name, t in weights.items()}
+    infos = {name: _initializer_info(t) for name, t in weights.items()}
     for value in (*proto.input, *proto.value_info, *proto.output):
-        known.setdefault(value.name, _info(value))
-    ops = tuple(_op(node, known, weights) for node in _nodes(proto) if node.op_type != "Constant")
+        infos.setdefault(value.name, _info(value))
+    ops = tuple(_op(node, infos, weights) for node in _nodes(proto) if node.op_type != "Constant")
     return Graph(
         format="onnx",
         ops=ops,
-        inputs=tuple(known[v.name] for v in proto.input if v.name not in weights),
-        outputs=tuple(known[v.name] for v in proto.output),
-        parameters=sum(t.size_bytes // t.itemsize for n, t in known.items() if n in weights and "int64" not in t.dtype),
+        inputs=tuple(infos[v.name] for v in proto.input if v.name not in weights),
+        outputs=tuple(infos[v.name] for v in proto.output),
+        parameters=sum(t.size_bytes // t.itemsize for n, t in infos.items() if n in weights and "int64" not in t.dtype),
         details={
             "opset": opsets.get("ai.onnx"),
             "opsets": opsets,
@@ -197,11 +197,11 @@ def _info(value: Any) -> TensorInfo:
     return TensorInfo(value.name, shape, *_dtype(tensor.elem_type))
 
 
-def _op(node: Any, known: dict[str, TensorInfo], weights: dict[str, Any]) -> Op:
+def _op(node: Any, infos: dict[str, TensorInfo], weights: dict[str, Any]) -> Op:
     import onnx
 
-    inputs = tuple(known.get(name, TensorInfo(name, (), "unknown", 4)) for name in node.input if name)
-    outputs = tuple(known.get(name, TensorInfo(name, (), "unknown", 4)) for name in node.output if name)
+    inputs = tuple(infos.get(name, TensorInfo(name, (), "unknown", 4)) for name in node.input if name)
+    outputs = tuple(infos.get(name, TensorInfo(name, (), "unknown", 4)) for name in node.output if name)
     kernel = weights.get(node.input[1]) if len(node.input) > 1 else None
     return Op(
         kind=node.op_type,
@@ -221,7 +221,7 @@ def _macs(node: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, 
         return 0
     shape, second = outputs[0].shape, inputs[1].shape
     first = inputs[0].shape
-    if not shape or not first:  # not told by the file
+    if not shape or not first:  # not in the file
         return 0
     attributes = {a.name: a for a in node.attribute}
     if node.op_type in ("Conv", "FusedConv", "QLinearConv", "ConvInteger"):
@@ -230,11 +230,11 @@ def _macs(node: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, 
     if node.op_type == "ConvTranspose":
         return conv_macs(first, tuple(n or 1 for n in second[1:]))
     if node.op_type == "Gemm":
-        flipped = "transA" in attributes and attributes["transA"].i
-        return matmul_macs(shape, first[0 if flipped else -1])
+        transposed = "transA" in attributes and attributes["transA"].i
+        return matmul_macs(shape, first[0 if transposed else -1])
     if node.op_type in ("MatMul", "FusedMatMul", "QLinearMatMul", "MatMulInteger"):
-        flipped = "transA" in attributes and attributes["transA"].i
-        return matmul_macs(shape, first[-2 if flipped else -1])
+        transposed = "transA" in attributes and attributes["transA"].i
+        return matmul_macs(shape, first[-2 if transposed else -1])
     if node.op_type == "Einsum":
         return einsum_macs(attributes["equation"].s.decode(), [t.shape for t in inputs])
     return 0

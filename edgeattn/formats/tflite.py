@@ -32,7 +32,7 @@ class TfLite(Format):
         """Write ``path``.
 
         Raises:
-            ConversionError: litert-torch refuses the module; its own message is the end of the sentence.
+            ConversionError: litert-torch refuses the module; the message ends with its own.
         """
         try:
             with quiet():
@@ -91,14 +91,14 @@ FORMAT: Format = TfLite()
 
 
 def finished(content: bytes, metadata: dict[str, str]) -> bytes:
-    """The same model with the entries that its metadata table does not have, each in a buffer of its own, and with
-    tensors named by modules alone: the packages of their classes are up to a third of a small quantised file."""
+    """The same model with the metadata entries that it lacks, each in a buffer of its own, and with tensors named by
+    modules alone: the packages of their classes are up to a third of a small quantised file."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = unpack(content)
     model.metadata = list(model.metadata or [])
-    known = {_text(entry.name) for entry in model.metadata}
-    for name, text in sorted((n, t) for n, t in metadata.items() if n not in known):
+    present = {_text(entry.name) for entry in model.metadata}
+    for name, text in sorted((n, t) for n, t in metadata.items() if n not in present):
         entry, buffer = schema.MetadataT(), schema.BufferT()
         entry.name, entry.buffer = name, len(model.buffers)
         buffer.data = np.frombuffer(text.encode(), np.uint8)
@@ -106,14 +106,14 @@ def finished(content: bytes, metadata: dict[str, str]) -> bytes:
         model.buffers.append(buffer)
     for graph in model.subgraphs:
         names = [re.sub(r"(\w+\.)+|NamedSignature/", "", _text(tensor.name)) for tensor in graph.tensors]
-        if len(set(names)) == len(names):  # quantisers go by the names
+        if len(set(names)) == len(names):  # quantisers find tensors by name
             for tensor, name in zip(graph.tensors, names, strict=True):
                 tensor.name = name.encode()
     return pack(model, len(content))
 
 
 def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
-    """The same model with every value of every op as an output, and the ops by the numbers of their tensors."""
+    """The same model with every value of every op as an output, and the kind of op by tensor number."""
     model = unpack(content)
     graph, ops = model.subgraphs[0], {}
     for op in graph.operators or []:
@@ -122,10 +122,10 @@ def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
     return pack(model, len(content)), ops
 
 
-# ai_edge_litert.tools.flatbuffer_utils reads and writes models too, but puts buffers wherever they fall, though the
-# schema asks for multiples of 16 bytes, and numbers them anew when it reads.
+# ai_edge_litert.tools.flatbuffer_utils reads and writes models too, but does not align buffers to 16 bytes, as the
+# schema requires, and renumbers them when it reads.
 def unpack(content: bytes) -> Any:
-    """The ``ModelT`` of a file; weights that stand behind its flatbuffer are taken into it."""
+    """The ``ModelT`` of a file; weights that are behind its flatbuffer are moved into it."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
@@ -141,7 +141,7 @@ def pack(model: Any, size_bytes: int) -> bytes:
     import flatbuffers
 
     class Builder(flatbuffers.Builder):  # type: ignore[misc]  # the package is not typed
-        """Keeps buffers at multiples of 16 bytes, as the schema asks; the generated Python code forgets it."""
+        """Aligns buffers to 16 bytes, as the schema requires; the generated Python code does not."""
 
         def StartVector(self, size: int, number: int, alignment: int) -> int:  # noqa: N802  # flatbuffers' name
             return int(super().StartVector(size, number, max(alignment, 16 if size == 1 else 1)))
@@ -152,7 +152,7 @@ def pack(model: Any, size_bytes: int) -> bytes:
 
 
 def _reason(error: BaseException) -> str:
-    """The line of a long compiler dump that says what is wrong."""
+    """The line with the error in a long compiler dump."""
     lines = [line.strip() for line in str(error).splitlines() if "error:" in line]
     return lines[0][-300:] if lines else first_line(error)
 
@@ -167,7 +167,7 @@ def _enum_names(enum: type) -> dict[int, str]:
 
 
 def builtin_kind(code: Any) -> str:
-    """What an ``OperatorCodeT`` stands for, by the schema's own name; ``CUSTOM`` is not told further."""
+    """The kind of an ``OperatorCodeT``, by the schema's own name; ``CUSTOM`` for every custom operator."""
     from ai_edge_litert import schema_py_generated as schema
 
     return _enum_names(schema.BuiltinOperator)[max(code.builtinCode, code.deprecatedBuiltinCode)]
@@ -187,9 +187,9 @@ class _Reader:
         signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
         shape = tuple(None if n < 0 else int(n) for n in signature) if signature is not None else ()
         steps = tensor.quantization
-        whole = steps is not None and steps.scale is not None and len(steps.scale) == 1  # for all channels
-        scale, zero = (float(steps.scale[0]), int(steps.zeroPoint[0])) if whole else (None, None)
-        return TensorInfo(_text(tensor.name), shape, kind.lower(), _ITEM_SIZES.get(kind, 1), scale, zero)
+        per_tensor = steps is not None and steps.scale is not None and len(steps.scale) == 1
+        scale, zero_point = (float(steps.scale[0]), int(steps.zeroPoint[0])) if per_tensor else (None, None)
+        return TensorInfo(_text(tensor.name), shape, kind.lower(), _ITEM_SIZES.get(kind, 1), scale, zero_point)
 
     def edge(self, graph: Any, indices: Any, side: str) -> tuple[TensorInfo, ...]:
         """Inputs or outputs, by the names of the signature where the file has one, in its order."""
@@ -252,8 +252,8 @@ class _Reader:
             return False
         kernel: npt.NDArray[np.generic] = np.frombuffer(data, info.dtype).reshape([n or 1 for n in info.shape])
         if kind == "TRANSPOSE_CONV":  # [O, H, W, I]; a smaller stride adds neighbours up, a greater one adds zeros
-            apart = (op.builtinOptions.strideH, op.builtinOptions.strideW) == kernel.shape[1:3]
-            return apart and is_one_hot_transposed(kernel, input_axis=3)
+            no_overlap = (op.builtinOptions.strideH, op.builtinOptions.strideW) == kernel.shape[1:3]
+            return no_overlap and is_one_hot_transposed(kernel, input_axis=3)
         return is_one_hot(kernel, output_axis=3 if kind == "DEPTHWISE_CONV_2D" else 0)
 
 
@@ -268,8 +268,8 @@ def _macs(kind: str, op: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[Ten
     if kind == "FULLY_CONNECTED":
         return matmul_macs(shape, second[-1])
     if kind == "BATCH_MATMUL":
-        flipped = bool(op.builtinOptions.adjX)
-        return matmul_macs(shape, first[-2 if flipped else -1])
+        transposed = bool(op.builtinOptions.adjX)
+        return matmul_macs(shape, first[-2 if transposed else -1])
     if kind == "TRANSPOSE_CONV":  # (output shape, kernel [O, H, W, I], input)
         return conv_macs(inputs[2].shape, tuple(n or 1 for n in (second[0], *second[1:3])))
     return 0

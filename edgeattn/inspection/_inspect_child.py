@@ -1,7 +1,7 @@
 """`edgeattn inspect` in a process of its own: `python _inspect_child.py BYTES SECONDS FOLDER FILE`, FOLDER being
 edgeattn's.
 
-One JSON document to standard output: what was found, or the sentence of an error and its class.
+It writes one JSON document to standard output: the inspection, or the class and the sentence of an error.
 """
 
 import os

@@ -1,14 +1,14 @@
-"""Opens a file in its vendors' libraries, and runs it if asked to: `python _open_child.py BYTES SECONDS 0|1 FILE`.
+"""Opens a file in its vendors' libraries, and runs it if the flag is 1: `python _open_child.py BYTES SECONDS 0|1 FILE`.
 
-What these libraries do to a hostile file may end the process: this one is there to be ended. An error that they raise
-is no finding here: who opens the file afterwards meets it too, and says it well.
+A hostile file may crash these libraries, and this process with them: it exists for that. An error that they raise is
+no finding here: the code that opens the file afterwards meets it too, and reports it.
 """
 
 import contextlib
 import sys
 from typing import Any
 
-# Exit code: it asked for more memory than it may have.
+# Exit code: it needed more memory than its limit.
 MEMORY = 77
 
 
@@ -51,7 +51,7 @@ def _number(length: Any) -> Any:
     return int(length) if hasattr(length, "__int__") and not isinstance(length, str) else None
 
 
-OPENS = {"onnx": onnx, "tflite": tflite}
+OPENERS = {"onnx": onnx, "tflite": tflite}
 
 
 def limit(memory_bytes: int, seconds: int) -> None:
@@ -67,7 +67,7 @@ def main() -> int:
     memory_bytes, seconds, run, path = sys.argv[1:]
     limit(int(memory_bytes), int(seconds))
     try:
-        OPENS[path.rpartition(".")[2]](path, run == "1")
+        OPENERS[path.rpartition(".")[2]](path, run == "1")
     except MemoryError:
         return MEMORY
     except Exception as error:  # noqa: BLE001  # see above

@@ -1,4 +1,4 @@
-"""What is in an artifact: operators, layout and copy ops, multiply-adds, and what its runtime makes of it."""
+"""What is in an artifact: operators, layout and copy ops, multiply-adds, and its runtime's view of it."""
 
 import json
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from edgeattn.system import plugins
 
 @dataclass(frozen=True)
 class Inspection:
-    """One artifact, read. ``runtime`` says what its runtime makes of it, or why that is not known."""
+    """One artifact, read. ``runtime`` is its runtime's view of it, or why there is none."""
 
     artifact: str
     format: str
@@ -83,7 +83,7 @@ def inspect(path: Path) -> Inspection:
 
 
 def inspect_apart(path: Path) -> Inspection:
-    """As :func:`inspect`, for a file of anyone's: what it does to the libraries that open it, it does elsewhere.
+    """As :func:`inspect`, for an untrusted file: the libraries open it in a process of its own.
 
     Raises:
         ArtifactError, MissingError: as :func:`inspect`; and ArtifactError, if it crashed, hung or filled the memory.
@@ -92,8 +92,8 @@ def inspect_apart(path: Path) -> Inspection:
         return inspect(path)
     folder = str(Path(__file__).parent.parent.parent)
     script = str(Path(__file__).with_name("_inspect_child.py"))
-    said = probe.answer(path, probe.start(path, [script, folder, str(path)]))
-    document = json.loads(said) if said else {"error": ["ArtifactError", f"{path} cannot be read"]}
+    output = probe.answer(path, probe.start(path, [script, folder, str(path)]))
+    document = json.loads(output) if output else {"error": ["ArtifactError", f"{path} cannot be read"]}
     if "error" in document:
         kind, sentence = document["error"]
         raise getattr(errors, kind)(sentence)
@@ -107,14 +107,14 @@ def _bytes(ops: Iterable[Op]) -> int:
 
 
 def _runtime_view(format_: str, path: Path) -> dict[str, Any]:
-    """What the first runtime of the format that tells makes of the file, or why that is not known."""
+    """The view of the first runtime of the format that has one, or why there is none."""
     reason = "there is no runtime of this format"
     for _, runtime in RUNTIMES.items():
         if runtime.format != format_:
             continue
         if runtime.examine:
-            why = missing(runtime)
-            return {"unknown": why} if why else runtime.examine(path)
+            absent = missing(runtime)
+            return {"unknown": absent} if absent else runtime.examine(path)
         reason = runtime.unexamined
         break
     return {"unknown": reason}

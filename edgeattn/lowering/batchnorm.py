@@ -10,10 +10,10 @@ from edgeattn.lowering.projections import put
 _REASON = "BatchNorm in the convolution before it"
 
 
-def fold_batchnorms(root: nn.Module, seen: Observation) -> list[Change]:
-    """Fold every BatchNorm that alone reads a convolution into that convolution, in ``root``."""
+def fold_batchnorms(root: nn.Module, observation: Observation) -> list[Change]:
+    """Fold every BatchNorm that is the only reader of a convolution into that convolution, in ``root``."""
     changes = []
-    for link in seen.links:
+    for link in observation.links:
         conv, norm = root.get_submodule(link.source), root.get_submodule(link.reader)
         if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and norm.running_mean is not None:
             put(root, link.source, fuse_conv_bn_eval(conv, norm))

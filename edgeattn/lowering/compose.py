@@ -17,16 +17,17 @@ _DIRECT = "convolution composed with the 1x1 convolution that alone reads it: on
 _POOLED = "1x1 convolution composed, through the mean over the map, with the linear layer that alone reads it"
 
 
-def compose(root: nn.Module, seen: Observation) -> list[Change]:
-    """Put the product of each pair that becomes cheaper in the reader's place, in ``root``; one step of a chain."""
+def compose(root: nn.Module, observation: Observation) -> list[Change]:
+    """Replace the reader by the product of each pair that becomes cheaper, in ``root``; one step of a chain."""
     changes, taken = [], set[str]()
-    for link in seen.links:
+    for link in observation.links:
         source, reader = root.get_submodule(link.source), root.get_submodule(link.reader)
-        if taken & {link.source, link.reader} or not _fits(source, reader, link) or link.source not in seen.sizes:
+        size = observation.sizes.get(link.source)
+        if taken & {link.source, link.reader} or not _fits(source, reader, link) or size is None:
             continue
         assert isinstance(source, nn.Conv2d)
         assert isinstance(reader, nn.Conv2d | nn.Linear)
-        if _saving(source, reader, seen.sizes[link.source], pooled=link.pooled) <= 0:
+        if _saving(source, reader, size, pooled=link.pooled) <= 0:
             continue
         put(root, link.reader, _product(source, reader))
         put(root, link.source, nn.Identity())
@@ -45,12 +46,12 @@ def _fits(source: nn.Module, reader: nn.Module, link: Link) -> bool:
 
 
 def _saving(source: nn.Conv2d, reader: nn.Conv2d | nn.Linear, size: tuple[int, int], *, pooled: bool) -> int:
-    """Multiply-adds of the two less those of their product, for a map of ``size`` behind the source."""
-    outside, middle = reader.weight.shape[:2]
-    inside = source.weight[0].numel()
+    """Multiply-adds of the two minus those of their product, for a source whose output map has ``size``."""
+    out_channels, middle = reader.weight.shape[:2]
+    in_values = source.weight[0].numel()
     pixels = size[0] * size[1]
     after = 1 if pooled else pixels
-    return pixels * middle * inside + after * outside * middle - after * outside * inside
+    return pixels * middle * in_values + after * out_channels * middle - after * out_channels * in_values
 
 
 def _product(source: nn.Conv2d, reader: nn.Conv2d | nn.Linear) -> nn.Module:
@@ -60,10 +61,10 @@ def _product(source: nn.Conv2d, reader: nn.Conv2d | nn.Linear) -> nn.Module:
     if source.bias is not None:
         bias = bias + outer @ source.bias.detach().double()
     has_bias = reader.bias is not None or source.bias is not None
-    kind = reader.weight.dtype
+    dtype = reader.weight.dtype
 
     def cast(value: Tensor) -> nn.Parameter:
-        return constant(value.to(kind))
+        return constant(value.to(dtype))
 
     product: nn.Conv2d | nn.Linear
     if isinstance(reader, nn.Linear):

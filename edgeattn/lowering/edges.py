@@ -1,4 +1,4 @@
-"""The layout that a module shows to the outside, when it is not the one that it has inside."""
+"""The layout of a module's inputs and outputs, if it is not the layout inside."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a module does with its example inputs: which module alone reads what another gave, and how large maps are."""
+"""What a module does with its example inputs: which module alone reads another's output, and the sizes of maps."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,9 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 @dataclass(frozen=True)
 class Link:
-    """``reader`` takes what ``source`` gives, and nothing else does; both are paths of modules called once.
+    """``reader`` is the only reader of the output of ``source``; both are paths of modules called once.
 
-    With ``pooled``, the mean over the map (and a flattening) stands between them.
+    With ``pooled``, the mean over the map (and a flattening) is between them.
     """
 
     source: str
@@ -25,7 +25,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Observation:
-    """``sizes`` are the (H, W) by path of modules that were called once and gave one tensor of rank 4."""
+    """``sizes`` are the (H, W) by path of modules that were called once and returned one tensor of rank 4."""
 
     links: tuple[Link, ...]
     sizes: dict[str, tuple[int, int]]
@@ -50,11 +50,11 @@ def watching(
     enter: Callable[[str, nn.Module, tuple[Any, ...]], None] = lambda *_: None,
     leave: Callable[[str, nn.Module, Any], None] = lambda *_: None,
 ) -> Iterator[None]:
-    """While the block runs, call ``enter`` with the path, the part and its inputs (named ones last) before each part of
-    ``module`` does its work, and ``leave`` with the path, the part and its output after it."""
+    """While the block runs, call ``enter`` with the path, the part and its inputs (named ones last) before the forward
+    pass of each part of ``module``, and ``leave`` with the path, the part and its output after it."""
 
     def before(path: str) -> Any:
-        return lambda part, given, named: enter(path, part, (*given, *named.values()))
+        return lambda part, args, kwargs: enter(path, part, (*args, *kwargs.values()))
 
     handles = []
     for path, part in module.named_modules():
@@ -90,7 +90,7 @@ def observe(module: nn.Module, inputs: Sequence[Tensor]) -> Observation:
     for path, output in once.items():
         if isinstance(parts[path], nn.Conv2d | nn.Linear | nn.BatchNorm2d):
             reader, pooled = recorder.only_reader(output)
-            # The root gives its own output back, and reads nothing.
+            # The root returns its own output, and does not read it.
             if reader in once and reader != path and _is_leaf(parts[reader]):
                 links.append(Link(path, reader, pooled))
     sizes = {path: (x.shape[2], x.shape[3]) for path, x in once.items() if x.dim() == 4}
@@ -99,7 +99,7 @@ def observe(module: nn.Module, inputs: Sequence[Tensor]) -> Observation:
 
 @dataclass(frozen=True)
 class _Read:
-    """A call that reads a tensor, and the module that makes the call (the root for what is given back)."""
+    """A call that reads a tensor, and the module that makes the call (the root for a result)."""
 
     path: str
     func: Any
@@ -108,7 +108,7 @@ class _Read:
 
 
 class _Recorder(TorchFunctionMode):
-    """Who reads each tensor. Tensors are held, so that no two have the same id."""
+    """Records the readers of each tensor, and holds the tensors, so that no two have the same id."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class _Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        # What gives no tensor (a shape, a type) does not read the values; a dropout that drops nothing gives its input.
+        # A call that returns no tensor (a shape, a type) reads no values; an inactive dropout returns its input.
         if any(True for _ in _tensors(result)) and not (_name(func) == "dropout" and result is args[0]):
             self.held.append((args, kwargs, result))
             path = self.running[-1] if self.running else ""

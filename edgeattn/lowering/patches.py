@@ -1,7 +1,7 @@
 """Transformer layers over patches, without unfolding the map into patches.
 
 Every operation of the global representation (arXiv 2206.02680, section 3.3) but the softmax and the sum over N works
-pixel by pixel or over the whole tensor, and so does not care about the order of the pixels. Only the scores and the
+pixel by pixel or over the whole tensor, and so does not depend on the order of the pixels. Only the scores and the
 context know which of the P offsets in its patch a pixel has. Seen as [rows, patch height, columns, patch width], the
 map has the patches on two axes and the offsets on the other two: the softmax runs over the first two, nothing moves.
 
@@ -22,7 +22,7 @@ from edgeattn.lowering.projections import constant, conv, linear
 
 @dataclass(frozen=True)
 class LayerParts:
-    """One transformer layer as found: GroupNorms with one group, and 1x1 convolutions."""
+    """One transformer layer: GroupNorms with one group, and 1x1 convolutions."""
 
     norm_attention: nn.GroupNorm
     qkv: nn.Conv2d
@@ -123,7 +123,7 @@ class PatchFreeLayers(nn.Module):
     """The layers and the last norm, without its affine part: [B, C, H, W] or [B, H, W, C] -> the same.
 
     Args:
-        parts: the layers as found.
+        parts: the layers.
         epsilon: of the last norm.
         size: (H, W) of the map, which the constants are made for; whole patches.
         patch: (height, width) of a patch.
@@ -159,7 +159,7 @@ class PatchFreeLayers(nn.Module):
                 x = layer(x, self.patch, self.offsets, self.pixels)
             return _normalise_first(x, self.epsilon)
         batch, height, width, channels = x.shape
-        # A batch of one has no axis: XNNPACK knows six at most, and five are faster.
+        # A batch of one has no axis: XNNPACK supports six at most, and five are faster.
         cells = x.reshape(*([batch] if batch > 1 else []), *_grid((height, width), self.patch), channels)
         for layer in self.layers:
             cells = layer(cells)

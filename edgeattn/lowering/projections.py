@@ -1,4 +1,4 @@
-"""1x1 projections: making them from given weights, as constants, and telling them. What every rewrite is built from."""
+"""1x1 projections: made from weights, as constants, and recognised. The building blocks of every rewrite."""
 
 from torch import Tensor, nn
 
@@ -32,6 +32,6 @@ def constant(value: Tensor) -> nn.Parameter:
 
 
 def put(root: nn.Module, path: str, part: nn.Module) -> None:
-    """Put ``part`` in the place of the module at ``path``."""
+    """Replace the module at ``path`` by ``part``."""
     parent, _, name = path.rpartition(".")
     setattr(root.get_submodule(parent), name, part)

@@ -36,7 +36,7 @@ def attention(module: nn.Module) -> LinearSelfAttention | None:
     d = out.in_channels
     if qkv.in_channels != d or out.out_channels != d or qkv.out_channels != 1 + 2 * d:
         return None
-    # A known name of the class too: another use of the same three tensors is conceivable.
+    # The name of the class must match too: another layer could have the same three tensors.
     if "LinearSelfAttention" not in type(module).__name__:
         return None
     layer = LinearSelfAttention(d, bias=qkv.bias is not None).to(qkv.weight.dtype)
@@ -45,7 +45,7 @@ def attention(module: nn.Module) -> LinearSelfAttention | None:
 
 
 def block(module: nn.Module) -> BlockParts | None:
-    """The parts of a MobileViTv2 block, or None if ``module`` is none, or not one that is understood."""
+    """The parts of a MobileViTv2 block, or None if ``module`` is none, or has an unknown form."""
     for form in (_ours, _transformers, _timm, _cvnets):
         parts = form(module)
         if parts is not None:
@@ -54,11 +54,11 @@ def block(module: nn.Module) -> BlockParts | None:
 
 
 def _plain_conv(module: object) -> nn.Conv2d | None:
-    """The 1x1 convolution that ``module`` is or wraps, if it does nothing else."""
+    """The 1x1 convolution that ``module`` is or wraps, if it does nothing more."""
     for inner in (module, getattr(module, "convolution", None), getattr(getattr(module, "block", None), "conv", None)):
         if isinstance(inner, nn.Conv2d) and inner.kernel_size == (1, 1) and inner.stride == (1, 1):
-            others = [m for m in _leaves(module) if m is not inner and not isinstance(m, nn.Identity)]
-            return inner if not others and inner.groups == 1 else None
+            rest = [m for m in _leaves(module) if m is not inner and not isinstance(m, nn.Identity)]
+            return inner if not rest and inner.groups == 1 else None
     return None
 
 
@@ -68,7 +68,7 @@ def _leaves(module: object) -> Iterable[nn.Module]:
 
 
 def _activated_conv(module: object) -> tuple[nn.Conv2d, nn.Module] | None:
-    """The convolution and the activation of a layer that is just these two."""
+    """The convolution and the activation of a layer that consists of these two."""
     if not isinstance(module, nn.Module):
         return None
     leaves = [m for m in _leaves(module) if not isinstance(m, nn.Identity)]
@@ -86,7 +86,11 @@ def _layer(
     if layer is None or reduced is None or not isinstance(expand, tuple):
         return None
     conv, activation = _plain_conv(expand[0]), expand[1]
-    if conv is None or not isinstance(activation, nn.Module) or not (_one(norm_attention) and _one(norm_feed_forward)):
+    if (
+        conv is None
+        or not isinstance(activation, nn.Module)
+        or not (_has_one_group(norm_attention) and _has_one_group(norm_feed_forward))
+    ):
         return None
     assert isinstance(norm_attention, nn.GroupNorm)
     assert isinstance(norm_feed_forward, nn.GroupNorm)
@@ -95,7 +99,7 @@ def _layer(
     )  # fmt: skip
 
 
-def _one(norm: object) -> bool:
+def _has_one_group(norm: object) -> bool:
     """Whether this is a norm over the whole sample (CVNets and timm name a subclass of GroupNorm)."""
     return isinstance(norm, nn.GroupNorm) and norm.num_groups == 1
 
@@ -109,8 +113,8 @@ def _parts(
     *,
     resizes: bool,
 ) -> BlockParts | None:
-    found = tuple(layer for layer in layers if layer is not None)
-    if not found or len(found) != len(layers) or not isinstance(norm, nn.GroupNorm) or norm.num_groups != 1:
+    recognised = tuple(layer for layer in layers if layer is not None)
+    if not recognised or len(recognised) != len(layers) or not isinstance(norm, nn.GroupNorm) or norm.num_groups != 1:
         return None
     if not isinstance(project, nn.Module):
         return None
@@ -118,7 +122,7 @@ def _parts(
     conv = _plain_conv(leaves[0]) if leaves else None
     if conv is None:
         return None
-    return BlockParts(before, found, norm, conv, tuple(leaves[1:]), patch, resizes)
+    return BlockParts(before, recognised, norm, conv, tuple(leaves[1:]), patch, resizes)
 
 
 def _has(module: Any, *names: str) -> bool:

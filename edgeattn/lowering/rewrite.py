@@ -1,4 +1,4 @@
-"""Find the layers that have a deployable form, and put that form in their place."""
+"""Find the layers that have a deployable form, and replace them by it."""
 
 import copy
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from edgeattn.lowering.patches import PatchFreeBlock, PatchFreeLayers, fold_affi
 
 @dataclass(frozen=True)
 class Lowering:
-    """A lowered module, what was changed in it, and the layout that its inputs and outputs now have."""
+    """A lowered module, the changes, and the layout that its inputs and outputs now have."""
 
     module: nn.Module
     changes: tuple[Change, ...]
     edge_layout: Layout
 
     def with_edges(self, layout: Layout) -> nn.Module:
-        """The module with inputs and outputs in ``layout``; where that is not its own, transposes are added."""
+        """The module with inputs and outputs in ``layout``; if that is not its own, transposes are added."""
         if layout == self.edge_layout:
             return self.module
         wrap = ChannelsFirstEdges if layout == "channels_first" else ChannelsLastEdges
@@ -53,7 +53,7 @@ def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor] = ()) -
         inputs: positional example inputs; without them only the attention is rewritten.
 
     Returns:
-        A new module and its changes; a module with nothing to lower comes back as an equal copy, no changes.
+        A new module and its changes; a module with nothing to lower is returned as an equal copy, without changes.
 
     Raises:
         LoweringError: the module is in training mode (dropout on the scores forbids key folding), or the
@@ -73,9 +73,9 @@ def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor] = ()) -
     result = _Root(copy.deepcopy(module))
     changes: list[Change] = []
     if inputs:
-        seen = observe(module, inputs)
-        changes += fold_batchnorms(result.root, seen)
-        changes += _blocks(result, layout, seen.sizes)
+        observation = observe(module, inputs)
+        changes += fold_batchnorms(result.root, observation)
+        changes += _blocks(result, layout, observation.sizes)
     changes += _attentions(result, layout)
     while inputs and (composed := compose(result.root, observe(result.root, inputs))):
         changes += composed
@@ -83,40 +83,40 @@ def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor] = ()) -
 
 
 class _Root(nn.Module):
-    """Holds the module, so that the root can be replaced as any other part."""
+    """Holds the module, so that the root can be replaced like any other part."""
 
     def __init__(self, root: nn.Module) -> None:
         super().__init__()
         self.root = root
 
     def parts(self) -> list[tuple[nn.Module, str, str, nn.Module]]:
-        """(parent, name in it, path, part) of every module, each place of a shared one included."""
-        found = []
+        """(parent, name in it, path, part) of every module; a shared one once for each path."""
+        parts = []
         for parent_path, parent in list(self.named_modules()):
             for name, child in list(parent.named_children()):
                 path = f"{parent_path}.{name}" if parent_path else name
-                found.append((parent, name, path.removeprefix("root").removeprefix("."), child))
-        return found
+                parts.append((parent, name, path.removeprefix("root").removeprefix("."), child))
+        return parts
 
 
 def _blocks(result: _Root, layout: Layout, sizes: dict[str, tuple[int, int]]) -> list[Change]:
     changes = []
     for parent, name, path, part in result.parts():
-        found = recognise.block(part)
-        if found is None:
+        parts = recognise.block(part)
+        if parts is None:
             continue
-        size = sizes.get(f"{path}.{found.before[-1]}" if path else found.before[-1])
-        if size is None or size[0] % found.patch_size[0] or size[1] % found.patch_size[1]:
-            continue  # called with several sizes, or with one that the block itself would refuse
+        size = sizes.get(f"{path}.{parts.before[-1]}" if path else parts.before[-1])
+        if size is None or size[0] % parts.patch_size[0] or size[1] % parts.patch_size[1]:
+            continue  # called with several sizes, or with a size that the block itself refuses
         last = layout == "channels_last"
-        layers: nn.Module = PatchFreeLayers(found.layers, found.norm.eps, size, found.patch_size, channels_last=last)
+        layers: nn.Module = PatchFreeLayers(parts.layers, parts.norm.eps, size, parts.patch_size, channels_last=last)
         if last:
             layers = ChannelsFirstEdges(layers)
         block = PatchFreeBlock(
-            nn.Sequential(*(getattr(part, before) for before in found.before)),
+            nn.Sequential(*(getattr(part, before) for before in parts.before)),
             layers,
-            nn.Sequential(fold_affine(found.project, found.norm), *found.after),
-            found.patch_size if found.resizes else None,
+            nn.Sequential(fold_affine(parts.project, parts.norm), *parts.after),
+            parts.patch_size if parts.resizes else None,
         ).eval()
         setattr(parent, name, block)
         changes.append(Change(path, _name(part), f"{_name(block)}, {layout}", _BLOCK))

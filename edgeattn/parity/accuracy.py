@@ -1,4 +1,4 @@
-"""Does it still answer the same? Pure functions over the logits of labelled inputs.
+"""Does it still predict the same classes? Pure functions over the logits of labelled inputs.
 
 A bundle holds the labelled inputs and the reference's logits, so that nothing here needs PyTorch or the model.
 """
@@ -20,7 +20,7 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True)
 class Score:
-    """Top-1 of a candidate and of its reference over ``n`` labelled inputs, and how often both answer alike."""
+    """Top-1 of a candidate and of its reference over ``n`` labelled inputs, and how often the two agree."""
 
     passed: bool
     reason: str
@@ -30,7 +30,7 @@ class Score:
     agreeing: int
 
 
-def answers(logits: Array) -> npt.NDArray[np.int64]:
+def predictions(logits: Array) -> npt.NDArray[np.int64]:
     """The class [n] of the largest of each row of logits [n, classes]; -1, no class, if any of them is not finite."""
     values = np.asarray(logits, np.float64)
     return np.where(np.isfinite(values).all(axis=1), values.argmax(axis=1), -1)
@@ -43,9 +43,9 @@ def score(*, reference: Array, candidate: Array, labels: Array, precision: str) 
         labels: the true classes [n].
         precision: a name in :data:`~edgeattn.precision.PRECISIONS`.
     """
-    found, expected = answers(candidate), answers(reference)
-    agreeing = int(((found == expected) & (expected >= 0)).sum())
-    correct, reference_correct = int((found == labels).sum()), int((expected == labels).sum())
+    predicted, expected = predictions(candidate), predictions(reference)
+    agreeing = int(((predicted == expected) & (expected >= 0)).sum())
+    correct, reference_correct = int((predicted == labels).sum()), int((expected == labels).sum())
     limits, reason = PRECISIONS[precision], ""
     if agreeing < limits.least_agreement * len(labels):
         reason = f"{len(labels) - agreeing} of {len(labels)} answers are not the reference's"
@@ -71,8 +71,8 @@ def wilson(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 of an artifact in one runtime over ``n`` labelled inputs, that of its reference, and how often both
-    answer alike."""
+    """Top-1 of an artifact in one runtime over ``n`` labelled inputs, that of its reference, and how often the
+    two agree."""
 
     candidate: str
     runtime: str
@@ -85,15 +85,15 @@ class Accuracy:
 
 
 def evaluate(artifact: Artifact, runtime: str, signature: Signature, run_each: RunEach, held_out: HeldOut) -> Accuracy:
-    """Run every labelled input and judge the answers; what the artifact cannot answer counts as wrong."""
+    """Run every labelled input and judge the predictions; an input that the artifact cannot take counts as wrong."""
     tensor, reference = artifact.inputs[0], held_out.logits
     name = artifact.outputs[0].name
     logits = np.full(reference.shape, np.nan)
-    given = [{tensor.name: to_edge(one[None], tensor)} for one in held_out.inputs]
-    able = [place for place, one in enumerate(given) if signature.accepts(one)]
-    for place, outputs in zip(able, run_each([given[place] for place in able]), strict=True):
-        found = outputs.get(name)
-        if found is not None and found.shape == (1, *logits.shape[1:]):
-            logits[place] = from_edge(found, artifact.outputs[0], reference.dtype)[0]
+    samples = [{tensor.name: to_edge(x[None], tensor)} for x in held_out.inputs]
+    accepted = [i for i, sample in enumerate(samples) if signature.accepts(sample)]
+    for i, outputs in zip(accepted, run_each([samples[i] for i in accepted]), strict=True):
+        output = outputs.get(name)
+        if output is not None and output.shape == (1, *logits.shape[1:]):
+            logits[i] = from_edge(output, artifact.outputs[0], reference.dtype)[0]
     result = score(reference=reference, candidate=logits, labels=held_out.labels, precision=artifact.precision)
     return Accuracy(artifact.file.path, runtime, **vars(result))

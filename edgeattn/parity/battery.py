@@ -1,7 +1,7 @@
-"""Inputs that a candidate is tried on: not one, but a battery, each case with its own way to go wrong.
+"""The battery of inputs that a candidate is run on: each case shows another kind of error.
 
 Pure functions of an example's shape and a seed. Where the range that a model expects of its input is known (an image
-of pixels from 0 to 1, say), every case stays inside it, but the two that try the arithmetic itself: tiny and large.
+of pixels from 0 to 1, say), every case stays inside it, except two that test the arithmetic itself: tiny and large.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ TINY, LARGE = 1e-6, 1e3
 
 @dataclass(frozen=True)
 class Case:
-    """What an input is, in words for a manifest, and its values."""
+    """An input: its description, for a manifest, and its values."""
 
     about: str
     values: Array
@@ -33,46 +33,46 @@ def cases(
     Args:
         shape: of the input.
         dtype: of the input.
-        seed: of the random ones.
-        limits: (lowest, highest) value that the model expects; without, scales are free.
+        seed: of the random cases.
+        limits: (lowest, highest) value that the model expects; None leaves the scales free.
     """
     random = np.random.default_rng(seed)
     normal, uniform = random.standard_normal(shape), random.uniform(-1, 1, shape)
     channels = 10 ** random.uniform(-3, 3, (shape[1] if len(shape) > 1 else 1))
     scale = channels.reshape(-1, *[1] * (len(shape) - 2)) if len(shape) > 1 else channels
-    spot = np.zeros(shape)
-    spot.reshape(prod(shape[:2]), -1)[:, prod(shape[2:]) // 2] = 1
+    one_pixel = np.zeros(shape)
+    one_pixel.reshape(prod(shape[:2]), -1)[:, prod(shape[2:]) // 2] = 1
     low, high = limits or (-1.0, 1.0)
-    found = {
+    battery = {
         "normal": Case(f"mean 0, standard deviation 1, seed {seed}", normal / 3 if limits else normal),
         "uniform": Case(f"from -1 to 1, seed {seed}", uniform),
         "constant": Case("0.5 everywhere", np.full(shape, 0.5)),
         "zero": Case("0 everywhere", np.zeros(shape)),
-        "one_pixel": Case("0 but for one pixel, 1 in every channel", spot),
+        "one_pixel": Case("0 but for one pixel, 1 in every channel", one_pixel),
         "mixed_scale": Case(f"normal, each channel of its own scale, seed {seed}", normal * scale),
     }
     if limits is not None:
         middle, half = (low + high) / 2, (high - low) / 2
-        found = {
+        battery = {
             name: Case(
                 f"{case.about}; -1 to 1 taken to {low:g} to {high:g} and cut there",
                 np.clip(middle + half * case.values, low, high),
             )
-            for name, case in found.items()
+            for name, case in battery.items()
         }
-    beyond = "" if limits is None else ", beyond what the model expects"
-    found["tiny"] = Case(f"normal times {TINY:g}, seed {seed}{beyond}", normal * TINY)
-    found["large"] = Case(f"normal times {LARGE:g}, seed {seed}{beyond}", normal * LARGE)
-    return {name: Case(case.about, case.values.astype(dtype)) for name, case in found.items()}
+    out_of_range = "" if limits is None else ", beyond what the model expects"
+    battery["tiny"] = Case(f"normal times {TINY:g}, seed {seed}{out_of_range}", normal * TINY)
+    battery["large"] = Case(f"normal times {LARGE:g}, seed {seed}{out_of_range}", normal * LARGE)
+    return {name: Case(case.about, case.values.astype(dtype)) for name, case in battery.items()}
 
 
 def photograph(
     image: npt.NDArray[np.uint8], shape: tuple[int, ...], dtype: npt.DTypeLike, limits: tuple[float, float] | None
 ) -> Array | None:
-    """A photograph [H, W, 3] as an input [B, C, H, W], or None where it cannot be one.
+    """A photograph [H, W, 3] as an input [B, C, H, W], or None for other ranks.
 
-    An image of 1 or 3 channels is cut out of the middle, taken smaller or larger by the nearest pixel; for other
-    numbers of channels each pixel of the map takes C neighbouring grey values.
+    An image of 1 or 3 channels is the square in the middle, resized by the nearest pixel; for other numbers of
+    channels each pixel of the map takes C neighbouring grey values.
     """
     if len(shape) != 4:
         return None
@@ -100,8 +100,8 @@ def limits_of(preprocessing: Mapping[str, object]) -> tuple[float, float] | None
     return float(((0 - mean) / std).max()), float(((255 * scale - mean) / std).min())
 
 
-def depends(outputs: list[npt.NDArray[np.generic]]) -> bool:
-    """Whether an output says anything of the input: it is not the same for all cases, and more than underflow."""
+def depends_on_input(outputs: list[npt.NDArray[np.generic]]) -> bool:
+    """Whether an output depends on the input: it differs between the cases, and is more than underflow."""
     first = outputs[0]
     size = max(float(np.abs(y).max(initial=0.0)) for y in outputs)
     same = all(y.shape == first.shape and np.allclose(y, first, rtol=1e-9, atol=1e-30) for y in outputs[1:])

@@ -14,7 +14,7 @@ from edgeattn.bundle.records import Likeness
 from edgeattn.bundle.tensors import Arrays, from_edge
 from edgeattn.errors import ArtifactError, MissingError, TargetError
 from edgeattn.parity.accuracy import Accuracy, evaluate
-from edgeattn.parity.battery import depends
+from edgeattn.parity.battery import depends_on_input
 from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, relative_error
 from edgeattn.parity.verdicts import NotRun, Report, Row, worst
 from edgeattn.precision import FP32
@@ -27,8 +27,8 @@ BATCH_OF_TWO = "batch_of_two"
 
 
 @dataclass
-class _Found:
-    """What is known so far."""
+class _ReportBuilder:
+    """The parts of a report, collected while the check runs."""
 
     rows: list[Row] = field(default_factory=list)
     not_run: list[NotRun] = field(default_factory=list)
@@ -36,43 +36,44 @@ class _Found:
     accuracy: list[Accuracy] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def report(self) -> Report:
+    def build(self) -> Report:
         return Report(tuple(self.rows), tuple(self.not_run), self.versions, tuple(self.accuracy), tuple(self.warnings))
 
 
 def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connection | None = None) -> Report:
-    """Check every artifact of ``bundle`` in every runtime that is here, or on the target of ``connection``.
+    """Check every artifact of ``bundle`` in every runtime that is installed here, or on the target of
+    ``connection``.
 
-    ``say`` is told of :func:`steps`, which the caller has planned.
+    ``progress`` gets one call for each of the :func:`steps`, which the caller has planned.
 
     Raises:
-        ArtifactError: a file of the bundle cannot be read, or has another signature than the manifest says.
-        TargetError: a run on the target came to nothing.
+        ArtifactError: a file of the bundle cannot be read, or its signature is not the manifest's.
+        TargetError: a run on the target failed.
     """
     cases = golden_cases(bundle)
     labelled = held_out(bundle)
-    found = _Found(rows=_hop_one(bundle, cases), warnings=list(_warnings(bundle, cases)))
+    builder = _ReportBuilder(rows=_hop_one(bundle, cases), warnings=list(_warnings(bundle, cases)))
     if connection:
-        _on_target(bundle, cases, labelled, connection, found, progress)
-        return found.report()
+        _on_target(bundle, cases, labelled, connection, builder, progress)
+        return builder.build()
     for artifact in bundle.manifest.artifacts:
         for backend in backends(artifact.format):
             if backend.missing:
-                found.not_run.append(NotRun(artifact.file.path, backend.label, backend.missing))
+                builder.not_run.append(NotRun(artifact.file.path, backend.label, backend.missing))
                 continue
             progress(f"{artifact.file.path} in {backend.label}")
             try:
                 with backend.open(bundle.path(artifact.file)) as session:
-                    _check(artifact, backend.label, session.signature, _run_each(session), cases, labelled, found)
-            except MissingError as error:  # the runtime is here, but not all that this artifact needs of it
-                found.not_run.append(NotRun(artifact.file.path, backend.label, str(error)))
+                    _check(artifact, backend.label, session.signature, _run_each(session), cases, labelled, builder)
+            except MissingError as error:  # the runtime is installed, but lacks something that this artifact needs
+                builder.not_run.append(NotRun(artifact.file.path, backend.label, str(error)))
             else:
-                found.versions[backend.label] = backend.runtime.version()
-    return found.report()
+                builder.versions[backend.label] = backend.runtime.version()
+    return builder.build()
 
 
 def steps(formats: Iterable[str], connection: Connection | None = None) -> int:
-    """How many steps :func:`verify` has for artifacts of these formats, each named as often as it has artifacts."""
+    """The number of steps of :func:`verify`, given the format of every artifact."""
     if connection:
         return sum(len(connection.runtimes.get(name, ())) for name in formats)
     return sum(not backend.missing for name in formats for backend in backends(name))
@@ -82,7 +83,7 @@ def _warnings(bundle: Bundle, cases: dict[str, GoldenCase]) -> Iterator[str]:
     if bundle.manifest.calibration and bundle.manifest.calibration.warning:
         yield bundle.manifest.calibration.warning
     for output in bundle.manifest.outputs:
-        if not depends([golden.reference("fp64")[output.name] for golden in cases.values()]):
+        if not depends_on_input([golden.reference("fp64")[output.name] for golden in cases.values()]):
             yield (
                 f"output {output.name} does not depend on the input (or is too small to tell): that it is the same "
                 "proves nothing; give weights with which the model works"
@@ -90,12 +91,12 @@ def _warnings(bundle: Bundle, cases: dict[str, GoldenCase]) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class _Ask:
-    """What is to be run and judged: the inputs of a case, in parts that are run one by one."""
+class _CaseRun:
+    """One pass over a golden case: its inputs, in batches that are run one by one."""
 
     case: str
     golden: GoldenCase
-    parts: tuple[Arrays, ...]
+    batches: tuple[Arrays, ...]
 
 
 def _check(
@@ -105,67 +106,69 @@ def _check(
     run_each: RunEach,
     cases: dict[str, GoldenCase],
     labelled: HeldOut | None,
-    found: _Found,
+    builder: _ReportBuilder,
 ) -> None:
     """The second hop of one artifact in one runtime."""
     _check_signature(artifact, signature)
-    asks = list(_asks(artifact, label, signature, cases, found))
-    results = iter(run_each([part for ask in asks for part in ask.parts]))
-    for ask in asks:
-        parts = [next(results) for _ in ask.parts]
-        whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts[1:] else parts[0]
-        found.rows += _hop_two(artifact, label, ask.case, ask.golden, whole)
+    runs = list(_case_runs(artifact, label, signature, cases, builder))
+    results = iter(run_each([batch for run in runs for batch in run.batches]))
+    for run in runs:
+        batches = [next(results) for _ in run.batches]
+        outputs = batches[0]
+        if batches[1:]:
+            outputs = {name: np.concatenate([batch[name] for batch in batches]) for name in outputs}
+        builder.rows += _hop_two(artifact, label, run.case, run.golden, outputs)
     if labelled:
-        found.accuracy.append(evaluate(artifact, label, signature, run_each, labelled))
+        builder.accuracy.append(evaluate(artifact, label, signature, run_each, labelled))
 
 
-def _asks(
-    artifact: Artifact, label: str, signature: Signature, cases: dict[str, GoldenCase], found: _Found
-) -> Iterator[_Ask]:
+def _case_runs(
+    artifact: Artifact, label: str, signature: Signature, cases: dict[str, GoldenCase], builder: _ReportBuilder
+) -> Iterator[_CaseRun]:
     runs = 0
     for case, golden in cases.items():
-        given = golden.inputs_for(artifact)
+        inputs = golden.inputs_for(artifact)
         if case in artifact.beyond:
-            found.not_run.append(NotRun(artifact.file.path, label, f"case {case}: {artifact.beyond[case]}"))
+            builder.not_run.append(NotRun(artifact.file.path, label, f"case {case}: {artifact.beyond[case]}"))
             continue
-        if not signature.accepts(given):
-            found.not_run.append(NotRun(artifact.file.path, label, f"case {case} is of another shape"))
+        if not signature.accepts(inputs):
+            builder.not_run.append(NotRun(artifact.file.path, label, f"case {case} is of another shape"))
             continue
-        yield _Ask(case, golden, (given,))
+        yield _CaseRun(case, golden, (inputs,))
         runs += 1
-        halves = tuple({name: x[i : i + 1] for name, x in given.items()} for i in range(2))
+        halves = tuple({name: x[i : i + 1] for name, x in inputs.items()} for i in range(2))
         if case == BATCH_OF_TWO and all(map(signature.accepts, halves)):
-            yield _Ask(f"{case}, by halves", golden, halves)
+            yield _CaseRun(f"{case}, by halves", golden, halves)
     first, golden = next(iter(cases.items()))
-    if runs > 1 and signature.accepts(given := golden.inputs_for(artifact)):
-        # State that leaks from run to run has been seen on phones: the first case once more, after all others.
-        yield _Ask(f"{first}, again after {runs} runs", golden, (given,))
+    if runs > 1 and signature.accepts(inputs := golden.inputs_for(artifact)):
+        # On phones state can leak from run to run: the first case runs once more, after all others.
+        yield _CaseRun(f"{first}, again after {runs} runs", golden, (inputs,))
 
 
 def _run_each(session: Session) -> RunEach:
-    return lambda given: map(session.run, given)
+    return lambda samples: map(session.run, samples)
 
 
 def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: dict[str, GoldenCase]) -> list[Row]:
-    """The second hop alone, of a file that stands for ``artifact`` and is opened as ``session``."""
-    found = _Found()
-    _check(artifact, runtime, session.signature, _run_each(session), cases, None, found)
-    return found.rows
+    """The second hop alone, of a file that takes the part of ``artifact`` and is open as ``session``."""
+    builder = _ReportBuilder()
+    _check(artifact, runtime, session.signature, _run_each(session), cases, None, builder)
+    return builder.rows
 
 
 def likeness(artifact: Artifact, golden: GoldenCase, first: Arrays, last: Arrays) -> Likeness:
-    """The second hop alone, of outputs that were measured elsewhere: the worst of the first and of the last run, which
-    is empty if it was not reached."""
+    """The second hop alone, of outputs from a measurement: the worst row of the first and of the last run. ``last``
+    is empty if there was no last run."""
     rows = {
-        which: worst(_hop_two(artifact, "", "", golden, outputs))
-        for which, outputs in (("first", first), ("last", last))
-        if outputs or which == "first"
+        run: worst(_hop_two(artifact, "", "", golden, outputs))
+        for run, outputs in (("first", first), ("last", last))
+        if outputs or run == "first"
     }
     row = worst(rows.values())
-    which = next(name for name, found in rows.items() if found is row)
+    run = next(name for name, worst_of_run in rows.items() if worst_of_run is row)
     return Likeness(
         row.passed,
-        "" if row.passed else f"{row.output} of the {which} run: {row.reason}",
+        "" if row.passed else f"{row.output} of the {run} run: {row.reason}",
         row.max_noise_units,
         row.rms_noise_units,
         row.sqnr_db,
@@ -173,7 +176,7 @@ def likeness(artifact: Artifact, golden: GoldenCase, first: Arrays, last: Arrays
 
 
 class _NoOutputsError(Exception):
-    """A vendor's own benchmark has run, which keeps its outputs."""
+    """The runtime is a vendor's benchmark, which returns no outputs."""
 
 
 def _on_target(
@@ -181,47 +184,48 @@ def _on_target(
     cases: dict[str, GoldenCase],
     labelled: HeldOut | None,
     connection: Connection,
-    found: _Found,
+    builder: _ReportBuilder,
     progress: Progress,
 ) -> None:
-    """The second hop on a target, in all of its runtimes: one start for the cases, and one for the held-out inputs."""
+    """The second hop on a target, in all of its runtimes: one job for the cases, and one for the held-out inputs."""
     for artifact in bundle.manifest.artifacts:
-        path, place = artifact.file.path, connection.place
+        path, target = artifact.file.path, connection.place
         if artifact.format not in connection.runtimes:
-            found.not_run.append(NotRun(path, place, f"{place} does not run {artifact.format}"))
+            builder.not_run.append(NotRun(path, target, f"{target} does not run {artifact.format}"))
         for runtime in connection.runtimes.get(artifact.format, ()):
-            label = f"{runtime} on {place}"
+            label = f"{runtime} on {target}"
             progress(f"{path} in {label}")
             signature = Signature({tensor.name: tensor.shape for tensor in artifact.inputs}, ())
-            run_each = partial(_run_there, bundle.path(artifact.file), runtime, label, connection, found)
+            run_each = partial(_run_on_target, bundle.path(artifact.file), runtime, label, connection, builder)
             try:
-                _check(artifact, label, signature, run_each, cases, labelled, found)
+                _check(artifact, label, signature, run_each, cases, labelled, builder)
             except _NoOutputsError:
-                found.not_run.append(NotRun(path, label, "it gives no outputs, times only"))
+                builder.not_run.append(NotRun(path, label, "it gives no outputs, times only"))
 
 
-def _run_there(
-    path: Path, runtime: str, label: str, connection: Connection, found: _Found, given: Sequence[Arrays]
+def _run_on_target(
+    path: Path, runtime: str, label: str, connection: Connection, builder: _ReportBuilder, samples: Sequence[Arrays]
 ) -> list[Arrays]:
-    """Outputs on a target, all of one start; a warning if its runs are not alike."""
-    if not given:
+    """Outputs on a target, all of one job; a warning if the first and the last run differ."""
+    if not samples:
         return []
-    seen = connection.run(Job(path, given[0], warmup=0, runs=1, runtime=runtime, then=tuple(given[1:])))
-    if seen.interrupted:
+    measurement = connection.run(Job(path, samples[0], warmup=0, runs=1, runtime=runtime, then=tuple(samples[1:])))
+    if measurement.interrupted:
         raise KeyboardInterrupt
-    if seen.stopped:
-        raise TargetError(f"{path.name} stopped on {connection.place}: {seen.stopped}")
-    if not seen.last:
+    if measurement.stopped:
+        raise TargetError(f"{path.name} stopped on {connection.place}: {measurement.stopped}")
+    if not measurement.last:
         raise _NoOutputsError
-    found.versions[label] = seen.runtime_version
-    if any(not np.array_equal(seen.first[name], seen.last[name], equal_nan=True) for name in seen.last):
-        found.warnings.append(f"{path.name} gave other outputs in its last run than in its first, in {label}")
+    builder.versions[label] = measurement.runtime_version
+    first, last = measurement.first, measurement.last
+    if any(not np.array_equal(first[name], last[name], equal_nan=True) for name in last):
+        builder.warnings.append(f"{path.name} gave other outputs in its last run than in its first, in {label}")
     # Some drivers are right the first time only, so it is the last run that is judged.
-    return [seen.last, *seen.then]
+    return [last, *measurement.then]
 
 
 def require_a_check(bundle: Bundle, report: Report) -> None:
-    """Answer with what is missing if not one artifact could be run."""
+    """Raise an error that says what is missing if no artifact could be run."""
     if bundle.manifest.artifacts and not report.artifacts_checked:
         raise MissingError(f"no artifact could be run here: {report.not_run[0].reason}")
 
@@ -246,8 +250,8 @@ def _hop_one(bundle: Bundle, cases: dict[str, GoldenCase]) -> list[Row]:
 
 
 def _hop_two(artifact: Artifact, runtime: str, case: str, golden: GoldenCase, results: Arrays) -> list[Row]:
-    # The lowered form in float64 is the oracle, so that this hop answers for the converter and runtime alone;
-    # the noise floor is the reference's, so that both hops speak in the same units.
+    # The lowered form in float64 is the oracle, so that this hop measures the converter and runtime alone;
+    # the noise floor is the reference's, so that both hops have the same units.
     oracles, references = golden.oracle_for(artifact), golden.reference_for(artifact)
     rows = []
     for output in artifact.outputs:
@@ -267,15 +271,16 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: GoldenCase, re
 
 
 def _is_judged(artifact: Artifact, case: str) -> bool:
-    """Whether a case, the example if it has no name, is of the kind that the artifact was calibrated on."""
+    """Whether a case (the example, if it has no name) is of the kind that the artifact was calibrated on."""
     return artifact.judged_on is None or (case.split(",")[0] or "example") in artifact.judged_on
 
 
-def _check_signature(artifact: Artifact, found: Signature) -> None:
+def _check_signature(artifact: Artifact, signature: Signature) -> None:
     declared = {tensor.name for tensor in artifact.inputs}
-    if declared != found.inputs.keys():
+    if declared != signature.inputs.keys():
         raise ArtifactError(
-            f"{artifact.file.path} takes {', '.join(found.inputs)}, but its manifest says {', '.join(sorted(declared))}"
+            f"{artifact.file.path} takes {', '.join(signature.inputs)}, "
+            f"but its manifest says {', '.join(sorted(declared))}"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle.manifest import load
 from edgeattn.parity.check import require_a_check, verify
 from edgeattn.parity.verdicts import Report, Row, worst
 
@@ -14,8 +14,8 @@ def junit(report: Report, name: str) -> bytes:
     """A JUnit document: one test case for each judged output and accuracy, one skipped case for what was not run."""
     suite = ElementTree.Element("testsuite", name=f"edgeattn parity {name}")
     failures = 0
-    for place, title, passed, reason in _verdicts(report):
-        case = ElementTree.SubElement(suite, "testcase", classname=place, name=title)
+    for subject, title, passed, reason in _verdicts(report):
+        case = ElementTree.SubElement(suite, "testcase", classname=subject, name=title)
         if not passed:
             failures += 1
             ElementTree.SubElement(case, "failure", message=reason)
@@ -48,33 +48,33 @@ def markdown(report: Report, name: str) -> str:
     for (candidate, runtime), rows in groups.items():
         row = worst(rows)
         units = "-" if row.max_noise_units is None else f"{row.max_noise_units:.2f}"
-        said = "same" if row.passed else f"DIFFERENT: {row.reason}"
-        lines.append(f"| {candidate} | {runtime} | {len(rows)} | {row.case}, {row.output} | {units} | {said} |")
+        outcome = "same" if row.passed else f"DIFFERENT: {row.reason}"
+        lines.append(f"| {candidate} | {runtime} | {len(rows)} | {row.case}, {row.output} | {units} | {outcome} |")
     if report.accuracy:
         lines += ["", "| artifact | runtime | top-1 | agreement | verdict |", "|---|---|---|---|---|"]
         for a in report.accuracy:
-            said = "same" if a.passed else f"DIFFERENT: {a.reason}"
-            lines.append(f"| {a.candidate} | {a.runtime} | {a.correct} of {a.n} | {a.agreeing} of {a.n} | {said} |")
+            outcome = "same" if a.passed else f"DIFFERENT: {a.reason}"
+            lines.append(f"| {a.candidate} | {a.runtime} | {a.correct} of {a.n} | {a.agreeing} of {a.n} | {outcome} |")
     lines += ["", *(f"- not run: {e.candidate} in {e.runtime}: {e.reason}" for e in report.not_run)]
     lines += [f"- warning: {warning}" for warning in report.warnings]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def assert_parity(bundle: str | os.PathLike[str]) -> Report:
-    """For a test of your own: check ``bundle``, a folder or an :class:`edgeattn.Bundle`, in every runtime that is here.
+    """For a test of your own: check ``bundle``, a folder or an :class:`edgeattn.Bundle`, in every installed runtime.
 
     Returns:
         The report, for further assertions.
 
     Raises:
-        AssertionError: an artifact is not the same model; the text says which, where and by how much.
+        AssertionError: an artifact is not the same model; the message says which, where and by how much.
         ArtifactError: the bundle cannot be read.
-        MissingError: not one artifact could be run here.
+        MissingError: no artifact could be run here.
     """
-    loaded = bundles.load(Path(bundle))
+    loaded = load(Path(bundle))
     report = verify(loaded)
     require_a_check(loaded, report)
-    wrong = [f"{place}: {title}: {reason}" for place, title, passed, reason in _verdicts(report) if not passed]
+    wrong = [f"{subject}: {title}: {reason}" for subject, title, passed, reason in _verdicts(report) if not passed]
     if wrong:
         raise AssertionError(f"{loaded.folder} is not the same model:\n  " + "\n  ".join(wrong))
     return report

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle.golden import GoldenCase, golden_cases
+from edgeattn.bundle.manifest import MANIFEST, Artifact, Bundle, load
 from edgeattn.bundle.tensors import Arrays, from_edge
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.formats import FORMATS
 from edgeattn.formats.graph import TensorInfo
-from edgeattn.inspection import inspect as inspection
-from edgeattn.inspection import sandbox as probe
+from edgeattn.inspection import sandbox
+from edgeattn.inspection.inspect import format_of
 from edgeattn.parity.battery import SEED
 from edgeattn.parity.metrics import Array, Difference, difference
 from edgeattn.runtimes import Session, backends
@@ -43,38 +43,38 @@ def compare(a: Path, b: Path, progress: Progress = silent) -> list[Row]:
 
     Raises:
         BadInputError: one is a bundle and the other is not, or they have nothing in common to compare.
-        MissingError: a runtime that is needed is not here.
+        MissingError: a runtime or a package that is needed is not installed.
     """
-    both = [(path / bundles.MANIFEST).is_file() for path in (a, b)]
-    if both[0] != both[1]:
+    is_bundle = [(path / MANIFEST).is_file() for path in (a, b)]
+    if is_bundle[0] != is_bundle[1]:
         raise BadInputError("give two bundles or two artifacts, not one of each")
-    rows = list(_bundles(bundles.load(a), bundles.load(b), progress) if both[0] else _artifacts(a, b, progress))
+    rows = list(_bundles(load(a), load(b), progress) if is_bundle[0] else _artifacts(a, b, progress))
     if not rows:
         raise BadInputError(f"{a} and {b} have no artifact of the same format and precision with the same inputs")
     return rows
 
 
-def _bundles(a: bundles.Bundle, b: bundles.Bundle, progress: Progress) -> Iterator[Row]:
-    probe.check(*(x.path(artifact.file) for x in (a, b) for artifact in x.manifest.artifacts), run=True)
-    others = {(artifact.format, artifact.precision): artifact for artifact in b.manifest.artifacts}
+def _bundles(a: Bundle, b: Bundle, progress: Progress) -> Iterator[Row]:
+    sandbox.check(*(x.path(artifact.file) for x in (a, b) for artifact in x.manifest.artifacts), run=True)
+    artifacts_of_b = {(artifact.format, artifact.precision): artifact for artifact in b.manifest.artifacts}
     progress.plan(len(a.manifest.artifacts))
     for first in a.manifest.artifacts:
         progress(f"running {first.file.path} of both")
-        second = others.get((first.format, first.precision))
+        second = artifacts_of_b.get((first.format, first.precision))
         if second is None or [t.name for t in first.inputs] != [t.name for t in second.inputs]:
             continue
-        with _opened(a.path(first.file)) as one, _opened(b.path(second.file)) as two:
+        with _opened(a.path(first.file)) as session_a, _opened(b.path(second.file)) as session_b:
             for case, golden in golden_cases(a).items():
-                given = [golden.inputs_for(artifact) for artifact in (first, second)]
-                if one.signature.accepts(given[0]) and two.signature.accepts(given[1]):
+                inputs = [golden.inputs_for(artifact) for artifact in (first, second)]
+                if session_a.signature.accepts(inputs[0]) and session_b.signature.accepts(inputs[1]):
                     names = str(a.path(first.file)), str(b.path(second.file))
-                    results = one.run(given[0]), two.run(given[1])
+                    results = session_a.run(inputs[0]), session_b.run(inputs[1])
                     values = (_values(r, x, golden) for r, x in zip(results, (first, second), strict=True))
                     yield from _rows(names, case, *values)
 
 
-def _values(results: Arrays, artifact: bundles.Artifact, golden: GoldenCase) -> Arrays:
-    """What an artifact gave, as values of the reference's type."""
+def _values(results: Arrays, artifact: Artifact, golden: GoldenCase) -> Arrays:
+    """The outputs of an artifact, as values of the reference's type."""
     values = dict(results)
     for output in artifact.outputs:
         if output.name in values:
@@ -84,10 +84,10 @@ def _values(results: Arrays, artifact: bundles.Artifact, golden: GoldenCase) -> 
 
 
 def _artifacts(a: Path, b: Path, progress: Progress) -> Iterator[Row]:
-    formats = [FORMATS.get(inspection.format_of(path)) for path in (a, b)]
+    formats = [FORMATS.get(format_of(path)) for path in (a, b)]
     for format_ in formats:
         plugins.require(*format_.read_packages, extra=format_.extra)
-    probe.check(a, b, run=True)
+    sandbox.check(a, b, run=True)
     declared = [{t.name: t for t in f.read(p).inputs} for f, p in zip(formats, (a, b), strict=True)]
     if declared[0].keys() != declared[1].keys():
         raise BadInputError(f"{a} takes {', '.join(declared[0])}, but {b} takes {', '.join(declared[1])}")
@@ -96,8 +96,8 @@ def _artifacts(a: Path, b: Path, progress: Progress) -> Iterator[Row]:
     random = np.random.default_rng(SEED)
     first = {name: _random(info, random) for name, info in declared[0].items()}
     second = {name: _laid_out(value, declared[1][name], b) for name, value in first.items()}
-    with _opened(a) as one, _opened(b) as two:
-        yield from _rows((str(a), str(b)), f"normal, seed {SEED}", one.run(first), two.run(second))
+    with _opened(a) as session_a, _opened(b) as session_b:
+        yield from _rows((str(a), str(b)), f"normal, seed {SEED}", session_a.run(first), session_b.run(second))
 
 
 def _random(info: TensorInfo, random: np.random.Generator) -> Array:
@@ -108,28 +108,28 @@ def _random(info: TensorInfo, random: np.random.Generator) -> Array:
 
 
 def _laid_out(value: Array, info: TensorInfo, path: Path) -> Array:
-    """``value`` as another artifact's input: as it is, or between channels-first and channels-last."""
-    wanted = tuple(n or 1 for n in info.shape)
+    """``value`` as the other artifact's input: unchanged, or moved between channels-first and channels-last."""
+    shape = tuple(n or 1 for n in info.shape)
     for order in (tuple(range(value.ndim)), *([_TO_LAST, _TO_FIRST] if value.ndim == 4 else [])):
-        if value.transpose(order).shape == wanted:
+        if value.transpose(order).shape == shape:
             return np.ascontiguousarray(value.transpose(order))
-    raise BadInputError(f"{path} takes {info.name} as {list(wanted)}, and the other artifact as {list(value.shape)}")
+    raise BadInputError(f"{path} takes {info.name} as {list(shape)}, and the other artifact as {list(value.shape)}")
 
 
 def _opened(path: Path) -> AbstractContextManager[Session]:
-    """The artifact in the first runtime of its format that is here."""
-    found = backends(inspection.format_of(path))
-    for backend in found:
+    """The artifact in the first installed runtime of its format."""
+    candidates = backends(format_of(path))
+    for backend in candidates:
         if not backend.missing:
             return backend.open(path)
-    raise MissingError(f"{path} cannot be run here: {'; '.join(backend.missing for backend in found)}")
+    raise MissingError(f"{path} cannot be run here: {'; '.join(backend.missing for backend in candidates)}")
 
 
-def _rows(names: tuple[str, str], case: str, one: Arrays, two: Arrays) -> Iterator[Row]:
-    if one.keys() != two.keys():
-        raise ArtifactError(f"{names[0]} gives {', '.join(one)}, but {names[1]} gives {', '.join(two)}")
-    for output, value in one.items():
-        other = two[output]
+def _rows(names: tuple[str, str], case: str, a: Arrays, b: Arrays) -> Iterator[Row]:
+    if a.keys() != b.keys():
+        raise ArtifactError(f"{names[0]} gives {', '.join(a)}, but {names[1]} gives {', '.join(b)}")
+    for output, value in a.items():
+        other = b[output]
         if other.shape != value.shape and value.ndim == 4:
             other = next((y for o in (_TO_LAST, _TO_FIRST) if (y := other.transpose(o)).shape == value.shape), other)
         if other.shape != value.shape:

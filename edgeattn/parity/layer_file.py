@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeattn.errors import ArtifactError
-from edgeattn.parity import layer_match as pure
-from edgeattn.parity.layer_match import Layer
+from edgeattn.parity.layer_match import Layer, is_consistent
 
 
 def save(layers: Sequence[Layer], path: Path) -> None:
@@ -16,15 +15,15 @@ def save(layers: Sequence[Layer], path: Path) -> None:
 
     arrays = {"positions": "positions", "fp64": "oracle", "fp32": "reference"}
     tensors = {f"{i}/{key}": getattr(x, name) for i, x in enumerate(layers) for key, name in arrays.items()}
-    about = [{name: getattr(x, name) for name in ("name", "op", "source", "inputs", "shape")} for x in layers]
-    save_file(tensors, path, {"layers": json.dumps(about)})
+    descriptions = [{name: getattr(x, name) for name in ("name", "op", "source", "inputs", "shape")} for x in layers]
+    save_file(tensors, path, {"layers": json.dumps(descriptions)})
 
 
 def read(path: Path) -> tuple[Layer, ...]:
     """The layers of a file that :func:`edgeattn.parity.layer_file.save` wrote.
 
     Raises:
-        ArtifactError: the file is not one.
+        ArtifactError: it is no such file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -41,8 +40,8 @@ def read(path: Path) -> tuple[Layer, ...]:
                 )
                 for i, x in enumerate(json.loads(file.metadata()["layers"]))
             )
-        if not all(map(pure.is_sound, layers)):
-            raise ValueError("its samples are of other places than its shapes have")
+        if not all(map(is_consistent, layers)):
+            raise ValueError("its samples do not fit its shapes")
         return layers
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} holds no layers: {error}; export the bundle again") from error

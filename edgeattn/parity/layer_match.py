@@ -1,8 +1,8 @@
-"""Where does an error begin? Pure functions over the values inside a module and inside what was made of it.
+"""Where does an error begin? Pure functions over the values inside a module and inside the artifact made from it.
 
 A *layer* here is one value that a lowered module computes on its example input, kept as a sample of its elements: in
 float64, the oracle, and in float32, whose own error is the noise floor. The tensor of an artifact that holds the same
-value is found by its elements, because no format keeps all of PyTorch's names.
+value is matched by its elements, because no format keeps all of PyTorch's names.
 """
 
 from collections.abc import Container, Sequence
@@ -18,9 +18,9 @@ Positions = npt.NDArray[np.integer]
 
 # Enough for stable statistics of a layer, little enough to keep hundreds of layers in a few megabytes.
 SAMPLE_MIN, SAMPLE_MAX = 512, 2048
-# An artifact's tensor that is further off than this is another value, and not the same with an error.
+# A tensor that is further off than this is another value, and not the same value with an error.
 SAME_VALUE = 1e-3
-# How the elements of a value may lie in an artifact: as they are, or with its channels moved.
+# The order of a value's axes in an artifact: the same, or with the channels moved.
 ORDERS = ("same", "channels_last", "channels_first")
 
 
@@ -29,9 +29,9 @@ class Layer:
     """One value of a lowered module.
 
     Args:
-        name: the module's path, or ``PATH.function()`` for what a module computes without a part of its own.
+        name: the module's path, or ``PATH.function()`` for what a module computes without a submodule.
         op: the module's class, or the function.
-        source: the line that asks for it, ``FILE:LINE CODE``.
+        source: the line that computes it, ``FILE:LINE CODE``.
         inputs: the layers that it is computed from, by their numbers.
         shape: of the whole value.
         positions: the sampled elements, in the value's own order.
@@ -60,8 +60,8 @@ class Match:
 def sample(shape: tuple[int, ...]) -> Positions:
     """Positions in a flattened array of ``shape``; the same ones every time.
 
-    Whichever axis the channels are, none is left out: the positions are a Latin hypercube, which visits each index
-    of an axis equally often, about 4 times up to a length of 512, at least once up to 2,048.
+    Every channel is sampled, whichever axis the channels are: the positions are a Latin hypercube, which visits each
+    index of an axis equally often, about 4 times up to a length of 512, at least once up to 2,048.
     """
     count = int(np.clip(4 * max(shape, default=1), SAMPLE_MIN, SAMPLE_MAX))
     if prod(shape) <= count:
@@ -71,22 +71,22 @@ def sample(shape: tuple[int, ...]) -> Positions:
     return np.unique(np.ravel_multi_index(axes, shape)).astype(np.int32)
 
 
-def is_sound(layer: Layer) -> bool:
-    """Whether the samples are where the shape says, one in each precision: a file may say anything."""
+def is_consistent(layer: Layer) -> bool:
+    """Whether the samples fit the shape, one in each precision: a file may hold anything."""
     positions, size = layer.positions, prod(layer.shape)
-    alike = positions.shape == layer.oracle.shape == layer.reference.shape and positions.ndim == 1
+    same_shape = positions.shape == layer.oracle.shape == layer.reference.shape and positions.ndim == 1
     inside = positions.dtype.kind in "iu" and bool(((positions >= 0) & (positions < size)).all())
-    return alike and inside and all(isinstance(n, int) and n >= 0 for n in layer.shape)
+    return same_shape and inside and all(isinstance(n, int) and n >= 0 for n in layer.shape)
 
 
-def placed(layer: Layer, order: str) -> Positions:
+def positions_in(layer: Layer, order: str) -> Positions:
     """The sampled positions in a flattened array that holds the layer in ``order``."""
     if order == "same" or len(layer.shape) < 3:
         return layer.positions
     axes = list(range(len(layer.shape)))
     axes = [axes[0], *axes[2:], 1] if order == "channels_last" else [axes[0], axes[-1], *axes[1:-1]]
-    places = np.unravel_index(layer.positions, layer.shape)
-    positions: Positions = np.ravel_multi_index(tuple(places[a] for a in axes), tuple(layer.shape[a] for a in axes))
+    indices = np.unravel_index(layer.positions, layer.shape)
+    positions: Positions = np.ravel_multi_index(tuple(indices[a] for a in axes), tuple(layer.shape[a] for a in axes))
     return positions
 
 
@@ -94,28 +94,28 @@ def judge(layer: Layer, match: Match, value: Array, precision: str) -> Compariso
     """Compare the whole tensor ``value`` of an artifact with the layer, in units of the layer's own noise floor."""
     if value.size != prod(layer.shape):
         return Comparison.failure(f"{value.size} elements instead of {prod(layer.shape)}")
-    found = value.reshape(-1)[placed(layer, match.order)].astype(layer.reference.dtype)
-    return compare(oracle=layer.oracle, reference=layer.reference, candidate=found, precision=precision)
+    candidate = value.reshape(-1)[positions_in(layer, match.order)].astype(layer.reference.dtype)
+    return compare(oracle=layer.oracle, reference=layer.reference, candidate=candidate, precision=precision)
 
 
 class Matcher:
-    """Finds each layer among the tensors of an artifact, which it is shown once, in the order of execution."""
+    """Matches each layer with a tensor of an artifact; tensors are added once, in the order of execution."""
 
     def __init__(self, layers: Sequence[Layer], precision: str) -> None:
         self._layers, self._precision = layers, precision
         self._best: dict[str, tuple[float, Match, bool]] = {}
         self._by_size: dict[int, list[tuple[Layer, dict[str, Positions]]]] = {}
         for layer in layers:
-            orders = {bytes(placed(layer, order)): order for order in reversed(ORDERS)}  # the first of equal ones
-            places = {order: placed(layer, order) for order in orders.values()}
-            self._by_size.setdefault(prod(layer.shape), []).append((layer, places))
+            orders = {bytes(positions_in(layer, order)): order for order in reversed(ORDERS)}  # the first of equal ones
+            positions = {order: positions_in(layer, order) for order in orders.values()}
+            self._by_size.setdefault(prod(layer.shape), []).append((layer, positions))
 
-    def see(self, tensor: str, value: Array) -> None:
+    def add(self, tensor: str, value: Array) -> None:
         if not np.issubdtype(value.dtype, np.floating):
             return
         flat = value.reshape(-1)
-        for layer, places in self._by_size.get(value.size, ()):
-            for order, positions in places.items():
+        for layer, positions_by_order in self._by_size.get(value.size, ()):
+            for order, positions in positions_by_order.items():
                 error = relative_error(reference=layer.oracle, candidate=flat[positions])
                 # Strictly better only: of a value and its reshaped copies the first counts.
                 if error <= SAME_VALUE and error < self._best.get(layer.name, (np.inf,))[0]:
@@ -124,8 +124,8 @@ class Matcher:
                     self._best[layer.name] = (error, match, within)
 
     def matches(self) -> dict[str, Match]:
-        """By layer. Where the outputs are right, a value that is off by more than its noise is another value that
-        happens to be near; where they are not, it may be the error that is looked for."""
+        """By layer. If the outputs pass, a value that is off by more than its noise is another value that happens to be
+        near; if they fail, it may be where the error begins."""
         sound = all(self._best.get(n, (0, 0, False))[2] for n in outputs(self._layers))
         return {name: match for name, (_, match, within) in self._best.items() if within or not sound}
 
@@ -137,46 +137,46 @@ def outputs(layers: Sequence[Layer]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Sources:
-    """What a layer is computed from: the nearest layers that were seen, and those between that were not."""
+    """What a layer is computed from: the nearest layers that a tensor matches, and those between that none does."""
 
-    seen: tuple[str, ...]
-    unseen: tuple[str, ...]
+    matched: tuple[str, ...]
+    unmatched: tuple[str, ...]
 
 
-def sources(layers: Sequence[Layer], name: str, seen: Container[str]) -> Sources:
-    """The :class:`Sources` of the layer ``name``, given the names of all that were seen."""
+def sources(layers: Sequence[Layer], name: str, matched: Container[str]) -> Sources:
+    """The :class:`Sources` of the layer ``name``, given the names of the matched ones."""
     numbers = {layer.name: i for i, layer in enumerate(layers)}
-    reached, ahead = set[int](), [numbers[name]]
-    while ahead:
-        for i in set(layers[ahead.pop()].inputs) - reached:
+    reached, queue = set[int](), [numbers[name]]
+    while queue:
+        for i in set(layers[queue.pop()].inputs) - reached:
             reached.add(i)
-            if layers[i].name not in seen:
-                ahead.append(i)
+            if layers[i].name not in matched:
+                queue.append(i)
     names = [layers[i].name for i in sorted(reached)]
-    return Sources(tuple(n for n in names if n in seen), tuple(n for n in names if n not in seen))
+    return Sources(tuple(n for n in names if n in matched), tuple(n for n in names if n not in matched))
 
 
-def carried(layers: Sequence[Layer], over: Container[str], seen: Container[str]) -> frozenset[str]:
-    """Those of the layers ``over`` their limit that an output over its limit is computed from, by way of none that
-    is within it.
+def reaching_outputs(layers: Sequence[Layer], over: Container[str], matched: Container[str]) -> frozenset[str]:
+    """The layers ``over`` their limit whose error reaches an output that is over its limit: no layer on the path is
+    within its limit.
 
-    The floor of a value of few elements is a matter of luck: the mean of a million values, summed in another order,
+    The floor of a value of few elements is a matter of chance: the mean of a million values, summed in another order,
     may be off by a thousand times PyTorch's error, and still be nothing beside the values that it is subtracted from.
     """
-    found: set[str] = set()
-    ahead = [name for name in outputs(layers) if name in over]
-    while ahead:
-        found.add(name := ahead.pop())
-        ahead += [n for n in sources(layers, name, seen).seen if n in over and n not in found]
-    return frozenset(found)
+    reached: set[str] = set()
+    queue = [name for name in outputs(layers) if name in over]
+    while queue:
+        reached.add(name := queue.pop())
+        queue += [n for n in sources(layers, name, matched).matched if n in over and n not in reached]
+    return frozenset(reached)
 
 
 def lost(layers: Sequence[Layer], matches: Container[str]) -> tuple[str, ...]:
-    """Where the values of an artifact that gives other outputs leave the module's: the layers that were not found
-    though all that they are computed from was, and from which no found value stands on the way to such an output."""
+    """Where the values of an artifact with wrong outputs leave the module's: the unmatched layers whose sources
+    all match, with no matched layer between them and such an output."""
     first: set[str] = set()
     for output in outputs(layers):
         if output not in matches:
-            path = {output, *sources(layers, output, matches).unseen}
-            first |= {name for name in path if not sources(layers, name, matches).unseen}
+            path = {output, *sources(layers, output, matches).unmatched}
+            first |= {name for name in path if not sources(layers, name, matches).unmatched}
     return tuple(layer.name for layer in layers if layer.name in first)

@@ -1,8 +1,8 @@
-"""The layers of a bundle: found in each artifact when it is made, compared in each runtime when it is checked.
+"""The layers of a bundle: matched in each artifact at export, compared in each runtime by the check.
 
 A bundle keeps ``layers/LAYOUT.safetensors``, the values inside the lowered module (:mod:`edgeattn.export.recording`
-writes it), and ``layers/ARTIFACT.json``, where each of them is in an artifact: neither PyTorch nor the model is needed
-to check.
+writes it), and ``layers/ARTIFACT.json``, the tensor of each layer in an artifact: the check needs neither PyTorch nor
+the model.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 from edgeattn.bundle.golden import GoldenCase, golden_case
 from edgeattn.bundle.manifest import Artifact, Bundle, File, describe
 from edgeattn.errors import ArtifactError, MissingError
-from edgeattn.parity import layer_match as pure
+from edgeattn.parity import layer_match
 from edgeattn.parity.layer_file import read
 from edgeattn.parity.layer_match import Layer, Match, Matcher
 from edgeattn.parity.verdicts import NotRun
@@ -30,7 +30,7 @@ _HARMLESS = "no output shows it"
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer in one artifact: where its value was found there, and its error. No number where there is none."""
+    """One layer in one artifact: the tensor that holds its value, and its error. A number that is missing is None."""
 
     layer: str
     op: str
@@ -48,9 +48,9 @@ class Depth:
     """All layers of one artifact in one runtime, in its order of execution.
 
     Args:
-        first: the first layer that is over its limit, by an error that is carried on to an output.
-        fused: layers that ``first`` is computed from and that no tensor holds, so that it may be theirs.
-        lost: the layers from which on no value is found, where the outputs are not the module's.
+        first: the first layer that is over its limit, by an error that reaches an output.
+        fused: layers that ``first`` is computed from and that no tensor holds, so that the error may begin there.
+        lost: the layers from which on no value matches, if the outputs are wrong.
         unseen: layers that no tensor of the artifact holds within their noise: mostly, its converter fused them.
     """
 
@@ -68,20 +68,20 @@ class Depth:
         """Where the error begins, for people."""
         about = f"{self.candidate} in {self.runtime}"
         if self.first is not None:
-            found = f"{about}: the error begins at {_told(self.first)}."
+            text = f"{about}: the error begins at {_description(self.first)}."
             if self.fused:
-                found += f" No tensor holds {', '.join(self.fused)}, which it is computed from: it may begin there."
+                text += f" No tensor holds {', '.join(self.fused)}, which it is computed from: it may begin there."
         elif self.lost:
-            found = f"{about}: the values are lost at {', '.join(self.lost)}: none is found from there to an output."
+            text = f"{about}: the values are lost at {', '.join(self.lost)}: none is found from there to an output."
         else:
-            found = f"{about}: no error begins inside."
+            text = f"{about}: no error begins inside."
         number = len(self.unseen)
-        return found + (f" Not found in it: {number} of {number + len(self.rows)} layers." if number else "")
+        return text + (f" Not found in it: {number} of {number + len(self.rows)} layers." if number else "")
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Every artifact in every runtime that shows what is inside; what was not looked into, and why."""
+    """Every artifact in every runtime that shows the values inside; what was not compared, and why."""
 
     depths: tuple[Depth, ...]
     not_run: tuple[NotRun, ...]
@@ -92,10 +92,10 @@ class Layers:
 
 
 def find(artifact: Artifact, layers: Sequence[Layer], golden: GoldenCase, folder: Path) -> File | None:
-    """Write where the artifact in ``folder`` holds each layer; None if no runtime here shows what is inside.
+    """Write which tensor of an artifact in ``folder`` holds each layer; None if no runtime here shows its values.
 
     Args:
-        artifact: as it was just made.
+        artifact: newly made.
         layers: of its lowered form.
         golden: the case ``example``.
         folder: the bundle's.
@@ -105,7 +105,7 @@ def find(artifact: Artifact, layers: Sequence[Layer], golden: GoldenCase, folder
             continue
         matcher = Matcher(layers, artifact.precision)
         try:
-            observe(folder / artifact.file.path, golden.inputs_for(artifact), partial(_show, matcher))
+            observe(folder / artifact.file.path, golden.inputs_for(artifact), partial(_add, matcher))
         except MissingError:
             continue
         path = folder / FOLDER / f"{artifact.file.path}.json"
@@ -114,8 +114,8 @@ def find(artifact: Artifact, layers: Sequence[Layer], golden: GoldenCase, folder
     return None
 
 
-def _show(matcher: Matcher, seen: Observed) -> None:
-    matcher.see(seen.name, seen.value)
+def _add(matcher: Matcher, observed: Observed) -> None:
+    matcher.add(observed.name, observed.value)
 
 
 def compare(bundle: Bundle, progress: Progress = silent) -> Layers:
@@ -123,7 +123,7 @@ def compare(bundle: Bundle, progress: Progress = silent) -> Layers:
 
     Raises:
         ArtifactError: the bundle holds no layers, or a file of it cannot be read.
-        MissingError: no artifact could be looked into.
+        MissingError: no runtime here shows the values inside an artifact.
     """
     manifest = bundle.manifest
     if manifest.layers is None:
@@ -131,7 +131,7 @@ def compare(bundle: Bundle, progress: Progress = silent) -> Layers:
     if CASE not in manifest.golden:
         raise ArtifactError(f"{bundle.folder} has no golden case {CASE!r}, which its layers are of; export it again")
     golden = golden_case(bundle, CASE)
-    todo = []
+    comparisons = []
     for artifact in manifest.artifacts:
         layers = read(bundle.path(manifest.layers[artifact.lowering])) if artifact.lowering in manifest.layers else ()
         for runtime, observe, reason in _observers(artifact.format):
@@ -141,17 +141,17 @@ def compare(bundle: Bundle, progress: Progress = silent) -> Layers:
                 reason = "its module computes other steps in float64 than in float32, so that there is no oracle inside"
             elif artifact.file.path not in manifest.layers:
                 reason = "no runtime showed its values when the bundle was made; export it again where one is"
-            todo.append((artifact, layers, runtime, observe, reason))
-    progress.plan(sum(reason is None for *_, reason in todo))
+            comparisons.append((artifact, layers, runtime, observe, reason))
+    progress.plan(sum(reason is None for *_, reason in comparisons))
     depths, not_run = [], []
-    for artifact, layers, runtime, observe, reason in todo:
+    for artifact, layers, runtime, observe, reason in comparisons:
         name = artifact.file.path
         if reason is None:
             progress(f"layers of {name} in {runtime}")
             matches = _matches(bundle.path(manifest.layers[name]))
             try:
                 rows = _rows(bundle.path(artifact.file), artifact, layers, matches, golden, observe)
-            except MissingError as error:  # the runtime is here, but not all that it needs to look inside
+            except MissingError as error:  # the runtime is installed, but lacks what it needs to show the values
                 reason = str(error)
             else:
                 depths.append(_depth(name, runtime, layers, matches, rows))
@@ -163,7 +163,7 @@ def compare(bundle: Bundle, progress: Progress = silent) -> Layers:
 
 
 def _observers(format_: str) -> Iterator[tuple[str, Observe, str | None]]:
-    """The runtimes of a format that can show what is computed inside: the name, how, and why not here."""
+    """The runtimes of a format that can show the values inside: the name, the function, and why it cannot run here."""
     for name, runtime in RUNTIMES.items():
         if runtime.format == format_ and runtime.observe:
             yield name, runtime.observe, missing(runtime)
@@ -171,10 +171,10 @@ def _observers(format_: str) -> Iterator[tuple[str, Observe, str | None]]:
 
 def _matches(path: Path) -> dict[str, Match]:
     try:
-        found = {layer: Match(m["tensor"], m["order"]) for layer, m in json.loads(path.read_text()).items()}
-        if not all(isinstance(match.tensor, str) and match.order in pure.ORDERS for match in found.values()):
+        matches = {layer: Match(m["tensor"], m["order"]) for layer, m in json.loads(path.read_text()).items()}
+        if not all(isinstance(match.tensor, str) and match.order in layer_match.ORDERS for match in matches.values()):
             raise ValueError("a layer is in no tensor, or in no known order")
-        return found
+        return matches
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} does not say where layers are: {error}; export the bundle again") from error
 
@@ -187,36 +187,36 @@ def _rows(
     golden: GoldenCase,
     observe: Observe,
 ) -> list[LayerRow]:
-    wanted: dict[str, list[Layer]] = {}
+    by_tensor: dict[str, list[Layer]] = {}
     for layer in layers:
         if layer.name in matches:
-            wanted.setdefault(matches[layer.name].tensor, []).append(layer)
+            by_tensor.setdefault(matches[layer.name].tensor, []).append(layer)
     rows = []
 
-    def see(seen: Observed) -> None:
-        for layer in wanted.pop(seen.name, ()):
-            verdict = pure.judge(layer, matches[layer.name], seen.value, artifact.precision)
+    def judge(observed: Observed) -> None:
+        for layer in by_tensor.pop(observed.name, ()):
+            verdict = layer_match.judge(layer, matches[layer.name], observed.value, artifact.precision)
             numbers = (verdict.max_noise_units, verdict.rms_noise_units)
             rows.append(
                 LayerRow(
                     layer.name,
                     layer.op,
                     layer.source,
-                    seen.op,
-                    seen.name,
+                    observed.op,
+                    observed.name,
                     verdict.passed,
                     verdict.reason,
                     *(n if isfinite(n) else None for n in numbers),
                 )
             )
 
-    observe(path, golden.inputs_for(artifact), see)
-    if wanted:
-        raise ArtifactError(f"{path} has no tensor {next(iter(wanted))!r} any more; export the bundle again")
+    observe(path, golden.inputs_for(artifact), judge)
+    if by_tensor:
+        raise ArtifactError(f"{path} has no tensor {next(iter(by_tensor))!r} any more; export the bundle again")
     return rows
 
 
-def _told(row: LayerRow) -> str:
+def _description(row: LayerRow) -> str:
     line = f", {row.source}" if row.source else ""
     return f"{row.layer} ({row.op}{line}), in the artifact {row.artifact_op} {row.tensor}: {row.reason}"
 
@@ -224,20 +224,20 @@ def _told(row: LayerRow) -> str:
 def _depth(
     candidate: str, runtime: str, layers: Sequence[Layer], matches: dict[str, Match], rows: Sequence[LayerRow]
 ) -> Depth:
-    over = pure.carried(layers, {row.layer for row in rows if not row.passed}, matches)
+    over = layer_match.reaching_outputs(layers, {row.layer for row in rows if not row.passed}, matches)
     rows = [
         row if row.passed or row.layer in over else replace(row, passed=True, reason=f"{row.reason}; {_HARMLESS}")
         for row in rows
     ]
     first = next((row for row in rows if not row.passed), None)
-    lost = pure.lost(layers, matches)
+    lost = layer_match.lost(layers, matches)
     return Depth(
         candidate,
         runtime,
         first is None and not lost,
         tuple(rows),
         first,
-        () if first is None else pure.sources(layers, first.layer, matches).unseen,
+        () if first is None else layer_match.sources(layers, first.layer, matches).unmatched,
         lost,
         tuple(layer.name for layer in layers if layer.name not in matches),
     )

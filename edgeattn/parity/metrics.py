@@ -2,7 +2,7 @@
 
 The oracle is the reference in float64. The reference's own error in float32 is the *noise floor*; a candidate is
 judged by its error in units of that floor, so that the verdict means the same for any scale of inputs and weights. The
-limits stand in :data:`edgeattn.precision.PRECISIONS`.
+limits are in :data:`edgeattn.precision.PRECISIONS`.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Comparison:
         return cls(False, reason, inf, inf, inf, -inf, 0.0)
 
 
-# Two exact forms in float64 differ by rounding alone: 2^-52 times the square root of the longest sum, with room.
+# Two exact forms in float64 differ by rounding alone: 2^-52 times the square root of the longest sum, with a margin.
 EXACT_LIMIT = 1e-10
 
 
@@ -56,7 +56,7 @@ class Difference:
 
 
 def difference(*, reference: Array, candidate: Array) -> Difference:
-    """What ``candidate`` is away from ``reference``; a NaN or an infinity anywhere makes it infinite."""
+    """How far ``candidate`` is from ``reference``; a NaN or an infinity anywhere makes it infinite."""
     truth, values = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
     if not (np.isfinite(truth).all() and np.isfinite(values).all()):
         return Difference(inf, inf, -inf, 0.0)

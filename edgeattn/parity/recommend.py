@@ -1,4 +1,4 @@
-"""Which artifact to ship: the smallest of each format that is right and loses no more accuracy than the user allows."""
+"""Which artifact to ship: the smallest of each format that passes parity and loses no more accuracy than allowed."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,25 +25,25 @@ class Recommendation:
 
 def recommend(bundle: Bundle, report: Report, max_accuracy_drop: float) -> tuple[Recommendation, ...]:
     """The smallest artifact of each format that passed parity and loses at most ``max_accuracy_drop`` points."""
-    found = []
+    recommendations = []
     for format_ in dict.fromkeys(artifact.format for artifact in bundle.manifest.artifacts):
         artifacts = [artifact for artifact in bundle.manifest.artifacts if artifact.format == format_]
-        fit = [a for a in artifacts if _is_right(a, report) and (_lost(a, report) or 0.0) <= max_accuracy_drop]
-        if fit:
-            best = min(fit, key=lambda artifact: artifact.file.size_bytes)
-            found.append(_recommendation(best, artifacts, report))
-    return tuple(found)
+        eligible = [a for a in artifacts if _passed(a, report) and (_lost(a, report) or 0.0) <= max_accuracy_drop]
+        if eligible:
+            best = min(eligible, key=lambda artifact: artifact.file.size_bytes)
+            recommendations.append(_recommendation(best, artifacts, report))
+    return tuple(recommendations)
 
 
-def _is_right(artifact: Artifact, report: Report) -> bool:
-    """Run somewhere, and right there. What it lost on labelled inputs is for the user's own limit to judge."""
+def _passed(artifact: Artifact, report: Report) -> bool:
+    """Whether it ran, and passed wherever it ran. Its loss on labelled inputs is judged by the user's own limit."""
     rows = [row for row in report.rows if row.candidate == artifact.file.path]
     return bool(rows) and all(row.passed for row in rows)
 
 
 def _lost(artifact: Artifact, report: Report) -> float | None:
-    seen = [row for row in report.accuracy if row.candidate == artifact.file.path]
-    return max((100 * (row.reference_correct - row.correct) / row.n for row in seen), default=None)
+    rows = [row for row in report.accuracy if row.candidate == artifact.file.path]
+    return max((100 * (row.reference_correct - row.correct) / row.n for row in rows), default=None)
 
 
 def _recommendation(best: Artifact, artifacts: Iterable[Artifact], report: Report) -> Recommendation:
@@ -57,11 +57,11 @@ def _recommendation(best: Artifact, artifacts: Iterable[Artifact], report: Repor
 def sentence(recommended: Iterable[Recommendation], max_accuracy_drop: float) -> str:
     """The recommendation for people, a line each."""
     lines = []
-    for one in recommended:
-        size = f"{one.size_bytes / 1024:,.0f} KiB"
-        share = "" if one.of_fp32 is None else f", {one.of_fp32:.0%} of fp32"
-        lost = "" if one.lost_points is None else f", loses {max(one.lost_points, 0.0):.1f} points of top-1"
-        lines.append(f"  {one.artifact} ({size}{share}{lost})")
-    measured = any(one.lost_points is not None for one in recommended)
+    for choice in recommended:
+        size = f"{choice.size_bytes / 1024:,.0f} KiB"
+        share = "" if choice.of_fp32 is None else f", {choice.of_fp32:.0%} of fp32"
+        lost = "" if choice.lost_points is None else f", loses {max(choice.lost_points, 0.0):.1f} points of top-1"
+        lines.append(f"  {choice.artifact} ({size}{share}{lost})")
+    measured = any(choice.lost_points is not None for choice in recommended)
     limit = f"at most {max_accuracy_drop:g} points of top-1 lost" if measured else "parity passed, no labelled inputs"
     return "\n".join([f"Smallest of each format, {limit}:", *lines])

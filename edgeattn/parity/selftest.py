@@ -1,4 +1,4 @@
-"""Would parity have noticed? Damaged copies of each artifact go through the second hop, which has to refuse them."""
+"""Would parity have noticed? Damaged copies of each artifact go through the second hop, which must refuse them."""
 
 import shutil
 import tempfile
@@ -21,8 +21,8 @@ from edgeattn.runtimes import Session, Signature, backends
 from edgeattn.system.progress import Progress, silent
 from edgeattn.system.vendor_errors import first_line
 
-# Places a kind of mutation and artifact: the first, the middle and the last weight that it suits.
-PLACES = 3
+# For each artifact and kind of mutation: the first, the middle and the last weight that it suits.
+MUTANTS_PER_KIND = 3
 
 # killed: a row of hop two failed. refused: the runtime does not run the file. equivalent: on every case, the outputs
 # are those of the artifact bit for bit. survived: the outputs differ, and parity passes them.
@@ -58,37 +58,38 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
-        """Whether every mutant was noticed. A format where all were equivalent fails: nothing was shown there."""
+        """Whether every mutant was noticed. A format where all were equivalent fails: it proves nothing."""
         return all(rate == 1 for rate in self.kill_rates.values())
 
     @property
     def kill_rates(self) -> dict[str, float]:
-        """By format: the share that was noticed, of the mutants that are another function; 0 if there was none."""
+        """By format: the share that was noticed, of the mutants that compute another function; 0 if there was none."""
         rates = {}
         for name in sorted({trial.format for trial in self.trials}):
-            number = Counter(trial.judgement.verdict for trial in self.trials if trial.format == name)
-            noticed = number["killed"] + number["refused"]
-            rates[name] = noticed / (noticed + number["survived"]) if noticed else 0.0
+            verdicts = Counter(trial.judgement.verdict for trial in self.trials if trial.format == name)
+            noticed = verdicts["killed"] + verdicts["refused"]
+            rates[name] = noticed / (noticed + verdicts["survived"]) if noticed else 0.0
         return rates
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """An artifact in one runtime, and the cases that it is run on."""
+    """An artifact, the runtime that runs it, and the cases."""
 
     artifact: Artifact
     runtime: str
-    opened: Callable[[Path], AbstractContextManager[Session]]
+    open: Callable[[Path], AbstractContextManager[Session]]
     cases: dict[str, GoldenCase]
 
 
 def self_test(bundle: Bundle, progress: Progress = silent) -> SelfTest:
-    """Mutate copies of every artifact of ``bundle`` and run each in every runtime that is here; the bundle stays.
+    """Mutate copies of every artifact of ``bundle`` and run each in every runtime that is installed; the bundle itself
+    stays unchanged.
 
     Raises:
-        BadInputError: an artifact fails as it is, or fits no case, or holds nothing that could be mutated, so that
-            its mutants would say nothing.
-        MissingError: not one artifact can be run here.
+        BadInputError: an artifact fails unchanged, or fits no case, or holds nothing that could be mutated: its
+            mutants would prove nothing.
+        MissingError: no artifact can be run here.
     """
     cases = golden_cases(bundle)
     trials: list[Trial] = []
@@ -125,7 +126,7 @@ def _trials(subject: _Subject, path: Path, progress: Progress) -> Iterator[Trial
     if not all(row.passed for row in original.rows):
         raise BadInputError(f"{artifact.file.path} fails parity in {runtime} as it is; export the bundle again")
     editor = EDITORS.get(artifact.format)
-    planned = mutants(editor.weights(path), editor.edits(path), PLACES)
+    planned = mutants(editor.weights(path), editor.edits(path), MUTANTS_PER_KIND)
     if not planned:
         raise BadInputError(f"{artifact.file.path} has no weight and no operator that the self-test could damage")
     progress.plan(len(planned))
@@ -143,40 +144,40 @@ def _trials(subject: _Subject, path: Path, progress: Progress) -> Iterator[Trial
 
 
 @dataclass(frozen=True)
-class _Ran:
-    """What hop two said of a file, and all outputs, in the order of the runs."""
+class _Outcome:
+    """The rows of hop two for a file, and all outputs, in the order of the runs."""
 
     rows: list[Row]
     outputs: list[Arrays]
 
 
-def _judge(subject: _Subject, copy: Path, original: _Ran) -> Judgement:
+def _judge(subject: _Subject, copy: Path, original: _Outcome) -> Judgement:
     try:
-        ran = _run(subject, copy)
+        outcome = _run(subject, copy)
     except ArtifactError as error:
         return Judgement("refused", str(error))
-    if failed := next((row for row in ran.rows if not row.passed), None):
+    if failed := next((row for row in outcome.rows if not row.passed), None):
         return Judgement("killed", failed.reason, failed.case, failed.max_noise_units)
-    noise = max((row.max_noise_units for row in ran.rows if row.max_noise_units is not None), default=None)
-    if _alike(ran.outputs, original.outputs):
+    noise = max((row.max_noise_units for row in outcome.rows if row.max_noise_units is not None), default=None)
+    if _identical(outcome.outputs, original.outputs):
         return Judgement("equivalent", "in every case the outputs are the same, bit for bit", noise_units=noise)
     return Judgement("survived", "its outputs differ, within the limits", noise_units=noise)
 
 
-def _run(subject: _Subject, path: Path) -> _Ran:
+def _run(subject: _Subject, path: Path) -> _Outcome:
     """Hop two, case by case, until one fails."""
     rows: list[Row] = []
-    with subject.opened(path) as session:
+    with subject.open(path) as session:
         recording = _Recording(session)
         for case, golden in subject.cases.items():
             rows += check_artifact(subject.artifact, subject.runtime, recording, {case: golden})
             if not all(row.passed for row in rows):
                 break
-    return _Ran(rows, recording.outputs)
+    return _Outcome(rows, recording.outputs)
 
 
 class _Recording:
-    """A session that keeps what it gave. An error while it runs is a refusal, as one while it loads."""
+    """A session that records its outputs. An error during a run is a refusal, as one during loading is."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -192,8 +193,7 @@ class _Recording:
         return results
 
 
-def _alike(some: list[Arrays], others: list[Arrays]) -> bool:
-    return len(some) == len(others) and all(
-        one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
-        for one, other in zip(some, others, strict=True)
+def _identical(runs_a: list[Arrays], runs_b: list[Arrays]) -> bool:
+    return len(runs_a) == len(runs_b) and all(
+        a.keys() == b.keys() and all(same(a[name], b[name]) for name in a) for a, b in zip(runs_a, runs_b, strict=True)
     )

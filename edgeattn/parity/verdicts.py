@@ -1,4 +1,4 @@
-"""What a check of parity says: a row for each output, and what was not run."""
+"""The result of a parity check: a row for each output, and what was not run."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from edgeattn.parity.accuracy import Accuracy
 
 @dataclass(frozen=True)
 class Row:
-    """One output of one case, judged. Numbers are None where there is none (no error at all, or no such output)."""
+    """One output of one case, judged. A number that does not exist (no error at all, or no such output) is None."""
 
     hop: str
     candidate: str
@@ -29,7 +29,7 @@ class Row:
 
 
 def worst(rows: Iterable[Row]) -> Row:
-    """The row that is furthest off; one that failed before one that did not, one without a number before any."""
+    """The row that is furthest off; a failed row before a passed one, a row without a number before one with it."""
     return max(rows, key=lambda row: (not row.passed, inf if row.max_noise_units is None else row.max_noise_units))
 
 
@@ -60,18 +60,17 @@ class Report:
 
 
 def stored(bundle: Bundle) -> tuple[Report, dict[str, str]]:
-    """What was found when the bundle was made, as its manifest keeps it; and the formats that were refused, with the
-    reason.
+    """The report of the export, from the manifest; and the formats that were refused, with the reason.
 
     Raises:
-        ArtifactError: it is not there, or is no report.
+        ArtifactError: the manifest has no report, or a malformed one.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    kept = bundle.manifest.parity
+    document = bundle.manifest.parity
     try:
-        report = TypeAdapter(Report).validate_python(kept)
-        return report, TypeAdapter(dict[str, str]).validate_python(kept.get("refused", {}))
+        report = TypeAdapter(Report).validate_python(document)
+        return report, TypeAdapter(dict[str, str]).validate_python(document.get("refused", {}))
     except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise ArtifactError(f"{bundle.folder} has no parity that can be read ({place}); export it again") from error
+        location = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ArtifactError(f"{bundle.folder} has no parity that can be read ({location}); export it again") from error

@@ -1,4 +1,4 @@
-"""The page on an attached Android phone: a port of its own localhost leads here, which needs no certificate."""
+"""The page on an attached Android phone: a port of its localhost is forwarded here, which needs no certificate."""
 
 import os
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from edgeattn.errors import BadInputError, TargetError
-from edgeattn.phone.serving import Place
+from edgeattn.phone.serving import Endpoint
 from edgeattn.targets.android import adb as _adb
 
 
 @contextmanager
-def opened(place: Place) -> Iterator[Place]:
-    """Open the page in the phone's browser; the place as it is called there. The way is closed again at the end.
+def opened(endpoint: Endpoint) -> Iterator[Endpoint]:
+    """Open the page in the phone's browser; the endpoint with its address there. The forwarding ends with the block.
 
     Raises:
         BadInputError: several phones are attached, and ANDROID_SERIAL, adb's own variable, names none.
@@ -20,15 +20,15 @@ def opened(place: Place) -> Iterator[Place]:
         TargetError: the phone cannot open it.
     """
     phone = _phone()
-    port = phone.reverse(place.port)
+    port = phone.reverse(endpoint.port)
     try:
-        page = place.page.replace(f":{place.port}/", f":{port}/")
-        said = phone.shell(_adb.quote(["am", "start", "-a", "android.intent.action.VIEW", "-d", page]))
-        if "Error" in said:  # `am start` ends well all the same
-            raise TargetError(f"the phone {phone.serial} cannot open a page: {said.strip().splitlines()[-1]}")
-        yield replace(place, page=page, open_at=page)
+        page = endpoint.page.replace(f":{endpoint.port}/", f":{port}/")
+        output = phone.shell(_adb.quote(["am", "start", "-a", "android.intent.action.VIEW", "-d", page]))
+        if "Error" in output:  # `am start` has exit code 0 all the same
+            raise TargetError(f"the phone {phone.serial} cannot open a page: {output.strip().splitlines()[-1]}")
+        yield replace(endpoint, page=page, open_at=page)
     finally:
-        with suppress(TargetError):  # a phone that is gone has closed it
+        with suppress(TargetError):  # a phone that is gone has ended it
             phone.end_reverse(port)
 
 

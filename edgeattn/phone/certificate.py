@@ -1,4 +1,4 @@
-"""A certificate for this computer's address, made on the spot: days of validity, a key that dies with the server."""
+"""A certificate for this computer's address, made at each start, valid for days; its key dies with the server."""
 
 import ssl
 import tempfile
@@ -51,10 +51,10 @@ def fingerprint(certificate: bytes) -> str:
 
 
 def context(certificate: bytes, key: bytes) -> ssl.SSLContext:
-    """What a server needs; the key is on the disk for a moment only, where nobody else reads it."""
-    found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    """The TLS context of a server; the key is on the disk for a moment only, where no other user can read it."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
         path = Path(scratch) / "server.pem"
         path.write_bytes(certificate + key)
-        found.load_cert_chain(path)
-    return found
+        tls.load_cert_chain(path)
+    return tls

@@ -1,4 +1,4 @@
-"""What is shown while phones come and go: a line for each result and, on a terminal, a table that follows them."""
+"""The display while phones come and go: a line for each result and, on a terminal, a live table."""
 
 import io
 import sys
@@ -13,7 +13,7 @@ from rich.text import Text
 from edgeattn.phone.phones import Phone, Phones
 from edgeattn.phone.plan import Plan
 from edgeattn.phone.results import label
-from edgeattn.phone.serving import Place
+from edgeattn.phone.serving import Endpoint
 
 # Everything that a phone sent is printed as Text, which knows no markup.
 
@@ -22,9 +22,9 @@ def code(url: str) -> str:
     """The URL as a QR code for a terminal."""
     import segno
 
-    drawn = io.StringIO()
-    segno.make(url, error="l").terminal(out=drawn, compact=True)
-    return drawn.getvalue()
+    buffer = io.StringIO()
+    segno.make(url, error="l").terminal(out=buffer, compact=True)
+    return buffer.getvalue()
 
 
 class Display:
@@ -34,13 +34,13 @@ class Display:
         self.plan, self.phones = plan, phones
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-    def open(self, place: Place, hints: list[str]) -> None:
-        self.console.print(f"Open {place.open_at}", markup=False)
-        if sys.stderr.isatty() and place.host != "localhost":
+    def open(self, endpoint: Endpoint, hints: list[str]) -> None:
+        self.console.print(f"Open {endpoint.open_at}", markup=False)
+        if sys.stderr.isatty() and endpoint.host != "localhost":
             # Both colours are given: a camera needs dark on light, whatever the terminal's own are.
-            self.console.print(Text(code(place.open_at), style="bright_white on black"))
-        if place.fingerprint:
-            self.console.print(f"The certificate's SHA-256: {place.fingerprint}", markup=False, style="dim")
+            self.console.print(Text(code(endpoint.open_at), style="bright_white on black"))
+        if endpoint.fingerprint:
+            self.console.print(f"The certificate's SHA-256: {endpoint.fingerprint}", markup=False, style="dim")
         for hint in hints:
             self.console.print(hint, markup=False)
 
@@ -53,23 +53,23 @@ class Display:
             yield
 
     def changed(self, phone: Phone, task: str) -> None:
-        """Something happened to ``phone``; ``task`` is what it has just done, or ""."""
+        """``phone`` joined, progressed or ended; ``task`` is the task that it has just finished, or ""."""
         if task:
-            what = label(self.plan, self.plan.tasks[task])
-            self.console.print(Text(f"phone {phone.number}: {what}: {phone.kept[task].said}"))
+            task_label = label(self.plan, self.plan.tasks[task])
+            self.console.print(Text(f"phone {phone.number}: {task_label}: {phone.results[task].summary}"))
         elif phone.finished:
             self.console.print(f"phone {phone.number} is done")
-        elif not phone.kept and not phone.doing:
+        elif not phone.results and not phone.current_task:
             self.console.print(Text(f"phone {phone.number} joined: {phone.sender.device.name}"))
 
     def _table(self) -> Table:
         table = Table(box=None, header_style="bold", title="Phones", title_justify="left")
         for column in ("", "device", "done", "now"):
             table.add_column(column)
-        for phone in self.phones.known.values():
+        for phone in self.phones.by_session.values():
             now = "done" if phone.finished else ""
-            if phone.doing:
-                now = f"{label(self.plan, self.plan.tasks[phone.doing])}, {phone.run} of {self.plan.runs}"
-            done = f"{len(phone.kept)} of {len(self.plan.tasks)}"
+            if phone.current_task:
+                now = f"{label(self.plan, self.plan.tasks[phone.current_task])}, {phone.run} of {self.plan.runs}"
+            done = f"{len(phone.results)} of {len(self.plan.tasks)}"
             table.add_row(str(phone.number), Text(phone.sender.device.name), done, Text(now))
         return table

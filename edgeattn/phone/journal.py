@@ -1,4 +1,4 @@
-"""Results on disk as they arrive: one a line, flushed to the disk before the phone is told that it arrived.
+"""Results on disk as they arrive: one a line, flushed to the disk before the phone gets its answer.
 
 At the end the lines are folded into the file of records. A server that is killed leaves its lines; the next one that
 writes to the same file folds them first.
@@ -21,7 +21,7 @@ from edgeattn.system import files
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a journal: one of the two."""
+    """A line of a journal: exactly one of the two is set."""
 
     record: Record | None = None
     not_run: NotRun | None = None
@@ -29,14 +29,14 @@ class Entry:
 
 @dataclass
 class Journal:
-    """An open journal. ``entries`` are what arrived, once it is closed: until then it is on the disk alone."""
+    """An open journal. ``entries`` are set when it is closed: until then they are on the disk alone."""
 
     file: BinaryIO
     entries: tuple[Entry, ...] = ()
     lock: Lock = field(default_factory=Lock)
 
     def append(self, entry: Entry) -> None:
-        """Keep ``entry``, for good: after this call a power cut does not lose it.
+        """Write ``entry`` to the disk: after this call not even a power cut loses it.
 
         Raises:
             OSError: the disk is full, or gone.
@@ -59,7 +59,7 @@ def path_of(out: Path) -> Path:
 
 @contextmanager
 def writing(out: Path) -> Iterator[Journal]:
-    """A journal that becomes a part of the records in ``out`` when the block ends, however it ends.
+    """A journal that is added to the records in ``out`` when the block ends, also with an error.
 
     Raises:
         ArtifactError: ``out`` is there, and holds no records.
@@ -74,7 +74,7 @@ def writing(out: Path) -> Iterator[Journal]:
     except OSError as error:
         raise BadInputError(f"{out} cannot be written: {error.strerror}") from error
     with file:
-        _hold(file, out)
+        _lock(file, out)
         _fold(out)
         file.truncate(0)
         journal = Journal(file)
@@ -86,22 +86,22 @@ def writing(out: Path) -> Iterator[Journal]:
 
 
 def _fold(out: Path) -> tuple[Entry, ...]:
-    """Add the whole lines of the journal to the file of records, but for those that are in it already; all of them."""
+    """Add the complete lines of the journal to the file of records, without duplicates; returns all of them."""
     entries = tuple(map(_parse, path_of(out).read_bytes().split(b"\n")[:-1]))
     if entries:
-        there = records.load(out) if out.exists() else records.Records(records.SCHEMA, ())
-        found, left = list(there.records), list(there.not_run)
+        existing = records.load(out) if out.exists() else records.Records(records.SCHEMA, ())
+        measured, not_run = list(existing.records), list(existing.not_run)
         for entry in entries:
-            if entry.record and entry.record not in found:
-                found.append(entry.record)
-            if entry.not_run and entry.not_run not in left:
-                left.append(entry.not_run)
-        records.save(out, tuple(found), tuple(left))
+            if entry.record and entry.record not in measured:
+                measured.append(entry.record)
+            if entry.not_run and entry.not_run not in not_run:
+                not_run.append(entry.not_run)
+        records.save(out, tuple(measured), tuple(not_run))
     return entries
 
 
-def _hold(file: BinaryIO, out: Path) -> None:
-    if sys.platform == "win32":  # its locks keep this process too from reading what it wrote
+def _lock(file: BinaryIO, out: Path) -> None:
+    if sys.platform == "win32":  # its locks keep this process too from reading the file
         return
     from filelock import lock_descriptor
 

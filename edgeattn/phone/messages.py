@@ -1,11 +1,11 @@
-"""What a phone may send. All of it is untrusted: every field has a type and a bound, and nothing else is let in."""
+"""The messages of a phone. All are untrusted: every field has a type and a bound, and other fields are refused."""
 
 from typing import Annotated
 
 from pydantic import AfterValidator, Base64Bytes, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-# More than any honest page sends.
-_MOST_RUNS = 10_000
+# More than our page ever sends.
+_MAX_RUNS = 10_000
 _HOUR_NS = 3_600_000_000_000
 _DETAILS = 64
 
@@ -21,7 +21,7 @@ Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Text = Annotated[str, StringConstraints(max_length=400, strip_whitespace=True), AfterValidator(_printable)]
 Details = Annotated[dict[Word, Text], Field(max_length=_DETAILS)]
 Duration = Annotated[int, Field(ge=1, le=_HOUR_NS)]
-Count = Annotated[int, Field(ge=0, le=_MOST_RUNS)]
+Count = Annotated[int, Field(ge=0, le=_MAX_RUNS)]
 
 
 class Message(BaseModel):
@@ -29,8 +29,8 @@ class Message(BaseModel):
 
 
 class Join(Message):
-    """A page that was opened. ``session`` is what it was given before, if it comes back; ``mobile`` and ``platform``
-    are what the browser says of itself."""
+    """A page that was opened. ``session`` is its session from before, if it comes back; ``mobile`` and ``platform`` are
+    the browser's own words."""
 
     session: Word | None = None
     name: Text
@@ -46,22 +46,22 @@ class Progress(Message):
     run: Count
 
 
-class Seen(Message):
-    """A measurement; the fields are those of ``edgeattn.bundle.records.Record``, but for four.
+class PhoneMeasurement(Message):
+    """A measurement; its fields are those of ``edgeattn.bundle.records.Record``, and four more.
 
     ``hidden`` are the numbers of the samples during which the page was not on the screen. ``first`` and ``last`` are
-    the outputs of the first and of the last run, by name, as they lie in memory.
+    the outputs of the first and of the last run, by name, as raw bytes.
     """
 
     threads: Annotated[int, Field(ge=1, le=1024)]
     warmup: Count
     warmup_ns: Annotated[int, Field(ge=0, le=_HOUR_NS)]
-    samples_ns: Annotated[tuple[Duration, ...], Field(min_length=1, max_length=_MOST_RUNS)]
+    samples_ns: Annotated[tuple[Duration, ...], Field(min_length=1, max_length=_MAX_RUNS)]
     calls_per_sample: Annotated[int, Field(ge=1, le=1_000_000)]
     clock_step_ns: Duration
     load_ns: Duration
     first_run_ns: Duration
-    hidden: Annotated[list[Count], Field(max_length=_MOST_RUNS)] = []
+    hidden: Annotated[list[Count], Field(max_length=_MAX_RUNS)] = []
     first: Annotated[dict[str, Base64Bytes], Field(max_length=64)]
     last: Annotated[dict[str, Base64Bytes], Field(max_length=64)]
     before: Details = {}
@@ -70,16 +70,16 @@ class Seen(Message):
 
 
 class Result(Message):
-    """What became of one task: it was measured, or ``failure`` says why not."""
+    """The result of one task: its measurement in ``seen``, or the reason in ``failure``."""
 
     task: Word
     failure: Text = ""
-    seen: Seen | None = None
+    seen: PhoneMeasurement | None = None
 
     @model_validator(mode="after")
     def _either(self) -> "Result":
         if bool(self.failure) == (self.seen is not None):
-            raise ValueError("give what was seen, or why it failed")
+            raise ValueError("give either seen or failure")
         return self
 
 

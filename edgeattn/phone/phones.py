@@ -1,4 +1,4 @@
-"""The phones that joined: what each has done, and what it is doing."""
+"""The phones that joined: each one's results, and its current task."""
 
 import hashlib
 import secrets
@@ -10,66 +10,66 @@ import anyio
 from edgeattn.phone.messages import Join
 from edgeattn.phone.results import Sender, sender
 
-# More than anyone has; beyond that somebody plays with the server.
-MOST = 1000
+# More than anyone has: a client that joins more often abuses the server.
+MAX_PHONES = 1000
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is remembered of a result that is on the disk: the hash of what was sent, and what it says, in short."""
+class StoredResult:
+    """A result that is on the disk: the hash of its message, and a summary for people."""
 
     digest: str
     passed: bool
-    said: str
+    summary: str
 
 
 @dataclass
 class Phone:
-    """One phone. ``kept`` has what came of the tasks that are done, by their keys; ``since`` is when the task ``doing``
-    began. ``called`` is what it calls itself."""
+    """One phone. ``results`` are those of its finished tasks, by key; ``since`` is when ``current_task`` began (""
+    is no task). ``own_name`` is the name in its message, which other phones may have too."""
 
     session: str
     number: int
-    called: str
+    own_name: str
     sender: Sender
-    kept: dict[str, Kept] = field(default_factory=dict)
-    doing: str = ""
+    results: dict[str, StoredResult] = field(default_factory=dict)
+    current_task: str = ""
     run: int = 0
     since: str = ""
     finished: bool = False
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
     def begin(self, task: str, run: int) -> None:
-        if task != self.doing:
-            self.doing, self.since = task, now()
+        if task != self.current_task:
+            self.current_task, self.since = task, now()
         self.run = run
 
 
 @dataclass
 class Phones:
-    """All of them, in the order in which they came."""
+    """All phones, in the order in which they joined."""
 
-    known: dict[str, Phone] = field(default_factory=dict)
+    by_session: dict[str, Phone] = field(default_factory=dict)
 
     def join(self, message: Join, *, local: bool) -> Phone | None:
-        """The phone, new or come back; None if there are too many."""
-        if message.session in self.known:
-            return self.known[message.session]
-        if len(self.known) >= MOST:
+        """The phone, a new one or one that returns; None if there are too many."""
+        if message.session in self.by_session:
+            return self.by_session[message.session]
+        if len(self.by_session) >= MAX_PHONES:
             return None
         session = secrets.token_hex(8)
-        who = sender(message.model_copy(update={"name": self._own(message.name)}), session=session, local=local)
-        self.known[session] = Phone(session, len(self.known) + 1, message.name, who)
-        return self.known[session]
+        named = sender(message.model_copy(update={"name": self._unique(message.name)}), session=session, local=local)
+        self.by_session[session] = Phone(session, len(self.by_session) + 1, message.name, named)
+        return self.by_session[session]
 
-    def _own(self, name: str) -> str:
-        """A name that no other phone has: two of a kind stay apart in a report."""
-        alike = sum(phone.called == name for phone in self.known.values())
-        return f"{name} #{alike + 1}" if alike else name
+    def _unique(self, name: str) -> str:
+        """A name that no other phone has: two phones of one model stay apart in a report."""
+        namesakes = sum(phone.own_name == name for phone in self.by_session.values())
+        return f"{name} #{namesakes + 1}" if namesakes else name
 
     @property
     def finished(self) -> int:
-        return sum(phone.finished for phone in self.known.values())
+        return sum(phone.finished for phone in self.by_session.values())
 
 
 def now() -> str:

@@ -1,4 +1,4 @@
-"""What the page is to run: each artifact of a bundle, in every way that a browser may have for its format."""
+"""What the page runs: each artifact of a bundle, on every backend that a browser may have for its format."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from edgeattn.bundle.records import NotRun
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import MissingError
 
-# By format: a runtime, and where it computes. Whether a browser has that, only it knows.
-WAYS = {
+# By format: pairs of runtime and backend. Only the browser knows whether it has them.
+BACKENDS = {
     "onnx": (("onnxruntime-web", "wasm"), ("onnxruntime-web", "webgpu"), ("onnxruntime-web", "webnn")),
     "tflite": (("litert.js", "wasm"), ("litert.js", "webgpu")),
 }
@@ -22,7 +22,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement: ``threads`` is "one", or "all" that the phone has."""
+    """One measurement: ``threads`` is "one", or "all" of the phone's."""
 
     key: str
     artifact: int
@@ -33,8 +33,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """``artifacts`` are those of the bundle that a browser runs; a task names one by its place there. ``golden``
-    is the bundle's first golden case, ``runs`` the samples of a task."""
+    """``artifacts`` are those of the bundle that a browser runs; a task names one by its index. ``golden`` is
+    the bundle's first golden case, ``runs`` the samples of a task."""
 
     bundle: Bundle
     artifacts: tuple[Artifact, ...]
@@ -48,16 +48,16 @@ class Plan:
         return self.golden.inputs_for(artifact)
 
     def outputs(self, artifact: Artifact) -> dict[str, npt.NDArray[np.generic]]:
-        """What the artifact should give, up to its precision: its shapes and types are what is asked of a phone."""
+        """The artifact's expected outputs, up to its precision; a phone's outputs have their shapes and types."""
         values = self.golden.reference_for(artifact)
         return {output.name: values[output.name].astype(output.dtype) for output in artifact.outputs}
 
     def output_bytes(self) -> int:
-        """Of the artifact with the largest outputs."""
+        """The output bytes of the artifact with the largest outputs."""
         return max(sum(value.nbytes for value in self.outputs(artifact).values()) for artifact in self.artifacts)
 
     def document(self) -> dict[str, Any]:
-        """What the page is told; the paths are those under which the server has the files."""
+        """The plan as the page reads it; its paths are those of the served files."""
         return {
             "model": self.bundle.manifest.model,
             "runs": self.runs,
@@ -71,27 +71,27 @@ class Plan:
             "url": f"artifacts/{index}",
             "precision": artifact.precision,
             "inputs": [
-                {"name": name, "url": input_url(index, place), "dtype": str(value.dtype), "shape": value.shape}
-                for place, (name, value) in enumerate(self.inputs(artifact).items())
+                {"name": name, "url": input_url(index, position), "dtype": str(value.dtype), "shape": value.shape}
+                for position, (name, value) in enumerate(self.inputs(artifact).items())
             ],
         }
 
 
-def input_url(artifact: int, place: int) -> str:
-    return f"inputs/{artifact}-{place}"
+def input_url(artifact: int, position: int) -> str:
+    return f"inputs/{artifact}-{position}"
 
 
-def plan(bundle: Bundle, *, runs: int, runtime_versions: dict[str, str]) -> Plan:
-    """All that a browser may run of ``bundle``.
+def make_plan(bundle: Bundle, *, runs: int, runtime_versions: dict[str, str]) -> Plan:
+    """Everything in ``bundle`` that a browser may run.
 
     Raises:
         MissingError: it holds nothing for a browser.
     """
-    artifacts = tuple(a for a in bundle.manifest.artifacts if a.format in WAYS)
+    artifacts = tuple(a for a in bundle.manifest.artifacts if a.format in BACKENDS)
     not_run = tuple(
         NotRun(a.file.path, "phone", f"browsers do not run {a.format}")
         for a in bundle.manifest.artifacts
-        if a.format not in WAYS
+        if a.format not in BACKENDS
     )
     if not artifacts:
         raise MissingError(f"{bundle.folder} holds nothing that a browser runs; export it to ONNX or TFLite")
@@ -102,6 +102,6 @@ def plan(bundle: Bundle, *, runs: int, runtime_versions: dict[str, str]) -> Plan
 
 def _tasks(artifacts: tuple[Artifact, ...]) -> Iterator[Task]:
     for index, artifact in enumerate(artifacts):
-        for runtime, backend in WAYS[artifact.format]:
+        for runtime, backend in BACKENDS[artifact.format]:
             for threads in ("one", "all") if backend == "wasm" else ("one",):
                 yield Task(f"{index}-{runtime}-{backend}-{threads}", index, runtime, backend, threads)

@@ -1,4 +1,4 @@
-"""The web application: the page and its files out, joins and results in. Whoever lacks the token finds nothing here."""
+"""The web application: the page and its files out, joins and results in. Without the token every path is a 404."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -20,15 +20,15 @@ from edgeattn.errors import BadInputError
 from edgeattn.phone import messages, results
 from edgeattn.phone.journal import Entry, Journal
 from edgeattn.phone.messages import Join, Message, Progress, Result
-from edgeattn.phone.phones import Kept, Phone, Phones, digest, now
+from edgeattn.phone.phones import Phone, Phones, StoredResult, digest, now
 from edgeattn.phone.plan import Plan, Task
 from edgeattn.phone.site import File
 
 M = TypeVar("M", bound=Message)
 # A body has to arrive within this time.
 BODY_S = 30.0
-# Cross-origin isolation gives the page threads and a fine clock. Nothing may come from elsewhere, and no text is run:
-# ``wasm-unsafe-eval`` lets WebAssembly be compiled, no more.
+# Cross-origin isolation gives the page threads and a fine clock. Nothing may come from another origin, and no text is
+# evaluated: ``wasm-unsafe-eval`` permits only the compilation of WebAssembly.
 HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -42,13 +42,13 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Site:
-    """All that the application needs to know.
+    """Everything that the application needs.
 
     Args:
-        hosts: the names under which it answers; another one in a request is an attack by a foreign page.
+        hosts: the host names that it answers to; another name in a request is an attack by a foreign page.
         local: addresses of this machine, whose browsers are no phones.
-        command: what was typed, for the records.
-        changed: called after anything happened to a phone, with the task that is done, or "".
+        command: the command line, for the records.
+        changed: called after each message of a phone, with the task that it finished, or "".
     """
 
     plan: Plan
@@ -73,7 +73,7 @@ def application(site: Site) -> Starlette:
 
         return answer
 
-    found = Starlette(
+    app = Starlette(
         routes=[
             Route("/{token}/join", guarded(_join), methods=["POST"]),
             Route("/{token}/phones/{session}/progress", guarded(_progress), methods=["POST"]),
@@ -84,9 +84,9 @@ def application(site: Site) -> Starlette:
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(site.hosts), www_redirect=False)],
         exception_handlers={HTTPException: _refuse, BadInputError: _refuse},
     )
-    # Without the token there is not even a hint that another path would be better.
-    found.router.redirect_slashes = False
-    return found
+    # Without the token no redirect hints that another path exists.
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
@@ -101,9 +101,9 @@ async def _file(site: Site, request: Request) -> Response:
         raise HTTPException(404)
     headers = {**HEADERS, "Cache-Control": "private, max-age=3600"}
     if file.compressed:
-        headers["Content-Encoding"] = "gzip"  # not asked for: every browser knows it
+        headers["Content-Encoding"] = "gzip"  # without negotiation: every browser accepts it
     if isinstance(file.content, Path):
-        # In pieces: a hundred phones may fetch a large artifact at once.
+        # Streamed: a hundred phones may fetch a large artifact at once.
         return FileResponse(file.content, media_type=file.media_type, headers=headers)
     return Response(file.content, media_type=file.media_type, headers=headers)
 
@@ -114,7 +114,7 @@ async def _join(site: Site, request: Request) -> Response:
     if phone is None:
         raise HTTPException(429, "too many phones")
     site.changed(phone, "")
-    return _json({"session": phone.session, "number": phone.number, "done": list(phone.kept)})
+    return _json({"session": phone.session, "number": phone.number, "done": list(phone.results)})
 
 
 async def _progress(site: Site, request: Request) -> Response:
@@ -134,38 +134,39 @@ async def _result(site: Site, request: Request) -> Response:
     if task is None:
         raise HTTPException(422, "no such task")
     async with phone.lock:
-        if (kept := phone.kept.get(task.key)) is None:
+        if (stored := phone.results.get(task.key)) is None:
             try:
-                kept = await anyio.to_thread.run_sync(_keep, site, phone, task, message, digest(body))
+                stored = await anyio.to_thread.run_sync(_store, site, phone, task, message, digest(body))
             except OSError as error:
                 raise HTTPException(507, f"the result cannot be written here: {error.strerror}") from error
-            phone.kept[task.key] = kept
+            phone.results[task.key] = stored
             site.changed(phone, task.key)
-        elif kept.digest != digest(body):
+        elif stored.digest != digest(body):
             raise HTTPException(409, "there is another result for this task")
-    return _json({"passed": kept.passed})
+    return _json({"passed": stored.passed})
 
 
-def _keep(site: Site, phone: Phone, task: Task, message: Result, sent: str) -> Kept:
+def _store(site: Site, phone: Phone, task: Task, message: Result, body_digest: str) -> StoredResult:
     if message.seen is None:
         site.journal.append(Entry(not_run=results.not_run(site.plan, task, phone.sender, message.failure)))
-        return Kept(sent, passed=False, said=f"not run, {message.failure}")
-    since = phone.since if phone.doing == task.key else now()
+        return StoredResult(body_digest, passed=False, summary=f"not run, {message.failure}")
+    since = phone.since if phone.current_task == task.key else now()
     record = results.record(site.plan, task, message.seen, phone.sender, started_at=since, command=site.command)
     site.journal.append(Entry(record=record))
-    return Kept(sent, passed=bool(record.parity and record.parity.passed), said=results.summary(record))
+    passed = bool(record.parity and record.parity.passed)
+    return StoredResult(body_digest, passed=passed, summary=results.summary(record))
 
 
 async def _done(site: Site, request: Request) -> Response:
     phone = _phone(site, request)
     await _body(request, 1_000)
-    phone.finished, phone.doing = True, ""
+    phone.finished, phone.current_task = True, ""
     site.changed(phone, "")
     return _json({})
 
 
 def _phone(site: Site, request: Request) -> Phone:
-    phone = site.phones.known.get(request.path_params["session"])
+    phone = site.phones.by_session.get(request.path_params["session"])
     if phone is None:
         raise HTTPException(404, "no such phone; open the page again")
     return phone
@@ -179,8 +180,8 @@ async def _read(request: Request, kind: type[M], largest: int) -> tuple[M, bytes
         return await anyio.to_thread.run_sync(kind.model_validate_json, body), body
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise HTTPException(422, f"{place}: {first['msg']}") from error
+        field = ".".join(map(str, first["loc"]))
+        raise HTTPException(422, f"{field}: {first['msg']}") from error
 
 
 async def _body(request: Request, largest: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Addresses, sockets, and the servers on them: the page's own and, with https, one that explains the warning."""
+"""Addresses, sockets, and the servers on them: the page's and, with https, a landing page that explains the warning."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from edgeattn.phone import certificate, setup
 from edgeattn.phone.server import HEADERS
 from edgeattn.phone.site import read
 
-# A connection has to send the whole head of a request within this time.
+# A connection has to send the whole header of a request within this time.
 HEAD_S = 15.0
 # A phone's browser opens some six connections.
 CONNECTIONS = 800
@@ -31,10 +31,10 @@ LANDING = {"": "landing.html", **{name: name for name in ("landing.js", "style.c
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the page is served: sockets that are bound already, and what to tell people.
+class Endpoint:
+    """Where the page is served: sockets that are already bound, and the address for people.
 
-    ``open_at`` is the address to open (or to show as a code); ``page`` is that of the page itself.
+    ``open_at`` is the address to open (or to show as a QR code); ``page`` is the address of the page itself.
     """
 
     sockets: tuple[socket.socket, ...]
@@ -51,12 +51,12 @@ class Place:
 
     @property
     def local(self) -> frozenset[str]:
-        """Addresses from which only this machine's own browsers come."""
+        """The client addresses of this machine's own browsers."""
         return frozenset({"127.0.0.1", str(self.sockets[0].getsockname()[0])})
 
 
 @contextlib.contextmanager
-def place(host: str, *, https: bool, port: int) -> Iterator[Place]:
+def endpoint(host: str, *, https: bool, port: int) -> Iterator[Endpoint]:
     """Bind ``host``: "localhost", "lan", or a name or IPv4 address of this machine; port 0 is any free one.
 
     Raises:
@@ -68,26 +68,26 @@ def place(host: str, *, https: bool, port: int) -> Iterator[Place]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(_bind(address, port))]
         token = secrets.token_urlsafe(16)
-        bound, own = sockets[0].getsockname()
+        bound, page_port = sockets[0].getsockname()
         if bound == "0.0.0.0":
             raise BadInputError(
                 f"{host} is no address that one can open; give --host lan, or an address of this machine"
             )
-        page = f"{'https' if https else 'http'}://{name}:{own}/{token}/"
+        page = f"{'https' if https else 'http'}://{name}:{page_port}/{token}/"
         open_at, tls = page, None
         if https:
             tls = certificate.make(name)
             sockets.append(stack.enter_context(_bind(address, 0)))
-            # The token stands behind the #: it never goes over the network unencrypted.
-            open_at = f"http://{name}:{sockets[1].getsockname()[1]}/#{own}/{token}"
+            # The token follows the #: it never goes over the network unencrypted.
+            open_at = f"http://{name}:{sockets[1].getsockname()[1]}/#{page_port}/{token}"
         shown = certificate.fingerprint(tls[0]) if tls else ""
-        yield Place(tuple(sockets), name, page, open_at, token, shown, tls)
+        yield Endpoint(tuple(sockets), name, page, open_at, token, shown, tls)
 
 
 def _lan_address() -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing: it asks which of our addresses would be used
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it selects the address that would be used
         except OSError as error:
             raise MissingError("this computer is in no network; connect it, or use --adb with a cable") from error
         return str(probe.getsockname()[0])
@@ -105,12 +105,14 @@ def _bind(address: str, port: int) -> socket.socket:
     return bound
 
 
-async def serve(place: Place, application: Starlette, stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set; requests that are under way are answered."""
-    servers = [_server(application, place.tls)]
-    if place.tls:
+async def serve(endpoint: Endpoint, application: Starlette, stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set; pending requests are answered."""
+    servers = [_server(application, endpoint.tls)]
+    if endpoint.tls:
         servers.append(_server(_landing(), None))
-    running = [asyncio.create_task(server.serve([own])) for server, own in zip(servers, place.sockets, strict=True)]
+    running = [
+        asyncio.create_task(server.serve([bound])) for server, bound in zip(servers, endpoint.sockets, strict=True)
+    ]
     ending = asyncio.create_task(stop.wait())
     await asyncio.wait([ending, *running], return_when=asyncio.FIRST_COMPLETED)
     for server in servers:
@@ -126,21 +128,21 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _Impatient(H11Protocol):
-    """Closes a connection on which the head of a request does not come to its end."""
+class _HeaderTimeout(H11Protocol):
+    """Closes a connection that does not complete the header of a request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own is
         super().connection_made(transport)
-        self.loop.call_later(HEAD_S, self._look)
+        self.loop.call_later(HEAD_S, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self.transport.is_closing():
             return
         waiting = self.conn.their_state is h11.IDLE
         if waiting and (self.cycle is None or self.conn.trailing_data[0]):
             self.transport.close()
         else:
-            self.loop.call_later(HEAD_S, self._look)
+            self.loop.call_later(HEAD_S, self._check)
 
 
 def _server(application: Starlette, tls: tuple[bytes, bytes] | None) -> _Server:
@@ -149,12 +151,12 @@ def _server(application: Starlette, tls: tuple[bytes, bytes] | None) -> _Server:
         settings["ssl_context_factory"] = lambda *_: certificate.context(*tls)
     config = uvicorn.Config(
         application,
-        http=_Impatient,
+        http=_HeaderTimeout,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        # Whoever says that he speaks for another address is not believed.
+        # A client's X-Forwarded-For is not trusted.
         proxy_headers=False,
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=30,
@@ -166,7 +168,7 @@ def _server(application: Starlette, tls: tuple[bytes, bytes] | None) -> _Server:
 
 @contextlib.contextmanager
 def interrupts(stop: Callable[[], object]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM call ``stop`` and do nothing else. (uvicorn's loop turns ten times a second, and sees it.)"""
+    """Ctrl-C and SIGTERM call ``stop`` and do nothing else. (uvicorn's loop checks ten times a second.)"""
     old = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -176,7 +178,7 @@ def interrupts(stop: Callable[[], object]) -> Iterator[None]:
 
 
 def _landing() -> Starlette:
-    """One page that explains the browser's warning, before it comes."""
+    """One page that explains the browser's warning before it appears."""
     files = {name: read(setup.data("page") / file) for name, file in LANDING.items()}
 
     async def answer(request: Request) -> Response:

@@ -10,7 +10,7 @@ from edgeattn.bundle.records import NotRun, Record
 from edgeattn.phone import cable, journal, serving, setup, site
 from edgeattn.phone.display import Display
 from edgeattn.phone.phones import Phone, Phones
-from edgeattn.phone.plan import plan
+from edgeattn.phone.plan import make_plan
 from edgeattn.phone.server import Site, application
 
 _ONLY_HERE = "It can be reached from this computer alone. For phones in your network: --host lan; by a cable: --adb."
@@ -23,7 +23,7 @@ _PLAIN = (
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for; ``wait`` is the number of phones after which it ends, None if Ctrl-C does."""
+    """The options of the command; ``wait`` is the number of phones after which it ends, None if Ctrl-C ends it."""
 
     host: str
     https: bool
@@ -36,8 +36,8 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What came in, in the order in which it did."""
+class Outcome:
+    """The results of all phones, in order of arrival."""
 
     records: tuple[Record, ...]
     not_run: tuple[NotRun, ...]
@@ -45,13 +45,13 @@ class Found:
 
     @property
     def passed(self) -> bool:
-        """Something was measured, and nothing gave other outputs than the model."""
+        """Whether something was measured, and all outputs are the model's."""
         judged = [record.parity for record in self.records if record.parity]
         return bool(judged) and all(parity.passed for parity in judged)
 
 
-def run(bundle: Bundle, options: Options) -> Found:
-    """Serve until it is over; what arrived is in ``options.out`` then, however it ended.
+def run(bundle: Bundle, options: Options) -> Outcome:
+    """Serve until all is done, or Ctrl-C; either way the results are in ``options.out`` at the end.
 
     Raises:
         ArtifactError: ``options.out`` is there, and holds no records.
@@ -59,9 +59,9 @@ def run(bundle: Bundle, options: Options) -> Found:
         MissingError: the runtimes were not set up, or no phone is attached.
     """
     runtimes = setup.ready()
-    what = plan(bundle, runs=options.runs, runtime_versions=setup.versions(runtimes))
+    plan = make_plan(bundle, runs=options.runs, runtime_versions=setup.versions(runtimes))
     phones = Phones()
-    display = Display(what, phones)
+    display = Display(plan, phones)
     stop = asyncio.Event()
 
     def changed(phone: Phone, task: str) -> None:
@@ -70,27 +70,27 @@ def run(bundle: Bundle, options: Options) -> Found:
             stop.set()
 
     with (
-        journal.writing(options.out) as kept,
-        serving.place(options.host, https=options.https, port=options.port) as here,
-        cable.opened(here) if options.adb else nullcontext(here) as place,
+        journal.writing(options.out) as arrivals,
+        serving.endpoint(options.host, https=options.https, port=options.port) as bound,
+        cable.opened(bound) if options.adb else nullcontext(bound) as endpoint,
         serving.interrupts(stop.set),
     ):
-        plain = not options.https and place.host != "localhost"
+        plain = not options.https and endpoint.host != "localhost"
         served = Site(
-            plan=what,
-            files=site.files(what, runtimes, {"notice": _PLAIN if plain else ""}),
-            journal=kept,
+            plan=plan,
+            files=site.files(plan, runtimes, {"notice": _PLAIN if plain else ""}),
+            journal=arrivals,
             phones=phones,
-            token=place.token,
-            hosts=(place.host,),
-            local=frozenset() if options.adb else place.local,
+            token=endpoint.token,
+            hosts=(endpoint.host,),
+            local=frozenset() if options.adb else endpoint.local,
             command=options.command,
             changed=changed,
         )
-        hints = [] if options.adb else [_ONLY_HERE if place.host == "localhost" else _IN_THE_NETWORK]
-        display.open(place, [*hints, *([_PLAIN] if plain else [])])
+        hints = [] if options.adb else [_ONLY_HERE if endpoint.host == "localhost" else _IN_THE_NETWORK]
+        display.open(endpoint, [*hints, *([_PLAIN] if plain else [])])
         with display.watching():
-            asyncio.run(serving.serve(place, application(served), stop))
-    records = tuple(entry.record for entry in kept.entries if entry.record)
-    not_run = tuple(entry.not_run for entry in kept.entries if entry.not_run)
-    return Found(records, (*what.not_run, *not_run), len(phones.known))
+            asyncio.run(serving.serve(endpoint, application(served), stop))
+    records = tuple(entry.record for entry in arrivals.entries if entry.record)
+    not_run = tuple(entry.not_run for entry in arrivals.entries if entry.not_run)
+    return Outcome(records, (*plan.not_run, *not_run), len(phones.by_session))

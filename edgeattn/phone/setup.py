@@ -1,7 +1,7 @@
 """Fetches, once, the two runtimes that the page runs: onnxruntime-web and LiteRT.js, from npm, each file by its hash.
 
-``npm/package-lock.json`` holds the hashes. What the page needs of the packages goes, compressed, into a folder of the
-user's cache, with its licences; the server serves that folder, and nothing else is ever loaded from anywhere.
+``npm/package-lock.json`` holds the hashes. The files that the page needs go, compressed, into a folder of the user's
+cache, with their licences; the server serves that folder, and the page loads nothing from anywhere else.
 """
 
 import gzip
@@ -15,7 +15,7 @@ from edgeattn.errors import MissingError
 from edgeattn.system import cache
 from edgeattn.system.progress import Progress, silent
 
-# What the page asks for, and where it lies among the packages.
+# The files that the page requests, and their paths in the packages.
 _ORT, _LITERT = "onnxruntime-web/dist", "@litertjs/core"
 FILES = {
     **{
@@ -34,14 +34,14 @@ FILES = {
     "litert/wasm-utils.js": "@litertjs/wasm-utils/dist/index.js",
     **{
         f"litert/litert_wasm_{build}internal.{suffix}": f"{_LITERT}/wasm/litert_wasm_{build}internal.{suffix}"
-        # For browsers with relaxed SIMD: one thread, several, and WebGPU with a part of the model left on the CPU (by
-        # JSPI); the last for those without.
+        # For browsers with relaxed SIMD: one thread, several, and WebGPU with some operators on the CPU (by JSPI); the
+        # last for browsers without.
         for build in ("", "threaded_", "jspi_", "compat_")
         for suffix in ("js", "wasm")
     },
 }
 PACKAGES = {"onnxruntime-web": "onnxruntime-web", "litert.js": "@litertjs/core"}
-# LiteRT.js imports its helper by the name of a package, which a browser resolves in a page only, not in a worker.
+# LiteRT.js imports its helper by a package's name, which a browser resolves in a page only, not in a worker.
 _BARE, _RELATIVE = b'from "@litertjs/wasm-utils"', b'from "./wasm-utils.js"'
 
 
@@ -51,19 +51,19 @@ def data(folder: str) -> Path:
 
 
 def missing() -> str | None:
-    """What is not here, with the command that mends it; None if the page can be served."""
-    return None if _place().is_dir() else "the phone's runtimes are not set up; run: edgeattn setup phone"
+    """What is missing, with the command that fixes it; None if the page can be served."""
+    return None if _folder().is_dir() else "the phone's runtimes are not set up; run: edgeattn setup phone"
 
 
 def ready() -> Path:
     """The folder of the runtimes: :data:`FILES`, each with ``.gz`` at its end, and ``versions.json``.
 
     Raises:
-        MissingError: they were not fetched, or those of another version were.
+        MissingError: they were not fetched, or they are another version's.
     """
     if reason := missing():
         raise MissingError(reason)
-    return _place()
+    return _folder()
 
 
 def versions(folder: Path) -> dict[str, str]:
@@ -72,23 +72,23 @@ def versions(folder: Path) -> dict[str, str]:
 
 
 def build(progress: Progress = silent) -> Path:
-    """Fetch them, if they are not here; where they are.
+    """Fetch the runtimes, unless they are here; return their folder.
 
     Raises:
         MissingError: npm is not installed, or cannot fetch them.
     """
-    place = _place()
+    folder = _folder()
     npm = shutil.which("npm")
-    if not place.is_dir() and not npm:
+    if not folder.is_dir() and not npm:
         raise MissingError(
             "npm is not installed, and the phone's runtimes come from there (it is needed for this alone); install "
             "Node.js with it, on Debian: apt-get install -y npm"
         )
-    return cache.once(place, lambda folder: _build(folder, str(npm), progress))
+    return cache.once(folder, lambda scratch: _build(scratch, str(npm), progress))
 
 
-def _place() -> Path:
-    return cache.place("phone", *sorted(data("npm").iterdir()), *sorted(data("licences").iterdir()), Path(__file__))
+def _folder() -> Path:
+    return cache.folder_of("phone", *sorted(data("npm").iterdir()), *sorted(data("licences").iterdir()), Path(__file__))
 
 
 def _build(folder: Path, npm: str, progress: Progress) -> None:
@@ -100,19 +100,19 @@ def _build(folder: Path, npm: str, progress: Progress) -> None:
         cache.run("npm ci", npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=Path(scratch))
         packages = Path(scratch) / "node_modules"
         progress("compressing them")
-        for name, place in FILES.items():
-            content = (packages / place).read_bytes()
+        for name, path in FILES.items():
+            content = (packages / path).read_bytes()
             if name == "litert/index.js":
                 content = _with_relative_import(content)
             target = folder / f"{name}.gz"
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(gzip.compress(content, mtime=0))
-        found = {
-            name: json.loads((packages / place / "package.json").read_text())["version"]
-            for name, place in PACKAGES.items()
+        package_versions = {
+            name: json.loads((packages / path / "package.json").read_text())["version"]
+            for name, path in PACKAGES.items()
         }
     shutil.copytree(data("licences"), folder / "licences")
-    (folder / "versions.json").write_text(json.dumps(found, indent=2) + "\n")
+    (folder / "versions.json").write_text(json.dumps(package_versions, indent=2) + "\n")
 
 
 def _with_relative_import(script: bytes) -> bytes:

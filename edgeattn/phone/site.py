@@ -1,4 +1,4 @@
-"""The files that are served, by their paths: these and no others. No path of a request ever reaches the disk."""
+"""The files that are served, by path, and no others: no path of a request ever reaches the disk."""
 
 import json
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class File:
-    """What is sent: bytes, or a file of this machine."""
+    """Content that is sent: bytes, or a file of this machine."""
 
     content: bytes | Path
     media_type: str = "application/octet-stream"
@@ -37,21 +37,21 @@ def files(plan: Plan, runtimes: Path, page: Mapping[str, object]) -> dict[str, F
 
     Args:
         runtimes: the folder that ``edgeattn setup phone`` made.
-        page: what the page is told besides the plan.
+        page: what the page needs besides the plan.
     """
-    found = {f"page/{path.name}": read(path) for path in setup.data("page").iterdir()}
-    found[""] = found.pop("page/index.html")
-    del found["page/landing.html"], found["page/landing.js"]
+    served = {f"page/{path.name}": read(path) for path in setup.data("page").iterdir()}
+    served[""] = served.pop("page/index.html")
+    del served["page/landing.html"], served["page/landing.js"]
     for name in setup.FILES:
-        found[f"runtimes/{name}"] = File(runtimes / f"{name}.gz", _TYPES[Path(name).suffix], compressed=True)
-    found |= {f"runtimes/licences/{path.name}": read(path) for path in (runtimes / "licences").iterdir()}
+        served[f"runtimes/{name}"] = File(runtimes / f"{name}.gz", _TYPES[Path(name).suffix], compressed=True)
+    served |= {f"runtimes/licences/{path.name}": read(path) for path in (runtimes / "licences").iterdir()}
     for index, artifact in enumerate(plan.artifacts):
-        found[f"artifacts/{index}"] = File(plan.bundle.path(artifact.file))
-        for place, value in enumerate(plan.inputs(artifact).values()):
-            found[input_url(index, place)] = File(np.ascontiguousarray(value).tobytes())
+        served[f"artifacts/{index}"] = File(plan.bundle.path(artifact.file))
+        for position, value in enumerate(plan.inputs(artifact).values()):
+            served[input_url(index, position)] = File(np.ascontiguousarray(value).tobytes())
     document = {**plan.document(), **page}
-    found["plan.json"] = File(json.dumps(document).encode(), "application/json")
-    return found
+    served["plan.json"] = File(json.dumps(document).encode(), "application/json")
+    return served
 
 
 def read(path: Path) -> File:

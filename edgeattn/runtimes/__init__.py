@@ -35,7 +35,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Observed:
-    """A value inside an artifact: its name, which is unique there, the op that gave it, itself in its own type."""
+    """A value inside an artifact: its unique name, the op that computed it, and the array in its own dtype."""
 
     name: str
     op: str
@@ -50,27 +50,27 @@ class Session(Protocol):
     def run(self, inputs: Arrays) -> Arrays: ...
 
 
-# Several inputs, run one after the other in one session.
+# Runs several inputs, one after the other, in one session.
 RunEach = Callable[[Sequence[Arrays]], Iterable[Arrays]]
 
 
-See = Callable[[Observed], None]
-Observe = Callable[[Path, Arrays, See], None]
+ValueCallback = Callable[[Observed], None]
+Observe = Callable[[Path, Arrays, ValueCallback], None]
 
 
 class Runtime(Protocol):
     """What runs the artifacts of one format here.
 
     Attributes:
-        format: that it runs.
-        extra: of ``pip install edgeattn[...]``, which brings its packages.
+        format: the format that it runs.
+        extra: the extra of ``pip install edgeattn[...]`` that installs its packages.
         packages: it needs one of these.
-        variants: the ways in which it runs an artifact, by the name that a report gives each, and what the vendor calls
-            it; empty where there is one alone.
-        observe: run an artifact once and call ``see`` with every value of every op, in the order of execution; None if
-            it cannot show them.
-        examine: what it makes of a file before it runs it (delegates, its optimised graph), for people; None if it does
-            not tell, and then ``unexamined`` says why.
+        variants: the configurations in which it runs an artifact: the name in a report, and the vendor's name; empty
+            where there is only one.
+        observe: runs an artifact once and calls a function with every value of every op, in the order of execution;
+            None if the runtime gives no access to them.
+        examine: how it prepares a file (delegates, its optimised graph), for people; None if it does not tell, and then
+            ``unexamined`` says why.
     """
 
     format: str
@@ -88,7 +88,7 @@ class Runtime(Protocol):
     def version(self) -> str: ...
 
     def open(self, path: Path, threads: int = 1, variant: str = "") -> AbstractContextManager[Session]:
-        """Load an artifact, to run it as one of :attr:`variants`; the first where none is named.
+        """Load an artifact, to run it as ``variant``, one of :attr:`variants`; the first where it is "".
 
         Raises:
             ArtifactError: it refuses the file.
@@ -102,9 +102,9 @@ RUNTIMES: Registry[Runtime] = Registry(__name__, "runtime")
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to run an artifact here: a runtime, or a variant of one, by the name that a report gives it.
+    """A runtime, or a variant of one, on this machine; ``label`` is its name in a report.
 
-    ``missing`` says why it cannot be used, with the command that mends it; empty if it can.
+    ``missing`` says why it cannot be used, with the command that fixes it; empty if it can.
     """
 
     label: str
@@ -118,21 +118,21 @@ class Backend:
 
 
 def backends(format_: str) -> list[Backend]:
-    """All ways to run an artifact of a format, those that are missing here too (a missing runtime once)."""
-    found = []
+    """All backends of a format, those that are missing here too (a missing runtime once)."""
+    result = []
     for name, runtime in RUNTIMES.items():
         if format_ != runtime.format:
             continue
         reason = missing(runtime)
         if reason or not runtime.variants:
-            found.append(Backend(name, runtime, missing=reason or ""))
+            result.append(Backend(name, runtime, missing=reason or ""))
         else:
-            found += [Backend(variant, runtime, variant) for variant in runtime.variants]
-    return found
+            result += [Backend(variant, runtime, variant) for variant in runtime.variants]
+    return result
 
 
 def missing(runtime: Runtime) -> str | None:
-    """Why this runtime cannot be used here, with the command that mends it; None if it can."""
+    """Why this runtime cannot be used here, with the command that fixes it; None if it can."""
     if not any(find_spec(package) for package in runtime.packages):
         return f"{runtime.packages[0]} is not installed; install it with: pip install 'edgeattn[{runtime.extra}]'"
     return runtime.unavailable()

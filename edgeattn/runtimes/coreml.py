@@ -16,8 +16,8 @@ from edgeattn.runtimes import Runtime, Session, Signature
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
 
-# What an artifact is run on: the name in reports and records, also where the Mac or an iPhone is a target, and the name
-# in coremltools.ComputeUnit.
+# The compute units that run an artifact: the name in reports and records, also where the Mac or an iPhone is a target,
+# and the name in coremltools.ComputeUnit.
 UNITS = {
     "coreml, CPU only": "CPU_ONLY",
     "coreml, CPU and GPU": "CPU_AND_GPU",
@@ -41,7 +41,7 @@ class CoreMl(Runtime):
 
     @contextmanager
     def open(self, path: Path, threads: int = 1, variant: str = "") -> Iterator[Session]:
-        """Load the package for the compute units ``variant``, all of them where none is named.
+        """Load the package for the compute units ``variant``, all of them where it is "".
 
         Core ML chooses its own threads.
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeattn.bundle.tensors import Arrays
-from edgeattn.runtimes import Observed, Runtime, See, Session, Signature
+from edgeattn.runtimes import Observed, Runtime, Session, Signature, ValueCallback
 from edgeattn.system.output import quiet
 from edgeattn.system.plugins import require
 from edgeattn.system.vendor_errors import refusing
@@ -41,18 +41,18 @@ class LiteRt(Runtime):
             session = _Session(_load(path, threads))
         yield session
 
-    def observe(self, path: Path, inputs: Arrays, see: See) -> None:
-        """Run an :class:`Observer` of ``path`` and show ``see`` what each op gives, by its number and name."""
+    def observe(self, path: Path, inputs: Arrays, callback: ValueCallback) -> None:
+        """Run an :class:`Observer` of ``path``; ``callback`` gets each op's value, by its number and name."""
         observer = Observer(path)
         for index, value in observer.values(inputs):
             if index in observer.ops:
                 # The converter's names list the classes and parts on the way to each op that went into one, with their
                 # packages: the innermost part of the first says enough.
                 name = re.split(r"[/.]", observer.names[index].split(";")[0])[-1]
-                see(Observed(f"{index} {name}", observer.ops[index], value))
+                callback(Observed(f"{index} {name}", observer.ops[index], value))
 
     def examine(self, path: Path) -> dict[str, Any]:
-        """How many partitions XNNPACK makes of it."""
+        """The number of partitions that XNNPACK makes of it."""
         return {"xnnpack_partitions": partitions(path)}
 
 
@@ -101,8 +101,8 @@ class _Session:
 
 
 def partitions(path: Path) -> int:
-    """How many delegate partitions XNNPACK makes of the model: one means that nothing is left outside."""
-    # Not a public call; both packages have it, and no public one tells.
+    """The number of delegate partitions that XNNPACK makes of the model: one means that nothing is left outside."""
+    # Not a public call; both packages have it, and no public call gives the number.
     with refusing(f"LiteRT refuses {path}"):
         return sum(op["op_name"] == "DELEGATE" for op in _load(path, 1)._get_ops_details())
 
@@ -110,8 +110,8 @@ def partitions(path: Path) -> int:
 class Observer:
     """A copy of ``path`` that gives every value as an output.
 
-    XNNPACK keeps nothing between the ops that it took, and the built-in kernels, which would, are not the ones that
-    are deployed: their mean over a large map is off by hundreds of noise units.
+    XNNPACK keeps no values between the ops of its partition. The built-in kernels keep them, but are not the ones
+    that are deployed: their mean over a large map is off by hundreds of noise units.
 
     Raises:
         ArtifactError: LiteRT refuses the file.
@@ -122,7 +122,7 @@ class Observer:
         require("ai_edge_litert", "flatbuffers", extra=RUNTIME.extra)
         from edgeattn.formats.tflite import with_all_outputs
 
-        _load(path, 1)  # the interpreter verifies the file; what rewrites it does not
+        _load(path, 1)  # the interpreter verifies the file; the code that rewrites it does not
         with refusing(f"{path} cannot be looked into"):
             content, self.ops = with_all_outputs(path.read_bytes())
             self._interpreter = _load(path, 1, content)
@@ -130,14 +130,14 @@ class Observer:
             self.names = {d["index"]: d["name"] for d in self._interpreter.get_tensor_details()}
 
     def values(self, inputs: Arrays) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
-        """Run once: the inputs and what each op gives, by the numbers of their tensors."""
+        """Run once: the inputs and each op's output, by the numbers of their tensors."""
         self._session.run(inputs)
         for index in (*(d["index"] for d in self._interpreter.get_input_details()), *self.ops):
             yield index, self._interpreter.get_tensor(index)
 
 
 def _load(path: Path, threads: int, content: bytes | None = None) -> Any:
-    """An interpreter of ``path``, or of ``content``, which was made of it."""
+    """An interpreter of ``path``, or of ``content``, its rewritten copy."""
     with refusing(f"LiteRT refuses {path}"), quiet():
         interpreter = _module().Interpreter(None if content else str(path), model_content=content, num_threads=threads)
         interpreter.allocate_tensors()

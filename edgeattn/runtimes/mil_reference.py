@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import BadInputError
-from edgeattn.runtimes import Observed, Runtime, See, Session, Signature
+from edgeattn.runtimes import Observed, Runtime, Session, Signature, ValueCallback
 
 if TYPE_CHECKING:
     from edgeattn.formats.mil.program import Program
@@ -38,15 +38,15 @@ class MilReference(Runtime):
         with opened(path, threads) as session:
             yield session
 
-    def observe(self, path: Path, inputs: Arrays, see: See) -> None:
-        """Run ``path`` once and show ``see`` every value, under its name in the program.
+    def observe(self, path: Path, inputs: Arrays, callback: ValueCallback) -> None:
+        """Run ``path`` once; ``callback`` gets every value, under its name in the program.
 
         Raises:
             ArtifactError: the package is damaged.
             MissingError: the program has an op that is not known here.
         """
         with opened(path) as session:
-            session.run_observed(inputs, see)
+            session.run_observed(inputs, callback)
 
 
 RUNTIME: Runtime = MilReference()
@@ -73,7 +73,7 @@ def opened(path: Path, threads: int = 1) -> Iterator["Execution"]:
 
 
 class Execution:
-    """A loaded program, which can show what is inside it."""
+    """A loaded program, which gives access to its inner values."""
 
     def __init__(self, program: "Program") -> None:
         self.program = program
@@ -82,8 +82,8 @@ class Execution:
     def run(self, inputs: Arrays) -> Arrays:
         return self.run_observed(inputs, None)
 
-    def run_observed(self, inputs: Arrays, see: See | None) -> Arrays:
-        """Run, and call ``see`` with every value of an op as it comes; nothing is kept for it.
+    def run_observed(self, inputs: Arrays, callback: ValueCallback | None) -> Arrays:
+        """Run, and call ``callback`` with every value of an op as it is computed; no value is kept for it.
 
         Raises:
             BadInputError: the inputs are not the program's.
@@ -101,8 +101,8 @@ class Execution:
             tensors[name] = torch.tensor(inputs[name].astype(kind.dtype.numpy))
 
         def report(step: Any, name: str, value: Any) -> None:
-            if see is not None:
-                see(Observed(name, step.op, self._array(name, value)))
+            if callback is not None:
+                callback(Observed(name, step.op, self._array(name, value)))
 
         results = self.program.run(tensors, report)
         # Copies: an output may be a view of a constant.

@@ -9,7 +9,7 @@ from typing import Any
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError
 from edgeattn.formats.graph import count, in_category
-from edgeattn.runtimes import Observed, Runtime, See, Session, Signature
+from edgeattn.runtimes import Observed, Runtime, Session, Signature, ValueCallback
 from edgeattn.system.plugins import require
 from edgeattn.system.vendor_errors import refusing
 
@@ -36,10 +36,10 @@ class OnnxRuntime(Runtime):
         """
         yield _Session(_load(path, _options(threads)))
 
-    def observe(self, path: Path, inputs: Arrays, see: See) -> None:
-        """Run a copy of ``path`` that gives every value as an output; ``see`` gets each, under its name in the graph.
+    def observe(self, path: Path, inputs: Arrays, callback: ValueCallback) -> None:
+        """Run a copy of ``path`` in which every value is an output; ``callback`` gets each, by its name in the graph.
 
-        A value that has to be given cannot be fused away: onnxruntime fuses less here than it does otherwise.
+        An output cannot be fused away: onnxruntime fuses less here than in the file itself.
 
         Raises:
             ArtifactError: the file is damaged.
@@ -57,10 +57,10 @@ class OnnxRuntime(Runtime):
         with refusing(f"onnxruntime cannot run {path}"):
             values = session.run(list(ops), inputs)
         for name, value in zip(ops, values, strict=True):
-            see(Observed(name, ops[name], value))
+            callback(Observed(name, ops[name], value))
 
     def examine(self, path: Path) -> dict[str, Any]:
-        """The operators of the graph that it really runs on this machine, after all its optimisations."""
+        """The operators of the graph that it runs on this machine, after all its optimisations."""
         from edgeattn.formats.onnx import read_unchecked
 
         with tempfile.TemporaryDirectory() as scratch:
@@ -68,7 +68,7 @@ class OnnxRuntime(Runtime):
             try:
                 optimise(path, out)
             except ArtifactError as error:
-                # The file may be sound ONNX, and yet this runtime does not take it: say so, do not hide it.
+                # The file may be sound ONNX, and yet this runtime refuses it: report that, do not hide it.
                 return {"unknown": str(error)}
             ops = read_unchecked(out).ops
         return {
@@ -96,10 +96,10 @@ class _Session:
 
 
 def optimise(path: Path, out: Path) -> None:
-    """Write the graph that onnxruntime really runs on this machine, after all its optimisations, to ``out``."""
+    """Write the graph that onnxruntime runs on this machine, after all its optimisations, to ``out``."""
     options = _options(1)
     options.optimized_model_filepath = str(out)
-    # Otherwise it warns that the file suits this kind of CPU only, which is what is asked for.
+    # Otherwise it warns that the file suits this kind of CPU only, which is intended.
     options.log_severity_level = 3
     _load(path, options)
 
@@ -110,14 +110,14 @@ def _options(threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # x86 without VNNI adds pairs of int8 products in 16 bits, which saturate: that would be blamed on the file. This
-    # takes kernels that do not, and changes nothing elsewhere.
+    # x86 without VNNI adds pairs of int8 products in 16 bits, which saturate: the file would look wrong. This
+    # selects kernels that do not, and changes nothing elsewhere.
     options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 
 def _load(path: Path, options: Any, content: bytes | None = None) -> Any:
-    """A session of ``path``, or of ``content``, which was made of it."""
+    """A session of ``path``, or of ``content``, its rewritten copy."""
     import onnxruntime
 
     with refusing(f"onnxruntime refuses {path}"):

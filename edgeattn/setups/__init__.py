@@ -11,18 +11,18 @@ from edgeattn.system.progress import Progress
 
 
 class Setup(Protocol):
-    """What is built before the first use; ``about`` says what that is."""
+    """A build before the first use; ``about`` says what it builds."""
 
     about: str
 
     def missing(self) -> str | None:
-        """What is not here, with the command that mends it; None if it is built."""
+        """What is missing, with the command that fixes it; None if it is built."""
 
     def build(self, progress: Progress) -> Path:
-        """Build it, if it is not there; the folder where it is.
+        """Build it, unless it is there; return its folder.
 
         Raises:
-            MissingError: what it takes is not installed, or cannot be fetched.
+            MissingError: something that the build needs is not installed, or cannot be fetched.
         """
 
 

@@ -1,4 +1,4 @@
-"""Files of the user: written whole or not at all, read as far as they are sound; JSON of a known schema."""
+"""Files of the user: written whole or not at all, read within limits; JSON of a known schema."""
 
 import os
 import stat
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from edgeattn.errors import ArtifactError, BadInputError
 
 T = TypeVar("T")
-# No manifest and no file of records comes near it; a stranger's must not fill the memory.
+# No manifest and no file of records comes near it; an untrusted file must not fill the memory.
 MOST_BYTES = 2**28
 
 
@@ -51,10 +51,10 @@ def write(path: Path, content: bytes) -> None:
 
 
 def read(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
-    """The content of a file that may be anyone's: no device, no pipe, and no more than ``most_bytes``.
+    """The content of an untrusted file: no device, no pipe, and no more than ``most_bytes``.
 
     Raises:
-        ArtifactError: in one sentence, why it was not read.
+        ArtifactError: the reason, in one sentence.
     """
     try:
         status = path.stat()
@@ -72,7 +72,7 @@ def read(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
 
 @cache
 def _adapter(kind: Any) -> Any:
-    """It takes longer to make than to use."""
+    """Cached: an adapter takes longer to make than to use."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
@@ -82,11 +82,11 @@ def parse(content: bytes, kind: type[T], path: Path, *, newest: int, otherwise: 
     """The JSON ``content`` of ``path`` as the dataclass ``kind``, which has a ``schema_version``.
 
     Args:
-        newest: schema that this edgeattn reads; 1 is the oldest.
-        otherwise: what to say of a file that is no such document at all.
+        newest: the newest schema that this edgeattn reads; 1 is the oldest.
+        otherwise: what the message calls a file that is no such document.
 
     Raises:
-        ArtifactError: in one sentence, what is wrong with it.
+        ArtifactError: what is wrong with it, in one sentence.
     """
     import json
 
@@ -100,9 +100,9 @@ def parse(content: bytes, kind: type[T], path: Path, *, newest: int, otherwise: 
         known = "1" if newest == 1 else f"1 to {newest}"
         raise ArtifactError(f"{path} has schema {version!r}, and this edgeattn reads {known}; update edgeattn")
     try:
-        found: T = _adapter(kind).validate_json(content)  # type: ignore[arg-type]  # a class is hashable
-        return found
+        document: T = _adapter(kind).validate_json(content)  # type: ignore[arg-type]  # a class is hashable
+        return document
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{path} is damaged at {place}: {first['msg']}") from error
+        field = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{path} is damaged at {field}: {first['msg']}") from error

@@ -1,4 +1,4 @@
-"""Arrays from elsewhere, in .npy files: checked before anything is allocated for them."""
+"""Untrusted .npy files: checked before anything is allocated for them."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ def load(path: Path) -> npt.NDArray[np.generic]:
     """The array of ``path``, in memory.
 
     Raises:
-        ValueError: it is cut, declares more than it holds, or holds something else than numbers.
+        ValueError: it is cut, declares more than it holds, or holds no numbers.
     """
     try:
         # Mapped first: a shape that the file does not fill is refused, and not allocated.
         mapped = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # numpy reads the head as Python, and fails with whatever it stumbles over
+    except Exception as error:  # numpy parses the header as Python, and may raise any exception
         raise ValueError(f"{path.name} is no .npy file of numbers: {type(error).__name__}") from error
     if mapped.dtype.kind not in _KINDS:
         raise ValueError(f"{path.name} is no .npy file of numbers")

@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 def quiet() -> Iterator[None]:
     """Send both streams, down to their file descriptors, to a scratch file while the block runs.
 
-    Warnings and log lines of the block are dropped too: they speak of the vendor's own code.
+    Warnings and log lines of the block are dropped too: they concern the vendor's own code.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -10,24 +10,24 @@ from edgeattn.errors import EdgeAttnError, TargetError
 
 T = TypeVar("T")
 
-# Set when the user interrupts: Python tells the main thread alone.
+# Set when the user interrupts: Python raises KeyboardInterrupt in the main thread alone.
 _interrupted = threading.Event()
 
 
 class InterruptedTargetError(TargetError):
-    """One of several was interrupted, and has nothing to give."""
+    """One of several runs was interrupted before it had a result."""
 
 
 def each(work: Callable[[str], T], names: Sequence[str]) -> dict[str, T | EdgeAttnError]:
-    """What ``work`` makes of each of ``names``, or the error that it ends with; one name runs in this thread.
+    """The result of ``work`` for each of ``names``, or its error; a single name runs in this thread.
 
     Raises:
-        KeyboardInterrupt: the user interrupted, and that ended all of them.
+        KeyboardInterrupt: the user interrupted, and none of them has a result.
     """
     if len(names) == 1:
         return {names[0]: work(names[0])}
     with ThreadPoolExecutor(len(names)) as pool:
-        futures = {name: pool.submit(_kept, work, name) for name in names}
+        futures = {name: pool.submit(_result_or_error, work, name) for name in names}
         try:
             wait(futures.values())
         except KeyboardInterrupt:
@@ -35,14 +35,14 @@ def each(work: Callable[[str], T], names: Sequence[str]) -> dict[str, T | EdgeAt
             wait(futures.values())
         finally:
             _interrupted.clear()
-    found = {name: future.result() for name, future in futures.items()}
-    if all(isinstance(one, InterruptedTargetError) for one in found.values()):
+    results = {name: future.result() for name, future in futures.items()}
+    if all(isinstance(result, InterruptedTargetError) for result in results.values()):
         raise KeyboardInterrupt
-    return found
+    return results
 
 
 def check() -> None:
-    """To be called now and then by what waits long.
+    """Call this now and then during a long wait.
 
     Raises:
         KeyboardInterrupt: the user interrupted, and this may be another thread.
@@ -52,7 +52,7 @@ def check() -> None:
 
 
 def sleep(seconds: float) -> None:
-    """Wait, but not on when the user interrupts.
+    """Wait; an interrupt by the user ends the wait.
 
     Raises: as :func:`check`.
     """
@@ -62,7 +62,7 @@ def sleep(seconds: float) -> None:
         _interrupted.wait(left)
 
 
-def _kept(work: Callable[[str], T], name: str) -> T | EdgeAttnError:
+def _result_or_error(work: Callable[[str], T], name: str) -> T | EdgeAttnError:
     try:
         return work(name)
     except EdgeAttnError as error:

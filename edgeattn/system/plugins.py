@@ -1,4 +1,4 @@
-"""Plug-ins are found by their file names: one new file is one new entry. What it holds is typed by its room."""
+"""Plug-ins by file name: a new file is a new entry. Each room types the object that its files hold."""
 
 import pkgutil
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ class Registry(Generic[P]):
     """The plug-ins of one room: each is a module with one object, typed as the room's Protocol says.
 
     Args:
-        package: the room, which is imported when a name is asked for.
-        kind: what one of them is called in a sentence; in capitals, the name of the object (``FORMAT``).
+        package: the room; it is imported at the first lookup.
+        kind: what messages call a plug-in; in capitals, the name of the object (``FORMAT``).
         beside: modules of the room that are no plug-ins; nor is one whose name begins with an underscore.
     """
 
@@ -32,7 +32,7 @@ class Registry(Generic[P]):
         """One plug-in, its name spelled with dashes or not; it imports its heavy packages only when it is used.
 
         Raises:
-            BadInputError: there is none of this name.
+            BadInputError: no plug-in has this name.
         """
         module = name.replace("-", "_")
         if module not in self.names:
@@ -45,18 +45,18 @@ class Registry(Generic[P]):
 
 
 def modules(package: str) -> tuple[str, ...]:
-    """The modules of a package, sorted; one whose name begins with an underscore is a helper of theirs."""
-    found = (info.name for info in pkgutil.iter_modules(import_module(package).__path__))
-    return tuple(sorted(name for name in found if not name.startswith("_")))
+    """The modules of a package, sorted; not those whose name begins with an underscore, which are helpers."""
+    names = (info.name for info in pkgutil.iter_modules(import_module(package).__path__))
+    return tuple(sorted(name for name in names if not name.startswith("_")))
 
 
 def spelled(name: str) -> str:
-    """A name as it is typed in a command."""
+    """A name as one types it in a command."""
     return name.replace("_", "-")
 
 
 def require(*packages: str, extra: str) -> None:
-    """Answer with the command that installs them, if one of these packages is missing."""
+    """Raise MissingError, with the command that installs it, if one of these packages is missing."""
     for package in packages:
         if find_spec(package) is None:
             raise MissingError.package(package, extra=extra)

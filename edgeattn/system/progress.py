@@ -1,13 +1,13 @@
-"""What is being done, and how much of it there is: told by what works, shown by the command line alone."""
+"""Progress: the code that works reports its steps, and the command line alone shows them."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Is told of steps: ``say.plan(5)``, five more are to come; ``say("running it")``, the next of them begins.
+    """Counts steps: ``progress.plan(5)`` announces five more, ``progress("running it")`` begins the next.
 
-    A thread's next step ends the one before it. ``weight`` is how long a step takes against others of the same
-    command, the same in both calls.
+    A thread's next step ends the one before it. ``weight`` is how long a step takes, relative to others of the
+    same command; it is the same in both calls.
     """
 
     def plan(self, steps: int, /, weight: float = 1) -> None: ...

@@ -1,4 +1,4 @@
-"""What a vendor's library raises, as one sentence of ours."""
+"""An exception of a vendor's library as one sentence of ours."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from edgeattn.errors import ArtifactError, EdgeAttnError
 
 @contextmanager
 def refusing(sentence: str) -> Iterator[None]:
-    """Whatever a vendor's library raises in the block, as the end of ``sentence``.
+    """Turn an exception of a vendor's library into ``sentence``, with the first line of its text at the end.
 
     Raises:
-        ArtifactError: so it says.
+        ArtifactError: with that sentence.
     """
     try:
         yield
@@ -24,7 +24,7 @@ def refusing(sentence: str) -> Iterator[None]:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type where it has none."""
     cause: BaseException | None = error
-    while cause is not None:  # torch says much around this one, and not what it means
+    while cause is not None:  # torch wraps this one in other errors, and does not explain it
         if type(cause).__name__ == "GuardOnDataDependentSymNode":
             return (
                 "its control flow depends on the values of a tensor, which cannot be traced; use torch.where, or a "

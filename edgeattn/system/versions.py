@@ -1,4 +1,4 @@
-"""Versions of what takes part, read from the packages' own metadata: nothing is imported for it."""
+"""Versions of edgeattn and its tools, read from the packages' metadata: nothing is imported."""
 
 from importlib import metadata
 
@@ -19,10 +19,10 @@ TOOLS = (
 
 def versions() -> dict[str, str]:
     """Versions of edgeattn and of the tools that are installed."""
-    found = {"edgeattn": __version__}
+    installed = {"edgeattn": __version__}
     for tool in TOOLS:
         try:
-            found[tool] = metadata.version(tool)
+            installed[tool] = metadata.version(tool)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -27,12 +27,12 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be run: once for the outputs of the first run, then ``warmup`` times, then ``runs`` times, measured.
+    """What to run: once for the outputs of the first run, then ``warmup`` times, then ``runs`` times, measured.
 
-    Inputs are by name, in the artifact's own layout. ``warmup`` None goes on until the times settle. ``runtime`` is one
-    of those that the target has for the artifact's format, "" the first of them. ``operators`` asks for times by
-    operator, which are taken after the samples, as that slows a run down. ``then`` are further inputs, run once each
-    after the samples by the same session, for their outputs.
+    Inputs are by name, in the artifact's own layout. ``warmup`` None lasts until the times settle. ``runtime`` is one
+    of the target's runtimes for the artifact's format, "" the first of them. ``operators`` requests times by operator,
+    which are taken after the samples, as profiling slows a run down. ``then`` are further inputs, run once each after
+    the samples by the same session, for their outputs.
     """
 
     artifact: Path
@@ -47,10 +47,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement(Run):
-    """What was seen of one job, with its outputs.
+    """The measurement of one job, with its outputs.
 
     ``first`` and ``last`` are the outputs of the first and of the last run: some drivers are right the first time only.
-    ``then`` are those of the further inputs. ``last`` is empty, and ``stopped`` says why, where not all runs were done.
+    ``then`` are those of the further inputs. If not all runs were done, ``last`` is empty and ``stopped`` says why.
     """
 
     first: Arrays
@@ -60,13 +60,13 @@ class Measurement(Run):
 
     @property
     def interrupted(self) -> bool:
-        """Whether it was the user who stopped it."""
+        """Whether the user stopped it."""
         return self.stopped.startswith(INTERRUPTED)
 
 
 class Connection(Protocol):
-    """A target that is reached: ``place`` names it in a report, ``runtimes`` are its runtimes by the format that they
-    run; ``warmup`` and ``runs`` are what suits it."""
+    """An open connection to a target: ``place`` is its name in a report, ``runtimes`` are its runtimes by format,
+    ``warmup`` and ``runs`` its defaults."""
 
     place: str
     runtimes: Mapping[str, tuple[str, ...]]
@@ -80,26 +80,26 @@ class Connection(Protocol):
             ArtifactError: the runtime there refuses the file.
             BadInputError: it takes other inputs.
             MissingError: the runtime, or the device, is not there.
-            TargetError: it crashed before there was anything to keep.
+            TargetError: it crashed before it had any result.
         """
 
     def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
-        """Run several jobs, their timed runs in turn (A B A B), each in a process of its own: what disturbs one
-        disturbs all. All jobs have the same number of runs. Where nothing is timed, one after the other.
+        """Run several jobs, their timed runs interleaved (A B A B), each in a process of its own: a disturbance hits
+        all of them. All jobs have the same number of runs. Jobs that are not timed run one after the other.
 
         Raises: as :meth:`run`.
         """
 
 
 class Target(Protocol):
-    """A place where artifacts run.
+    """A device or machine that runs artifacts.
 
-    ``origin`` is what its figures are worth, ``settings`` are the names of those that it takes, of all that the command
-    line has. ``caveat`` is what to know before one relies on it. ``trial`` is true if it takes seconds and no address:
-    `edgeattn doctor` runs a job there. What not every target can do is None where it cannot:
+    ``origin`` is the kind of evidence that it gives, ``settings`` are the names of the command line's settings that it
+    takes. ``caveat`` is a warning for its users. ``trial`` is true if a run takes seconds and no address: `edgeattn
+    doctor` runs a job there. Two methods are optional; a target that lacks one has None:
 
-    - ``prepare(address, settings, progress)`` does what the settings ask for before it is reached (an installation);
-    - ``addresses()`` are those of all that are attached now, where one may measure on several at once.
+    - ``prepare(address, settings, progress)`` does what the settings require before the connection (an installation);
+    - ``addresses()`` are those of all devices attached now, if a command may measure on several at once.
     """
 
     origin: Origin
@@ -110,14 +110,13 @@ class Target(Protocol):
     addresses: Callable[[], tuple[str, ...]] | None = None
 
     def unavailable(self) -> str | None:
-        """Why it cannot be used here, with what mends it; None if it can."""
+        """Why it cannot be used here, with the remedy; None if it can."""
 
     def connect(self, address: str, settings: Mapping[str, str]) -> AbstractContextManager[Connection]:
-        """Reach it; ``address`` is what stands after the colon (``android:SERIAL``, ``ssh://user@host``), "" if nothing
-        does.
+        """Open a connection; ``address`` is the text after the colon (``android:SERIAL``, ``ssh://user@host``), or "".
 
         Raises:
-            BadInputError: an address or a setting that cannot be.
+            BadInputError: an address or a setting is invalid.
             MissingError: it cannot be reached, or lacks what it needs.
         """
 
@@ -126,37 +125,37 @@ TARGETS: Registry[Target] = Registry(__name__, "target")
 
 
 def expand(target: str) -> tuple[str, ...]:
-    """``target``, or, if it names no device and there may be several, each of those that are attached now.
+    """``target``; or, if it names no device and there may be several, one target for each device attached now.
 
     Raises:
-        BadInputError: no such target.
+        BadInputError: there is no such target.
         MissingError: it cannot be used here, or nothing is attached.
     """
     name, _, address = target.partition(":")
-    found = TARGETS.get(name)
-    if address or found.addresses is None:
+    plugin = TARGETS.get(name)
+    if address or plugin.addresses is None:
         return (target,)
-    if reason := found.unavailable():
+    if reason := plugin.unavailable():
         raise MissingError(reason)
-    return tuple(f"{name}:{one}" for one in found.addresses())
+    return tuple(f"{name}:{attached}" for attached in plugin.addresses())
 
 
 def connect(
     target: str, settings: Mapping[str, str], progress: Progress = silent
 ) -> AbstractContextManager[Connection]:
-    """Reach the target that is spelled ``target``: a name with dashes, and an address after a colon.
+    """Connect to ``target``: a name with dashes and, after a colon, an address.
 
     Raises:
-        BadInputError: no such target, or a setting that it does not take.
+        BadInputError: there is no such target, or it does not take a setting.
         MissingError: it cannot be used here.
     """
     name, _, address = target.partition(":")
-    found = TARGETS.get(name)
+    plugin = TARGETS.get(name)
     for setting in settings:
-        if setting not in found.settings:
+        if setting not in plugin.settings:
             raise BadInputError(f"--{setting.replace('_', '-')} means nothing to --target {name}; leave it out")
-    if reason := found.unavailable():
+    if reason := plugin.unavailable():
         raise MissingError(reason)
-    if found.prepare is not None:
-        found.prepare(address, settings, progress)
-    return found.connect(address, settings)
+    if plugin.prepare is not None:
+        plugin.prepare(address, settings, progress)
+    return plugin.connect(address, settings)

@@ -40,24 +40,24 @@ class _Host:
             before = _state()
             stopped = _folder.start([sys.executable, _folder.WORKER, *folders], environment=os.environ)
             after = _state()
-            seen = (
+            measurements = (
                 _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
                 for folder, job in zip(folders, jobs, strict=True)
             )
-            return tuple(replace(measurement, before=before, after=after) for measurement in seen)
+            return tuple(replace(measurement, before=before, after=after) for measurement in measurements)
 
 
 def _cpu() -> str:
-    """What Linux calls the processor; nothing elsewhere, and on most ARM machines."""
+    """The processor's name on Linux; "" on other systems, and on most ARM machines."""
     try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(errors="replace"))
+        match = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(errors="replace"))
     except OSError:
         return ""
-    return found[1].strip() if found else ""
+    return match[1].strip() if match else ""
 
 
 def _state() -> dict[str, str]:
-    """What may slow a run down, as far as this system tells: as on a board, and what else runs here."""
+    """What may slow a run down, as far as the system tells: a board's state, and the load of other processes."""
     state = board.state()
     # Computers have a policy for each of up to hundreds of cores: the first says enough.
     for policy in [name for name in state if name.startswith("policy")][1:]:

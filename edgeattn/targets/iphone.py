@@ -26,7 +26,7 @@ from edgeattn.targets import INTERRUPTED, Job, Measurement, Target
 from edgeattn.targets._apple import coreml as _coreml
 
 ORIGIN: Origin = "phone"
-# What coremltools' app is built for, and its default name, which belongs to Apple's own team.
+# The oldest iOS that coremltools' app runs on, and its default bundle identifier, which belongs to Apple's team.
 OLDEST_IOS = 17
 APP = "com.coremltools.modelrunnerd"
 T = TypeVar("T")
@@ -40,11 +40,11 @@ def _phones() -> list[Any]:
 
             return [device for device in Remote.get_devices() if device.type == DeviceType.IPHONE]
     except Exception as error:
-        raise MissingError(f"Xcode's devicectl cannot list iPhones: {_coreml.said(error)}") from error
+        raise MissingError(f"Xcode's devicectl cannot list iPhones: {_coreml.error_text(error)}") from error
 
 
-def _trouble(phone: Any) -> str:
-    """Why a listed iPhone cannot be used, with what mends it; "" if it can."""
+def _unusable(phone: Any) -> str:
+    """Why a listed iPhone cannot be used, with the remedy; "" if it can."""
     if phone.state.value != "connected":
         return f"it is {phone.state.value}: attach it by cable, unlock it, and let it trust this Mac"
     if phone.developer_mode_state == "disabled":
@@ -58,20 +58,20 @@ def _trouble(phone: Any) -> str:
 def _choose(address: str) -> Any:
     phones = _phones()
     wanted = [p for p in phones if address in (p.name, p.udid, p.identifier)] if address else phones
-    usable = [p for p in wanted if _trouble(p) == ""]
+    usable = [p for p in wanted if _unusable(p) == ""]
     if len(usable) == 1:
         return usable[0]
     if usable:
         names = ", ".join(f"iphone:{p.name} ({p.udid})" for p in usable)
         raise BadInputError(f"there are several iPhones, choose one as --target: {names}")
     if wanted:
-        raise MissingError("; ".join(f"{p.name} cannot be used, {_trouble(p)}" for p in wanted))
+        raise MissingError("; ".join(f"{p.name} cannot be used, {_unusable(p)}" for p in wanted))
     known = f"; this Mac knows {', '.join(p.name for p in phones)}" if phones else ""
     raise MissingError(f"no iPhone{f' {address!r}' if address else ''} is attached{known}")
 
 
 def _credentials() -> Any:
-    """How the app is signed, by environment variables that are named as Xcode's own build settings."""
+    """The signing of the app, from environment variables named like Xcode's build settings."""
     from coremltools.models.ml_program.experimental.remote_device import AppSigningCredentials
 
     team, profile, app = (
@@ -88,8 +88,8 @@ def _credentials() -> Any:
 async def _prepare(phone: Any, folder: Path) -> Any:
     from coremltools.models.ml_program.experimental.remote_device import _RemoteMLModelService
 
-    # Its destructor starts a coroutine that nobody awaits: no more than a warning comes of it, in the user's terminal.
-    # Models are unloaded by us, or end with the app.
+    # Its destructor starts a coroutine that nobody awaits: its only effect is a warning in the user's terminal.
+    # We unload the models, or they end with the app.
     _RemoteMLModelService.__del__ = lambda _: None
     credentials = _credentials()
     try:
@@ -97,15 +97,16 @@ async def _prepare(phone: Any, folder: Path) -> Any:
             return await phone.prepare_for_model_debugging(credentials=credentials, working_directory=folder)
     except Exception as error:
         raise MissingError(
-            f"coremltools' app cannot be built, signed, installed or started on {phone.name}: {_coreml.said(error)}; "
-            f"unlock the phone, sign in to Xcode with the team, and set PRODUCT_BUNDLE_IDENTIFIER to a name of your "
-            f"own, as {credentials.bundle_identifier or APP} may belong to somebody else"
+            f"coremltools' app cannot be built, signed, installed or started on {phone.name}: "
+            f"{_coreml.error_text(error)}; unlock the phone, sign in to Xcode with the team, and set "
+            f"PRODUCT_BUNDLE_IDENTIFIER to a name of your own, as {credentials.bundle_identifier or APP} may belong to "
+            f"somebody else"
         ) from error
 
 
 @dataclass
 class _Session:
-    """One artifact that is loaded on the phone, and what was seen of it."""
+    """An artifact loaded on the phone, and its results so far."""
 
     job: Job
     runtime: str
@@ -121,7 +122,7 @@ class _Session:
 
 class _IPhone:
     runtimes: Mapping[str, tuple[str, ...]] = {"coreml": tuple(UNITS)}
-    # Inputs and outputs go as files: a run takes seconds, of which the phone itself times its own part.
+    # Inputs and outputs travel as files, so a run takes seconds; the phone itself times the prediction alone.
     warmup: int | None = 2
     runs = 20
 
@@ -146,7 +147,7 @@ class _IPhone:
             for session in sessions:
                 session.note = "no compute plan: the run stopped before it"
                 if not stopped:
-                    await self._explain(session)
+                    await self._read_plan(session)
         finally:
             # A phone that is gone has nothing to unload.
             await asyncio.gather(*(session.model.unload() for session in sessions), return_exceptions=True)
@@ -162,11 +163,11 @@ class _IPhone:
         with _copied(job.artifact) as copy:
             model = MLModelAsyncWrapper.from_spec_or_path(
                 str(copy),
-                weights_dir=str(copy),  # it must be given, and is read only with a specification in place of a path
+                weights_dir=str(copy),  # required, but used only with a specification instead of a path
                 compute_units=ct.ComputeUnit[UNITS[runtime]],
                 device=self.phone,
             )
-            await self._ask(model.load(), ArtifactError, f"Core ML on {self.phone.name} refuses {name}")
+            await self._await(model.load(), ArtifactError, f"Core ML on {self.phone.name} refuses {name}")
         session = _Session(job, runtime, model)
         session.first, session.first_run_ns = await self._predict(session, BadInputError)
         session.last = session.first
@@ -175,7 +176,7 @@ class _IPhone:
         return session
 
     async def _sample(self, sessions: Sequence[_Session]) -> str:
-        """The measured runs, in turn; why they stopped early, or nothing. What was measured before is kept."""
+        """The measured runs, interleaved; why they stopped early, or "". The earlier samples are kept."""
         try:
             for _ in range(sessions[0].job.runs):
                 for session in sessions:
@@ -188,10 +189,10 @@ class _IPhone:
         return ""
 
     async def _run_then(self, sessions: Sequence[_Session]) -> str:
-        """The further inputs, for their outputs; why they stopped early, or nothing."""
+        """Run the further inputs for their outputs; why they stopped early, or ""."""
         try:
             for session in sessions:
-                session.then = [(await self._predict(session, inputs=one))[0] for one in session.job.then]
+                session.then = [(await self._predict(session, inputs=inputs))[0] for inputs in session.job.then]
         except TargetError as error:
             return str(error)
         except asyncio.CancelledError:  # Ctrl-C
@@ -201,57 +202,57 @@ class _IPhone:
     async def _predict(
         self, session: _Session, refusal: type[EdgeAttnError] = TargetError, *, inputs: Arrays | None = None
     ) -> tuple[Arrays, int]:
-        """Outputs on the job's inputs, or on others, and the phone's own time of the prediction in ns."""
+        """The outputs on ``inputs``, or the job's, and the prediction's time on the phone in ns."""
         inputs = {name: np.ascontiguousarray(value) for name, value in (inputs or session.job.inputs).items()}
         about = f"{session.job.artifact.name} did not run on {self.phone.name}"
-        outputs: Arrays = await self._ask(session.model.predict(inputs), refusal, about)
+        outputs: Arrays = await self._await(session.model.predict(inputs), refusal, about)
         elapsed = session.model.last_predict_duration_in_nano_seconds
         if elapsed is None:
             raise TargetError(f"{about}: it gave no time")
         return outputs, int(elapsed)
 
-    async def _ask(self, answer: Awaitable[T], refusal: type[EdgeAttnError], about: str) -> T:
-        """Await coremltools; ``refusal`` is raised where the app on the phone says no, TargetError where it is lost."""
+    async def _await(self, call: Awaitable[T], refusal: type[EdgeAttnError], about: str) -> T:
+        """Await coremltools; raise ``refusal`` if the app on the phone refuses, TargetError if it is lost."""
         try:
             with quiet():
-                return await answer
+                return await call
         except Exception as error:
             # The app's own errors have negative codes (JSON-RPC); those of devicectl are exit codes.
             if isinstance(code := getattr(error, "error_code", None), int) and code < 0:
-                raise refusal(f"{about}: {_coreml.said(error)}") from error
+                raise refusal(f"{about}: {_coreml.error_text(error)}") from error
             hint = "" if self.phone.session.is_alive() else "; its app has ended: is the phone attached and unlocked?"
-            raise TargetError(f"{about}: {_coreml.said(error)}{hint}") from error
+            raise TargetError(f"{about}: {_coreml.error_text(error)}{hint}") from error
 
-    async def _explain(self, session: _Session) -> None:
-        """The compute plan and, if they are wanted, times by operator; what was measured is good without."""
+    async def _read_plan(self, session: _Session) -> None:
+        """The compute plan and, if requested, times by operator; the measurement is valid without them."""
         import coremltools as ct
 
         about = "no compute plan, which needs iOS 17.4 and macOS 14.4 or later"
         try:
             session.note = ""
-            plan = await self._ask(session.model.retrieve_compute_plan(), TargetError, about)
+            plan = await self._await(session.model.retrieve_compute_plan(), TargetError, about)
             session.note = _coreml.summary(plan)
             if session.job.operators:
                 with _copied(session.job.artifact) as copy:
                     units = ct.ComputeUnit[UNITS[session.runtime]]
                     model = ct.models.MLModel(str(copy), compute_units=units, skip_model_load=True)
-                    asked = _coreml.operators(model, self.phone, session.job.inputs)
-                    found = await self._ask(asked, TargetError, "no times by operator")
-                session.operators = _coreml.as_in_the_package(found, session.job.artifact)
+                    request = _coreml.operators(model, self.phone, session.job.inputs)
+                    timings = await self._await(request, TargetError, "no times by operator")
+                session.operators = _coreml.in_package_order(timings, session.job.artifact)
                 session.note += f"; {_coreml.ESTIMATE}"
         except (EdgeAttnError, ValueError) as error:
             session.note = "; ".join(filter(None, (session.note, str(error))))
 
     def _measurement(self, session: _Session, stopped: str) -> Measurement:
-        job, done = session.job, len(session.samples)
-        cut = bool(stopped) and (done < job.runs or len(session.then) < len(job.then))
+        job, samples = session.job, len(session.samples)
+        incomplete = bool(stopped) and (samples < job.runs or len(session.then) < len(job.then))
         return Measurement(
             origin=ORIGIN,
             device=self.device,
             runtime=session.runtime,
             runtime_version=self.version,
             first=session.first,
-            last={} if cut else session.last,
+            last={} if incomplete else session.last,
             then=tuple(session.then),
             samples_ns=tuple(session.samples),
             load_ns=session.model.load_duration_in_nano_seconds,
@@ -259,7 +260,7 @@ class _IPhone:
             warmup=self.warmup or 0 if job.warmup is None else job.warmup,
             operators=session.operators,
             operators_note=session.note,
-            stopped=f"{stopped}, after {done} of {job.runs} runs" if cut else "",
+            stopped=f"{stopped}, after {samples} of {job.runs} runs" if incomplete else "",
         )
 
 
@@ -286,12 +287,12 @@ class IPhone(Target):
         return missing(RUNTIMES.get("coreml"))
 
     def addresses(self) -> tuple[str, ...]:
-        """The identifiers of the iPhones that are connected now.
+        """The identifiers of the iPhones connected now.
 
         Raises:
             MissingError: Xcode's tools cannot list them.
         """
-        return tuple(phone.udid for phone in _phones() if _trouble(phone) == "")
+        return tuple(phone.udid for phone in _phones() if _unusable(phone) == "")
 
     @contextmanager
     def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_IPhone]:

@@ -43,7 +43,7 @@ class _Mac:
         return self.run_interleaved((job,))[0]
 
     def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
-        # The compute plan is always asked for: a time says little where it is not known what ran where.
+        # Always with the compute plan: a time says little without knowing which unit ran what.
         jobs = [replace(job, operators=True) if _is_package(job) else job for job in jobs]
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
             folders = _folder.write_each(Path(scratch), jobs)
@@ -58,8 +58,8 @@ class _Mac:
         if not _is_package(job):
             return _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
         device = replace(self.device, details={**self.device.details, "threads": _coreml.THREADS})
-        seen = _folder.read(folder, job, origin=ORIGIN, device=device, stopped=stopped)
-        return replace(seen, operators=_coreml.as_in_the_package(seen.operators, job.artifact))
+        measurement = _folder.read(folder, job, origin=ORIGIN, device=device, stopped=stopped)
+        return replace(measurement, operators=_coreml.in_package_order(measurement.operators, job.artifact))
 
 
 def _is_package(job: Job) -> bool:
@@ -67,12 +67,12 @@ def _is_package(job: Job) -> bool:
 
 
 def _sysctl(name: str) -> str:
-    """A fact about this Mac, or nothing."""
+    """A fact about this Mac, or ""."""
     try:
-        done = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
+        process = subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return process.stdout.strip() if process.returncode == 0 else ""
 
 
 class Mac(Target):

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, enlarged, and their one split; training and evaluation both read them here.
+"""scikit-learn's handwritten digits, enlarged, and their only split, for training and for evaluation.
 
 The 1,797 pictures of 8x8 pixels, grey values 0 to 16, are inside the package scikit-learn: no network.
 """
@@ -16,7 +16,7 @@ SIDE = 64
 SEED = 0
 HELD_OUT = 360
 
-# How `load` makes an input of a picture; it stands in the manifest of every bundle.
+# How `load` makes an input from a picture; the manifest of every bundle holds it.
 PREPROCESSING: dict[str, Any] = {
     "image_size": SIDE, "interpolation": "bilinear", "channels": "grey, three times",
     "scale": 1 / 16, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0],
@@ -25,8 +25,8 @@ PREPROCESSING: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Part:
-    """One side of the split: images [n, 3, SIDE, SIDE] from 0 to 1, labels [n] (int64), and their places [n] in
-    scikit-learn's order."""
+    """One side of the split: images [n, 3, SIDE, SIDE] from 0 to 1, labels [n] (int64), and their indices [n]
+    in scikit-learn's order."""
 
     images: Tensor
     labels: Tensor

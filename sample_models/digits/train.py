@@ -1,7 +1,7 @@
 """Train the digits sample: ``python -m edgeattn.sample_models.digits.train`` writes weights.safetensors and prints its
 figures.
 
-The weights are those of the last step: nothing is chosen by the held-out digits.
+The weights are those of the last step: the held-out digits choose nothing.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from edgeattn.sample_models.digits import WEIGHTS, data, model
 from edgeattn.sample_models.mobilevitv2 import MobileViTv2
 
 EPOCHS, BATCH, RATE, DECAY, SMOOTHING = 40, 64, 4e-3, 0.05, 0.1
-# How far an image is turned (radians), shifted (half sides of the picture) and zoomed at most, either way.
+# The largest rotation (radians), shift (in half sides of the picture) and zoom of an image, in both directions.
 ROTATION, SHIFT, ZOOM = 0.2, 0.15, 0.1
 SEED, THREADS = 0, 2
 
 
 def augment(images: Tensor) -> Tensor:
-    """[n, 3, H, W] -> the same, each image turned, shifted and zoomed a little, at random; black comes in."""
+    """[n, 3, H, W] -> the same, each image rotated, shifted and zoomed a little, at random; the border is black."""
     turn, x, y, zoom = (torch.rand(4, len(images)) * 2 - 1) * torch.tensor([ROTATION, SHIFT, SHIFT, ZOOM])[:, None]
     cos, sin = torch.cos(turn) * (1 + zoom), torch.sin(turn) * (1 + zoom)
     matrix = torch.stack([torch.stack([cos, -sin, x], 1), torch.stack([sin, cos, y], 1)], 1)
@@ -43,9 +43,9 @@ def train(part: data.Part, *, epochs: int = EPOCHS) -> MobileViTv2:
         whole = len(part.labels) // BATCH * BATCH
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=epochs * whole // BATCH)
         for _ in range(epochs):
-            for chosen in torch.randperm(len(part.labels))[:whole].reshape(-1, BATCH):
-                logits = network(augment(part.images[chosen]))
-                loss = F.cross_entropy(logits, part.labels[chosen], label_smoothing=SMOOTHING)
+            for batch in torch.randperm(len(part.labels))[:whole].reshape(-1, BATCH):
+                logits = network(augment(part.images[batch]))
+                loss = F.cross_entropy(logits, part.labels[batch], label_smoothing=SMOOTHING)
                 optimiser.zero_grad()
                 torch.autograd.backward(loss)
                 optimiser.step()
@@ -53,7 +53,7 @@ def train(part: data.Part, *, epochs: int = EPOCHS) -> MobileViTv2:
     return network.eval()
 
 
-def answers(network: MobileViTv2, images: Tensor) -> Tensor:
+def predictions(network: MobileViTv2, images: Tensor) -> Tensor:
     """The digit [n] that the model reads in each image."""
     with torch.no_grad():
         logits: Tensor = network(images)
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     options = parser.parse_args(arguments)
-    # Sums over another number of threads round otherwise, and give other weights.
+    # Sums over another number of threads round differently, and give other weights.
     torch.set_num_threads(THREADS)
     training, held_out = data.load("training"), data.load("held_out")
     start = time.perf_counter()
@@ -81,12 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write(network, options.out)
 
     for name, part in (("training", training), ("held-out", held_out)):
-        right = int((answers(network, part.images) == part.labels).sum())
+        right = int((predictions(network, part.images) == part.labels).sum())
         print(f"{name}: {right} of {len(part.labels)} right, {right / len(part.labels):.2%}")
-    found = answers(network, held_out.images)
-    for index, label, answer in zip(held_out.indices, held_out.labels, found, strict=True):
-        if label != answer:
-            print(f"  digit {int(index)} of scikit-learn's: {int(label)} read as {int(answer)}")
+    predicted = predictions(network, held_out.images)
+    for index, label, digit in zip(held_out.indices, held_out.labels, predicted, strict=True):
+        if label != digit:
+            print(f"  digit {int(index)} of scikit-learn's: {int(label)} read as {int(digit)}")
     size = options.out.stat().st_size
     print(f"{seconds:.0f} s on {THREADS} threads, torch {torch.__version__}; {options.out} has {size:,} bytes")
 

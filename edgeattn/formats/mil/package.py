@@ -1,7 +1,7 @@
 """An .mlpackage on disk: its specification, its program, and the bytes of its weight file.
 
 The files are read as they are: coremltools' own loader rewrites the package's manifest. All errors here are
-ValueError, OSError or KeyError; whoever opens a package says which package it was.
+ValueError, OSError or KeyError; the caller adds the package's path.
 """
 
 import json
@@ -18,8 +18,8 @@ from edgeattn.system.output import quiet
 
 _BLOB_SENTINEL = 0xDEADBEEF
 _BLOB_RECORD_BYTES = 64
-# Protobuf reads no more.
-_MOST_BYTES = 2**31
+# The most that protobuf reads.
+_MAX_BYTES = 2**31
 
 
 def model_file(path: Path) -> Path:
@@ -33,7 +33,7 @@ def read_spec(path: Path) -> Any:
     """The specification (a protobuf ``Model``) of a package that holds an ML program."""
     with quiet():
         from coremltools.proto import Model_pb2
-    spec = Model_pb2.Model.FromString(read(model_file(path), _MOST_BYTES))
+    spec = Model_pb2.Model.FromString(read(model_file(path), _MAX_BYTES))
     kind = spec.WhichOneof("Type")
     if kind != "mlProgram":
         raise ValueError(f"it holds a {kind or 'empty model'}; only ML programs can be read")
@@ -76,11 +76,11 @@ class Weights:
 
         The view is copy-on-write, so the file never changes.
         """
-        _, offset, size = self.place(value)
+        _, offset, size = self.locate(value)
         return self._file(value.blobFileValue.fileName)[offset : offset + size]
 
-    def place(self, value: Any) -> tuple[Path, int, int]:
-        """The file, the offset and the number of those bytes."""
+    def locate(self, value: Any) -> tuple[Path, int, int]:
+        """The file, the offset and the number of these bytes."""
         name, start = value.blobFileValue.fileName, value.blobFileValue.offset
         data = self._file(name)
         record = data[start : start + _BLOB_RECORD_BYTES].tobytes()
@@ -102,11 +102,11 @@ class Weights:
         return self._files[name]
 
     def _path(self, name: str) -> Path:
-        place = self._package / "Data/com.apple.CoreML" / name.removeprefix("@model_path/")
-        return _inside(self._package, place, f"it names the weight file {name!r}, outside the package")
+        file = self._package / "Data/com.apple.CoreML" / name.removeprefix("@model_path/")
+        return _inside(self._package, file, f"it names the weight file {name!r}, outside the package")
 
 
-def _inside(package: Path, file: Path, sentence: str) -> Path:
+def _inside(package: Path, file: Path, message: str) -> Path:
     if not file.resolve().is_relative_to(package.resolve()):
-        raise ValueError(sentence)
+        raise ValueError(message)
     return file

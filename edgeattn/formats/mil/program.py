@@ -1,7 +1,7 @@
 """A program from its package, ready to run: constants decoded, every op known, values freed after their last use.
 
-The program's own types are kept here and nowhere else: a value of fp16 is widened to fp32 before an op, and what the
-op gives is rounded to the type that the program declares of it, once.
+Only this file handles the program's own types: a value of fp16 is widened to fp32 before an op, and the op's result
+is rounded once, to the type that the program declares.
 """
 
 import inspect
@@ -29,7 +29,7 @@ _TUPLES = ("values", "ref_tensors", "begins", "ends", "end_masks")
 
 @dataclass(frozen=True)
 class Step:
-    """One op: the names of its inputs by parameter, its outputs with their declared types, and what it uses last."""
+    """One op: its inputs by parameter, its outputs with their declared types, and the values to free after it."""
 
     op: str
     inputs: dict[str, str | tuple[str, ...]]
@@ -43,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """What a package computes. Constants are held as they are used, compressed weights decompressed."""
+    """What a package computes. Constants are in the form that the ops use, compressed weights decompressed."""
 
     path: Path
     inputs: tuple[str, ...]
@@ -59,10 +59,10 @@ class Program:
 
         Args:
             inputs: a tensor for each of :attr:`inputs`.
-            see: called with every value as soon as it is known: its step, its name, itself.
+            see: called with every value as soon as it is computed: its step, its name, the value.
 
         Raises:
-            ArtifactError: an op fails, or gives something else than the program declares.
+            ArtifactError: an op fails, or its result is not of the declared type.
         """
         values: dict[str, Value] = {**self.constants, **inputs}
         with torch.inference_mode():
@@ -84,7 +84,7 @@ def load(path: Path) -> Program:
     """Read the package ``path``.
 
     Raises:
-        MissingError: the program needs an op that is not known; nothing has run then.
+        MissingError: the program needs an op that is not known; nothing was run.
         ArtifactError: the package is damaged.
     """
     try:
@@ -132,7 +132,7 @@ def _build(path: Path, function: Any, block: Any) -> Program:
             steps.append(step)
     if unknown := set(block.outputs) - types.keys():
         raise ValueError(f"its program has no value for its output {', '.join(sorted(unknown))}")
-    # What only the compressed weights were made of is not needed any more.
+    # The parts of decompressed weights are not needed any more.
     used = {*block.outputs, *(name for step in steps for name in step.reads)}
     constants = {name: value for name, value in constants.items() if name in used}
     ordered = _with_frees(steps, {*block.outputs, *constants})
@@ -140,7 +140,7 @@ def _build(path: Path, function: Any, block: Any) -> Program:
 
 
 def _bound(op: Any, weights: Weights, constants: dict[str, Value]) -> dict[str, str | tuple[str, ...]]:
-    """The names that an op's parameters stand for; a value that is written in its place becomes a constant."""
+    """The values of an op's parameters, by name; a value that is written into the op becomes a constant."""
 
     def written(key: str, number: int, value: Any) -> str:
         name = f"{op.outputs[0].name}/{key}/{number}"
@@ -169,14 +169,14 @@ def _as_value(content: Constant) -> Value:
     return torch.from_numpy(content if carrier is None else content.astype(carrier))
 
 
-def _with_frees(steps: list[Step], kept: set[str]) -> tuple[Step, ...]:
+def _with_frees(steps: list[Step], lasting: set[str]) -> tuple[Step, ...]:
     later: set[str] = set()
-    found: list[Step] = []
+    result: list[Step] = []
     for step in reversed(steps):
-        frees = (step.reads | step.outputs.keys()) - kept - later
+        frees = (step.reads | step.outputs.keys()) - lasting - later
         later |= step.reads
-        found.append(replace(step, frees=tuple(sorted(frees))))
-    return tuple(reversed(found))
+        result.append(replace(step, frees=tuple(sorted(frees))))
+    return tuple(reversed(result))
 
 
 def _computed(step: Step, values: Mapping[str, Value]) -> dict[str, Tensor]:
@@ -200,7 +200,7 @@ def _widened(value: Value) -> Value:
 
 
 def _as_declared(value: Tensor, declared: TensorType) -> Tensor:
-    """A result rounded to its type; any other kind of result shows that the program, or an op here, is wrong."""
+    """A result rounded to its declared type; a result of another kind means an error in the program or in an op."""
     shape = declared.shape
     if len(shape) != value.dim() or any(n not in (None, m) for n, m in zip(shape, value.shape, strict=True)):
         raise ValueError(f"it gives the shape {list(value.shape)}, but the program declares {list(shape)}")

@@ -1,7 +1,7 @@
 """The ops of ML programs by name. One op is one small function, its parameters named as MIL names them.
 
-An op computes on tensors in fp32 (or in its integers and booleans, exactly) and does not round: the program's
-declared types do, in one place (``edgeattn.formats.mil.program``). Optional parameters have MIL's own defaults.
+An op computes on tensors in fp32 (on integers and booleans exactly) and does not round: its result is rounded to the
+declared type by ``edgeattn.formats.mil.program``. Optional parameters have MIL's own defaults.
 """
 
 from collections.abc import Callable
@@ -35,5 +35,5 @@ def ints(values: Tensor) -> list[int]:
 
 
 def axes_of(axes: Tensor | None, rank: int) -> list[int]:
-    """Axes as non-negative numbers; all of them if none are given."""
+    """Axes as non-negative numbers; all axes for None."""
     return list(range(rank)) if axes is None else [axis % rank for axis in ints(axes)]

@@ -34,7 +34,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class TensorType:
-    """What a program declares of a value; a free axis is None."""
+    """The type of a value, as its program declares it; a free axis is None."""
 
     dtype: DType
     shape: tuple[int | None, ...]

@@ -1,6 +1,6 @@
-"""What could go wrong with an exported file, done to it on purpose: pure functions on its weights, and their list.
+"""Damage to an exported file, done on purpose: pure functions on its weights, and their list.
 
-One file a format edits a saved file: an :class:`Editor`.
+Each format has one file here, which edits a saved file: an :class:`Editor`.
 """
 
 import zlib
@@ -17,7 +17,7 @@ from edgeattn.system.plugins import Registry
 T = TypeVar("T")
 Array = npt.NDArray[np.floating]
 
-# Kinds of Edit: what is done to an operator and not to a weight.
+# Kinds of Edit: changes of an operator, not of a weight.
 SOFTMAX = "softmax over another axis"
 RELU = "relu dropped"
 SUBTRACTION = "addition became subtraction"
@@ -37,7 +37,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Edit:
-    """A change of the operator number ``index`` of a file; ``place`` names it for people."""
+    """A change of the operator number ``index`` of a file; ``place`` is its name for people."""
 
     kind: str
     index: int
@@ -46,9 +46,9 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mutation:
-    """A change of one weight: an array of the same shape and type, or None where it has no meaning.
+    """A change of one weight: to an array of the same shape and type, or None where it does not apply.
 
-    ``unchanged`` says what is true of a weight that the change leaves as it is.
+    ``unchanged`` says why the change can leave a weight as it is.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Mutation:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One file to make. With ``unchanged`` there is none: the mutation changes nothing, for that reason."""
+    """One file to make. If ``unchanged`` is set there is no file: it is the reason why the mutation changes nothing."""
 
     mutation: str
     place: str
@@ -80,8 +80,8 @@ def channels_exchanged(weight: Weight, random: np.random.Generator) -> Array | N
     if weight.value.shape[weight.axis] < 2:
         return None
     value = np.moveaxis(weight.value.copy(), weight.axis, 0)
-    one, other = random.choice(len(value), 2, replace=False)
-    value[[one, other]] = value[[other, one]]
+    i, j = random.choice(len(value), 2, replace=False)
+    value[[i, j]] = value[[j, i]]
     return np.moveaxis(value, 0, weight.axis)
 
 
@@ -94,10 +94,10 @@ def channel_silenced(weight: Weight, random: np.random.Generator) -> Array:
 def transposed(weight: Weight, _: np.random.Generator) -> Array | None:
     """Over the first two axes of equal length: channels of a square kernel, or the sides of a depthwise one."""
     shape = weight.value.shape
-    for one in range(len(shape)):
-        for other in range(one + 1, len(shape)):
-            if shape[one] == shape[other] > 1:
-                return np.swapaxes(weight.value, one, other)
+    for i in range(len(shape)):
+        for j in range(i + 1, len(shape)):
+            if shape[i] == shape[j] > 1:
+                return np.swapaxes(weight.value, i, j)
     return None
 
 
@@ -111,7 +111,7 @@ def rounded_to_half(weight: Weight, _: np.random.Generator) -> Array | None:
     return None if weight.value.dtype == np.float16 else weight.value.astype(np.float16).astype(weight.value.dtype)
 
 
-def one_lost(weight: Weight, random: np.random.Generator) -> Array:
+def one_set_to_nan(weight: Weight, random: np.random.Generator) -> Array:
     value = weight.value.copy()
     value.flat[random.integers(value.size)] = np.nan
     return value
@@ -130,7 +130,7 @@ MUTATIONS = (
     Mutation("square weight transposed", "weight", transposed, "it is symmetric"),
     Mutation("largest weight negated", "weight", largest_negated, "it is zero"),
     Mutation("weight rounded to fp16", "weight", rounded_to_half, "it equals its own rounding"),
-    Mutation("one weight NaN", "weight", one_lost),
+    Mutation("one weight NaN", "weight", one_set_to_nan),
     Mutation("stale weight", "weight", stale, "it is zero"),
     Mutation("bias set to zero", "bias", zeroed, "it is zero already"),
     Mutation("bias scaled by 1.01", "bias", scaled, "it is zero"),
@@ -139,37 +139,37 @@ EXCHANGE = "two weights exchanged"
 
 
 def exchanged(weight: Weight, weights: Iterable[Weight]) -> dict[str, Array]:
-    """Both values, where a later weight has the same role, shape and type: key and value of one layer, as a rule."""
+    """Both values, if a later weight has the same role, shape and type: mostly key and value of one layer."""
     after = False
     for other in weights:
-        alike = other.role == weight.role and other.value.shape == weight.value.shape
-        if after and alike and other.value.dtype == weight.value.dtype:
+        fits = other.role == weight.role and other.value.shape == weight.value.shape
+        if after and fits and other.value.dtype == weight.value.dtype:
             return {weight.name: other.value, other.name: weight.value}
         after = after or other.name == weight.name
     return {}
 
 
-def mutants(weights: Sequence[Weight], edits: Sequence[Edit], places: int) -> tuple[Mutant, ...]:
-    """At most ``places`` of each kind, spread over the depth of the graph; the same ones every time."""
-    found: list[Mutant] = []
+def mutants(weights: Sequence[Weight], edits: Sequence[Edit], per_kind: int) -> tuple[Mutant, ...]:
+    """At most ``per_kind`` mutants of each kind, spread over the depth of the graph; the same ones every time."""
+    chosen: list[Mutant] = []
     for mutation in MUTATIONS:
-        tried = [(w, _seeded(mutation, w)) for w in weights if w.role == mutation.role]
-        suitable = [(w, value) for w, value in tried if value is not None]
+        changed = [(w, _seeded(mutation, w)) for w in weights if w.role == mutation.role]
+        suitable = [(w, value) for w, value in changed if value is not None]
         different = [(w, value) for w, value in suitable if not same(w.value, value)]
-        found += [Mutant(mutation.name, w.name, {w.name: value}) for w, value in spread(different, places)]
+        chosen += [Mutant(mutation.name, w.name, {w.name: value}) for w, value in spread(different, per_kind)]
         if suitable and not different:
-            found.append(Mutant(mutation.name, f"all {len(suitable)}", unchanged=mutation.unchanged))
+            chosen.append(Mutant(mutation.name, f"all {len(suitable)}", unchanged=mutation.unchanged))
     pairs = [pair for w in weights if w.role == "weight" and (pair := exchanged(w, weights))]
     different_pairs = [pair for pair in pairs if not same(*pair.values())]
-    found += [Mutant(EXCHANGE, " and ".join(pair), pair) for pair in spread(different_pairs, places)]
+    chosen += [Mutant(EXCHANGE, " and ".join(pair), pair) for pair in spread(different_pairs, per_kind)]
     for kind in (SOFTMAX, RELU, SUBTRACTION, EPSILON):
-        found += [Mutant(kind, e.place, edit=e) for e in spread([e for e in edits if e.kind == kind], places)]
-    return tuple(found)
+        chosen += [Mutant(kind, e.place, edit=e) for e in spread([e for e in edits if e.kind == kind], per_kind)]
+    return tuple(chosen)
 
 
-def same(one: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> bool:
+def same(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> bool:
     """Whether two arrays have the same bits."""
-    return one.shape == other.shape and one.tobytes() == other.tobytes()
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def spread(values: Sequence[T], number: int) -> list[T]:
@@ -184,14 +184,14 @@ def _seeded(mutation: Mutation, weight: Weight) -> Array | None:
 
 
 class Editor(Protocol):
-    """What changes the saved files of one format, which it is named as."""
+    """Edits saved files of one format, whose name it has."""
 
     def weights(self, path: Path) -> tuple[Weight, ...]:
         """The floating constants of a file, in the order of the graph."""
         ...
 
     def edits(self, path: Path) -> tuple[Edit, ...]:
-        """What there is to change in its operators, in the order of the graph."""
+        """The possible changes of its operators, in the order of the graph."""
         ...
 
     def write(
@@ -200,7 +200,7 @@ class Editor(Protocol):
         """A copy of ``source`` with other values of some weights, or with one operator changed.
 
         Raises:
-            ValueError: the operator is no place for the edit.
+            ValueError: the edit does not apply to the operator.
         """
         ...
 

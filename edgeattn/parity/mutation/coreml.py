@@ -1,4 +1,4 @@
-"""Core ML packages: weights are written over in the weight file, operators are changed in the protobuf."""
+"""Core ML packages: weights are overwritten in the weight file, operators are changed in the protobuf."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ class _Model:
         _, self.block = package.main_function(self.spec)
         self.weights = package.Weights(path)
         self.constants = {op.outputs[0].name: op for op in self.block.operations if op.type == "const"}
-        self.makers = {value.name: op.type for op in self.block.operations for value in op.outputs}
+        self.producers = {value.name: op.type for op in self.block.operations for value in op.outputs}
 
     def value(self, name: str) -> Any:
         """A floating constant; None for anything else."""
@@ -38,7 +38,7 @@ class _Model:
         return value if isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating) else None
 
     def replace_operand(self, op: Any, key: str, change: Callable[[Any], Any]) -> None:
-        """Give ``op`` a constant of its own in place of one that other operators may share."""
+        """Give ``op`` a constant of its own instead of one that other operators may share."""
         old = self.constants[_name(op, key)]
         new = type(old).FromString(old.SerializeToString())
         name = f"mutation_{old.outputs[0].name}"
@@ -57,19 +57,19 @@ def _name(op: Any, key: str) -> str:
 class CoreMlEditor(Editor):
     def weights(self, path: Path) -> tuple[Weight, ...]:
         model = _Model(path)
-        found: dict[str, Weight] = {}
+        weights: dict[str, Weight] = {}
         for op in model.block.operations:
             operands = {_name(op, key): kind for key, kind in _OPERANDS.get(op.type, {}).items()}
             if op.type == "add":  # the bias of a matmul, on either side
                 x, y = _name(op, "x"), _name(op, "y")
                 operands = {
-                    bias: ("bias", 0) for bias, product in ((x, y), (y, x)) if model.makers.get(product) == "matmul"
+                    bias: ("bias", 0) for bias, product in ((x, y), (y, x)) if model.producers.get(product) == "matmul"
                 }
             for name, (role, axis) in operands.items():
                 value = model.value(name)
                 if value is not None and -value.ndim <= axis < value.ndim:
-                    found.setdefault(name, Weight(name, value, role, axis % value.ndim))
-        return tuple(found.values())
+                    weights.setdefault(name, Weight(name, value, role, axis % value.ndim))
+        return tuple(weights.values())
 
     def edits(self, path: Path) -> tuple[Edit, ...]:
         model = _Model(path)
@@ -89,7 +89,7 @@ class CoreMlEditor(Editor):
         for name, array in (replaced or {}).items():
             value = model.constants[name].attributes["val"]
             if value.WhichOneof("value") == "blobFileValue":
-                file, offset, _ = model.weights.place(value)
+                file, offset, _ = model.weights.locate(value)
                 with file.open("r+b") as stream:
                     stream.seek(offset)
                     stream.write(array.tobytes())
@@ -98,7 +98,7 @@ class CoreMlEditor(Editor):
         if edit:
             change = _EDITS[edit.kind](model, model.block.operations[edit.index])
             if change is None:
-                raise ValueError(f"{edit.place} is no place for this mutation: {edit.kind}")
+                raise ValueError(f"{edit.place} is not suited to this mutation: {edit.kind}")
             change()
         package.model_file(target).write_bytes(model.spec.SerializeToString(deterministic=True))
 
@@ -115,7 +115,7 @@ def _write_immediate(op: Any, array: Any) -> None:
         content.values[:] = array.reshape(-1).tolist()
 
 
-# Each of these answers with what changes the operator, or None where it does not apply.
+# Each of these returns a function that changes the operator, or None where it does not apply.
 Change = Callable[[], None]
 
 

@@ -1,4 +1,4 @@
-"""ONNX files, through onnx_ir: it knows who makes a value and who reads it."""
+"""ONNX files, through onnx_ir, which knows the producer and the readers of a value."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,15 +20,15 @@ class OnnxEditor(Editor):
     def weights(self, path: Path) -> tuple[Weight, ...]:
         import onnx_ir as ir
 
-        found: dict[str, Weight] = {}
+        weights: dict[str, Weight] = {}
         for node in ir.load(str(path)).graph:
             for value, role, axis in _operands(node):
                 if value is None or value.name is None or value.const_value is None:
                     continue
                 weight = value.const_value.numpy()
                 if np.issubdtype(weight.dtype, np.floating) and -weight.ndim <= axis < weight.ndim:
-                    found.setdefault(value.name, Weight(value.name, weight, role, axis % weight.ndim))
-        return tuple(found.values())
+                    weights.setdefault(value.name, Weight(value.name, weight, role, axis % weight.ndim))
+        return tuple(weights.values())
 
     def edits(self, path: Path) -> tuple[Edit, ...]:
         import onnx_ir as ir
@@ -52,7 +52,7 @@ class OnnxEditor(Editor):
         if edit:
             change = _EDITS[edit.kind](model.graph[edit.index])
             if change is None:
-                raise ValueError(f"{edit.place} is no place for this mutation: {edit.kind}")
+                raise ValueError(f"{edit.place} is not suited to this mutation: {edit.kind}")
             change()
         ir.save(model, str(target))
 
@@ -62,18 +62,18 @@ EDITOR: Editor = OnnxEditor()
 
 def _operands(node: "ir.Node") -> "Iterator[tuple[ir.Value | None, str, int]]":
     for operand, axis in _KERNELS.get(node.op_type, {}).items():
-        flipped = node.op_type == "Gemm" and node.attributes.get_int("transB")
-        yield node.inputs[operand], "weight", 0 if flipped else axis
+        transposed = node.op_type == "Gemm" and node.attributes.get_int("transB")
+        yield node.inputs[operand], "weight", 0 if transposed else axis
     if node.op_type in _BIASED and len(node.inputs) > 2:
         yield node.inputs[2], "bias", 0
     if node.op_type == "Add":  # the bias of a MatMul, on either side
         for bias, product in (node.inputs, reversed(node.inputs)):
-            maker = product and product.producer()
-            if maker and maker.op_type == "MatMul":
+            producer = product and product.producer()
+            if producer and producer.op_type == "MatMul":
                 yield bias, "bias", 0
 
 
-# Each of these answers with what changes the node, or None where it does not apply.
+# Each of these returns a function that changes the node, or None where it does not apply.
 Change = Callable[[], None]
 
 
@@ -83,8 +83,8 @@ def _softmax_axis(node: "ir.Node") -> Change | None:
     axis = node.attributes.get_int("axis") if node.op_type == "Softmax" else None
     if axis is None:
         return None
-    other = ir.AttrInt64("axis", 1 if axis == 0 else axis - 1)
-    return lambda: node.attributes.add(other)
+    other_axis = ir.AttrInt64("axis", 1 if axis == 0 else axis - 1)
+    return lambda: node.attributes.add(other_axis)
 
 
 def _relu(node: "ir.Node") -> Change | None:

@@ -19,7 +19,7 @@ _TYPES = {"FLOAT32": "<f4", "FLOAT16": "<f2"}
 
 
 class _Model:
-    """The first subgraph of a file, and how to look things up and add them."""
+    """The first subgraph of a file: looks constants up, and adds tensors and operator codes."""
 
     def __init__(self, path: Path) -> None:
         from ai_edge_litert import schema_py_generated as schema
@@ -76,14 +76,14 @@ class _Model:
         return len(self.graph.tensors) - 1
 
 
-# Each of these answers with what changes the operator, or None where it does not apply.
+# Each of these returns a function that changes the operator, or None where it does not apply.
 Change = Callable[[], None]
 
 
 class TfLiteEditor(Editor):
     def weights(self, path: Path) -> tuple[Weight, ...]:
         model = _Model(path)
-        found: dict[int, Weight] = {}
+        weights: dict[int, Weight] = {}
         for op in model.graph.operators:
             kind = model.kind(op)
             operands = [(i, "weight", axis) for i, axis in _KERNELS.get(kind, {}).items()]
@@ -92,8 +92,8 @@ class TfLiteEditor(Editor):
                 index = int(op.inputs[operand]) if operand < len(op.inputs) else -1
                 value = model.constant(index) if index >= 0 else None
                 if value is not None and -value.ndim <= axis < value.ndim:
-                    found.setdefault(index, Weight(model.name(index), value, role, axis % value.ndim))
-        return tuple(found.values())
+                    weights.setdefault(index, Weight(model.name(index), value, role, axis % value.ndim))
+        return tuple(weights.values())
 
     def edits(self, path: Path) -> tuple[Edit, ...]:
         model = _Model(path)
@@ -116,7 +116,7 @@ class TfLiteEditor(Editor):
         if edit:
             change = _EDITS[edit.kind](model, model.graph.operators[edit.index])
             if change is None:
-                raise ValueError(f"{edit.place} is no place for this mutation: {edit.kind}")
+                raise ValueError(f"{edit.place} is not suited to this mutation: {edit.kind}")
             change()
         target.write_bytes(pack(model.model, len(model.content)))
 
@@ -125,20 +125,20 @@ EDITOR: Editor = TfLiteEditor()
 
 
 def _softmax_axis(model: _Model, op: Any) -> Change | None:
-    """The operator knows the last axis only: the last two are exchanged before it, and back after it."""
+    """The operator supports the last axis only: a transpose exchanges the last two before it, another after it."""
     if model.kind(op) != "SOFTMAX" or len(model.shape(op.inputs[0])) < 2:
         return None
 
     def change() -> None:
-        given, result = int(op.inputs[0]), int(op.outputs[0])
-        shape = model.shape(given)
+        source, result = int(op.inputs[0]), int(op.outputs[0])
+        shape = model.shape(source)
         order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
-        turned = [shape[i] for i in order]
-        axes = model.add_tensor(given, [len(order)], np.array(order, np.int32))
-        before, after = model.add_tensor(given, turned), model.add_tensor(given, turned)
-        place = model.graph.operators.index(op)
-        model.graph.operators[place : place + 1] = [
-            _transpose(model, given, axes, before),
+        swapped = [shape[i] for i in order]
+        axes = model.add_tensor(source, [len(order)], np.array(order, np.int32))
+        before, after = model.add_tensor(source, swapped), model.add_tensor(source, swapped)
+        position = model.graph.operators.index(op)
+        model.graph.operators[position : position + 1] = [
+            _transpose(model, source, axes, before),
             op,
             _transpose(model, after, axes, result),
         ]
@@ -147,9 +147,9 @@ def _softmax_axis(model: _Model, op: Any) -> Change | None:
     return change
 
 
-def _transpose(model: _Model, given: int, axes: int, result: int) -> Any:
+def _transpose(model: _Model, source: int, axes: int, result: int) -> Any:
     op = model.schema.OperatorT()
-    op.opcodeIndex, op.inputs, op.outputs = model.code("TRANSPOSE"), [given, axes], [result]
+    op.opcodeIndex, op.inputs, op.outputs = model.code("TRANSPOSE"), [source, axes], [result]
     op.builtinOptionsType = model.schema.BuiltinOptions.TransposeOptions
     op.builtinOptions = model.schema.TransposeOptionsT()
     return op
@@ -188,17 +188,17 @@ def _epsilon(model: _Model, op: Any) -> Change | None:
     roots = [o.inputs[0] for o in model.graph.operators if model.kind(o) in ("RSQRT", "SQRT")]
     if model.kind(op) != "ADD" or op.outputs[0] not in roots:
         return None
-    for place, index in enumerate(op.inputs):
+    for operand, index in enumerate(op.inputs):
         value = model.constant(int(index))
         if value is not None and value.size == 1:
-            return partial(_replace_operand, model, op, place, np.asarray(value * EPSILON_FACTOR, value.dtype))
+            return partial(_replace_operand, model, op, operand, np.asarray(value * EPSILON_FACTOR, value.dtype))
     return None
 
 
-def _replace_operand(model: _Model, op: Any, place: int, value: Array) -> None:
-    """Give ``op`` a constant of its own in place of one that other operators may share."""
-    own = model.add_tensor(int(op.inputs[place]), list(value.shape), value)
-    op.inputs = [own if i == place else int(index) for i, index in enumerate(op.inputs)]
+def _replace_operand(model: _Model, op: Any, operand: int, value: Array) -> None:
+    """Give ``op`` a constant of its own instead of one that other operators may share."""
+    own = model.add_tensor(int(op.inputs[operand]), list(value.shape), value)
+    op.inputs = [own if i == operand else int(index) for i, index in enumerate(op.inputs)]
 
 
 _EDITS = {SOFTMAX: _softmax_axis, RELU: _relu, SUBTRACTION: _subtraction, EPSILON: _epsilon}

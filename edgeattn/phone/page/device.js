@@ -1,4 +1,4 @@
-// What the browser tells of the phone. Hints, no more: browsers hide much of it.
+// What the browser reveals about the phone. Hints, no more: browsers hide much of it.
 
 import { adapterName } from "./gpu.js";
 
@@ -12,8 +12,8 @@ const BROWSERS = [
 
 function browserName(agent) {
   for (const [pattern, name] of BROWSERS) {
-    const found = agent.match(pattern);
-    if (found) return `${name} ${found[1]}`;
+    const match = agent.match(pattern);
+    if (match) return `${name} ${match[1]}`;
   }
   return "unknown browser";
 }
@@ -37,7 +37,7 @@ function renderer() {
   }
 }
 
-/** What the server is told when the page joins. */
+/** The device, as the page describes it when it joins. */
 export async function describe() {
   const { userAgent: agent, userAgentData: hints, maxTouchPoints: touchPoints = 0 } = navigator;
   const platform = navigator.platform || "";
@@ -61,23 +61,23 @@ export async function describe() {
     name: plain(`${kind}, ${details.browser}`),
     platform: pad ? "iPad" : plain(platform),
     mobile: hints?.mobile ?? (pad || /Mobi|Android|iPhone/.test(agent)),
-    details: told(details),
+    details: asText(details),
   };
 }
 
-/** The battery, where the browser tells of it. */
+/** The battery, where the browser reveals it. */
 export async function state() {
   const battery = await navigator.getBattery?.().catch(() => null);
-  return told({
+  return asText({
     battery: battery && `${Math.round(battery.level * 100)} %, ${battery.charging ? "charging" : "not charging"}`,
   });
 }
 
-/** What is known of a mapping, as text. */
-export function told(details) {
+/** The known values of an object, as text. */
+export function asText(details) {
   const known = Object.entries(details).filter(([, value]) => value !== undefined && value !== null && value !== "");
   return Object.fromEntries(known.map(([key, value]) => [key, plain(String(value))]));
 }
 
-/** One line of plain characters, of a length that the server takes. */
+/** One line of plain characters, of a length that the server accepts. */
 export const plain = (text) => text.replace(/[^\x20-\x7e]+/g, " ").trim().slice(0, 300);

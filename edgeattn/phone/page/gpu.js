@@ -1,4 +1,4 @@
-// What the browser says of its GPU.
+// The browser's GPU.
 
 /** A name for the adapter of WebGPU, or null if there is none. */
 export async function adapterName() {

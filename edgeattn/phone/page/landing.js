@@ -1,4 +1,4 @@
-// The port and the token stand after the #, which a browser does not send: over plain http nobody reads the token.
+// The port and the token follow the #, which a browser does not send: over plain http nobody can read the token.
 
 const [, port, token] = location.hash.match(/^#(\d{1,5})\/([\w-]+)$/) ?? [];
 const show = (id) => (document.getElementById(id).hidden = false);

@@ -1,4 +1,4 @@
-// LiteRT.js: WASM and WebGPU. All that is fetched is fetched before the clock starts.
+// LiteRT.js: WASM and WebGPU. Everything is fetched before the clock starts.
 
 import { adapterName } from "./gpu.js";
 
@@ -7,10 +7,10 @@ export async function prepare({ base, backend, threads, precision }) {
   const litert = await import(`${folder}index.js`);
   const relaxed = await litert.supportsFeature("relaxedSimd");
   if (threads > 1 && !relaxed) throw new Error("LiteRT.js has threads only where there is relaxed SIMD");
-  // With JSPI, what the GPU cannot do is left to the CPU; without, the GPU takes all of a model or nothing.
+  // With JSPI, operators that the GPU lacks run on the CPU; without, the GPU runs all of a model or nothing.
   const jspi = backend === "webgpu" && relaxed && (await litert.supportsFeature("jspi"));
   const build = !relaxed ? "compat_" : jspi ? "jspi_" : threads > 1 ? "threaded_" : "";
-  // What Emscripten's start-up looks for: in a worker it cannot find out by itself where its own script lies.
+  // For Emscripten's start-up: in a worker it cannot locate its own script.
   self.Module = {
     locateFile: (file) => folder + file,
     mainScriptUrlOrBlob: `${folder}litert_wasm_${build}internal.js`,
@@ -43,10 +43,10 @@ async function open(litert, { backend, threads, relaxed, precision }, model, inp
       }),
     },
     run: async () => {
-      const found = await compiled.run(tensors);
-      const read = Object.entries(found).map(async ([name, tensor]) => [name, await tensor.data()]);
+      const results = await compiled.run(tensors);
+      const read = Object.entries(results).map(async ([name, tensor]) => [name, await tensor.data()]);
       outputs = Object.fromEntries(await Promise.all(read));
-      for (const tensor of Object.values(found)) tensor.delete();
+      for (const tensor of Object.values(results)) tensor.delete();
     },
     read: async () =>
       Object.fromEntries(

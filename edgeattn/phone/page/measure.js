@@ -1,6 +1,6 @@
 // The clock, the batches and the samples. Times inside are in milliseconds, as performance.now() gives them.
 
-const STEPS_PER_SAMPLE = 20; // a sample that is shorter says more of the clock than of the model
+const STEPS_PER_SAMPLE = 20; // a shorter sample measures the clock, not the model
 const MOST_CALLS = 2 ** 19;
 // 300 ms: browsers compile WebAssembly a second time, and better, while it runs.
 const WARMUP = { most: 5_000, window: 5, like: 1.1, atLeastMs: 300, atMostMs: 5_000 };
@@ -8,7 +8,7 @@ const SAMPLES = { atMostMs: 30_000, least: 5 };
 
 export const nanoseconds = (ms) => Math.max(1, Math.round(ms * 1e6));
 
-/** The smallest step of the clock that was seen, in ms; browsers make it as coarse as 1 ms. */
+/** The smallest observed step of the clock, in ms; browsers make it as coarse as 1 ms. */
 export function clockStep(now = () => performance.now(), looks = 50) {
   let least = Infinity;
   for (let look = 0; look < looks; look++) {
@@ -31,7 +31,7 @@ export function median(values) {
   return (sorted[(values.length - 1) >> 1] + sorted[values.length >> 1]) / 2;
 }
 
-/** Run until the median of the last runs is like that of those before them; how often, and for how long. */
+/** Run until the median of the last runs is close to that of the runs before them; the number of runs, and the time. */
 async function warmUp(run) {
   const { most, window, like, atLeastMs, atMostMs } = WARMUP;
   const times = [];
@@ -48,11 +48,11 @@ async function warmUp(run) {
 }
 
 /**
- * Measure `session.run`: the fields of a result, but for what is known of the session and the page.
- * `tell(n)` is called after each sample. As soon as one is shorter than twenty steps of the clock, all are taken anew,
- * of twice as many calls. It stops early when its time is up.
+ * Measure `session.run`: the fields of a result, except those that the session and the page add.
+ * `report(n)` is called after each sample. If a sample is shorter than twenty steps of the clock, all are taken again,
+ * each with twice as many calls. It stops early when its time is up.
  */
-export async function measure(session, runs, tell) {
+export async function measure(session, runs, report) {
   const first_run_ns = nanoseconds(await elapsed(session.run));
   const first = await session.read();
   const { warmup, warmupMs } = await warmUp(session.run);
@@ -68,7 +68,7 @@ export async function measure(session, runs, tell) {
       continue;
     }
     samples.push(nanoseconds(took / calls));
-    tell(samples.length);
+    report(samples.length);
     if (performance.now() - start > SAMPLES.atMostMs && samples.length >= SAMPLES.least) break;
   }
   return {

@@ -1,4 +1,4 @@
-// onnxruntime-web: WASM, WebGPU and WebNN. All that is fetched is fetched before the clock starts.
+// onnxruntime-web: WASM, WebGPU and WebNN. Everything is fetched before the clock starts.
 
 import { adapterName } from "./gpu.js";
 
@@ -29,7 +29,7 @@ async function open(ort, backend, model, inputs) {
   };
 }
 
-/** A session; beyond WASM, first one that may not fall back to the CPU, so that it is known when it does. */
+/** A session; beyond WASM, first a strict one without CPU fallback: so a fallback is noticed and reported. */
 async function create(ort, backend, model) {
   const options = { executionProviders: [backend], graphOptimizationLevel: "all" };
   if (backend === "wasm") return { session: await ort.InferenceSession.create(model, options), note: {} };

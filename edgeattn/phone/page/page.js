@@ -1,22 +1,22 @@
-// The flow: join, run one task after the other, send each result, say that it is done.
+// The flow: join, run one task after the other, send each result, report the end.
 
 import { adapterName } from "./gpu.js";
-import { describe, plain, state, told } from "./device.js";
+import { asText, describe, plain, state } from "./device.js";
 import { base64, get, post, Refused } from "./server.js";
-import { advance, notice, rows, say, title } from "./view.js";
+import { advance, notice, rows, showStatus, title } from "./view.js";
 
-const SILENCE_MS = 180_000; // a task that says nothing for so long is given up
-const TELL_MS = 500;
+const SILENCE_MS = 180_000; // a task that is silent for so long is given up
+const REPORT_MS = 500;
 const base = new URL(".", location.href).href;
 const memory = `edgeattn${location.pathname}`;
 
-const lost = (now) => now && say("The computer does not answer", "What is done is kept; this page goes on trying.", "bad");
+const lost = (now) => now && showStatus("The computer does not answer", "What is done is kept; this page goes on trying.", "bad");
 
-/** Keep the screen on, where the browser lets a page do that. */
+/** Keep the screen on, where the browser allows it. */
 async function stayAwake() {
-  const ask = () => navigator.wakeLock?.request("screen").catch(() => null);
-  document.addEventListener("visibilitychange", () => document.hidden || ask());
-  return Boolean(await ask());
+  const request = () => navigator.wakeLock?.request("screen").catch(() => null);
+  document.addEventListener("visibilitychange", () => document.hidden || request());
+  return Boolean(await request());
 }
 
 /** Why this browser cannot do a task, or "". */
@@ -37,15 +37,15 @@ function whyNoThreads() {
   return globalThis.crossOriginIsolated && globalThis.SharedArrayBuffer ? "" : "this browser has no threads";
 }
 
-/** Run a task in a worker of its own: what was seen, and which samples were taken while nobody saw the page. */
-function run(task, artifact, runs, tell) {
+/** Run a task in a worker of its own: the measurement, and the samples during which the page was hidden. */
+function run(task, artifact, runs, report) {
   const worker = new Worker(new URL("worker.js", import.meta.url));
   const hidden = [];
   let wasHidden = document.hidden;
   let listen = () => {};
   const changed = () => {
     wasHidden ||= document.hidden;
-    listen(); // a phone may stop all of a page that nobody sees: it begins to wait anew
+    listen(); // a phone may suspend a hidden page: the silence is timed again from here
   };
   document.addEventListener("visibilitychange", changed);
   return new Promise((resolve, reject) => {
@@ -60,10 +60,10 @@ function run(task, artifact, runs, tell) {
       if (kind === "failure") reject(new Error(reason));
       if (kind === "result") resolve({ ...seen, hidden });
       if (kind === "sample") {
-        if (done === 1) hidden.length = 0; // they begin anew where they were too short
+        if (done === 1) hidden.length = 0; // the samples start again where they were too short
         if (wasHidden) hidden.push(done - 1);
         wasHidden = document.hidden;
-        tell(done);
+        report(done);
       }
     };
     listen();
@@ -79,20 +79,20 @@ async function encoded(outputs) {
   return Object.fromEntries(await Promise.all(pairs));
 }
 
-/** One task from its beginning to the answer of the computer. */
+/** One task, from its start to the computer's answer. */
 async function perform(task, plan, phone, row) {
-  let told_ms = 0;
-  const tell = (done) => {
+  let reported_ms = 0;
+  const report = (done) => {
     row.run(done);
-    if (performance.now() - told_ms < TELL_MS) return;
-    told_ms = performance.now();
+    if (performance.now() - reported_ms < REPORT_MS) return;
+    reported_ms = performance.now();
     post(`${phone}/progress`, { task: task.key, run: done }, { tries: 1 }).catch(() => {});
   };
-  tell(0);
+  report(0);
   const before = await state();
   let seen;
   try {
-    seen = await run(task, plan.artifacts[task.artifact], plan.runs, tell);
+    seen = await run(task, plan.artifacts[task.artifact], plan.runs, report);
   } catch (error) {
     const failure = plain(error.message) || "an error without a message";
     row.fail(failure);
@@ -100,7 +100,7 @@ async function perform(task, plan, phone, row) {
     return;
   }
   const [first, last, after] = await Promise.all([encoded(seen.first), encoded(seen.last), state()]);
-  const details = told(seen.details);
+  const details = asText(seen.details);
   const answer = await post(`${phone}/result`, { task: task.key, seen: { ...seen, first, last, before, after, details } }, { lost });
   row.finish(seen.samples_ns, answer.passed);
 }
@@ -123,7 +123,7 @@ async function main() {
     const row = table.get(task.key);
     const left = plan.tasks.slice(index).filter((later) => !done.includes(later.key) && !obstacle(later, has)).length;
     const each = measured ? (performance.now() - start) / measured : 6_000;
-    say(`${left} ${left === 1 ? "measurement" : "measurements"} to go`, `${aboutMinutes(left * each)}. Leave this page open and the phone in peace.`);
+    showStatus(`${left} ${left === 1 ? "measurement" : "measurements"} to go`, `${aboutMinutes(left * each)}. Leave this page open and the phone in peace.`);
     advance(index / plan.tasks.length);
     if (done.includes(task.key)) {
       row.keep();
@@ -145,7 +145,7 @@ async function main() {
   }
   await post(`${phone}/done`, {}, { lost });
   advance(1);
-  say("Done. Look at your computer.", `This is phone ${number} there. You may close this page.`, "good");
+  showStatus("Done. Look at your computer.", `This is phone ${number} there. You may close this page.`, "good");
 }
 
-main().catch((error) => say("This did not work", plain(error.message), "bad"));
+main().catch((error) => showStatus("This did not work", plain(error.message), "bad"));

@@ -1,4 +1,4 @@
-// Speaks with the computer: JSON there and back. What cannot be delivered is tried again, for a while.
+// Talks to the computer in JSON. A message that cannot be delivered is sent again, for a while.
 
 const TRIES = 30;
 const PAUSE_MS = 2_000;

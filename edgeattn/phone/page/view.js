@@ -1,11 +1,11 @@
-// What is on the screen. Text is set as text, never as markup.
+// The screen. Text is set as text, never as markup.
 
 import { median } from "./measure.js";
 
 const at = (id) => document.getElementById(id);
 const NAMES = { "onnxruntime-web": "ONNX Runtime", "litert.js": "LiteRT", wasm: "CPU", webgpu: "WebGPU", webnn: "WebNN" };
 
-function made(name, classes, text) {
+function make(name, classes, text) {
   const element = document.createElement(name);
   if (classes) element.className = classes;
   if (text !== undefined) element.textContent = text;
@@ -18,7 +18,7 @@ export function title(model, device) {
   at("device").textContent = device;
 }
 
-export function say(headline, detail, kind = "") {
+export function showStatus(headline, detail, kind = "") {
   at("headline").textContent = headline;
   at("detail").textContent = detail;
   at("status").className = kind;
@@ -57,18 +57,18 @@ function picture(samples) {
   return svg;
 }
 
-/** Fastest and slowest sample, and what the computer says of the outputs. */
+/** Fastest and slowest sample, and the computer's verdict on the outputs. */
 function verdict(samples, passed) {
   const range = `${milliseconds(Math.min(...samples))} to ${milliseconds(Math.max(...samples))}`;
   return `${range} · ${passed ? "✓ same outputs" : "✗ not the model's outputs"}`;
 }
 
-/** Bars from zero to the slowest task, drawn anew with each that is done. */
+/** Bars from zero to the slowest task, redrawn after each task. */
 class Bars {
   #bars = new Map();
 
   add(ns) {
-    const bar = made("div", "bar");
+    const bar = make("div", "bar");
     this.#bars.set(bar, ns);
     const slowest = Math.max(...this.#bars.values());
     for (const [each, value] of this.#bars) each.style.width = `${Math.max(1, (100 * value) / slowest)}%`;
@@ -76,7 +76,7 @@ class Bars {
   }
 }
 
-/** A row for each task, by its key; each gets `run`, `fail`, `keep` and `finish`. */
+/** A row for each task, by its key; each row has `run`, `fail`, `keep` and `finish`. */
 export function rows(plan) {
   const bars = new Bars();
   return new Map(plan.tasks.map((task) => [task.key, row(task, plan, bars)]));
@@ -85,25 +85,25 @@ export function rows(plan) {
 function row(task, plan, bars) {
   const threads = { one: "1 thread", all: `${navigator.hardwareConcurrency} threads` }[task.threads];
   const file = plan.artifacts[task.artifact].name;
-  const item = made("li", "waiting");
-  const name = made("strong", "", `${NAMES[task.runtime]} · ${NAMES[task.backend]}`);
-  const what = made("span", "what", task.backend === "wasm" ? `${file} · ${threads}` : file);
-  const value = made("span", "value", "");
-  const more = made("div", "more");
+  const item = make("li", "waiting");
+  const name = make("strong", "", `${NAMES[task.runtime]} · ${NAMES[task.backend]}`);
+  const what = make("span", "what", task.backend === "wasm" ? `${file} · ${threads}` : file);
+  const value = make("span", "value", "");
+  const more = make("div", "more");
   item.append(name, value, what, more);
   at("tasks").append(item);
-  const become = (state, text, ...below) => {
+  const show = (state, text, ...below) => {
     item.className = state;
     value.textContent = text;
     more.replaceChildren(...below);
   };
   return {
-    run: (done) => become("running", done ? `${done} of ${plan.runs}` : "loading"),
-    fail: (reason) => become("failed", "not run", made("p", "reason", reason)),
-    keep: () => become("finished", "done", made("p", "reason", "before this page was opened again")),
+    run: (done) => show("running", done ? `${done} of ${plan.runs}` : "loading"),
+    fail: (reason) => show("failed", "not run", make("p", "reason", reason)),
+    keep: () => show("finished", "done", make("p", "reason", "before this page was opened again")),
     finish(samples, passed) {
-      const below = [bars.add(median(samples)), picture(samples), made("p", "verdict", verdict(samples, passed))];
-      become(passed ? "finished" : "wrong", milliseconds(median(samples)), ...below);
+      const below = [bars.add(median(samples)), picture(samples), make("p", "verdict", verdict(samples, passed))];
+      show(passed ? "finished" : "wrong", milliseconds(median(samples)), ...below);
     },
   };
 }

@@ -1,11 +1,11 @@
-// One task, in a worker of its own: it can be ended, it takes its memory with it, and the page stays alive.
+// One task, in a worker of its own: it can be ended, which frees its memory, and the page stays responsive.
 // A classic worker, as LiteRT.js loads its WebAssembly by importScripts; modules are imported dynamically.
 
 const RUNTIMES = { "onnxruntime-web": "./onnxruntime.js", "litert.js": "./litert.js" };
 const ARRAYS = {
   float32: Float32Array,
   float64: Float64Array,
-  // As bits: not every browser has an array of halves.
+  // As bits: not every browser has Float16Array.
   float16: Uint16Array,
   int8: Int8Array,
   uint8: Uint8Array,

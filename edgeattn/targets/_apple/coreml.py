@@ -18,15 +18,15 @@ ESTIMATE = "times by operator are coremltools' estimate, the plan's share of the
 ESTIMATED_RUNS = 10
 
 
-def said(error: BaseException) -> str:
-    """The first line of what a vendor's error says; coremltools hands on what Xcode's tools print as bytes."""
+def error_text(error: BaseException) -> str:
+    """The first line of a vendor's error; coremltools passes on the output of Xcode's tools as bytes."""
     message = getattr(error, "message", None)
     text = message.decode(errors="replace") if isinstance(message, bytes) else message
     return first_line(Exception(text) if text else error)
 
 
 def unit(usage: Any) -> str:
-    """Where Core ML means to run one operator; "" for one that does not run, as a constant."""
+    """The compute unit that Core ML plans for one operator; "" for one that does not run, such as a constant."""
     if usage is None:
         return ""
     from coremltools.models import compute_device
@@ -40,7 +40,7 @@ def unit(usage: Any) -> str:
 
 
 def summary(plan: Any) -> str:
-    """Which operators run where, and their share of the estimated cost, of a ``compute_plan.MLComputePlan``.
+    """The operators by compute unit, with their share of the estimated cost, of a ``compute_plan.MLComputePlan``.
 
     Raises:
         ValueError: it is not the plan of an ML program.
@@ -52,18 +52,18 @@ def summary(plan: Any) -> str:
     cost: Counter[str] = Counter()
     for function in program.functions.values():
         for operation in function.block.operations:
-            if place := unit(plan.get_compute_device_usage_for_mlprogram_operation(operation)):
+            if name := unit(plan.get_compute_device_usage_for_mlprogram_operation(operation)):
                 estimated = plan.get_estimated_cost_for_mlprogram_operation(operation)
-                ops[place] += 1
-                cost[place] += estimated.weight if estimated else 0
+                ops[name] += 1
+                cost[name] += estimated.weight if estimated else 0
     if not ops:
         raise ValueError("it names no operator")
-    told = (f"{place} {ops[place]} ops ({cost[place]:.0%} of the estimated cost)" for place in sorted(ops))
-    return f"compute plan: {', '.join(told)}"
+    parts = (f"{name} {ops[name]} ops ({cost[name]:.0%} of the estimated cost)" for name in sorted(ops))
+    return f"compute plan: {', '.join(parts)}"
 
 
 async def operators(model: Any, device: Any, inputs: Arrays) -> tuple[Operator, ...]:
-    """Time by operator as ``perf_utils.MLModelBenchmarker`` estimates it, from runs of their own, the longest first.
+    """Time by operator as ``perf_utils.MLModelBenchmarker`` estimates it, from separate runs, the longest first.
 
     Args:
         model: an ``MLModel``, which need not be loaded.
@@ -71,7 +71,7 @@ async def operators(model: Any, device: Any, inputs: Arrays) -> tuple[Operator, 
     """
     from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
 
-    found = await MLModelBenchmarker(model, device).benchmark_operation_execution(
+    timings = await MLModelBenchmarker(model, device).benchmark_operation_execution(
         inputs, iterations=ESTIMATED_RUNS, warmup=True
     )
     return tuple(
@@ -82,21 +82,22 @@ async def operators(model: Any, device: Any, inputs: Arrays) -> tuple[Operator, 
             median_ns=round(info.measurement.statistics.median * 1e6),
             unit=unit(info.compute_device_usage),
         )
-        for info in found
+        for info in timings
         if info.measurement.statistics is not None and info.spec.outputs
     )
 
 
-def as_in_the_package(found: Sequence[Operator], package: Path) -> tuple[Operator, ...]:
-    """The same operators in the order of the package, its layout ops marked.
+def in_package_order(operators: Sequence[Operator], package: Path) -> tuple[Operator, ...]:
+    """``operators`` in the order of the package, the layout ops marked.
 
     Raises:
         ArtifactError: the package cannot be read.
     """
-    if not found:
+    if not operators:
         return ()
     ops = {
-        op.name: (place, op.category == "layout") for place, op in enumerate(FORMATS.get("coreml").read(package).ops)
+        op.name: (position, op.category == "layout")
+        for position, op in enumerate(FORMATS.get("coreml").read(package).ops)
     }
-    known = [replace(operator, layout=ops[operator.name][1]) for operator in found if operator.name in ops]
+    known = [replace(operator, layout=ops[operator.name][1]) for operator in operators if operator.name in ops]
     return tuple(sorted(known, key=lambda operator: ops[operator.name][0]))

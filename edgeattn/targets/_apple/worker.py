@@ -1,7 +1,7 @@
-"""The worker on a Mac, with Core ML: `python -m edgeattn.targets._apple.worker FOLDER...`, as ``_runner/worker.py`` has
-it.
+"""The worker on a Mac, with Core ML: `python -m edgeattn.targets._apple.worker FOLDER...`.
 
-A folder with an .mlpackage also holds ``runtime.txt``, a name of ``edgeattn.runtimes.coreml.UNITS``.
+Its job folders are those of ``_runner/worker.py``; one with an .mlpackage also holds ``runtime.txt``, a name of
+``edgeattn.runtimes.coreml.UNITS``.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ RUNTIME_FILE = "runtime.txt"
 
 
 class CoreMl:
-    """One package in Core ML, with the interface of the worker's own runtimes; Core ML chooses its threads."""
+    """One package in Core ML, with the interface of the worker's own runtimes; Core ML chooses the threads."""
 
     def __init__(self, path: str, threads: int) -> None:
         self.name, self.version = (
@@ -36,7 +36,9 @@ class CoreMl:
             self.model = ct.models.MLModel(path, compute_units=ct.ComputeUnit[UNITS[self.name]])
             _require_loaded(self.model)
         except Exception as error:
-            raise _worker.RefusedError("artifact", f"Core ML refuses the package: {_coreml.said(error)}") from error
+            raise _worker.RefusedError(
+                "artifact", f"Core ML refuses the package: {_coreml.error_text(error)}"
+            ) from error
         description = self.model.get_spec().description
         self.input_names = [tensor.name for tensor in description.input]
         self.outputs = [tensor.name for tensor in description.output]
@@ -59,14 +61,14 @@ class CoreMl:
         try:
             plan = MLComputePlan.load_from_path(self.model.get_compiled_model_path(), self.model.compute_unit)
             note = f"{_coreml.summary(plan)}; {_coreml.ESTIMATE}"
-            found = asyncio.run(_coreml.operators(self.model, None, self.inputs))
+            timings = asyncio.run(_coreml.operators(self.model, None, self.inputs))
         except Exception as error:  # noqa: BLE001 - what was measured is good without a plan
-            return [], f"no compute plan, which needs macOS 14.4 or later: {_coreml.said(error)}"
-        return [[op.name, op.kind, op.median_ns, op.layout, op.unit] for op in found], note
+            return [], f"no compute plan, which needs macOS 14.4 or later: {_coreml.error_text(error)}"
+        return [[op.name, op.kind, op.median_ns, op.layout, op.unit] for op in timings], note
 
 
 def _require_loaded(model: Any) -> None:
-    """coremltools only warns of a package that Core ML refuses, and tells the reason to who predicts."""
+    """coremltools only warns of a package that Core ML refuses, and raises the reason at the first prediction."""
     try:
         model.get_compiled_model_path()
     except Exception:  # coremltools raises this very class
@@ -74,9 +76,9 @@ def _require_loaded(model: Any) -> None:
         raise
 
 
-def main(given: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     program = [sys.executable, "-m", "edgeattn.targets._apple.worker"]
-    return _worker.command(program, given, {**_worker.RUNTIMES, _coreml.SUFFIX: CoreMl})
+    return _worker.command(program, arguments, {**_worker.RUNTIMES, _coreml.SUFFIX: CoreMl})
 
 
 if __name__ == "__main__":

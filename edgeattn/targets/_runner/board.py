@@ -1,21 +1,21 @@
 """Runs on a board, at the far end of an ssh session (``ssh/connection.py``), and starts the worker there.
 
-Sent as it is: one file, Python 3.8 or later, nothing but the standard library. It keeps one folder for temporary files.
-When the line ends, however it ends, it ends what it started and removes what it made: nobody else can, once the
-connection is lost.
+Sent as it is: one file, Python 3.8 or later, the standard library alone. It has one folder for temporary files. When
+the connection ends, for whatever reason, it ends the processes that it started and removes its files: once the
+connection is lost, nobody else can.
 
-A message, either way, is one line of JSON, and as many bytes after it as its ``size`` says. It is asked, and answers
-with ``ok``, or with ``error``, a sentence:
+A message, in either direction, is one line of JSON, followed by ``size`` bytes. It gets requests, and answers with
+``ok``, or with ``error``, a sentence:
 
-    put       path, size    write a file below the folder
-    link      path, to      the same file once more, as ``to``
-    remove    path          a folder below the folder
-    facts                   what the board is
-    state                   what changes there: governor, frequency, temperature, throttling
+    put       path, size    write a file in the folder
+    link      path, to      link the file to a second name, ``to``
+    remove    path          remove a folder in the folder
+    facts                   the board's name and properties
+    state                   what changes during a run: governor, frequency, temperature, throttling
     run       argv, folders, cores
-                            run a command in the folder; ``code``, ``out`` and ``err`` say how it ended. While it runs,
-                            what it writes into ``folders`` is sent back: ``file``, ``at``, ``size``
-    scratch   path          a folder elsewhere that is removed at the end too; ``keep`` takes that back
+                            run a command in the folder; the answer has ``code``, ``out`` and ``err``. While it runs,
+                            the files that it writes into ``folders`` are sent back: ``file``, ``at``, ``size``
+    scratch   path          a folder elsewhere that is removed at the end too; ``keep`` cancels that
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 CHUNK = 1 << 20
-# What is kept of a command's output: its end.
-KEPT = 1 << 16
-# What is sent back while a command runs, and how often it is looked for: seldom, so that the runs are not disturbed.
+# A command's output is cut to its last bytes.
+OUTPUT_BYTES = 1 << 16
+# Files that are sent back while a command runs, and the interval: long, so that the runs are not disturbed.
 LIVE = ("/samples.txt", "/result.json")
-LOOK_S = 0.5
-# Of the Raspberry Pi's firmware: bit n is now, bit n + 16 since it was started.
+POLL_S = 0.5
+# Flags of the Raspberry Pi's firmware: bit n means now, bit n + 16 since the start.
 THROTTLED = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 
 
-def read(*places: str) -> str:
+def read(*paths: str) -> str:
     """The first of these files that can be read and is not empty, in one line."""
-    for place in places:
+    for path in paths:
         try:
-            with open(place, "rb") as file:
+            with open(path, "rb") as file:
                 text = " ".join(file.read(CHUNK).replace(b"\0", b" ").decode("utf-8", "replace").split())
         except OSError:
             continue
@@ -58,27 +58,27 @@ def read(*places: str) -> str:
 
 
 def output(*command: str) -> str:
-    """What a command says; nothing if it is not there, or fails."""
+    """The output of a command; "" if it is not there, or fails."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else ""
+    return process.stdout.decode("utf-8", "replace").strip() if process.returncode == 0 else ""
 
 
 def fields(text: str) -> dict[str, str]:
-    """``NAME: VALUE`` lines; the first of a name counts."""
-    found: dict[str, str] = {}
+    """``NAME: VALUE`` lines; the first line of a name counts."""
+    values: dict[str, str] = {}
     for line in text.splitlines():
         name, _, value = line.partition(":")
-        found.setdefault(name.strip(), value.strip())
-    return found
+        values.setdefault(name.strip(), value.strip())
+    return values
 
 
 def facts(root: str = "/") -> dict[str, Any]:
-    """What the board is: its name, what else it tells of itself, and its folder for caches."""
+    """The board's name and properties, and its folder for caches."""
     try:
         with open(os.path.join(root, "proc/cpuinfo"), encoding="utf-8", errors="replace") as file:
             cpuinfo = fields(file.read())
@@ -103,7 +103,7 @@ def facts(root: str = "/") -> dict[str, Any]:
     return {
         "name": model or platform.node() or "board",
         "details": {key: value for key, value in details.items() if value},
-        # Not where it is no Linux.
+        # On Linux alone.
         "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
         "cache": os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),
         "python": sys.executable,
@@ -115,41 +115,41 @@ def mhz(khz: str) -> str:
 
 
 def state(root: str = "/") -> dict[str, str]:
-    """What changes while it runs, in words with units; only what the board tells."""
-    found: dict[str, str] = {}
+    """What changes during a run, for people, with units; only what the board reveals."""
+    values: dict[str, str] = {}
     for policy in sorted(glob.glob(os.path.join(root, "sys/devices/system/cpu/cpufreq/policy*"))):
         speed, most = (mhz(read(os.path.join(policy, "scaling_" + name))) for name in ("cur_freq", "max_freq"))
         governor = read(os.path.join(policy, "scaling_governor"))
-        found[os.path.basename(policy)] = f"{speed} ({governor}, at most {most})"
+        values[os.path.basename(policy)] = f"{speed} ({governor}, at most {most})"
     for zone in sorted(glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*"))):
         kind, value = read(os.path.join(zone, "type")), read(os.path.join(zone, "temp"))
         if value.lstrip("-").isdigit():
-            name = f"zone {kind}" if kind and f"zone {kind}" not in found else f"zone {os.path.basename(zone)}"
-            found[name] = f"{int(value) / 1000:.1f} °C"
+            name = f"zone {kind}" if kind and f"zone {kind}" not in values else f"zone {os.path.basename(zone)}"
+            values[name] = f"{int(value) / 1000:.1f} °C"
     flags = output("vcgencmd", "get_throttled").partition("=")[2] or read(
         os.path.join(root, "sys/devices/platform/soc/soc:firmware/get_throttled")
     )
     try:
         bits = int(flags, 16)
     except ValueError:
-        return found
-    said = [what + " now" for bit, what in enumerate(THROTTLED) if bits >> bit & 1]
-    said += [what + " since the start" for bit, what in enumerate(THROTTLED) if bits >> bit + 16 & 1]
-    found["throttling"] = ", ".join(said) or "none"
-    return found
+        return values
+    active = [flag + " now" for bit, flag in enumerate(THROTTLED) if bits >> bit & 1]
+    active += [flag + " since the start" for bit, flag in enumerate(THROTTLED) if bits >> bit + 16 & 1]
+    values["throttling"] = ", ".join(active) or "none"
+    return values
 
 
 class Board:
-    """Answers to one session."""
+    """Answers the requests of one session."""
 
-    def __init__(self, folder: str, asked: BinaryIO, answers: BinaryIO) -> None:
-        self.folder, self.asked, self.answers = folder, asked, answers
-        self.made = [folder]
+    def __init__(self, folder: str, requests: BinaryIO, answers: BinaryIO) -> None:
+        self.folder, self.requests, self.answers = folder, requests, answers
+        self.temporary = [folder]
 
     def serve(self) -> None:
-        """Until the line ends."""
+        """Answer until the connection ends."""
         while True:
-            line = self.asked.readline()
+            line = self.requests.readline()
             if not line.endswith(b"\n"):
                 return
             request = json.loads(line)
@@ -165,14 +165,14 @@ class Board:
         self.answers.write(json.dumps(message).encode() + b"\n" + content)
         self.answers.flush()
 
-    def place(self, path: str) -> str:
-        place = os.path.join(self.folder, path)
-        os.makedirs(os.path.dirname(place), exist_ok=True)
-        return place
+    def local(self, path: str) -> str:
+        local = os.path.join(self.folder, path)
+        os.makedirs(os.path.dirname(local), exist_ok=True)
+        return local
 
     def chunks(self, size: int) -> Iterator[bytes]:
         while size:
-            chunk = self.asked.read(min(size, CHUNK))
+            chunk = self.requests.read(min(size, CHUNK))
             if not chunk:
                 raise BrokenPipeError
             size -= len(chunk)
@@ -181,15 +181,15 @@ class Board:
     def do_put(self, path: str, size: int) -> None:
         chunks = self.chunks(size)
         try:
-            with open(self.place(path), "wb") as file:
+            with open(self.local(path), "wb") as file:
                 for chunk in chunks:
                     file.write(chunk)
         finally:
-            for _ in chunks:  # what was announced is read to its end, also where there is no room for it
+            for _ in chunks:  # the rest of the announced bytes is read, even if the disk is full
                 pass
 
     def do_link(self, path: str, to: str) -> None:
-        os.link(self.place(path), self.place(to))
+        os.link(self.local(path), self.local(to))
 
     def do_facts(self) -> dict[str, Any]:
         return facts()
@@ -198,21 +198,21 @@ class Board:
         return {"state": state()}
 
     def do_remove(self, path: str) -> None:
-        shutil.rmtree(self.place(path), ignore_errors=True)
+        shutil.rmtree(self.local(path), ignore_errors=True)
 
     def do_scratch(self, path: str) -> None:
-        self.made.append(path)
+        self.temporary.append(path)
 
     def do_keep(self, path: str) -> None:
-        self.made.remove(path)
+        self.temporary.remove(path)
 
     def do_run(self, argv: list[str], folders: list[str], cores: list[int]) -> dict[str, Any]:
-        sent = Sent(self, folders)
+        changes = Changes(self, folders)
         try:
             process = subprocess.Popen(
                 argv,
                 cwd=self.folder,
-                # onnxruntime would leave an identifier of the board there, and send what it is used for to its makers.
+                # onnxruntime would store an identifier on the board, and send telemetry.
                 env={**os.environ, "TMPDIR": self.folder, "ORT_DISABLE_TELEMETRY": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -220,24 +220,24 @@ class Board:
                 start_new_session=True,
                 preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
             )
-        except OSError as error:  # there is no such program: as a shell says it
+        except OSError as error:  # there is no such program: the exit code of a shell
             return {"code": 127, "out": "", "err": str(error)}
         assert process.stdout is not None
         assert process.stderr is not None
-        said = {process.stdout.fileno(): b"", process.stderr.fileno(): b""}
-        out, err = said
-        open_pipes = set(said)
+        outputs = {process.stdout.fileno(): b"", process.stderr.fileno(): b""}
+        out, err = outputs
+        open_pipes = set(outputs)
         try:
             while open_pipes:
-                ready = select.select([self.asked.fileno(), *open_pipes], [], [], LOOK_S)[0]
-                if self.asked.fileno() in ready:  # nothing is said meanwhile but that the line has ended
+                ready = select.select([self.requests.fileno(), *open_pipes], [], [], POLL_S)[0]
+                if self.requests.fileno() in ready:  # there are no requests meanwhile: the connection has ended
                     raise BrokenPipeError
                 for pipe in ready:
-                    chunk = os.read(pipe, KEPT)
-                    said[pipe] = (said[pipe] + chunk)[-KEPT:]
+                    chunk = os.read(pipe, OUTPUT_BYTES)
+                    outputs[pipe] = (outputs[pipe] + chunk)[-OUTPUT_BYTES:]
                     if not chunk:
                         open_pipes.remove(pipe)
-                sent.send_new(LIVE)
+                changes.send_new(LIVE)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
@@ -245,23 +245,23 @@ class Board:
             process.wait()
             process.stdout.close()
             process.stderr.close()
-        sent.send_new(("",))
+        changes.send_new(("",))
         return {
             "code": process.returncode,
-            "out": said[out].decode("utf-8", "replace"),
-            "err": said[err].decode("utf-8", "replace"),
+            "out": outputs[out].decode("utf-8", "replace"),
+            "err": outputs[err].decode("utf-8", "replace"),
         }
 
 
-class Sent:
-    """What is new in some folders goes back, once; what lies there at first is known already."""
+class Changes:
+    """Sends new content of some folders back, once; the files that are there at first are not sent."""
 
     def __init__(self, board: Board, folders: list[str]) -> None:
         self.board, self.folders = board, folders
-        self.stamps = {path: self.stamp(board.place(path)) for path in self.files()}
+        self.stamps = {path: self.stamp(board.local(path)) for path in self.files()}
 
     def files(self) -> list[str]:
-        return [f"{folder}/{name}" for folder in self.folders for name in os.listdir(self.board.place(folder))]
+        return [f"{folder}/{name}" for folder in self.folders for name in os.listdir(self.board.local(folder))]
 
     def stamp(self, file: str | int) -> tuple[int, int, int]:
         stat = os.stat(file)
@@ -272,12 +272,12 @@ class Sent:
             if not path.endswith(suffixes):
                 continue
             before = self.stamps.get(path)
-            if before == self.stamp(self.board.place(path)):
+            if before == self.stamp(self.board.local(path)):
                 continue
-            # Samples only grow; another file is written anew.
+            # Samples only grow; other files are written as a whole.
             at = before[0] if before and path.endswith("/samples.txt") else 0
-            with open(self.board.place(path), "rb") as file:
-                # Of the file that is open: another may have taken its place since.
+            with open(self.board.local(path), "rb") as file:
+                # Of the open file: its path may have another file by now.
                 stamp = self.stamps[path] = self.stamp(file.fileno())
                 file.seek(at)
                 content = file.read(stamp[0] - at)
@@ -288,17 +288,17 @@ def main(marker: str) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what anything else prints here is no message
+    os.dup2(2, 1)  # other output of this process is no message
     board = Board(tempfile.mkdtemp(prefix="edgeattn-"), sys.stdin.buffer, answers)
     try:
-        # A shell's profile may have said something before: from this line on, it is us.
+        # A shell's profile may have printed something before: our messages start after this line.
         answers.write(b"\n" + marker.encode() + b"\n")
         board.send({"ok": True})
         board.serve()
     except BrokenPipeError:
         pass
     finally:
-        for path in reversed(board.made):
+        for path in reversed(board.temporary):
             shutil.rmtree(path, ignore_errors=True)
     with suppress(BrokenPipeError):
         answers.close()

@@ -1,16 +1,16 @@
-"""Which cores a run is pinned to, as a person says it and as the systems want it."""
+"""The cores that a run is pinned to: parses the user's text, and formats it for the systems."""
 
 import re
 
 from edgeattn.errors import BadInputError
 
 
-def chosen(cores: str, *, present: str) -> list[int]:
-    """The numbers of ``cores``: a list as ``4-7`` or ``0,4``, or a mask as ``0xf0``; ``present`` is the list of those
-    that there are ("" if that is not known).
+def parse(cores: str, *, present: str) -> list[int]:
+    """The numbers of ``cores``: a list as ``4-7`` or ``0,4``, or a mask as ``0xf0``; ``present`` is the list of
+    the device's cores ("" if unknown).
 
     Raises:
-        BadInputError: it is neither, or there is no such core.
+        BadInputError: it is neither, or names a core that is not there.
     """
     if re.fullmatch(r"0x[0-9a-f]+", cores, re.IGNORECASE):
         wanted = {bit for bit in range(int(cores, 16).bit_length()) if int(cores, 16) >> bit & 1}
@@ -24,15 +24,15 @@ def chosen(cores: str, *, present: str) -> list[int]:
 
 
 def mask(cores: str, *, present: str) -> str:
-    """The same as the hexadecimal mask that ``taskset`` takes."""
-    return f"{sum(1 << core for core in chosen(cores, present=present)):x}"
+    """The same, as the hexadecimal mask that ``taskset`` takes."""
+    return f"{sum(1 << core for core in parse(cores, present=present)):x}"
 
 
 def _numbers(text: str) -> set[int]:
-    found: set[int] = set()
+    numbers: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", part.strip())
         if not match:
             return set()
-        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return found
+        numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return numbers

@@ -1,7 +1,7 @@
 """Fetches packages of Debian and ARM wheels, and unpacks them into the user's cache; nothing is installed.
 
-What is built from them goes into a folder of the cache whose name is a hash of what it is made from. The packages are
-fetched by apt with a state of its own (and checked by apt against Debian's signature).
+A build from them goes into a folder of the cache that is named by a hash of its sources. apt fetches the packages, with
+a state of its own, and checks them against Debian's signature.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgeattn.system import cache
 
-# Debian's packages that must be installed here: what each of them brings, by which it is known to be there.
+# Debian's packages that must be installed here, each with a command or file of it: its presence proves the package's.
 PACKAGES = {
     "apt": "apt-get",
     "dpkg": "dpkg-deb",
@@ -26,31 +26,31 @@ PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17
 
 
 def missing_packages(target: str, packages: Mapping[str, str]) -> str | None:
-    """Which of ``packages`` are not installed, with the command that installs them."""
+    """The ``packages`` that are not installed, with the command that installs them; None if all are."""
     if sys.platform != "linux":
         return f"{target} is set up on Linux only, and this is {sys.platform}"
-    absent = [name for name, brings in packages.items() if not (shutil.which(brings) or Path(brings).is_file())]
+    absent = [name for name, proof in packages.items() if not (shutil.which(proof) or Path(proof).is_file())]
     if absent:
         return f"{target} needs packages of Debian; install them with: apt-get install -y {' '.join(absent)}"
     return None
 
 
-def place(name: str, *sources: Path) -> Path:
-    """The folder of the cache for what is called ``name``, and made by ``sources`` from what lies in ``arm64/``."""
-    return cache.place(name, *sorted(data(".").iterdir()), Path(__file__), *sources)
+def folder_of(name: str, *scripts: Path) -> Path:
+    """The cache folder of the build ``name``, made by ``scripts`` from the files of ``arm64/``."""
+    return cache.folder_of(name, *sorted(data(".").iterdir()), Path(__file__), *scripts)
 
 
 def data(name: str) -> Path:
-    """A file of the package that something is made from."""
+    """A source file in ``arm64/``."""
     return Path(str(resources.files("edgeattn.targets._runner") / "arm64" / name))
 
 
 def fetch_debian(root: Path, packages: Sequence[str], *, architecture: str = "arm64") -> dict[str, str]:
-    """Unpack packages for ``architecture`` and all that they depend on into ``root``; their versions."""
+    """Unpack packages for ``architecture``, with their dependencies, into ``root``; return their versions."""
     root.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
         state = Path(scratch)
-        # apt reads packages as another user, if it is started as root.
+        # apt reads packages as another user if it runs as root.
         state.chmod(0o755)
         for name in ("lists/partial", "archives/partial"):
             (state / name).mkdir(parents=True)
@@ -83,7 +83,7 @@ def fetch_debian(root: Path, packages: Sequence[str], *, architecture: str = "ar
 
 
 def fetch_wheels(root: Path, names: Sequence[str]) -> dict[str, str]:
-    """Unpack ARM wheels, pinned by version and hash, into ``root``; their versions."""
+    """Unpack ARM wheels, pinned by version and hash, into ``root``; return their versions."""
     import zipfile
 
     with tempfile.TemporaryDirectory(dir=root.parent) as scratch:

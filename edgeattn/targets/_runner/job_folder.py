@@ -1,4 +1,4 @@
-"""The job folder: what the two runners (``worker.py``, ``arm64/runner.c``) read and write, seen from this side."""
+"""The job folder of the two runners (``worker.py``, ``arm64/runner.c``): writes their jobs, reads their results."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from edgeattn.system import files, npy
 from edgeattn.targets import INTERRUPTED, Job, Measurement
 
 WORKER = Path(__file__).with_name("worker.py")
-# Of a text that a runner writes; a device may be broken, or not ours.
-_MOST_BYTES = 2**26
+# The largest text of a runner that is read: a device may be broken, or hostile.
+_MAX_BYTES = 2**26
 _KINDS: dict[str, type[EdgeAttnError]] = {"artifact": ArtifactError, "input": BadInputError, "missing": MissingError}
 
 
 def write_each(scratch: Path, jobs: Sequence[Job]) -> list[Path]:
-    """A folder in ``scratch`` for each job, named by its number, for a runner to run in turn."""
+    """Write a folder in ``scratch`` for each job, named by its number; a runner runs them interleaved."""
     folders = [scratch / str(number) for number in range(len(jobs))]
     for folder, job in zip(folders, jobs, strict=True):
         folder.mkdir()
@@ -34,7 +34,7 @@ def write_each(scratch: Path, jobs: Sequence[Job]) -> list[Path]:
 
 def write(folder: Path, job: Job, *, count: bool = False, artifact: str = "") -> None:
     """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator.
-    ``artifact`` is where the artifact lies already, seen from the folder on the other side."""
+    ``artifact`` is the artifact's path relative to the folder, if it is already on the device."""
     if not artifact:
         artifact = f"artifact{job.artifact.suffix}"
         copy = shutil.copytree if job.artifact.is_dir() else shutil.copyfile
@@ -57,7 +57,7 @@ def write(folder: Path, job: Job, *, count: bool = False, artifact: str = "") ->
 
 
 def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> str:
-    """Run a runner on this machine; why it stopped early, or nothing. An interrupt ends it, and what it did is kept."""
+    """Run a runner on this machine; why it stopped early, or "". An interrupt ends it; its results so far remain."""
     process = subprocess.Popen(
         [str(word) for word in command],
         env=dict(environment),
@@ -66,34 +66,34 @@ def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> s
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        # A Ctrl-C is for us: we end the runner ourselves, and read what it wrote.
+        # Only we get a Ctrl-C: we end the runner ourselves, and read what it wrote.
         start_new_session=True,
     )
     try:
-        _, said = process.communicate()
+        _, stderr = process.communicate()
     except KeyboardInterrupt:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         return INTERRUPTED
-    return ended(process.returncode, said)
+    return stop_reason(process.returncode, stderr)
 
 
-def ended(code: int, said: str) -> str:
-    """Why a runner stopped early, by its exit code (negative for a signal) and what it said; nothing if it did not."""
+def stop_reason(code: int, stderr: str) -> str:
+    """Why a runner stopped early, from its exit code (negative for a signal) and its stderr; "" if it did not."""
     if code == 0:
         return ""
     if code < 0:
         return f"it was ended by {signal.Signals(-code).name}"
-    lines = said.strip().splitlines()
+    lines = stderr.strip().splitlines()
     return f"exit code {code}" + (f", {lines[-1].strip()}" if lines else "")
 
 
 def read(folder: Path, job: Job, *, origin: Origin, device: Device, stopped: str) -> Measurement:
-    """What a runner left in ``folder``; ``stopped`` is why it ended early, or nothing.
+    """The results of a runner in ``folder``; ``stopped`` is why it ended early, or "".
 
     Raises:
-        ArtifactError, BadInputError, MissingError: what the runner itself says is wrong.
-        TargetError: it left nothing that can be used.
+        ArtifactError, BadInputError, MissingError: the runner's own error.
+        TargetError: there is no usable result.
     """
     result = _result(folder)
     if "error" in result:
@@ -144,17 +144,17 @@ def _result(folder: Path) -> dict[str, Any]:
     if not os.path.lexists(folder / "result.json"):
         return {}
     try:
-        found = json.loads(files.read(folder / "result.json", _MOST_BYTES))
+        document = json.loads(files.read(folder / "result.json", _MAX_BYTES))
     except (ValueError, RecursionError) as error:
         raise TargetError(f"the runner's result.json cannot be read: {error}") from error
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _lines(path: Path) -> list[str]:
-    """The whole lines of a file that may have been cut off."""
+    """The complete lines of a file that may be cut off."""
     if not path.is_file():
         return []
-    return files.read(path, _MOST_BYTES).decode("ascii").split("\n")[:-1]
+    return files.read(path, _MAX_BYTES).decode("ascii").split("\n")[:-1]
 
 
 def _outputs(folder: Path, which: str, names: list[str]) -> Arrays:

@@ -1,6 +1,6 @@
 """LiteRT's profiler, by ctypes: the C interface has one, the Python package has not.
 
-It stands beside ``worker.py``, which does without where it is missing. Python 3.8 or later, ai-edge-litert 2; the
+``worker.py`` imports it from its own folder, and works without it. Python 3.8 or later, ai-edge-litert 2; the
 calls are those of ``arm64/runner.c``, on a compiled model of its own.
 """
 
@@ -39,20 +39,20 @@ def operators(path: str, threads: int, inputs: dict[str, Any], calls: Iterator[N
     """
     package = import_module("ai_edge_litert").__file__ or ""
     profiler = Profiler(os.path.join(os.path.dirname(package), "libLiteRt.so"), path, threads, inputs)
-    seen = [profiler.run() for _ in calls]
+    runs = [profiler.run() for _ in calls]
     return [
         [f"{i} {each[0][0]}", each[0][0], int(np.median([ns for _, ns in each]))]
-        for i, each in enumerate(zip(*seen[1:]))  # noqa: B905 Python 3.8 has no strict
+        for i, each in enumerate(zip(*runs[1:]))  # noqa: B905 Python 3.8 has no strict
     ]
 
 
 class Profiler:
-    """A compiled model whose runs tell what each operator took.
+    """A compiled model whose runs give each operator's time.
 
     Args:
         library: the path of libLiteRt.so.
         path: of the .tflite.
-        threads: as for the runs that were measured.
+        threads: as in the measured runs.
         inputs: by name.
 
     Raises:
@@ -97,7 +97,7 @@ class Profiler:
             raise RuntimeError(f"LiteRt{name}: status {status}")
 
     def _new(self, name: str, *arguments: Any) -> ctypes.c_void_p:
-        """What a function gives by its last argument."""
+        """The handle that a function returns by its last argument."""
         handle = _Handle()
         self._call(name, *arguments, ctypes.byref(handle))
         return handle
@@ -118,6 +118,6 @@ class Profiler:
             kind = ctypes.create_string_buffer(256)
             self._call("GetRankedTensorType", tensor, kind)
             needs = self._new(f"GetCompiledModel{side}BufferRequirements", self.model, _Size(0), _Size(i))
-            made = self._new("CreateManagedTensorBufferFromRequirements", self.environment, kind, needs)
-            buffers[i] = made.value
+            buffer = self._new("CreateManagedTensorBufferFromRequirements", self.environment, kind, needs)
+            buffers[i] = buffer.value
         return buffers

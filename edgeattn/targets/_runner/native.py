@@ -1,4 +1,4 @@
-"""Builds the native runner for arm64, with every library that it needs beside it: what is pushed to a phone."""
+"""Builds the native runner for arm64, with every library that it needs, in one folder that can be pushed to a phone."""
 
 import shutil
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ PACKAGES = {
 }
 ARM_PACKAGES = ("libstdc++6",)
 WHEELS = ("ai-edge-litert",)
-# What the native runner needs beside it where there is no GNU libc, as on Android; glibc's loader first.
+# The libraries in the runner's folder, for systems without GNU libc, as Android; glibc's loader first.
 LIBRARIES = ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6")
 _LIBRARY_FOLDERS = ("lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu")
 WARNINGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
@@ -24,21 +24,21 @@ WARNINGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
 
 @dataclass(frozen=True)
 class Native:
-    """What was built: ``folder`` holds the runner and all that it loads."""
+    """The build: ``folder`` holds the runner and the libraries that it loads."""
 
     folder: Path
 
     def command(self, folder: str) -> list[str]:
-        """How the runner is started where its folder is called ``folder``: by the loader that lies beside it."""
+        """The command that starts the runner in ``folder``, a path on the device: by the loader in the same folder."""
         return [f"{folder}/{LIBRARIES[0]}", "--library-path", folder, f"{folder}/runner"]
 
 
 def built() -> bool:
-    return _place().is_dir()
+    return _folder().is_dir()
 
 
 def missing() -> str | None:
-    """What is not here, with the command that mends it; None if the runner is built."""
+    """What is missing, with the command that fixes it; None if the runner is built."""
     if built():
         return None
     absent = _arm_fetch.missing_packages("android", PACKAGES)
@@ -46,34 +46,34 @@ def missing() -> str | None:
 
 
 def ready() -> Native:
-    """What was built before.
+    """The existing build.
 
     Raises:
-        MissingError: nothing was, or it is another version's.
+        MissingError: there is none, or it is another version's.
     """
     if reason := missing():
         raise MissingError(reason)
-    return Native(_place())
+    return Native(_folder())
 
 
 def build(progress: Progress = silent) -> Native:
-    """Build it, if it is not there; of two processes at once, one builds and the other waits.
+    """Build it, unless it is there; of two processes at once, one builds and the other waits.
 
     Raises:
         MissingError: a package of Debian is not installed, or something cannot be fetched.
     """
     if absent := _arm_fetch.missing_packages("android", PACKAGES):
         raise MissingError(absent)
-    return Native(cache.once(_place(), lambda folder: _build(folder, progress)))
+    return Native(cache.once(_folder(), lambda folder: _build(folder, progress)))
 
 
 def compile_runner(root: Path, native: Path) -> None:
-    """Put the runner into the folder ``native``, with the libraries that it needs of the file tree ``root``."""
+    """Put the runner into the folder ``native``, with the libraries that it needs from the file tree ``root``."""
     native.mkdir(exist_ok=True)
     shutil.copy2(root / _arm_fetch.DIST_PACKAGES / "ai_edge_litert" / "libLiteRt.so", native)
     for name in LIBRARIES:
-        place = next(root / folder / name for folder in _LIBRARY_FOLDERS if (root / folder / name).exists())
-        shutil.copy2(place, native / name)
+        library = next(root / folder / name for folder in _LIBRARY_FOLDERS if (root / folder / name).exists())
+        shutil.copy2(library, native / name)
     cache.run(
         "compiling the native runner",
         *("aarch64-linux-gnu-gcc", *WARNINGS, "-s", "-o", native / "runner", _arm_fetch.data("runner.c")),
@@ -81,8 +81,8 @@ def compile_runner(root: Path, native: Path) -> None:
     )
 
 
-def _place() -> Path:
-    return _arm_fetch.place("android", Path(__file__))
+def _folder() -> Path:
+    return _arm_fetch.folder_of("android", Path(__file__))
 
 
 def _build(folder: Path, progress: Progress) -> None:

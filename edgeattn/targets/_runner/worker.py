@@ -1,18 +1,18 @@
-"""Runs artifacts in the runtime that is here, and writes down what it saw: `python worker.py FOLDER...`.
+"""Runs artifacts in the runtime of this machine, and writes the results: `python worker.py FOLDER...`.
 
 Sent to boards as it is: one file, Python 3.8 or later, numpy, and one of ai-edge-litert, tflite-runtime, onnxruntime.
-Several folders are run in turn, A B A B, each in a process of its own.
+Several folders run interleaved, A B A B, each in a process of its own.
 
 FOLDER holds ``job.txt``, a line for each of ``artifact FILE``, ``warmup N|auto``, ``runs N``, ``threads N``,
 ``count 0|1``, ``operators 0|1``, and ``input FILE.npy NAME`` for each input; after ``then K``, from 1, the inputs of
-another run. What comes out, in the same folder:
+another run. It writes, in the same folder:
 
     result.json     one JSON object; written after loading, after the warm-up, and at the end, when ``complete`` becomes
-                    true; and once more with ``operators``, lists of name, kind and median time in ns, if asked for
-    samples.txt     a line for each timed run, in ns, as it goes: what is there after a kill is still good
+                    true; and, if requested, once more with ``operators``, lists of name, kind and median time in ns
+    samples.txt     a line for each timed run, in ns, as it runs: its lines are valid even after a kill
     first-I.npy     output I of the very first run, in the order of ``outputs`` in result.json
     last-I.npy      and of the last run
-    then-K-I.npy    and of the runs on further inputs, which come after the samples
+    then-K-I.npy    and of the runs on further inputs, which follow the samples
 
 If it cannot run, result.json has ``error``, a sentence, and ``kind``: ``artifact``, ``input`` or ``missing``.
 """
@@ -34,37 +34,37 @@ import numpy as np
 # Calls shorter than this many steps of the clock are timed several at once.
 CLOCK_STEPS = 20
 # A warm-up until times settle: until the medians of two windows of calls, one after the other, differ by no more than
-# SETTLED. A window is so many calls, and so long that a clock frequency that rises shows in it.
+# SETTLED. A window is so many calls, and so long that a rising clock frequency shows in it.
 WINDOW_CALLS, WINDOW_NS, SETTLED = 5, 100_000_000, 0.03
 WARMUP_CALLS, WARMUP_NS = 100_000, 10_000_000_000
 # Calls for the times by operator, and how long they may take together.
 OPERATOR_CALLS, OPERATOR_NS = 20, 5_000_000_000
 PROFILED = "medians of up to 20 runs under {}'s profiler, which has steps of 1 us and takes time itself{}"
-# What stands before the folder in the command of a process that runs in turn with others.
+# Option before the folder in the command of a process that runs interleaved with others.
 ONE_OF_SEVERAL = "--one-of-several"
-# Marks that the counting plugin of an emulator sees (arm64/counter.c), and no kernel minds.
+# Marks for an emulator's counting plugin (arm64/counter.c); a real kernel ignores them.
 REGION_BEGIN, REGION_END = 0x51510001, 0x51510002
 
 
 class RefusedError(Exception):
-    """Why the job cannot be run: whose fault it is (``artifact``, ``input`` or ``missing``), and a sentence."""
+    """Why the job cannot run: its kind (``artifact``, ``input`` or ``missing``), and a sentence."""
 
 
 def read_job(folder: str) -> dict[str, Any]:
     job: dict[str, Any] = {"warmup": 1, "runs": 1, "threads": 1, "count": 0, "operators": 0}
-    sets: list[dict[str, str]] = [{}]
+    input_sets: list[dict[str, str]] = [{}]
     with open(os.path.join(folder, "job.txt"), encoding="utf-8") as file:
         for key, _, value in (line.partition(" ") for line in file.read().splitlines()):
             if key == "input":
                 path, _, name = value.partition(" ")
-                sets[-1][name] = os.path.join(folder, path)
+                input_sets[-1][name] = os.path.join(folder, path)
             elif key == "then":
-                sets.append({})
+                input_sets.append({})
             elif key == "artifact":
                 job[key] = os.path.join(folder, value)
             else:
                 job[key] = None if value == "auto" else int(value)
-    return {**job, "inputs": sets[0], "then": sets[1:]}
+    return {**job, "inputs": input_sets[0], "then": input_sets[1:]}
 
 
 class OnnxRuntime:
@@ -113,18 +113,18 @@ class OnnxRuntime:
 
 
 def kernels(path: str) -> dict[tuple[str, str], list[int]]:
-    """Of onnxruntime's profile (Chrome's trace events, in us): times in ns by a node's name and kind, one a run."""
-    found: dict[tuple[str, str], list[int]] = {}
+    """The times in ns, one a run, by node name and kind, of onnxruntime's profile (Chrome's trace events, in us)."""
+    times: dict[tuple[str, str], list[int]] = {}
     with open(path, encoding="utf-8") as file:
         for event in json.load(file):
-            name, _, what = event["name"].rpartition("_kernel_")
-            if event.get("cat") == "Node" and what == "time":
-                found.setdefault((name, event["args"]["op_name"]), []).append(event["dur"] * 1000)
-    return found
+            name, _, suffix = event["name"].rpartition("_kernel_")
+            if event.get("cat") == "Node" and suffix == "time":
+                times.setdefault((name, event["args"]["op_name"]), []).append(event["dur"] * 1000)
+    return times
 
 
 class LiteRt:
-    """LiteRT with XNNPACK, or its forerunner tflite-runtime; the Interpreter is the same."""
+    """LiteRT with XNNPACK, or its predecessor tflite-runtime; the Interpreter is the same."""
 
     name = "litert"
 
@@ -151,25 +151,25 @@ class LiteRt:
         else:
             inputs = {tensor["name"]: tensor for tensor in self.interpreter.get_input_details()}
             outputs = {tensor["name"]: tensor for tensor in self.interpreter.get_output_details()}
-        self.places = {name: tensor["index"] for name, tensor in inputs.items()}
+        self.input_indices = {name: tensor["index"] for name, tensor in inputs.items()}
         self.outputs = list(outputs)
-        self.output_places = [tensor["index"] for tensor in outputs.values()]
+        self.output_indices = [tensor["index"] for tensor in outputs.values()]
         self.run: Callable[[], None] = self.interpreter.invoke
 
     def feed(self, inputs: dict[str, Any]) -> None:
-        check_names(list(self.places), inputs)
+        check_names(list(self.input_indices), inputs)
         self.inputs = inputs
         for name, value in inputs.items():
-            self.interpreter.set_tensor(self.places[name], value)
+            self.interpreter.set_tensor(self.input_indices[name], value)
 
     def results(self) -> list[Any]:
-        return [self.interpreter.get_tensor(place) for place in self.output_places]
+        return [self.interpreter.get_tensor(index) for index in self.output_indices]
 
     def operators(self, folder: str) -> tuple[list[Any], str]:
-        """As the other: by the profiler of LiteRT's C interface, if that, and the file that calls it, are here."""
+        """As for onnxruntime, by the profiler of LiteRT's C interface, if it and ``litert_profiler.py`` are here."""
         try:
-            beside: Any = import_module("litert_profiler")  # not where this file was sent alone
-            rows = beside.operators(self.path, self.threads, self.inputs, operator_calls())
+            profiler: Any = import_module("litert_profiler")  # absent where this file was sent alone
+            rows = profiler.operators(self.path, self.threads, self.inputs, operator_calls())
         except (ImportError, OSError, AttributeError, KeyError, RuntimeError) as error:
             return [], f"no time by operator: LiteRT's profiler is not here ({first_line(error)})"
         return rows, PROFILED.format("LiteRT", "; its kernels do not tell which layer they are of")
@@ -178,9 +178,9 @@ class LiteRt:
 RUNTIMES: dict[str, Callable[[str, int], Any]] = {".onnx": OnnxRuntime, ".tflite": LiteRt}
 
 
-def check_names(wanted: list[str], given: dict[str, Any]) -> None:
-    if set(wanted) != set(given):
-        raise RefusedError("input", f"the artifact takes {', '.join(wanted)}, not {', '.join(given)}")
+def check_names(wanted: list[str], inputs: dict[str, Any]) -> None:
+    if set(wanted) != set(inputs):
+        raise RefusedError("input", f"the artifact takes {', '.join(wanted)}, not {', '.join(inputs)}")
 
 
 def first_line(error: BaseException) -> str:
@@ -188,7 +188,7 @@ def first_line(error: BaseException) -> str:
 
 
 def clock_step() -> int:
-    """The smallest step of the clock that was seen, in ns."""
+    """The smallest observed step of the clock, in ns."""
     smallest = 10**9
     for _ in range(200):
         start = now = time.perf_counter_ns()
@@ -199,7 +199,7 @@ def clock_step() -> int:
 
 
 def peak_memory_bytes() -> int | None:
-    """The most memory that this process ever held, with Python's own: VmHWM, or on macOS the maximum resident size."""
+    """The peak memory of this process, Python's own included: VmHWM, or on macOS the maximum resident size."""
     try:
         if sys.platform == "darwin":
             import resource
@@ -226,7 +226,7 @@ def elapsed_ns(run: Callable[[], None], calls: int = 1) -> int:
 
 
 def run_once(session: Any, files: dict[str, str]) -> int:
-    """Give the session the inputs of these files, and run it; how long the run took, in ns."""
+    """Run the session on the inputs of these files; the time of the run in ns."""
     try:
         session.feed({name: np.load(path, allow_pickle=False) for name, path in files.items()})
         return elapsed_ns(session.run)
@@ -237,7 +237,7 @@ def run_once(session: Any, files: dict[str, str]) -> int:
 
 
 def calls_per_sample(run: Callable[[], None], step_ns: int) -> int:
-    """As many calls, doubled from one, as take CLOCK_STEPS steps together."""
+    """The number of calls, doubled from one, that together take CLOCK_STEPS steps."""
     calls = 1
     while elapsed_ns(run, calls) < CLOCK_STEPS * step_ns:
         calls *= 2
@@ -245,7 +245,7 @@ def calls_per_sample(run: Callable[[], None], step_ns: int) -> int:
 
 
 def warm_up(run: Callable[[], None]) -> tuple[int, bool]:
-    """Call ``run`` until its times settle: how many calls that took, and whether they did before the limit."""
+    """Call ``run`` until its times settle: the number of calls, and whether the times settled before the limit."""
     calls, start, before = 0, time.perf_counter_ns(), None
     while calls < WARMUP_CALLS and time.perf_counter_ns() - start < WARMUP_NS:
         window: list[int] = []
@@ -262,7 +262,7 @@ def warm_up(run: Callable[[], None]) -> tuple[int, bool]:
 
 
 def operator_calls() -> Iterator[None]:
-    """A turn for each call that is profiled: two at least, as the first lays out memory, and does not count."""
+    """One item for each profiled call: at least two, as the first lays out memory and does not count."""
     start = time.perf_counter_ns()
     for call in range(OPERATOR_CALLS):
         if call < 2 or time.perf_counter_ns() - start < OPERATOR_NS:
@@ -282,8 +282,8 @@ def save(folder: str, which: str, values: list[Any]) -> None:
 
 
 def work(folder: str, runtimes: dict[str, Callable[[str, int], Any]], turn: Callable[[], bool]) -> None:
-    """Run the job of ``folder``; ``turn`` is called before each sample, and comes back when it may go on, with
-    whether another has run since."""
+    """Run the job of ``folder``; ``turn`` is called before each sample; it returns when this process may go on,
+    and tells whether another job has run since."""
     job = read_job(folder)
     suffix = os.path.splitext(job["artifact"])[1]
     if suffix not in runtimes:
@@ -300,7 +300,7 @@ def work(folder: str, runtimes: dict[str, Callable[[str, int], Any]], turn: Call
     write_result(folder, result)
     result["first_run_ns"] = run_once(session, job["inputs"])
     save(folder, "first", session.results())
-    gc.disable()  # Python's own housekeeping is no part of a run
+    gc.disable()  # garbage collection is no part of a run
     start = time.perf_counter_ns()
     if job["warmup"] is None:
         result["warmup"], result["settled"] = warm_up(session.run)
@@ -318,7 +318,7 @@ def work(folder: str, runtimes: dict[str, Callable[[str, int], Any]], turn: Call
     with open(os.path.join(folder, "samples.txt"), "w", encoding="ascii") as samples:
         for _ in range(job["runs"]):
             if turn():
-                # The other's data are in the caches, and its threads may still be spinning.
+                # The other job's data are in the caches, and its threads may still be spinning.
                 session.run()
             mark(REGION_BEGIN)
             elapsed = elapsed_ns(session.run, calls)
@@ -347,18 +347,18 @@ def main(folder: str, runtimes: dict[str, Callable[[str, int], Any]], turn: Call
     return 0
 
 
-def as_one_of_several(folder: str, runtimes: dict[str, Callable[[str, int], Any]]) -> int:
-    """The job of ``folder``, run while this process has its turn: a byte on stdin gives it, a byte on stdout gives it
-    back."""
-    back = os.dup(1)
-    os.dup2(2, 1)  # what a runtime prints is no turn given back
+def interleaved_job(folder: str, runtimes: dict[str, Callable[[str, int], Any]]) -> int:
+    """Run the job of ``folder`` whenever this process has its turn: a byte on stdin starts a turn, a byte on stdout
+    ends it."""
+    turns = os.dup(1)
+    os.dup2(2, 1)  # a runtime's output must not end a turn
 
     def wait() -> None:
         if not os.read(0, 1):
             sys.exit("the process that gives the turns has ended")
 
     def turn() -> bool:
-        os.write(back, b".")
+        os.write(turns, b".")
         wait()
         return True
 
@@ -367,7 +367,7 @@ def as_one_of_several(folder: str, runtimes: dict[str, Callable[[str, int], Any]
 
 
 def has_turn(process: Any) -> bool:
-    """Let a process with pipes run until it gives back its turn; whether it did, and has not ended."""
+    """Let a process with pipes run for one turn; False if it has ended."""
     try:
         process.stdin.write(b".")
     except BrokenPipeError:
@@ -376,7 +376,7 @@ def has_turn(process: Any) -> bool:
 
 
 def interleaved(program: list[str], folders: list[str]) -> int:
-    """The jobs of all ``folders``; one that ends early leaves the others their turns."""
+    """Run the jobs of all ``folders`` interleaved; if one ends early, the others go on."""
     command = [*program, ONE_OF_SEVERAL]
     pipe = subprocess.PIPE
     processes = {folder: subprocess.Popen([*command, folder], stdin=pipe, stdout=pipe, bufsize=0) for folder in folders}
@@ -389,11 +389,11 @@ def interleaved(program: list[str], folders: list[str]) -> int:
     return int(any(process.returncode for process in processes.values()))
 
 
-def command(program: list[str], given: list[str], runtimes: dict[str, Callable[[str, int], Any]]) -> int:
-    """What ``given`` asks of ``program``, this worker's command line; ``runtimes`` are by a file's suffix."""
-    if given[0] == ONE_OF_SEVERAL:
-        return as_one_of_several(given[1], runtimes)
-    return main(given[0], runtimes) if len(given) == 1 else interleaved(program, given)
+def command(program: list[str], arguments: list[str], runtimes: dict[str, Callable[[str, int], Any]]) -> int:
+    """The command line: ``program`` starts this worker, ``runtimes`` are by file suffix."""
+    if arguments[0] == ONE_OF_SEVERAL:
+        return interleaved_job(arguments[1], runtimes)
+    return main(arguments[0], runtimes) if len(arguments) == 1 else interleaved(program, arguments)
 
 
 if __name__ == "__main__":

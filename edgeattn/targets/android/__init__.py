@@ -1,6 +1,6 @@
-"""An Android phone over adb: LiteRT by the native runner, or what the user's own benchmark tool measures.
+"""An Android phone over adb: LiteRT by the native runner, or the user's own benchmark tool.
 
-All that is pushed goes into one folder below /data/local/tmp, and it goes when the connection does.
+Everything is pushed into one folder in /data/local/tmp, which is removed when the connection ends.
 """
 
 import secrets
@@ -24,25 +24,25 @@ from edgeattn.targets.android import benchmark_tools as _benchmark_tools
 from edgeattn.targets.android import state as _phone_state
 
 ORIGIN: Origin = "phone"
-# While it runs, what it has written is fetched so often: seldom, as that costs the phone some time, and not never, as
-# a phone that is lost does not give it any more.
+# Results are fetched at this interval while a job runs: a lost phone cannot give them any more. Not often, as it costs
+# the phone some time.
 FETCH_S = 5.0
-# A runner that writes nothing for so long hangs.
+# A runner that writes nothing for so long is taken to hang.
 SILENCE_S = 120.0
-# How long to wait for the temperature of before the first run, and how close to it is close enough.
+# How long to wait for the temperature from before the first run, and the tolerance.
 COOLING_S, COOL_ENOUGH_C = 300.0, 1.0
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Something that is started on the phone, in a job's folder: ``line`` of shell, and the files that grow."""
+    """A command for the phone, in a job's folder: a ``line`` of shell, and the files that it writes as it runs."""
 
     line: str
-    grows: tuple[str, ...]
+    live_files: tuple[str, ...]
 
 
 class _Android:
-    # Until the times settle; a tool of the user's own, which knows no such thing, is given five runs.
+    # Until the times settle; the user's own tools, which cannot do that, warm up with five runs.
     warmup: int | None = None
     runs = 50
 
@@ -57,19 +57,19 @@ class _Android:
     ) -> None:
         self.phone, self.native, self.tool = phone, native, tool
         self.place = f"android:{phone.serial}"
-        self.folder = f"{_adb.PLACE}/edgeattn-{secrets.token_hex(4)}"
-        self.first_look = _phone_state.look(phone)
-        if "arm64-v8a" not in self.first_look.abis:
-            other = self.first_look.abis or "it does not say what"
-            raise MissingError(f"{self.place} does not run arm64 programs (but {other}), and the runner is one")
-        self.mask = _cores.mask(cores, present=self.first_look.cores) if cores else ""
-        self.device = self.first_look.device
+        self.folder = f"{_adb.DATA_FOLDER}/edgeattn-{secrets.token_hex(4)}"
+        self.initial_state = _phone_state.read(phone)
+        if "arm64-v8a" not in self.initial_state.abis:
+            abis = self.initial_state.abis or "it does not say what"
+            raise MissingError(f"{self.place} does not run arm64 programs (but {abis}), and the runner is one")
+        self.mask = _cores.mask(cores, present=self.initial_state.cores) if cores else ""
+        self.device = self.initial_state.device
         if cores:
             self.device = replace(self.device, details={**self.device.details, "pinned to cores": cores})
-        if cool_down and self.first_look.temperature is None:
+        if cool_down and self.initial_state.temperature is None:
             raise MissingError(f"{self.place} tells adb no temperature; leave --cool-down out")
-        # The temperature to come back to; None if nobody asked for it.
-        self.cool_c = self.first_look.temperature if cool_down else None
+        # The temperature to cool down to; None without --cool-down.
+        self.cool_c = self.initial_state.temperature if cool_down else None
         self.runtimes: Mapping[str, tuple[str, ...]] = {
             **({"tflite": ("litert",)} if native else {}),
             **({tool.kind.format: (tool.kind.name,)} if tool else {}),
@@ -80,44 +80,44 @@ class _Android:
         return self.run_interleaved((job,))[0]
 
     def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
-        # All are of one format.
+        # All jobs have one format.
         tool = self.tool if self.tool and jobs[0].artifact.suffix == f".{self.tool.kind.format}" else None
-        # A run for its outputs alone, as those of parity, takes no time, and the phone's state says nothing of it.
+        # A run for its outputs alone, as parity's, is not timed, and does not depend on the phone's state.
         timed = any(job.runs > 1 for job in jobs)
-        if timed and self.first_look.emulated:
+        if timed and self.initial_state.emulated:
             raise BadInputError(f"{self.place} is an emulator, whose times say nothing of a phone; parity works there")
-        warm = self._cool() if timed else ""
+        still_warm = self._cool() if timed else ""
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
-            here = Path(scratch)
+            local = Path(scratch)
             for number, job in enumerate(jobs):
-                (here / str(number)).mkdir()
+                (local / str(number)).mkdir()
                 artifact = self._send(job.artifact, f"artifact-{len(self._sent)}{job.artifact.suffix}")
-                _folder.write(here / str(number), job, artifact=f"../../{artifact}")
+                _folder.write(local / str(number), job, artifact=f"../../{artifact}")
             self.phone.shell(f"rm -rf {self.folder}/job")
-            self.phone.push(here, f"{self.folder}/job")
+            self.phone.push(local, f"{self.folder}/job")
             started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs))
-            before = _phone_state.look(self.phone) if timed else None
-            stopped = self._execute(started, here)
-            after = self._look_again() if timed else None
-            seen = [
-                tool.read(here / str(number), job, device=self.device, stopped=stopped)
+            before = _phone_state.read(self.phone) if timed else None
+            stopped = self._execute(started, local)
+            after = self._read_state() if timed else None
+            measurements = [
+                tool.read(local / str(number), job, device=self.device, stopped=stopped)
                 if tool
-                else _folder.read(here / str(number), job, origin=ORIGIN, device=self.device, stopped=stopped)
+                else _folder.read(local / str(number), job, origin=ORIGIN, device=self.device, stopped=stopped)
                 for number, job in enumerate(jobs)
             ]
-        hot = _phone_state.throttled(before, after) if before and after else ()
+        throttling = _phone_state.throttled(before, after) if before and after else ()
         return tuple(
             replace(
-                measured,
-                before=before.words() if before else {},
-                after=after.words() if after else {},
-                untrusted=(*measured.untrusted, *([warm] if warm else []), *hot),
+                measurement,
+                before=before.summary() if before else {},
+                after=after.summary() if after else {},
+                untrusted=(*measurement.untrusted, *([still_warm] if still_warm else []), *throttling),
             )
-            for measured in seen
+            for measurement in measurements
         )
 
     def _send(self, file: Path, name: str) -> str:
-        """Push a file or folder, once; its name in our folder."""
+        """Push a file or folder, once; return its name in our folder."""
         if file not in self._sent:
             self.phone.push(file, f"{self.folder}/{name}")
             self._sent[file] = name
@@ -128,8 +128,8 @@ class _Android:
         native = self._send(self.native.folder, "native")
         self.phone.shell(f"chmod 755 {self.folder}/{native}/*")
         words = [*self._pin(), *self.native.command(f"../{native}"), *map(str, range(jobs))]
-        grows = tuple(f"{number}/{file}" for number in range(jobs) for file in ("result.json", "samples.txt"))
-        return _Run(f"exec {_adb.quote(words)}", grows)
+        live_files = tuple(f"{number}/{file}" for number in range(jobs) for file in ("result.json", "samples.txt"))
+        return _Run(f"exec {_adb.quote(words)}", live_files)
 
     def _tool_run(self, jobs: Sequence[Job], tool: _benchmark_tools.Tool) -> _Run:
         for file in (tool.path, *tool.libraries):
@@ -137,52 +137,54 @@ class _Android:
         self.phone.shell(f"chmod 755 {self.folder}/{tool.path.name}")
         artifacts = [f"../../{self._sent[job.artifact]}" for job in jobs]
         script = tool.script(jobs, artifacts, [*self._pin(), f"../../{tool.path.name}"])
-        grows = tuple(f"{number}/{file}" for number in range(len(jobs)) for file in tool.kind.grows)
-        return _Run(f"export LD_LIBRARY_PATH={self.folder} && {script}", grows)
+        live_files = tuple(f"{number}/{file}" for number in range(len(jobs)) for file in tool.kind.live_files)
+        return _Run(f"export LD_LIBRARY_PATH={self.folder} && {script}", live_files)
 
     def _pin(self) -> list[str]:
         return ["taskset", self.mask] if self.mask else []
 
-    def _execute(self, run: _Run, here: Path) -> str:
-        """Run it in the job's folder, and fetch what it left into ``here``; why it stopped early, or nothing."""
+    def _execute(self, run: _Run, local: Path) -> str:
+        """Run it in the job's folder, and fetch its files into ``local``; why it stopped early, or ""."""
         process = self.phone.start(f"cd {self.folder}/job && echo $$ >../pid && {run.line}")
-        progress = _Progress()
+        activity = _Activity()
 
         def fetch() -> bool:
-            for name in run.grows:
+            for name in run.live_files:
                 with suppress(TargetError):
-                    self.phone.pull(f"{self.folder}/job/{name}", (here / name).parent)
-            return progress.made(sum(file.stat().st_size for name in run.grows if (file := here / name).is_file()))
+                    self.phone.pull(f"{self.folder}/job/{name}", (local / name).parent)
+            return activity.update(
+                sum(file.stat().st_size for name in run.live_files if (file := local / name).is_file())
+            )
 
         try:
-            said = _adb.wait(process, step_s=FETCH_S, at_step=fetch)
+            stderr = _adb.wait(process, step_s=FETCH_S, at_step=fetch)
         except KeyboardInterrupt:
             stopped = INTERRUPTED
         else:
-            stopped = _folder.ended(_signalled(process.returncode), said)
-            if not progress.alive:
+            stopped = _folder.stop_reason(_signalled(process.returncode), stderr)
+            if not activity.alive:
                 stopped = f"it did nothing for {SILENCE_S:.0f} s, and was ended"
         try:
             self._end()
             self.phone.shell(f"rm -f {self.folder}/job/*/input-*")
-            self.phone.pull(f"{self.folder}/job/.", here)
+            self.phone.pull(f"{self.folder}/job/.", local)
         except _adb.LostError:
             if stopped == INTERRUPTED:
                 return stopped
             return f"the phone was lost; {self.folder} is still on it"
         return stopped
 
-    def _look_again(self) -> _phone_state.State | None:
+    def _read_state(self) -> _phone_state.State | None:
         with suppress(TargetError):
-            return _phone_state.look(self.phone)
+            return _phone_state.read(self.phone)
         return None
 
     def _cool(self) -> str:
-        """Wait for the temperature of before the first run; what to say if it does not come back."""
+        """Wait for the temperature from before the first run; a warning if it is not reached, or ""."""
         if self.cool_c is None:
             return ""
         until = time.monotonic() + COOLING_S
-        while (now_c := _phone_state.look(self.phone).temperature or 0.0) > self.cool_c + COOL_ENOUGH_C:
+        while (now_c := _phone_state.read(self.phone).temperature or 0.0) > self.cool_c + COOL_ENOUGH_C:
             if time.monotonic() > until:
                 warmer = now_c - self.cool_c
                 return f"it was {warmer:.0f} °C warmer than before the first run, after {COOLING_S:.0f} s of waiting"
@@ -190,24 +192,24 @@ class _Android:
         return ""
 
     def clean_up(self) -> None:
-        """Remove all that was pushed. A phone that is gone keeps it, which was said."""
+        """Remove everything that was pushed. It stays on a phone that is lost; the error says so."""
         with suppress(_adb.LostError):
             self._end()
             self.phone.shell(f"rm -rf {self.folder}")
 
     def _end(self) -> None:
-        """End what may still run: the shell that was started and its group, as a tool's loop has many processes."""
+        """End the shell that was started and its process group, as a tool's loop has many processes."""
         pid = f"{self.folder}/pid"
         self.phone.shell(f"[ -f {pid} ] && p=$(cat {pid}) && kill -9 -$p $p 2>/dev/null; rm -f {pid}")
 
 
-class _Progress:
-    """Whether something grows."""
+class _Activity:
+    """Whether the files of a run still grow."""
 
     def __init__(self) -> None:
         self.size, self.since, self.alive = 0, time.monotonic(), True
 
-    def made(self, size: int) -> bool:
+    def update(self, size: int) -> bool:
         now = time.monotonic()
         if size != self.size:
             self.size, self.since = size, now
@@ -216,7 +218,7 @@ class _Progress:
 
 
 def _signalled(code: int) -> int:
-    """A shell's exit code as Python has it: negative for a signal."""
+    """A shell's exit code in Python's convention: negative for a signal."""
     return 128 - code if code - 128 in set(signal.Signals) else code
 
 
@@ -227,7 +229,7 @@ class Android(Target):
     settings = ("cores", "cool_down", "runner")
 
     def unavailable(self) -> str | None:
-        """The runner is asked for later: with a tool of the user's own it is not needed."""
+        """Checks adb alone: the runner is not needed with a tool of the user's own."""
         return None if _adb.installed() else _adb.INSTALL
 
     def addresses(self) -> tuple[str, ...]:
@@ -235,11 +237,11 @@ class Android(Target):
 
     @contextmanager
     def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Android]:
-        """The phone of the serial ``address``, or the only one that is attached.
+        """Connect to the phone with the serial ``address``, or to the only one that is attached.
 
         Raises:
-            BadInputError: there are several, or a setting that cannot be.
-            MissingError: there is none, or the runner is not built.
+            BadInputError: several phones are attached, or a setting is invalid.
+            MissingError: no phone is attached, or the runner is not built.
         """
         tool = _benchmark_tools.find(Path(settings["runner"])) if "runner" in settings else None
         phone = _adb.reach(address)

@@ -1,4 +1,4 @@
-"""Android's own `adb`, as it is installed: which phones are attached, and commands and files over it."""
+"""The installed `adb` of Android: the attached phones, and commands and files over it."""
 
 import shlex
 import shutil
@@ -16,17 +16,17 @@ INSTALL = (
     "adb is not installed; install it with: apt-get install -y adb (Debian), "
     "brew install android-platform-tools (macOS) or winget install Google.PlatformTools (Windows)"
 )
-# Why a phone that is listed cannot be used, and what mends it.
+# Why a listed phone cannot be used, and the remedy.
 STATES = {
     "unauthorized": "has not allowed this computer: unlock it and accept the question about USB debugging",
     "authorizing": "has not yet allowed this computer: unlock it and accept the question about USB debugging",
     "offline": "is offline: pull the cable and put it in again, or run adb reconnect",
     "no": "may not be opened by this user (no permissions): see the udev rules for Android",
 }
-# What may be written to without rights of root.
-PLACE = "/data/local/tmp"
+# The folder that is writable without root.
+DATA_FOLDER = "/data/local/tmp"
 COMMAND_LIMIT_S = 60.0
-# A push or pull may take its time: so many bytes a second at least.
+# The time limit of a push grows with its size: by this rate.
 SLOWEST_BYTES_S = 200_000
 
 
@@ -50,39 +50,39 @@ class Phone:
         return _run(self, "shell", line, limit_s=limit_s)
 
     def start(self, line: str) -> "subprocess.Popen[str]":
-        """Begin a line of shell, whose stdout nobody reads."""
+        """Start a line of shell; its stdout is discarded."""
         return subprocess.Popen(
-            self._words("shell", line),
+            self._command("shell", line),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            # A Ctrl-C is for us: we end what runs on the phone, and fetch what it wrote.
+            # Only we get a Ctrl-C: we end the processes on the phone, and fetch what they wrote.
             start_new_session=True,
         )
 
-    def push(self, source: Path, place: str) -> None:
-        """Copy a file, or what is in a folder, to ``place``.
+    def push(self, source: Path, destination: str) -> None:
+        """Copy a file, or the content of a folder, to ``destination``.
 
         Raises: as :meth:`shell`.
         """
         size = sum(file.stat().st_size for file in source.rglob("*")) if source.is_dir() else source.stat().st_size
         _run(
             self,
-            *("push", f"{source}/." if source.is_dir() else str(source), place),
+            *("push", f"{source}/." if source.is_dir() else str(source), destination),
             limit_s=COMMAND_LIMIT_S + size / SLOWEST_BYTES_S,
         )
 
-    def pull(self, place: str, folder: Path) -> None:
+    def pull(self, source: str, folder: Path) -> None:
         """Copy a folder's content, or a file, into ``folder``.
 
         Raises: as :meth:`shell`.
         """
-        _run(self, "pull", place, str(folder), limit_s=10 * COMMAND_LIMIT_S)
+        _run(self, "pull", source, str(folder), limit_s=10 * COMMAND_LIMIT_S)
 
     def reverse(self, port: int) -> int:
-        """Lead a free port of the phone's own localhost to ``port`` of this machine; which one.
+        """Forward a free port of the phone's localhost to ``port`` of this machine; returns the phone's port.
 
         Raises: as :meth:`shell`.
         """
@@ -95,7 +95,7 @@ class Phone:
         """
         _run(self, "reverse", "--remove", f"tcp:{port}", limit_s=COMMAND_LIMIT_S)
 
-    def _words(self, *words: str) -> list[str]:
+    def _command(self, *words: str) -> list[str]:
         return ["adb", "-s", self.serial, *words]
 
 
@@ -114,24 +114,24 @@ def devices() -> dict[str, str]:
     listed = subprocess.run(["adb", "devices", "-l"], capture_output=True, text=True, check=False)
     if listed.returncode:
         raise MissingError(f"adb does not work: {_last_line(listed.stderr)}")
-    found = {}
+    states = {}
     for line in listed.stdout.splitlines():
         words = line.split()
         if len(words) > 1 and not line.startswith(("*", "List of")):
-            found[words[0]] = words[1]
-    return found
+            states[words[0]] = words[1]
+    return states
 
 
 def usable() -> tuple[str, ...]:
     """The serials of the phones that can be used now.
 
     Raises:
-        MissingError: there is none; why not, for those that are listed.
+        MissingError: there is none; the reason for each listed phone.
     """
-    found = devices()
-    ready = tuple(serial for serial, state in found.items() if state == "device")
+    states = devices()
+    ready = tuple(serial for serial, state in states.items() if state == "device")
     if not ready:
-        reasons = "; ".join(_reason(serial, state) for serial, state in found.items())
+        reasons = "; ".join(_reason(serial, state) for serial, state in states.items())
         raise MissingError(
             reasons or "no phone is attached: switch on USB debugging in its developer options, and connect it"
         )
@@ -142,7 +142,7 @@ def reach(serial: str) -> Phone:
     """The phone of this serial, or the only one if it is "".
 
     Raises:
-        BadInputError: none is named, and there are several.
+        BadInputError: ``serial`` is "", and there are several.
         MissingError: it is not attached, or cannot be used.
     """
     if not serial:
@@ -161,18 +161,18 @@ def reach(serial: str) -> Phone:
 
 
 def wait(process: "subprocess.Popen[str]", *, step_s: float, at_step: Callable[[], bool]) -> str:
-    """Wait for ``process``, its stderr; every ``step_s`` ask ``at_step`` whether to go on, and end it if not.
+    """Wait for ``process``, and return its stderr; every ``step_s``, if ``at_step`` returns False, end the process.
 
     Raises:
         KeyboardInterrupt: the user interrupted.
     """
     next_step = time.monotonic() + step_s
-    with _ended(process):
+    with _ending(process):
         while True:
             parallel.check()
             try:
-                _, said = process.communicate(timeout=min(step_s, 0.5))
-                return said
+                _, stderr = process.communicate(timeout=min(step_s, 0.5))
+                return stderr
             except subprocess.TimeoutExpired:
                 if time.monotonic() >= next_step:
                     if not at_step():
@@ -190,7 +190,7 @@ def _reason(serial: str, state: str) -> str:
 
 def _run(phone: Phone, *words: str, limit_s: float) -> str:
     process = subprocess.Popen(
-        phone._words(*words),
+        phone._command(*words),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -199,18 +199,18 @@ def _run(phone: Phone, *words: str, limit_s: float) -> str:
         start_new_session=True,
     )
     try:
-        with _ended(process):
-            out, said = process.communicate(timeout=limit_s)
+        with _ending(process):
+            out, stderr = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired as error:
         raise LostError(f"the phone {phone.serial} did not answer adb {words[0]} in {limit_s:.0f} s") from error
     if process.returncode:
-        raise _error(phone, words[0], f"{said}\n{out}" if words[0] == "push" else said or out)
+        raise _error(phone, words[0], f"{stderr}\n{out}" if words[0] == "push" else stderr or out)
     return out
 
 
 @contextmanager
-def _ended(process: "subprocess.Popen[str]") -> Iterator[None]:
-    """However it is left, the process has ended then."""
+def _ending(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """The process has ended when the block ends, also with an error."""
     with process:
         try:
             yield
@@ -220,12 +220,14 @@ def _ended(process: "subprocess.Popen[str]") -> Iterator[None]:
                 process.wait()
 
 
-def _error(phone: Phone, verb: str, said: str) -> TargetError:
-    if "No space left" in said:
-        return TargetError(f"the phone {phone.serial} has no space left for {PLACE}; free some")
+def _error(phone: Phone, verb: str, output: str) -> TargetError:
+    if "No space left" in output:
+        return TargetError(f"the phone {phone.serial} has no space left for {DATA_FOLDER}; free some")
     if lost(phone):
-        return LostError(f"the phone {phone.serial} was lost during adb {verb}; it may still hold {PLACE}/edgeattn-*")
-    return TargetError(f"adb {verb} failed on the phone {phone.serial}: {_last_line(said) or 'it said nothing'}")
+        return LostError(
+            f"the phone {phone.serial} was lost during adb {verb}; it may still hold {DATA_FOLDER}/edgeattn-*"
+        )
+    return TargetError(f"adb {verb} failed on the phone {phone.serial}: {_last_line(output) or 'it said nothing'}")
 
 
 def lost(phone: Phone) -> bool:
@@ -235,5 +237,5 @@ def lost(phone: Phone) -> bool:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # adb tells of a failed push in the line before its sum.
+    # adb prints the error of a failed push before its summary.
     return next((line for line in lines if "error" in line), lines[-1] if lines else "")

@@ -1,7 +1,7 @@
-"""TensorFlow Lite's and LiteRT's `benchmark_model`: its options, and what it prints (tflite/tools/benchmark).
+"""TensorFlow Lite's and LiteRT's `benchmark_model`: its options and its output (tflite/tools/benchmark).
 
-It prints sums of its runs, never a run alone. So it is started anew for each sample, with one measured run: then the
-sum is that run.
+It prints sums over its runs, never a single run. So it is started for each sample, with one measured run: the sum is
+that run.
 """
 
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeattn.bundle.records import Operator
 from edgeattn.targets import Job
-from edgeattn.targets.android.benchmark_output import BenchmarkTool, Seen, error, number, operator, text
+from edgeattn.targets.android.benchmark_output import BenchmarkTool, ToolOutput, error, number, operator, text
 
 _START = "== start"
 _OPERATORS = "operators.txt"
@@ -19,13 +19,13 @@ OPERATOR_RUNS = 20
 
 
 def _common(job: Job, tool: str, artifact: str) -> str:
-    # Without the least durations it would run more often than it is told.
-    least = "--min_secs=0 --warmup_min_secs=0"
-    return f"{tool} --graph={artifact} --num_threads={job.threads} --use_xnnpack=true {least}"
+    # Without the minimum durations it would run more often than --num_runs.
+    minimums = "--min_secs=0 --warmup_min_secs=0"
+    return f"{tool} --graph={artifact} --num_threads={job.threads} --use_xnnpack=true {minimums}"
 
 
 def _sample_ns(start: str) -> int | None:
-    """The one measured run of one start: its sum is the last, after that of the warm-up."""
+    """The single measured run of a start: its sum is the last, after the warm-up's."""
     if "Inference timings in us:" not in start:
         return None
     sums = re.findall(r"^(?:INFO: )?count=(\d+) (?:first=\S+ )?curr=(\d+)", start, re.MULTILINE)
@@ -33,7 +33,7 @@ def _sample_ns(start: str) -> int | None:
 
 
 def _operators(output: str) -> tuple[Operator, ...]:
-    """The table of the regular runs in the order of execution; its columns are not the same in all versions."""
+    """The table of the regular runs in the order of execution; its columns differ between versions."""
     table = output.partition("Operator-wise Profiling Info for Regular Benchmark Runs:")[2]
     table = table.partition(" Run Order =")[2].partition("=====================")[2]
     rows = [[cell.strip() for cell in line.split("\t")[1:]] for line in table.split("\n=====")[0].splitlines()]
@@ -58,10 +58,10 @@ class BenchmarkModel(BenchmarkTool):
     """LiteRT's tool."""
 
     name, format = "benchmark_model", "tflite"
-    grows = ("out.txt",)
+    live_files = ("out.txt",)
 
     def starts(self, job: Job, *, interleaved: bool) -> int:
-        """How often it is started."""
+        """The number of starts."""
         return job.runs
 
     def once(self, job: Job, warmup: int, tool: str, artifact: str, *, starts: int) -> str:
@@ -70,20 +70,20 @@ class BenchmarkModel(BenchmarkTool):
         return f"echo '{_START}' >>out.txt && {line} >>out.txt 2>&1"
 
     def after(self, job: Job, tool: str, artifact: str) -> str:
-        """A start after all others, for what would disturb the times: memory, and times by operator."""
+        """A last start, for values whose collection would disturb the times: memory, and times by operator."""
         runs = f"--warmup_runs=1 --num_runs={OPERATOR_RUNS} --report_peak_memory_footprint=true"
         profiling = f"--enable_op_profiling={'true' if job.operators else 'false'}"
         return f"{_common(job, tool, artifact)} {runs} {profiling} >{_OPERATORS} 2>&1"
 
-    def parse(self, folder: Path, job: Job, warmup: int) -> Seen:
-        """Read what was left in ``folder``."""
+    def parse(self, folder: Path, job: Job, warmup: int) -> ToolOutput:
+        """Read the output files in ``folder``."""
         starts = text(folder / "out.txt").split(_START)[1:]
         samples = tuple(sample for start in starts if (sample := _sample_ns(start)) is not None)
         profiled = text(folder / _OPERATORS)
         first = starts[0] if starts else ""
         peak_mb = number("Overall peak memory footprint (MB) via periodic monitoring:", profiled)
         operators = _operators(profiled) if job.operators else ()
-        return Seen(
+        return ToolOutput(
             samples_ns=samples,
             clock_step_ns=CLOCK_STEP_NS,
             load_ns=_ns(number("Init:", first)),

@@ -1,4 +1,4 @@
-"""What a vendor's benchmark tool is here, and what is read from its output."""
+"""The protocol of a vendor's benchmark tool, and helpers that read its output."""
 
 import re
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from edgeattn.targets import Job
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a tool tells; what it does not is None or empty. ``error`` is the line in which it says what is wrong."""
+class ToolOutput:
+    """The values in a tool's output; those that it lacks are None or empty. ``error`` is its line with the error."""
 
     samples_ns: tuple[int, ...] = ()
     clock_step_ns: int | None = None
@@ -26,24 +26,24 @@ class Seen:
 
 
 class BenchmarkTool(Protocol):
-    """A kind of tool: its ``name`` stands in that of the file, ``format`` is that of the artifacts that it runs, and
-    ``grows`` are the files that it writes as it goes."""
+    """A kind of tool: its ``name`` is part of the file's name, ``format`` is the format of the artifacts that it runs,
+    and ``live_files`` are the files that it writes as it runs."""
 
     name: str
     format: str
-    grows: tuple[str, ...]
+    live_files: tuple[str, ...]
 
     def starts(self, job: Job, *, interleaved: bool) -> int:
-        """How often it is started for a job, alone or in turn with others."""
+        """The number of starts for a job, alone or interleaved with others."""
 
     def once(self, job: Job, warmup: int, tool: str, artifact: str, *, starts: int) -> str:
-        """Shell for one of ``starts`` starts, in the job's folder; ``tool`` are the words that start it."""
+        """Shell for one of ``starts`` starts, in the job's folder; ``tool`` is the command that starts it."""
 
     def after(self, job: Job, tool: str, artifact: str) -> str:
-        """Shell for a start after all others, for what would disturb the times; ``:`` if there is nothing."""
+        """Shell for a last start, for values whose collection would disturb the times; ``:`` if there are none."""
 
-    def parse(self, folder: Path, job: Job, warmup: int) -> Seen:
-        """Read what it left in ``folder``.
+    def parse(self, folder: Path, job: Job, warmup: int) -> ToolOutput:
+        """Read its output files in ``folder``.
 
         Raises:
             ValueError: it cannot be read.
@@ -51,12 +51,12 @@ class BenchmarkTool(Protocol):
 
 
 def text(path: Path) -> str:
-    """A file that may not be there, or may be cut off."""
+    """The text of a file that may be missing or cut off."""
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
 def number(pattern: str, output: str) -> float | None:
-    """The first number that ``pattern`` is followed by."""
+    """The number after the first ``pattern``."""
     match = re.search(re.escape(pattern) + r"\s*([0-9.eE+-]+)", output)
     try:
         return float(match[1]) if match else None
@@ -65,15 +65,15 @@ def number(pattern: str, output: str) -> float | None:
 
 
 def error(output: str) -> str:
-    """The first line that tells of an error, or the last line."""
+    """The first line with an error, or the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return next(_telling(lines), lines[-1] if lines else "")
+    return next(_error_lines(lines), lines[-1] if lines else "")
 
 
 def operator(name: str, kind: str, median_ns: float) -> Operator:
-    # XNNPACK's kinds are a word and more: "Transpose (ND, X32)".
+    # XNNPACK's kinds have further words: "Transpose (ND, X32)".
     return Operator(name, kind, "", round(median_ns), Op(kind.split(" ")[0], name).category == "layout")
 
 
-def _telling(lines: list[str]) -> Iterator[str]:
+def _error_lines(lines: list[str]) -> Iterator[str]:
     return (line for line in lines if re.search(r"error|fail|cannot|unknown", line, re.IGNORECASE))

@@ -1,4 +1,4 @@
-"""The user's own benchmark tools, which are run instead of our runner: which there are, and what all of them need."""
+"""The user's own benchmark tools, which run instead of our runner: the known kinds, and their common code."""
 
 import hashlib
 import shlex
@@ -13,7 +13,7 @@ from edgeattn.targets.android import benchmark_model as _benchmark_model
 from edgeattn.targets.android import onnxruntime_perf_test as _onnxruntime_perf_test
 from edgeattn.targets.android.benchmark_output import BenchmarkTool
 
-# What a tool is given where a warm-up until the times settle was asked for: it knows none.
+# The tools have no warm-up until the times settle: they get this number of runs instead.
 WARMUP = 5
 
 
@@ -26,11 +26,11 @@ class Tool:
 
     @property
     def libraries(self) -> tuple[Path, ...]:
-        """Shared libraries that lie beside it: they are pushed with it."""
+        """The shared libraries in its folder: they are pushed with it."""
         return tuple(sorted(self.path.parent.glob("*.so")))
 
     def script(self, jobs: Sequence[Job], artifacts: Sequence[str], tool: Sequence[str]) -> str:
-        """Shell that runs ``jobs`` in turn, each in the folder of its number; ``tool`` are the words that start it."""
+        """Shell that runs ``jobs`` interleaved, each in the folder of its number; ``tool`` is its command."""
         words = shlex.join(tool)
         starts = self.kind.starts(jobs[0], interleaved=len(jobs) > 1)
         pairs = list(zip(jobs, artifacts, strict=True))
@@ -40,42 +40,42 @@ class Tool:
         return f"i=0; while [ $i -lt {starts} ]; do {lines[0]} || exit; i=$((i+1)); done; {lines[1]}"
 
     def read(self, folder: Path, job: Job, *, device: Device, stopped: str) -> Measurement:
-        """What it left in ``folder``; ``stopped`` is why it ended early, or nothing.
+        """The results in ``folder``; ``stopped`` is why the tool ended early, or "".
 
         Raises:
-            TargetError: it left nothing that can be used.
+            TargetError: there is no usable result.
         """
         try:
-            seen = self.kind.parse(folder, job, _warmup(job))
+            output = self.kind.parse(folder, job, _warmup(job))
         except ValueError as error:
             raise TargetError(f"{self.kind.name} on {device.name} wrote what cannot be read: {error}") from error
-        if not seen.samples_ns:
+        if not output.samples_ns:
             if stopped == INTERRUPTED:
                 raise KeyboardInterrupt
-            why = "; ".join(reason for reason in (stopped, seen.error) if reason)
+            reasons = "; ".join(reason for reason in (stopped, output.error) if reason)
             raise TargetError(
-                f"{self.kind.name} measured nothing of {job.artifact.name} on {device.name}: {why or 'no times'}"
+                f"{self.kind.name} measured nothing of {job.artifact.name} on {device.name}: {reasons or 'no times'}"
             )
-        if len(seen.samples_ns) < job.runs:
-            stopped = f"{stopped or f'{self.kind.name} ended'}, after {len(seen.samples_ns)} of {job.runs} runs"
+        if len(output.samples_ns) < job.runs:
+            stopped = f"{stopped or f'{self.kind.name} ended'}, after {len(output.samples_ns)} of {job.runs} runs"
         else:
             stopped = ""
         return Measurement(
             origin="phone",
             device=device,
             runtime=self.kind.name,
-            # Neither says its version; the file itself tells one build from another.
+            # Neither tool prints its version; the file's hash identifies the build.
             runtime_version=f"sha256 {hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]}",
             first={},
             last={},
-            samples_ns=seen.samples_ns,
-            clock_step_ns=seen.clock_step_ns,
-            load_ns=seen.load_ns,
-            first_run_ns=seen.first_run_ns,
-            peak_memory_bytes=seen.peak_memory_bytes,
+            samples_ns=output.samples_ns,
+            clock_step_ns=output.clock_step_ns,
+            load_ns=output.load_ns,
+            first_run_ns=output.first_run_ns,
+            peak_memory_bytes=output.peak_memory_bytes,
             warmup=_warmup(job),
-            operators=seen.operators,
-            operators_note=seen.operators_note,
+            operators=output.operators,
+            operators_note=output.operators_note,
             stopped=stopped,
         )
 
@@ -87,7 +87,7 @@ def find(path: Path) -> Tool:
     """The tool at ``path``.
 
     Raises:
-        BadInputError: there is no such file, it is none of those that are known, or no arm64 program.
+        BadInputError: there is no such file, it is no known tool, or no arm64 program.
     """
     kind = next((kind for kind in _KNOWN if kind.name in path.name), None)
     if kind is None:

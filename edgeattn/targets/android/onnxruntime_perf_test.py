@@ -7,27 +7,27 @@ from statistics import median
 from edgeattn.bundle.records import Operator
 from edgeattn.targets import Job
 from edgeattn.targets._runner.worker import kernels
-from edgeattn.targets.android.benchmark_output import BenchmarkTool, Seen, error, number, operator, text
+from edgeattn.targets.android.benchmark_output import BenchmarkTool, ToolOutput, error, number, operator, text
 
-# It makes random inputs from this seed; without one it would leave the memory as it is.
+# It makes random inputs from this seed; without one the inputs would be uninitialised memory.
 SEED = 1
 TURNS = 10
 OPERATOR_RUNS = 20
 
 
 def _common(job: Job, tool: str) -> str:
-    # On Android too it would send what it is used for to its makers.
+    # It would send telemetry, on Android too.
     return f"ORT_DISABLE_TELEMETRY=1 {tool} -e cpu -m times -x {job.threads} -y 1 -I -S {SEED}"
 
 
 def _operators(folder: Path) -> tuple[Operator, ...]:
-    """The kernels of its profile in their order, each with the median of its runs."""
+    """The kernels of its profile, in order, each with its median time."""
     profile = next(folder.glob("profile_*.json"), None)
     try:
-        found = kernels(str(profile)) if profile else {}
+        times_by_kernel = kernels(str(profile)) if profile else {}
     except ValueError:  # cut off
         return ()
-    return tuple(operator(name, kind, median(times)) for (name, kind), times in found.items())
+    return tuple(operator(name, kind, median(times)) for (name, kind), times in times_by_kernel.items())
 
 
 def _note(operators: tuple[Operator, ...]) -> str:
@@ -40,35 +40,35 @@ class OnnxruntimePerfTest(BenchmarkTool):
     """onnxruntime's tool."""
 
     name, format = "onnxruntime_perf_test", "onnx"
-    grows = ("out.txt", "result.csv")
+    live_files = ("out.txt", "result.csv")
 
     def starts(self, job: Job, *, interleaved: bool) -> int:
-        """How often it is started: once, as it tells each run; with others some times, so that they take turns."""
+        """The number of starts: one, as it writes each run; several when interleaved with other jobs."""
         return min(TURNS, job.runs) if interleaved else 1
 
     def once(self, job: Job, warmup: int, tool: str, artifact: str, *, starts: int) -> str:
-        """One start, in the job's folder. It warms up with one run by itself; the others of the warm-up are measured
-        ones, which :meth:`parse` leaves out."""
+        """One start, in the job's folder. It warms up with one run by itself; the rest of the warm-up are measured
+        runs, which :meth:`parse` leaves out."""
         runs = ceil(job.runs / starts) + max(warmup - 1, 0)
         return f"{_common(job, tool)} -r {runs} {artifact} result.csv >>out.txt 2>&1"
 
     def after(self, job: Job, tool: str, artifact: str) -> str:
-        """A start after all others, for times by operator."""
+        """A last start, for times by operator."""
         if not job.operators:
             return ":"
         return f"{_common(job, tool)} -r {OPERATOR_RUNS} -p profile {artifact} >profile.txt 2>&1"
 
-    def parse(self, folder: Path, job: Job, warmup: int) -> Seen:
-        """Read what was left in ``folder``; a line of the result file is model, seconds, peak bytes, CPU %, run."""
+    def parse(self, folder: Path, job: Job, warmup: int) -> ToolOutput:
+        """Read the output files in ``folder``; a line of the result file is model, seconds, peak bytes, CPU %, run."""
         lines = [line.rsplit(",", 4) for line in text(folder / "result.csv").split("\n")[:-1]]
         runs = [line for line in lines if len(line) == 5 and int(line[4]) >= warmup - 1]
         output = text(folder / "out.txt")
         load_s = number("Session creation time cost:", output)
         operators = _operators(folder) if job.operators else ()
-        return Seen(
+        return ToolOutput(
             samples_ns=tuple(round(float(run[1]) * 1e9) for run in runs[: job.runs]),
             load_ns=None if load_s is None else round(load_s * 1e9),
-            # The first run is told in whole milliseconds only.
+            # No first_run_ns: the tool prints it in whole milliseconds only.
             peak_memory_bytes=int(runs[-1][2]) if runs else None,
             operators=operators,
             operators_note=_note(operators) if job.operators else "",

@@ -1,4 +1,4 @@
-"""What a phone says of itself: which one it is, and how warm, how fast and how charged it is just now."""
+"""A phone's identity and state: model, temperatures, clock frequencies, battery."""
 
 import re
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ _THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shu
 
 @dataclass(frozen=True)
 class State:
-    """One look at a phone. ``properties`` are those of `getprop`; frequencies in kHz by policy, temperatures in °C."""
+    """A phone's state at one moment. ``properties`` are those of `getprop`; frequencies in kHz, temperatures in °C."""
 
     properties: dict[str, str]
     cores: str
@@ -54,7 +54,7 @@ class State:
 
     @property
     def abis(self) -> str:
-        """What it can run, the best first: ``arm64-v8a,armeabi-v7a``."""
+        """The ABIs that it runs, the best first: ``arm64-v8a,armeabi-v7a``."""
         return self.properties.get("ro.product.cpu.abilist") or self.properties.get("ro.product.cpu.abi", "")
 
     @property
@@ -64,7 +64,7 @@ class State:
 
     @property
     def device(self) -> Device:
-        """Which phone it is, and what does not change during a run."""
+        """The phone, with the details that do not change during a run."""
         details = {name: self.properties[key] for name, key in _PROPERTIES.items() if self.properties.get(key)}
         details["cores"] = self.cores
         for name, policy in self.policies.items():
@@ -84,26 +84,26 @@ class State:
         battery = self.battery.get("temperature", "")
         return max(cpu, default=int(battery) / 10 if battery.isdigit() else None)
 
-    def words(self) -> dict[str, str]:
-        """What changes during a run, for people: governor and frequency by policy, temperatures, battery."""
-        found = {
+    def summary(self) -> dict[str, str]:
+        """The values that change during a run, for people: governor and frequency by policy, temperatures, battery."""
+        values = {
             name: f"{_mhz(policy['scaling_cur_freq'])} ({policy['scaling_governor']}, "
             f"at most {_mhz(policy['scaling_max_freq'])})"
             for name, policy in self.policies.items()
         }
-        found |= {f"zone {name}": f"{value:.1f} °C" for name, value in self.zones.items()}
+        values |= {f"zone {name}": f"{value:.1f} °C" for name, value in self.zones.items()}
         if level := self.battery.get("level"):
             warm = self.battery.get("temperature", "")
             parts = [f"{level} %", f"{int(warm) / 10:.1f} °C" if warm.isdigit() else ""]
             parts.append(_CHARGING.get(self.battery.get("status", ""), ""))
-            found["battery"] = ", ".join(part for part in parts if part)
+            values["battery"] = ", ".join(part for part in parts if part)
         if self.thermal_status:
-            found["thermal status"] = self.thermal_status
-        return found
+            values["thermal status"] = self.thermal_status
+        return values
 
 
-def look(phone: Phone) -> State:
-    """Ask the phone.
+def read(phone: Phone) -> State:
+    """Read the phone's state now.
 
     Raises:
         TargetError: it does not answer.
@@ -112,7 +112,7 @@ def look(phone: Phone) -> State:
 
 
 def parse(text: str) -> State:
-    """What the script printed; what a phone does not tell is missing."""
+    """Parse the output of the script; a value that the phone does not reveal is missing."""
     properties: dict[str, str] = {}
     values: dict[str, str] = {}
     battery: dict[str, str] = {}
@@ -134,21 +134,21 @@ def parse(text: str) -> State:
         if values.get(f"{name}.scaling_governor")
     }
     zones = {name.removeprefix("zone."): _celsius(value) for name, value in values.items() if name.startswith("zone.")}
-    # A zone that is switched off says 0, or some impossible value.
-    read = {name: value for name, value in zones.items() if name and 0 < value < 150}
-    return State(properties, values.get("present", ""), policies, read, battery, status)
+    # A zone that is switched off reads 0, or some impossible value.
+    active = {name: value for name, value in zones.items() if name and 0 < value < 150}
+    return State(properties, values.get("present", ""), policies, active, battery, status)
 
 
 def throttled(before: State, after: State) -> tuple[str, ...]:
-    """What says that the phone was held back by heat during a run, a sentence each."""
-    found = []
+    """A warning for each sign that heat slowed the phone down during a run."""
+    warnings = []
     if after.thermal_status not in ("", _THERMAL[0]):
-        found.append(f"the phone was too warm: its thermal status was {after.thermal_status} after the run")
+        warnings.append(f"the phone was too warm: its thermal status was {after.thermal_status} after the run")
     for name, policy in before.policies.items():
         was, now = policy["scaling_max_freq"], after.policies.get(name, {}).get("scaling_max_freq", "")
         if was.isdigit() and now.isdigit() and int(now) < int(was):
-            found.append(f"the highest frequency of {name} was cut from {_mhz(was)} to {_mhz(now)} during the run")
-    return tuple(found)
+            warnings.append(f"the highest frequency of {name} was cut from {_mhz(was)} to {_mhz(now)} during the run")
+    return tuple(warnings)
 
 
 def _celsius(value: str) -> float:

@@ -31,7 +31,7 @@ class _Emulated:
     def run(self, job: Job, *, blocks: Path | None = None) -> Measurement:
         """Run one job: LiteRT by the native runner, whose counts repeat to the last digit, onnxruntime by the worker.
 
-        ``blocks`` is where the plugin writes what each block of code ran. LiteRT then runs by the worker too: the
+        The plugin writes the counts of each block of code to ``blocks``. LiteRT then runs by the worker too: the
         library of its Python package has the names of its kernels.
         """
         if job.threads != 1:
@@ -45,8 +45,8 @@ class _Emulated:
                 runner = self.emulator.runner(self.cpu, plugin=plugin)
             else:
                 runner = [*self.emulator.python(self.cpu, plugin=plugin), str(_folder.WORKER)]
-            # A bare environment: what stands in it moves addresses, and so counts, as the seed of Python's hashes does.
-            # numpy's own threads are not needed.
+            # A minimal environment: its content moves addresses, and so counts, as does the seed of Python's hashes.
+            # numpy needs no threads of its own.
             environment = {
                 "PATH": os.environ.get("PATH", ""),
                 "LC_ALL": "C.UTF-8",
@@ -55,15 +55,15 @@ class _Emulated:
                 "ORT_DISABLE_TELEMETRY": "1",
             }
             stopped = _folder.start([*runner, folder], environment=environment)
-            seen = _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
+            measurement = _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
             counts = _counts(folder / "counts.txt") if counting else ()
-        if not seen.stopped and len(counts) != job.runs:
+        if not measurement.stopped and len(counts) != job.runs:
             raise TargetError(
                 f"the counting plugin saw {len(counts)} of {job.runs} runs; run edgeattn setup emulated-arm"
             )
-        # Times and memory are QEMU's own, and say nothing of the core.
+        # Times and memory are QEMU's, and say nothing about the core.
         return replace(
-            seen,
+            measurement,
             counts=counts,
             samples_ns=(),
             clock_step_ns=None,
@@ -96,7 +96,7 @@ class EmulatedArm(Target):
 
     @contextmanager
     def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Emulated]:
-        """The core ``settings["cpu"]``, a cortex-a76 if nothing is said."""
+        """The core ``settings["cpu"]``, by default a cortex-a76."""
         if address:
             raise BadInputError(f"--target emulated-arm takes no address, not {address!r}; choose a core with --cpu")
         cpu = settings.get("cpu", DEFAULT_CPU)

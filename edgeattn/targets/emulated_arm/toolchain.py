@@ -1,6 +1,6 @@
-"""Builds, once, what `emulated-arm` runs in: QEMU and the counting plugin, an ARM Python, the native runner.
+"""Builds, once, the toolchain of `emulated-arm`: QEMU and the counting plugin, an ARM Python, the native runner.
 
-All of it goes into a folder of the user's cache; nothing of the machine is changed.
+All of it goes into a folder of the user's cache; nothing is installed on the machine.
 """
 
 import json
@@ -14,13 +14,13 @@ from edgeattn.system.progress import Progress, silent
 from edgeattn.targets._runner import fetch as _arm_fetch
 from edgeattn.targets._runner import native as _arm_native
 
-# Debian's packages that must be installed here: what each of them brings, by which it is known to be there.
+# Debian's packages that must be installed here, each with a command or file of it: its presence proves the package's.
 PACKAGES = {
     "gcc": "gcc",
     "libc6-dev": "/usr/include/stdio.h",
     **_arm_native.PACKAGES,
 }
-# QEMU is fetched too, whatever the machine has: Debian 13's takes no plugins, and QEMU 9 another interface for them.
+# QEMU is fetched too, whatever the machine has: Debian 13's takes no plugins, and QEMU 9 has another plugin interface.
 HOST_PACKAGES = ("qemu-user",)
 ARM_PACKAGES = ("python3.11-minimal", "libpython3.11-stdlib", *_arm_native.ARM_PACKAGES)
 WHEELS = ("numpy", "onnxruntime", *_arm_native.WHEELS)
@@ -28,8 +28,8 @@ PYTHON = "usr/bin/python3.11"
 
 _ARMV8 = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
 _ARMV82 = f"{_ARMV8} atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"
-# What /proc/cpuinfo says on each core (part number, features): runtimes choose their kernels by it, and crash where the
-# host's own is found. `max` is QEMU's sum of all extensions; it says the part of a Neoverse V1, which has SVE too.
+# Each core's part number and features in /proc/cpuinfo: runtimes choose their kernels by it, and crash on the host's.
+# `max` is QEMU's sum of all extensions; it has the part number of a Neoverse V1, which has SVE too.
 CPUS = {
     "cortex-a53": ("0xd03", _ARMV8),
     "cortex-a76": ("0xd0b", _ARMV82),
@@ -40,7 +40,7 @@ CPUS = {
 
 @dataclass(frozen=True)
 class Emulator:
-    """What was built, in ``folder``."""
+    """The toolchain in ``folder``."""
 
     folder: Path
 
@@ -50,7 +50,7 @@ class Emulator:
 
     @property
     def qemu(self) -> list[str]:
-        """The words that start QEMU: by the loader and with the libraries that it was fetched with."""
+        """The command that starts QEMU, by the loader and with the libraries that were fetched with it."""
         host = self.folder / "host"
         loader = next((host / "lib").glob("*/ld-linux-*.so.*"))
         libraries = f"{loader.parent}:{host / 'usr' / 'lib' / loader.parent.name}"
@@ -67,60 +67,60 @@ class Emulator:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Versions of the packages that it was made from."""
+        """The versions of its packages."""
         return dict(json.loads((self.folder / "versions.json").read_text()))
 
     def command(self, cpu: str, *, plugin: str | None = None) -> list[str]:
-        """The words that go before an ARM program and its arguments; ``plugin`` are the counting plugin's options."""
+        """The command before an ARM program and its arguments; ``plugin`` are the counting plugin's options."""
         counting = ["-plugin", f"{self.plugin},{plugin}"] if plugin else []
         return [*self.qemu, "-cpu", cpu, "-L", str(self.root(cpu)), *counting]
 
     def python(self, cpu: str, *, plugin: str | None = None) -> list[str]:
-        """The same, and the ARM Python."""
+        """The same, with the ARM Python."""
         return [*self.command(cpu, plugin=plugin), str(self.root(cpu) / PYTHON)]
 
     def runner(self, cpu: str, *, plugin: str | None = None) -> list[str]:
-        """The same, and the native runner as it is started on a phone: by the loader that lies beside it."""
+        """The same, with the native runner, started as on a phone: by the loader in its folder."""
         return [*self.command(cpu, plugin=plugin), *_arm_native.Native(self.native).command(str(self.native))]
 
 
 def missing() -> str | None:
-    """What is not here, with the command that mends it; None if a run can start."""
+    """What is missing, with the command that fixes it; None if a run can start."""
     if absent := _missing_packages():
         return absent
-    if not _place().is_dir():
+    if not _folder().is_dir():
         return "the emulated core is not set up; run: edgeattn setup emulated-arm"
     return None
 
 
 def ready() -> Emulator:
-    """What was built before.
+    """The existing build.
 
     Raises:
-        MissingError: nothing was, or it is another version's.
+        MissingError: there is none, or it is another version's.
     """
     if reason := missing():
         raise MissingError(reason)
-    return Emulator(_place())
+    return Emulator(_folder())
 
 
 def build(progress: Progress = silent) -> Emulator:
-    """Build it, if it is not there; of two processes at once, one builds and the other waits.
+    """Build it, unless it is there; of two processes at once, one builds and the other waits.
 
     Raises:
         MissingError: a package of Debian is not installed, or something cannot be fetched.
     """
     if absent := _missing_packages():
         raise MissingError(absent)
-    return Emulator(cache.once(_place(), lambda folder: _build(folder, progress)))
+    return Emulator(cache.once(_folder(), lambda folder: _build(folder, progress)))
 
 
 def _missing_packages() -> str | None:
     return _arm_fetch.missing_packages("emulated-arm", PACKAGES)
 
 
-def _place() -> Path:
-    return _arm_fetch.place("emulated-arm", Path(__file__), Path(_arm_native.__file__))
+def _folder() -> Path:
+    return _arm_fetch.folder_of("emulated-arm", Path(__file__), Path(_arm_native.__file__))
 
 
 def _build(folder: Path, progress: Progress) -> None:

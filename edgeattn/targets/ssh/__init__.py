@@ -1,4 +1,4 @@
-"""A Raspberry Pi or another board over ssh: the worker, with the Python and the runtimes that are there."""
+"""A Raspberry Pi or another board over ssh: the worker, with the board's Python and runtimes."""
 
 import json
 import shutil
@@ -19,11 +19,11 @@ from edgeattn.targets.ssh import install as _ssh_install
 from edgeattn.targets.ssh.connection import Address, LostError, Session, session
 
 ORIGIN: Origin = "board"
-# Asked of an interpreter there: its version, and the packages that the worker would use; each is really imported.
+# Run by an interpreter there: prints its version, and the packages that the worker would use; each is imported.
 PROBE = """
 import json, platform
 from importlib import import_module
-found = {"python": platform.python_version()}
+versions = {"python": platform.python_version()}
 for runtime, package, module in (
     ("onnxruntime", "onnxruntime", "onnxruntime"),
     ("litert", "ai-edge-litert", "ai_edge_litert.interpreter"),
@@ -32,16 +32,16 @@ for runtime, package, module in (
     try:
         import_module(module)
         version = import_module(module.partition(".")[0]).__version__
-    except Exception:  # whatever keeps a runtime from being imported, there is none
+    except Exception:  # a runtime that cannot be imported is missing, for whatever reason
         continue
-    found.setdefault(runtime, package + " " + version)
-print(json.dumps(found))
+    versions.setdefault(runtime, package + " " + version)
+print(json.dumps(versions))
 """
 
 
 @dataclass(frozen=True)
 class _Interpreter:
-    """A Python there: its version, and its runtime packages with their versions by the runtime's name."""
+    """A Python on the board: its version, and its runtime packages with versions, by the runtime's name."""
 
     path: str
     version: str
@@ -52,34 +52,34 @@ class _Board:
     warmup: int | None = None
     runs = 50
 
-    def __init__(self, opened: Session, settings: Mapping[str, str]) -> None:
-        self.session, self.place = opened, str(opened.address)
-        facts = opened.facts()
+    def __init__(self, session: Session, settings: Mapping[str, str]) -> None:
+        self.session, self.place = session, str(session.address)
+        facts = session.facts()
         self.name, self.details = str(facts["name"]), {str(k): str(v) for k, v in facts["details"].items()}
         self.cores: list[int] = []
         if "cores" in settings:
-            self.cores = _cores.chosen(settings["cores"], present=",".join(map(str, facts["cores"])))
+            self.cores = _cores.parse(settings["cores"], present=",".join(map(str, facts["cores"])))
             self.details["pinned to cores"] = settings["cores"]
         self.python, self.environment = str(facts["python"]), f"{facts['cache']}/edgeattn/board"
         self.sent: set[str] = set()
-        own, made = self._interpreter(self.python), None
+        default, installed = self._interpreter(self.python), None
         if "python" not in settings or "install" in settings:
-            made = self._interpreter(f"{self.environment}/bin/python")
-        # One for all runs, so that all runtimes can be run in turn: the one that has the most of them.
-        self.interpreter = made if made and len(made.packages) > len(own.packages) else own
+            installed = self._interpreter(f"{self.environment}/bin/python")
+        # One interpreter for all runs, as interleaved runs need it: the one with the most runtimes.
+        self.interpreter = installed if installed and len(installed.packages) > len(default.packages) else default
         self.runtimes: Mapping[str, tuple[str, ...]] = {
-            format: there
+            format: available
             for format, known in RUNTIMES.items()
-            if (there := tuple(runtime for runtime in known if runtime in self.interpreter.packages))
+            if (available := tuple(runtime for runtime in known if runtime in self.interpreter.packages))
         }
 
     def _interpreter(self, python: str) -> _Interpreter:
         lines = self.session.run([python, "-c", PROBE]).out.splitlines()
         try:
-            found = {str(k): str(v) for k, v in json.loads(lines[-1]).items()}
+            versions = {str(k): str(v) for k, v in json.loads(lines[-1]).items()}
         except (IndexError, ValueError, AttributeError):  # no Python there, or a broken one
             return _Interpreter(python, "", {})
-        return _Interpreter(python, found.pop("python"), found)
+        return _Interpreter(python, versions.pop("python"), versions)
 
     def run(self, job: Job) -> Measurement:
         return self.run_interleaved((job,))[0]
@@ -93,8 +93,8 @@ class _Board:
             names, before = [folder.name for folder in folders], self.session.state()
             try:
                 command = [self.interpreter.path, _folder.WORKER.name, *names]
-                ended = self.session.run(command, folders=names, cores=self.cores, into=Path(scratch))
-                stopped = _folder.ended(ended.code, ended.err)
+                result = self.session.run(command, folders=names, cores=self.cores, into=Path(scratch))
+                stopped = _folder.stop_reason(result.code, result.err)
                 after = self.session.state()
                 for name in names:
                     self.session.remove(name)
@@ -103,12 +103,15 @@ class _Board:
             except KeyboardInterrupt:
                 self.session.close()
                 stopped = INTERRUPTED
-            seen = [
+            measurements = [
                 _folder.read(folder, job, origin=ORIGIN, device=self._device(job), stopped=stopped)
                 for folder, job in zip(folders, jobs, strict=True)
             ]
-        slowed = _throttled(before, after)
-        return tuple(replace(one, before=before, after=after, untrusted=(*one.untrusted, *slowed)) for one in seen)
+        throttling = _throttled(before, after)
+        return tuple(
+            replace(measurement, before=before, after=after, untrusted=(*measurement.untrusted, *throttling))
+            for measurement in measurements
+        )
 
     def _device(self, job: Job) -> Device:
         runtime = job.runtime or self.runtimes[job.artifact.suffix[1:]][0]
@@ -116,7 +119,7 @@ class _Board:
         return Device(self.name, {**self.details, "python": python, "package": self.interpreter.packages[runtime]})
 
     def _send(self, folder: Path) -> None:
-        """The worker and the job; an artifact goes over the line once only."""
+        """Send the worker and the job; an artifact is sent only once."""
         if not self.sent:
             self.session.put(_folder.WORKER.name, _folder.WORKER.read_bytes())
         for file in sorted(folder.iterdir()):
@@ -124,15 +127,15 @@ class _Board:
             if not file.name.startswith("artifact"):
                 self.session.put(path, content)
                 continue
-            kept = f"artifacts/{sha256(content).hexdigest()}"
-            if kept not in self.sent:
-                self.session.put(kept, content)
-                self.sent.add(kept)
-            self.session.link(kept, path)
+            remote = f"artifacts/{sha256(content).hexdigest()}"
+            if remote not in self.sent:
+                self.session.put(remote, content)
+                self.sent.add(remote)
+            self.session.link(remote, path)
 
 
 def _throttled(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """A warning, if the firmware says that it slowed the board down in the meantime."""
+    """A warning, if the firmware reports that it slowed the board down meanwhile."""
     flags = after.get("throttling", "none")
     if flags == "none" or ("now" not in flags and flags == before.get("throttling")):
         return []
@@ -140,7 +143,7 @@ def _throttled(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]
 
 
 @contextmanager
-def _reached(address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
+def _connected(address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
     with session(Address.parse(address), settings.get("python", "python3")) as opened:
         yield _Board(opened, settings)
 
@@ -155,11 +158,11 @@ class Ssh(Target):
         return None if shutil.which("ssh") else "there is no ssh here; install it with: apt-get install openssh-client"
 
     def prepare(self, address: str, settings: Mapping[str, str], progress: Progress) -> None:
-        """Where ``settings`` ask for it, and the board lacks a runtime, install all in an environment there."""
+        """With the setting ``install``, if the board lacks a runtime: install all of them in an environment there."""
         if "install" not in settings:
             return
         wanted = [runtime for known in RUNTIMES.values() for runtime in known]
-        with _reached(address, settings) as board:
+        with _connected(address, settings) as board:
             if not set(wanted) <= board.interpreter.packages.keys():
                 _ssh_install.install(board.session, board.python, board.environment, wanted, progress)
 
@@ -168,11 +171,11 @@ class Ssh(Target):
         """The board at ``//user@host:port``.
 
         Raises:
-            BadInputError: that is no address, or it has no such cores.
+            BadInputError: the address is invalid, or the board has no such cores.
             MissingError: it cannot be reached, or has no runtime.
             TargetError: it does not answer.
         """
-        with _reached(address, settings) as board:
+        with _connected(address, settings) as board:
             if not board.runtimes:
                 raise MissingError(
                     f"{board.python} of {board.place} has no runtime; --install makes an environment with onnxruntime "

@@ -1,6 +1,6 @@
 """One ssh session with ``_runner/board.py`` at its far end: the system's own client, its configuration and its keys.
 
-One session serves any number of jobs. Whatever ends it, the board notices at once, and removes what is there of us.
+One session serves any number of jobs. However it ends, the board notices at once, and removes our files.
 """
 
 import json
@@ -20,7 +20,7 @@ from typing import Any
 from edgeattn.errors import BadInputError, MissingError, TargetError
 
 AGENT = Path(__file__).parent.parent / "_runner" / "board.py"
-# No question is ever asked; a line that is dead is noticed after 15 s.
+# ssh asks no questions; a dead connection is noticed after 15 s.
 OPTIONS = {
     "BatchMode": "yes",
     "ConnectTimeout": "10",
@@ -32,21 +32,21 @@ OPTIONS = {
     "ForwardAgent": "no",
     "LogLevel": "ERROR",
 }
-# From the start of ssh until Python answers there, and from the end of the line until all is removed.
+# Limits: from the start of ssh until Python answers there, and from the end of the input until all is removed.
 HELLO_S, GOODBYE_S = 60, 15
-# The oldest Python that the worker and board.py are written for.
+# The oldest Python that the worker and board.py run on.
 OLDEST = (3, 8)
 _TOO_OLD, _NOT_FOUND = 99, (126, 127)
-# Neither can begin with a dash, which ssh would take for an option, nor hold what a shell would read.
+# Neither part can begin with a dash, which ssh would take for an option, nor hold a shell's special characters.
 _ADDRESS = re.compile(
     r"//(?:(?P<user>\w[\w.+-]*)@)?(?P<host>\w[\w.-]*|\[[0-9A-Fa-f:.]+(?:%\w+)?\])(?::(?P<port>\d{1,5}))?/?", re.ASCII
 )
-# What a board may call a file that it sends: nothing that leads out of a folder.
+# The names that a board may give a file that it sends: none leads out of a folder.
 _FILE = re.compile(r"\w+/\w[\w.-]*", re.ASCII)
 
 
 class LostError(TargetError):
-    """The line ended before the board was done."""
+    """The connection ended before the board was done."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,15 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """``text`` is what follows ``ssh:``."""
-        found = _ADDRESS.fullmatch(text)
-        if not found or int(found["port"] or 1) not in range(1, 65536):
+        """Parse ``text``, the part after ``ssh:``."""
+        match = _ADDRESS.fullmatch(text)
+        if not match or int(match["port"] or 1) not in range(1, 65536):
             raise BadInputError(f"--target ssh:{text} is no address; write ssh://user@host, or ssh://user@host:port")
-        return cls(found["user"] or "", found["host"], found["port"] or "")
+        return cls(match["user"] or "", match["host"], match["port"] or "")
 
     @property
-    def words(self) -> list[str]:
-        """As ssh takes it."""
+    def arguments(self) -> list[str]:
+        """The arguments of ssh."""
         user = f"{self.user}@" if self.user else ""
         return [*(["-p", self.port] if self.port else []), user + self.host.strip("[]")]
 
@@ -76,8 +76,8 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a command ended there: its exit code (negative for a signal) and the end of what it said."""
+class CommandResult:
+    """The exit code of a command on the board (negative for a signal), and the end of its output."""
 
     code: int
     out: str
@@ -85,43 +85,43 @@ class Ended:
 
 
 class Session:
-    """What one asks of a board; every method raises TargetError where it cannot, LostError where the line ended."""
+    """The requests to a board; each method raises TargetError if it fails, LostError if the connection ended."""
 
-    def __init__(self, address: Address, process: subprocess.Popen[bytes], said: Any) -> None:
+    def __init__(self, address: Address, process: subprocess.Popen[bytes], stderr: Any) -> None:
         self.address = address
-        self.process, self.said = process, said
+        self.process, self.stderr = process, stderr
 
     def put(self, path: str, content: bytes) -> None:
-        self._ask({"do": "put", "path": path, "size": len(content)}, content)
+        self._request({"do": "put", "path": path, "size": len(content)}, content)
 
     def link(self, path: str, to: str) -> None:
-        self._ask({"do": "link", "path": path, "to": to})
+        self._request({"do": "link", "path": path, "to": to})
 
     def remove(self, path: str) -> None:
-        self._ask({"do": "remove", "path": path})
+        self._request({"do": "remove", "path": path})
 
     def facts(self) -> dict[str, Any]:
-        return self._ask({"do": "facts"})
+        return self._request({"do": "facts"})
 
     def state(self) -> dict[str, str]:
-        return dict(self._ask({"do": "state"})["state"])
+        return dict(self._request({"do": "state"})["state"])
 
     @contextmanager
     def scratch(self, path: str) -> Iterator[None]:
-        """A folder that stays on the board only if all goes well."""
-        self._ask({"do": "scratch", "path": path})
+        """A folder that stays on the board only if the block succeeds."""
+        self._request({"do": "scratch", "path": path})
         yield
-        self._ask({"do": "keep", "path": path})
+        self._request({"do": "keep", "path": path})
 
     def run(
         self, argv: Sequence[str], *, folders: Sequence[str] = (), cores: Sequence[int] = (), into: Path | None = None
-    ) -> Ended:
-        """Run a command; what it writes into ``folders`` there appears in ``into`` as it goes."""
-        answer = self._ask({"do": "run", "argv": [*argv], "folders": [*folders], "cores": [*cores]}, into=into)
-        return Ended(int(answer["code"]), str(answer["out"]), str(answer["err"]))
+    ) -> CommandResult:
+        """Run a command; the files that it writes into ``folders`` there appear in ``into`` as it runs."""
+        answer = self._request({"do": "run", "argv": [*argv], "folders": [*folders], "cores": [*cores]}, into=into)
+        return CommandResult(int(answer["code"]), str(answer["out"]), str(answer["err"]))
 
     def close(self) -> None:
-        """End the line, and wait until the board has removed what was there; a second time does nothing."""
+        """End the connection, and wait until the board has removed our files; a second call does nothing."""
         if self.process.stdin is None or self.process.stdin.closed:
             return
         try:
@@ -130,13 +130,13 @@ class Session:
             self.process.kill()
             self.process.communicate()
 
-    def last_words(self) -> str:
-        """The last line of what ssh itself said."""
-        self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").strip().splitlines()
+    def last_error(self) -> str:
+        """The last line of ssh's own stderr."""
+        self.stderr.seek(0)
+        lines = self.stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1].strip() if lines else ""
 
-    def _ask(self, request: dict[str, Any], content: bytes = b"", *, into: Path | None = None) -> dict[str, Any]:
+    def _request(self, request: dict[str, Any], content: bytes = b"", *, into: Path | None = None) -> dict[str, Any]:
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(request).encode() + b"\n" + content)
@@ -162,17 +162,17 @@ class Session:
             message = json.loads(line)
             size = int(message.get("size", 0))
         except (ValueError, AttributeError) as error:
-            raise LostError(f"{self.address} said what is no message of ours: {line[:60]!r}") from error
+            raise LostError(f"{self.address} sent an invalid message: {line[:60]!r}") from error
         payload = self.process.stdout.read(size)
         if len(payload) < size:
             raise self._lost()
         return message, payload
 
     def _lost(self) -> LostError:
-        with suppress(subprocess.TimeoutExpired):  # it says why as it ends
+        with suppress(subprocess.TimeoutExpired):  # it prints the reason as it ends
             self.process.wait(timeout=2)
-        words = self.last_words()
-        return LostError(f"the connection to {self.address} was lost" + (f" ({words})" if words else ""))
+        reason = self.last_error()
+        return LostError(f"the connection to {self.address} was lost" + (f" ({reason})" if reason else ""))
 
 
 def _write(path: Path, at: int, content: bytes) -> None:
@@ -186,8 +186,8 @@ def session(address: Address, python: str) -> Iterator[Session]:
     """Log in, and start ``_runner/board.py`` there with ``python``, a name or a path.
 
     Raises:
-        MissingError: the board cannot be reached, does not let us in, or has no Python that is new enough.
-        TargetError: it let us in, but does not answer.
+        MissingError: the board cannot be reached, refuses the login, or has no Python that is new enough.
+        TargetError: the login succeeded, but Python does not answer.
     """
     source, marker = AGENT.read_bytes(), secrets.token_hex(16)
     # A shell does not expand ~ within quotes.
@@ -198,16 +198,16 @@ def session(address: Address, python: str) -> Iterator[Session]:
     )
     remote = f"exec {interpreter} -u -c {shlex.quote(start)} {marker}"
     options = [f"-o{name}={value}" for name, value in OPTIONS.items()]
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
-            ["ssh", *options, *address.words[:-1], "--", address.words[-1], remote],
+            ["ssh", *options, *address.arguments[:-1], "--", address.arguments[-1], remote],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
-            # A Ctrl-C is for us: we end the line ourselves, and read what came.
+            stderr=stderr,
+            # Only we get a Ctrl-C: we end the connection ourselves, and read what arrived.
             start_new_session=True,
         )
-        opened = Session(address, process, said)
+        opened = Session(address, process, stderr)
         try:
             _greet(opened, source, marker, python)
             yield opened
@@ -219,23 +219,23 @@ def _greet(opened: Session, source: bytes, marker: str, python: str) -> None:
     process = opened.process
     assert process.stdin is not None
     assert process.stdout is not None
-    late = threading.Timer(HELLO_S, process.kill)
-    late.start()
+    timeout = threading.Timer(HELLO_S, process.kill)
+    timeout.start()
     try:
-        with suppress(OSError):  # why it did not listen is asked below
+        with suppress(OSError):  # the reason is read below
             process.stdin.write(source)
             process.stdin.flush()
-        # A shell's profile may say anything before.
+        # A shell's profile may print anything before the marker.
         if any(line.strip() == marker.encode() for line in process.stdout):
             opened._receive()
             return
     finally:
-        late.cancel()
-    code, words, address = process.wait(), opened.last_words(), opened.address
+        timeout.cancel()
+    code, reason, address = process.wait(), opened.last_error(), opened.address
     if code == -signal.SIGKILL:
         raise TargetError(f"{address} did not answer within {HELLO_S} s")
     if code == 255:
-        raise MissingError(_refusal(address, words))
+        raise MissingError(_refusal(address, reason))
     if code in _NOT_FOUND:
         raise MissingError(
             f"{address} has no {python}; install Python there (apt-get install python3), or say with --python which"
@@ -243,14 +243,14 @@ def _greet(opened: Session, source: bytes, marker: str, python: str) -> None:
     if code == _TOO_OLD:
         oldest = ".".join(map(str, OLDEST))
         raise MissingError(f"{python} of {address} is older than Python {oldest}; say with --python which to use")
-    raise TargetError(f"{address} let us in, but its shell ended with exit code {code}{words and ', '}{words}")
+    raise TargetError(f"{address} let us in, but its shell ended with exit code {code}{reason and ', '}{reason}")
 
 
-def _refusal(address: Address, words: str) -> str:
-    """Why ssh did not come through, with what mends it."""
-    by_hand = shlex.join(address.words)
-    if "Permission denied" in words or "Too many authentication failures" in words:
-        return f"{address} does not accept a key of yours ({words}); give it one: ssh-copy-id {by_hand}"
-    if "Host key verification failed" in words or "host key" in words.lower():
+def _refusal(address: Address, reason: str) -> str:
+    """Why ssh could not connect, with the remedy."""
+    by_hand = shlex.join(address.arguments)
+    if "Permission denied" in reason or "Too many authentication failures" in reason:
+        return f"{address} does not accept a key of yours ({reason}); give it one: ssh-copy-id {by_hand}"
+    if "Host key verification failed" in reason or "host key" in reason.lower():
         return f"ssh does not know the host key of {address}, or knows another; see to it by hand: ssh {by_hand}"
-    return f"{address} cannot be reached: {words or 'ssh says nothing'}"
+    return f"{address} cannot be reached: {reason or 'ssh says nothing'}"

@@ -1,4 +1,4 @@
-"""Makes a virtual environment on a board with the runtimes, in the versions that are here if it can."""
+"""Makes a virtual environment on a board with the runtimes, if possible in this machine's versions."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from edgeattn.errors import MissingError
 from edgeattn.system.progress import Progress
 from edgeattn.targets.ssh.connection import Session
 
-# By the runtime's name: what is tried, in turn. tflite-runtime ended at 2.14.0, and is all that 32-bit boards have.
+# By the runtime's name: the packages to try, in order. tflite-runtime, all that 32-bit boards have, ended at 2.14.0.
 PACKAGES = {
     "onnxruntime": (("onnxruntime",),),
     "litert": (("ai-edge-litert",), ("tflite-runtime==2.14.0", "numpy<2")),
@@ -19,18 +19,18 @@ PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-c
 
 
 def install(board: Session, python: str, folder: str, runtimes: Sequence[str], progress: Progress) -> None:
-    """Make the environment ``folder``, anew if it is there, and install ``runtimes``: as many of them as can be.
+    """Make the environment ``folder``, replacing an old one, and install as many of ``runtimes`` as possible.
 
-    If nothing can be installed, or it is interrupted, nothing stays on the board.
+    If nothing can be installed, or the user interrupts, nothing stays on the board.
 
     Raises:
-        MissingError: no environment can be made there, or no runtime be installed.
+        MissingError: no environment can be made there, or no runtime can be installed.
     """
     with board.scratch(folder):
-        made = _run(board, [python, "-m", "venv", "--clear", folder], progress)
-        if made is not None:
+        failure = _run(board, [python, "-m", "venv", "--clear", folder], progress)
+        if failure is not None:
             raise MissingError(
-                f"{board.address} could make no virtual environment ({made}); install what it takes there: "
+                f"{board.address} could make no virtual environment ({failure}); install what it takes there: "
                 "apt-get install python3-venv"
             )
         failures = [_install(board, f"{folder}/bin/python", runtime, progress) for runtime in runtimes]
@@ -39,7 +39,7 @@ def install(board: Session, python: str, folder: str, runtimes: Sequence[str], p
 
 
 def _install(board: Session, python: str, runtime: str, progress: Progress) -> str | None:
-    """The first of the runtime's packages that can be installed; why none can, or None."""
+    """Install the first of the runtime's packages that can be installed; why none can, or None."""
     failure = None
     for requirements in _attempts(runtime):
         failure = _run(board, [python, *PIP, *requirements], progress)
@@ -56,11 +56,11 @@ def _attempts(runtime: str) -> Iterator[tuple[str, ...]]:
 
 
 def _run(board: Session, command: Sequence[str], progress: Progress) -> str | None:
-    """Run ``command`` there and say so; the last line of its complaint, or None if it went well."""
+    """Run ``command`` there as a step of ``progress``; its last line of error, or None if it succeeded."""
     progress(f"{board.address}: {shlex.join(command)}")
-    ended = board.run(command)
-    if ended.code == 0:
+    result = board.run(command)
+    if result.code == 0:
         return None
-    lines = [line.strip() for line in (ended.out + ended.err).splitlines() if line.strip()]
+    lines = [line.strip() for line in (result.out + result.err).splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")] or lines
-    return errors[-1] if errors else f"exit code {ended.code}"
+    return errors[-1] if errors else f"exit code {result.code}"

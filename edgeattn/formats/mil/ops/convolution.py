@@ -14,8 +14,8 @@ def padding(
 ) -> list[tuple[int, int]]:
     """(before, after) for each spatial axis; ``kernel`` is already dilated."""
     if pad_type == "custom" and pad is not None:
-        given = ints(pad)
-        return list(zip(given[::2], given[1::2], strict=True))
+        amounts = ints(pad)
+        return list(zip(amounts[::2], amounts[1::2], strict=True))
     if pad_type not in ("same", "same_lower"):
         return [(0, 0)] * len(sizes)
     pairs = []
@@ -67,19 +67,19 @@ def conv_transpose(
     dilations: Tensor | None = None,
     groups: Tensor | int = 1,
 ) -> Tensor:
-    """The whole product is laid out, and then cut to size: what ``pad`` says, ``same`` to sizes times strides."""
+    """The whole product, cut to size: by ``pad``, or for ``same`` to sizes times strides."""
     rank = x.dim() - 2
     stride = spread(strides, rank)
     whole = _CONV_TRANSPOSE[rank](x, weight, stride=stride, dilation=spread(dilations, rank), groups=int(groups))
     full = list(whole.shape[2:])
     if pad_type == "same":
-        wanted = [n * s for n, s in zip(x.shape[2:], stride, strict=True)]
-        before = [max(0, f - w) // 2 for f, w in zip(full, wanted, strict=True)]
+        target = [n * s for n, s in zip(x.shape[2:], stride, strict=True)]
+        before = [max(0, f - t) // 2 for f, t in zip(full, target, strict=True)]
     else:
         pairs = padding(pad_type, pad, list(x.shape[2:]), [], stride)
         before = [b for b, _ in pairs]
-        wanted = [f - b - a for f, (b, a) in zip(full, pairs, strict=True)]
+        target = [f - b - a for f, (b, a) in zip(full, pairs, strict=True)]
     if output_shape is not None:
-        wanted = ints(output_shape)[2:]
-    cut = padded(whole, [(-b, w + b - f) for b, w, f in zip(before, wanted, full, strict=True)])
+        target = ints(output_shape)[2:]
+    cut = padded(whole, [(-b, t + b - f) for b, t, f in zip(before, target, full, strict=True)])
     return cut if bias is None else cut + bias.reshape(-1, *[1] * rank)

@@ -51,7 +51,7 @@ _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "pow": torch.pow,
     "sub": torch.sub,
 }
-# A cast wraps where the type is narrower; torch has no arithmetic for these, so wider integers carry them.
+# A cast to a narrower type wraps; torch has no arithmetic for these types, so wider integers carry them.
 _CARRIED = {"uint16": (torch.int32, 0xFFFF), "uint32": (torch.int64, 0xFFFFFFFF), "uint64": (torch.int64, -1)}
 TORCH_TYPES = {
     "bool": torch.bool,
@@ -84,7 +84,7 @@ for _name, _binary in _BINARY.items():
 
 @op
 def real_div(x: Tensor, y: Tensor) -> Tensor:
-    """The quotient; of integers, what remains of it when the fraction is cut off."""
+    """The quotient; for integers without its fraction."""
     return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
 
 
@@ -125,7 +125,7 @@ def select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 @op
 def cast(x: Tensor, dtype: str) -> Tensor:
-    """Floats are cut towards zero on their way to integers; integers wrap."""
+    """Floats become integers by truncation towards zero; integers wrap."""
     if dtype in _CARRIED:
         carrier, mask = _CARRIED[dtype]
         return (x.to(torch.int64) & mask).to(carrier)

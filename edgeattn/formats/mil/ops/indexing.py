@@ -1,4 +1,4 @@
-"""Elements by their places: slices, gather and scatter, sorting."""
+"""Elements by index: slices, gather and scatter, sorting."""
 
 from collections.abc import Sequence
 
@@ -17,23 +17,23 @@ def _ranges(
     end_mask: Tensor | None,
     squeeze_mask: Tensor | None,
 ) -> tuple[list[range], list[int]]:
-    """The places that a slice takes on each axis, by Python's rules, and the axes that it drops."""
+    """The indices that a slice takes on each axis, by Python's rules, and the axes that it drops."""
 
     def mask(values: Tensor | None) -> Sequence[bool]:
         return [False] * x.dim() if values is None else values.tolist()
 
     strides = [1] * x.dim() if stride is None else ints(stride)
     opens, closes, drops = mask(begin_mask), mask(end_mask), mask(squeeze_mask)
-    found = []
+    ranges = []
     for axis, (first, last, step) in enumerate(zip(ints(begin), ints(end), strides, strict=True)):
         size = x.shape[axis]
         if drops[axis]:
-            place = 0 if opens[axis] else first + size * (first < 0)
-            found.append(range(place, place + 1))
+            index = 0 if opens[axis] else first + size * (first < 0)
+            ranges.append(range(index, index + 1))
             continue
         bounds = slice(None if opens[axis] else first, None if closes[axis] else last, step)
-        found.append(range(*bounds.indices(size)))
-    return found, [axis for axis in range(x.dim()) if drops[axis]]
+        ranges.append(range(*bounds.indices(size)))
+    return ranges, [axis for axis in range(x.dim()) if drops[axis]]
 
 
 @op
@@ -47,11 +47,11 @@ def slice_by_index(
     squeeze_mask: Tensor | None = None,
 ) -> Tensor:
     ranges, dropped = _ranges(x, begin, end, stride, begin_mask, end_mask, squeeze_mask)
-    for axis, places in enumerate(ranges):
-        if places.step < 0:
-            x = x.index_select(axis, torch.tensor(places, dtype=torch.int64))
-        elif places != range(x.shape[axis]):
-            x = x[(slice(None),) * axis + (slice(places.start, places.stop, places.step),)]
+    for axis, indices in enumerate(ranges):
+        if indices.step < 0:
+            x = x.index_select(axis, torch.tensor(indices, dtype=torch.int64))
+        elif indices != range(x.shape[axis]):
+            x = x[(slice(None),) * axis + (slice(indices.start, indices.stop, indices.step),)]
     return x.squeeze(tuple(dropped)) if dropped else x
 
 
@@ -67,7 +67,7 @@ def slice_update(
     squeeze_mask: Tensor | None = None,
 ) -> Tensor:
     ranges, _ = _ranges(x, begin, end, stride, begin_mask, end_mask, squeeze_mask)
-    grid = torch.meshgrid(*(torch.tensor(places, dtype=torch.int64) for places in ranges), indexing="ij")
+    grid = torch.meshgrid(*(torch.tensor(indices, dtype=torch.int64) for indices in ranges), indexing="ij")
     changed = x.clone()
     changed[grid] = update.reshape(grid[0].shape)
     return changed
@@ -83,9 +83,9 @@ def slice_by_size(x: Tensor, begin: Tensor, size: Tensor) -> Tensor:
 
 
 def _wrapped(indices: Tensor, size: int) -> Tensor:
-    """Indices that count from the end, as iOS 15 and 16 allow, from the beginning."""
-    places = indices.long()
-    return torch.where(places < 0, places + size, places)
+    """Non-negative indices; iOS 15 and 16 allow negative ones, which count from the end."""
+    signed = indices.long()
+    return torch.where(signed < 0, signed + size, signed)
 
 
 @op
@@ -96,12 +96,12 @@ def gather(
     batch_dims: Tensor | int = 0,
     validate_indices: Tensor | bool = False,
 ) -> Tensor:
-    place, batch = int(axis) % x.dim(), int(batch_dims)
+    dim, batch = int(axis) % x.dim(), int(batch_dims)
     if batch > 0:
-        rows = [gather(a, b, place - 1, batch - 1) for a, b in zip(x, indices, strict=True)]
+        rows = [gather(a, b, dim - 1, batch - 1) for a, b in zip(x, indices, strict=True)]
         return torch.stack(rows)
-    taken = x.index_select(place, _wrapped(indices, x.shape[place]).flatten())
-    return taken.reshape(*x.shape[:place], *indices.shape, *x.shape[place + 1 :])
+    taken = x.index_select(dim, _wrapped(indices, x.shape[dim]).flatten())
+    return taken.reshape(*x.shape[:dim], *indices.shape, *x.shape[dim + 1 :])
 
 
 @op
@@ -124,23 +124,23 @@ def _coordinates(x: Tensor, indices: Tensor) -> tuple[Tensor, ...]:
     return tuple(_wrapped(part, size) for part, size in zip(indices.unbind(-1), x.shape, strict=False))
 
 
-def _places(data: Tensor) -> Tensor:
-    """The number of each element: gathered like the data, it says which elements a scatter writes."""
+def _positions(data: Tensor) -> Tensor:
+    """The flat position of each element: gathered like the data, the positions that a scatter writes."""
     return torch.arange(data.numel()).reshape(data.shape)
 
 
-def _scattered(data: Tensor, places: Tensor, updates: Tensor, mode: str) -> Tensor:
-    """``data`` with the elements at ``places`` combined with ``updates``; equal places are combined one by one."""
-    flat, where, new = data.flatten(), places.flatten(), updates.flatten()
+def _scattered(data: Tensor, positions: Tensor, updates: Tensor, mode: str) -> Tensor:
+    """``data`` with the elements at ``positions`` combined with ``updates``; equal ones are combined in turn."""
+    flat, at, new = data.flatten(), positions.flatten(), updates.flatten()
     if mode == "update":
-        flat = flat.scatter(0, where, new)
+        flat = flat.scatter(0, at, new)
     elif mode in ("add", "sub"):
-        flat = flat.scatter_add(0, where, new if mode == "add" else -new)
+        flat = flat.scatter_add(0, at, new if mode == "add" else -new)
     elif mode == "div":
-        divisor = torch.ones_like(flat).scatter_reduce(0, where, new, "prod")
+        divisor = torch.ones_like(flat).scatter_reduce(0, at, new, "prod")
         flat = flat / divisor if data.is_floating_point() else torch.div(flat, divisor, rounding_mode="trunc")
     else:
-        flat = flat.scatter_reduce(0, where, new, {"mul": "prod", "max": "amax", "min": "amin"}[mode])
+        flat = flat.scatter_reduce(0, at, new, {"mul": "prod", "max": "amax", "min": "amin"}[mode])
     return flat.reshape(data.shape)
 
 
@@ -153,7 +153,7 @@ def scatter(
     mode: str = "add",
     validate_indices: Tensor | bool = False,
 ) -> Tensor:
-    return _scattered(data, gather(_places(data), indices, axis), updates, mode)
+    return _scattered(data, gather(_positions(data), indices, axis), updates, mode)
 
 
 @op
@@ -165,7 +165,7 @@ def scatter_along_axis(
     mode: str = "add",
     validate_indices: Tensor | bool = False,
 ) -> Tensor:
-    return _scattered(data, gather_along_axis(_places(data), indices, axis), updates, mode)
+    return _scattered(data, gather_along_axis(_positions(data), indices, axis), updates, mode)
 
 
 @op
@@ -176,7 +176,7 @@ def scatter_nd(
     mode: str = "add",
     validate_indices: Tensor | bool = False,
 ) -> Tensor:
-    return _scattered(data, gather_nd(_places(data), indices), updates, mode)
+    return _scattered(data, gather_nd(_positions(data), indices), updates, mode)
 
 
 @op
@@ -194,11 +194,11 @@ def topk(
     return_indices: Tensor | bool = True,
     output_indices_dtype: str = "int32",
 ) -> tuple[Tensor, Tensor] | Tensor:
-    """Of equal elements the first comes first; -1 takes all. The result is sorted even where that is not asked for."""
+    """Of equal elements the first comes first; -1 takes all. The result is sorted, also if ``sort`` is false."""
     count = x.shape[int(axis)] if k == -1 else int(k)
-    places = argsort(x, axis, ascending).narrow(int(axis), 0, count)
-    values = torch.gather(x, int(axis), places)
-    return (values, places) if return_indices else values
+    indices = argsort(x, axis, ascending).narrow(int(axis), 0, count)
+    values = torch.gather(x, int(axis), indices)
+    return (values, indices) if return_indices else values
 
 
 @op

@@ -1,4 +1,4 @@
-"""Pooling. In one and two dimensions as in three: axes of length one are put in."""
+"""Pooling. One and two dimensions are computed as three, with axes of length one added."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +17,7 @@ def _windows(
     pad: Tensor | None,
     ceil_mode: Tensor | bool,
 ) -> tuple[list[int], list[int], Pairs, Pairs]:
-    """(kernel, strides, padding, what the last windows need beyond it where the size is rounded up), in three axes."""
+    """(kernel, strides, padding, extra padding of the last windows if the size is rounded up), in three axes."""
     rank = x.dim() - 2
     kernel, stride, sizes = ints(kernel_sizes), spread(strides, rank), list(x.shape[2:])
     pairs = padding(pad_type, pad, sizes, kernel, stride)
@@ -70,7 +70,7 @@ def avg_pool(
     ceil_mode: Tensor | bool = False,
     exclude_padding_from_average: Tensor | bool = False,
 ) -> Tensor:
-    """A window's sum over the number of its elements, with or without those of the padding; never those beyond it."""
+    """A window's sum over the number of its elements, with or without the padding; never with the extra padding."""
     kernel, stride, pairs, beyond = _windows(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
     deep = _deep(x)
     counted = padded(deep.new_ones(1, 1, *deep.shape[2:]), pairs, 0.0 if exclude_padding_from_average else 1.0)

@@ -11,8 +11,8 @@ def concat(values: tuple[Tensor, ...], axis: Tensor, interleave: Tensor | bool =
     if values[0].dim() == 0:
         return torch.stack(values)
     if interleave:
-        place = int(axis) % values[0].dim()
-        return torch.stack(values, place + 1).flatten(place, place + 1)
+        dim = int(axis) % values[0].dim()
+        return torch.stack(values, dim + 1).flatten(dim, dim + 1)
     return torch.cat(values, int(axis))
 
 
@@ -69,17 +69,17 @@ def _pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str, value: T
         filling = torch.as_tensor(value, dtype=x.dtype)
         blocks = [filling.expand(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in (before, after)]
         return torch.cat([blocks[0], x, blocks[1]], axis)
-    places = torch.arange(-before, length + after)
+    indices = torch.arange(-before, length + after)
     if mode == "reflect":
-        places = places.abs()
-        places = length - 1 - (length - 1 - places).abs()
-    return x.index_select(axis, places.clamp(0, length - 1))
+        indices = indices.abs()
+        indices = length - 1 - (length - 1 - indices).abs()
+    return x.index_select(axis, indices.clamp(0, length - 1))
 
 
 @op
 def sliding_windows(x: Tensor, axis: Tensor, size: Tensor, stride: Tensor | int = 1) -> Tensor:
-    place = int(axis) % x.dim()
-    return x.unfold(place, int(size), int(stride)).movedim(-1, place + 1)
+    dim = int(axis) % x.dim()
+    return x.unfold(dim, int(size), int(stride)).movedim(-1, dim + 1)
 
 
 @op
@@ -112,19 +112,19 @@ def space_to_depth(x: Tensor, block_size: Tensor) -> Tensor:
 @op
 def space_to_batch(x: Tensor, block_shape: Tensor, paddings: Tensor) -> Tensor:
     """The offset inside the block becomes the outer part of the batch."""
-    tall, wide = ints(block_shape)
+    block_height, block_width = ints(block_shape)
     x = pad(x, paddings.flatten())
     batch, channels, height, width = x.shape
-    blocks = x.reshape(batch, channels, height // tall, tall, width // wide, wide)
-    return blocks.permute(3, 5, 0, 1, 2, 4).reshape(-1, channels, height // tall, width // wide)
+    blocks = x.reshape(batch, channels, height // block_height, block_height, width // block_width, block_width)
+    return blocks.permute(3, 5, 0, 1, 2, 4).reshape(-1, channels, height // block_height, width // block_width)
 
 
 @op
 def batch_to_space(x: Tensor, block_shape: Tensor, crops: Tensor) -> Tensor:
-    tall, wide = ints(block_shape)
+    block_height, block_width = ints(block_shape)
     _, channels, height, width = x.shape
-    blocks = x.reshape(tall, wide, -1, channels, height, width).permute(2, 3, 4, 0, 5, 1)
-    whole = blocks.reshape(-1, channels, height * tall, width * wide)
+    blocks = x.reshape(block_height, block_width, -1, channels, height, width).permute(2, 3, 4, 0, 5, 1)
+    whole = blocks.reshape(-1, channels, height * block_height, width * block_width)
     top, bottom, left, right = ints(crops)
     return whole[:, :, top : whole.shape[2] - bottom, left : whole.shape[3] - right]
 
@@ -133,9 +133,9 @@ def batch_to_space(x: Tensor, block_shape: Tensor, crops: Tensor) -> Tensor:
 def cumsum(
     x: Tensor, axis: Tensor | int = 0, exclusive: Tensor | bool = False, reverse: Tensor | bool = False
 ) -> Tensor:
-    place = int(axis)
-    x = x.flip(place) if reverse else x
-    sums = x.cumsum(place)
+    dim = int(axis)
+    x = x.flip(dim) if reverse else x
+    sums = x.cumsum(dim)
     if exclusive:
-        sums = torch.cat([torch.zeros_like(sums.narrow(place, 0, 1)), sums.narrow(place, 0, x.shape[place] - 1)], place)
-    return sums.flip(place) if reverse else sums
+        sums = torch.cat([torch.zeros_like(sums.narrow(dim, 0, 1)), sums.narrow(dim, 0, x.shape[dim] - 1)], dim)
+    return sums.flip(dim) if reverse else sums

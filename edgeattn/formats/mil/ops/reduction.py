@@ -26,15 +26,15 @@ _REDUCTIONS: dict[str, Callable[[Tensor, list[int], bool], Tensor]] = {
     "reduce_sum": lambda x, axes, keep: x.sum(axes, keep),
     "reduce_sum_square": lambda x, axes, keep: x.square().sum(axes, keep),
 }
-# These leave the integers on their way; MIL casts what comes out, which cuts the fraction off.
+# The results of these need not be integers; MIL casts them, which truncates the fraction.
 _FRACTIONS = ("reduce_l2_norm", "reduce_log_sum", "reduce_log_sum_exp", "reduce_mean")
 
 
 def _register(name: str, function: Callable[[Tensor, list[int], bool], Tensor]) -> None:
     @named(name)
     def reduce(x: Tensor, axes: Tensor | None = None, keep_dims: Tensor | bool = False) -> Tensor:
-        through = x.double() if name in _FRACTIONS and not x.is_floating_point() else x
-        return function(through, axes_of(axes, x.dim()), bool(keep_dims)).to(x.dtype)
+        exact = x.double() if name in _FRACTIONS and not x.is_floating_point() else x
+        return function(exact, axes_of(axes, x.dim()), bool(keep_dims)).to(x.dtype)
 
 
 for _name, _function in _REDUCTIONS.items():

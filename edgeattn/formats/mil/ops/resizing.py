@@ -28,10 +28,10 @@ def _linear(x: Tensor, axis: int, target: int, mode: str) -> Tensor:
     size = x.shape[axis]
     points = _grid(size, target, mode)
     low = points.floor().long()
-    part = (points - low).to(x.dtype if x.is_floating_point() else torch.float32)
-    part = part.reshape(-1, *[1] * (x.dim() - 1 - axis))
+    fraction = (points - low).to(x.dtype if x.is_floating_point() else torch.float32)
+    fraction = fraction.reshape(-1, *[1] * (x.dim() - 1 - axis))
     left, right = x.index_select(axis, low), x.index_select(axis, (low + 1).clamp(max=size - 1))
-    return left + (right - left) * part
+    return left + (right - left) * fraction
 
 
 def _nearest(x: Tensor, axis: int, target: int, mode: str) -> Tensor:
@@ -84,8 +84,8 @@ def upsample_nearest_neighbor(
 
 @op
 def resize_nearest_neighbor(x: Tensor, target_size_height: Tensor | int, target_size_width: Tensor | int) -> Tensor:
-    tall = _nearest(x, x.dim() - 2, int(target_size_height), "DEFAULT")
-    return _nearest(tall, x.dim() - 1, int(target_size_width), "DEFAULT")
+    stretched = _nearest(x, x.dim() - 2, int(target_size_height), "DEFAULT")
+    return _nearest(stretched, x.dim() - 1, int(target_size_width), "DEFAULT")
 
 
 @op
@@ -98,11 +98,11 @@ def resize(
 ) -> Tensor:
     """The last ``resized_dims`` axes take the last sizes of ``shape``; 0 keeps an axis."""
     count = int(resized_dims)
-    along = _linear if interpolation_mode == "LINEAR" else _nearest
+    interpolate = _linear if interpolation_mode == "LINEAR" else _nearest
     resized = x
     for axis, target in zip(range(x.dim() - count, x.dim()), ints(shape)[-count:], strict=True):
         if target != 0:
-            resized = along(resized, axis, target, sampling_mode)
+            resized = interpolate(resized, axis, target, sampling_mode)
     return resized.to(x.dtype)
 
 

@@ -8,7 +8,7 @@ from edgeattn.formats.mil.registry import axes_of, ints, named, op
 
 @op
 def reshape(x: Tensor, shape: Tensor) -> Tensor:
-    """0 keeps the axis of the same place, -1 takes what is left."""
+    """0 keeps the length of that axis, -1 takes what is left."""
     return x.reshape([x.shape[i] if n == 0 else n for i, n in enumerate(ints(shape))])
 
 
@@ -78,9 +78,9 @@ def one_hot(
     off_value: Tensor | int = 0,
 ) -> Tensor:
     """An index outside the vector gives ``off_value`` everywhere."""
-    place = int(axis) % (indices.dim() + 1)
-    positions = torch.arange(int(one_hot_vector_size)).reshape(-1, *[1] * (indices.dim() - place))
-    return torch.where(indices.unsqueeze(place) == positions, torch.as_tensor(on_value), torch.as_tensor(off_value))
+    dim = int(axis) % (indices.dim() + 1)
+    positions = torch.arange(int(one_hot_vector_size)).reshape(-1, *[1] * (indices.dim() - dim))
+    return torch.where(indices.unsqueeze(dim) == positions, torch.as_tensor(on_value), torch.as_tensor(off_value))
 
 
 @op

@@ -1,4 +1,4 @@
-"""Compressed weights: they are constants, and are decompressed once, when a program is opened.
+"""Compressed weights: constants, which are decompressed once, when a program is loaded.
 
 iOS 16's ops hold packed bits and a shape, iOS 18's have types of fewer than eight bits and work block by block.
 """

@@ -8,7 +8,7 @@
 
 #include "litert.h"
 
-/* OPERATOR_CALLS are the calls for the times by operator, MAX_OPERATORS the most operators that are told. */
+/* OPERATOR_CALLS are the calls for the times by operator, MAX_OPERATORS the largest number of operators. */
 enum { AUTO = -1, MAX_TENSORS = 64, OPERATOR_CALLS = 20, MAX_OPERATORS = 4096 };
 
 struct input {
@@ -44,7 +44,7 @@ struct operators {
 struct result {
     int complete, unsettled;
     long warmup;
-    const struct operators *operators; /* NULL: not asked for */
+    const struct operators *operators; /* NULL: not requested */
     /* 0: not known yet */
     int64_t load_ns, first_run_ns, warmup_ns, clock_step_ns, calls_per_sample, peak_memory_bytes;
 };

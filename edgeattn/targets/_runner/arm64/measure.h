@@ -100,16 +100,16 @@ static void profile(const struct job *job, struct operators *operators)
     int64_t start = now_ns();
     int calls = 0;
     while (calls < OPERATOR_CALLS && (calls < 2 || now_ns() - start < OPERATOR_NS)) {
-        int found, number = 0;
+        int event_count, number = 0;
         CHECK(LiteRtResetProfiler(profiler));
         CHECK(LiteRtStartProfiler(profiler));
         run(&session);
         CHECK(LiteRtStopProfiler(profiler));
-        CHECK(LiteRtGetNumProfilerEvents(profiler, &found));
-        if (found > 2 * MAX_OPERATORS)
+        CHECK(LiteRtGetNumProfilerEvents(profiler, &event_count));
+        if (event_count > 2 * MAX_OPERATORS)
             return;
-        CHECK(LiteRtGetProfilerEvents(profiler, found, events));
-        for (int i = 0; i < found && number < MAX_OPERATORS; i++)
+        CHECK(LiteRtGetProfilerEvents(profiler, event_count, events));
+        for (int i = 0; i < event_count && number < MAX_OPERATORS; i++)
             if (events[i].kind & LITERT_OPERATOR_EVENTS) {
                 snprintf(operators->name[number], sizeof operators->name[number], "%s", events[i].tag);
                 if (calls)

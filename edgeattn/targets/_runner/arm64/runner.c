@@ -1,4 +1,4 @@
-/* Runs .tflite files with LiteRT and XNNPACK, without Python: `runner FOLDER...`; several in turn, A B A B, each in a
+/* Runs .tflite files with LiteRT and XNNPACK, without Python: `runner FOLDER...`; several interleaved, A B A B, each in a
  * process of its own.
  *
  * It reads and writes what worker.py does (job.txt; result.json, samples.txt, first-I.npy, ...): see there.
@@ -17,7 +17,7 @@ enum { MAX_JOBS = 64, REGION_BEGIN = 0x51510001, REGION_END = 0x51510002 };
 
 /* ---- turns ---- */
 
-/* The pipes of one of several: a byte gives it its turn, and a byte gives it back. -1: it is alone. */
+/* The pipes of an interleaved job: a byte in starts its turn, a byte out ends it. -1: the job runs alone. */
 static int turn_in = -1, turn_out = -1;
 
 static void wait_for_turn(void)
@@ -27,7 +27,7 @@ static void wait_for_turn(void)
         _exit(1); /* the process that gives the turns has ended */
 }
 
-/* Let the others run; whether there are any. */
+/* Let the other jobs run; whether there are any. */
 static int give_turn(void)
 {
     if (turn_out < 0)
@@ -75,7 +75,7 @@ static _Noreturn void work(const char *folder)
         refuse("input", "samples.txt cannot be written");
     for (long i = 0; i < job.runs; i++) {
         if (give_turn())
-            run(&session); /* the other's data are in the caches, and its threads may still be spinning */
+            run(&session); /* the other job's data are in the caches, and its threads may still be spinning */
         if (job.count)
             getpriority(PRIO_PROCESS, REGION_BEGIN);
         int64_t elapsed = elapsed_ns(&session, result.calls_per_sample);
@@ -99,11 +99,11 @@ static _Noreturn void work(const char *folder)
         static struct operators operators;
         give_turn();
         result.operators = &operators;
-        write_result(&session, &result); /* what is there is good, also if the profiler crashes */
+        write_result(&session, &result); /* the result so far is valid, even if the profiler crashes */
         profile(&job, &operators);
         write_result(&session, &result);
     }
-    /* Not exit(): LiteRT's own destructors are of no use here, and were seen to crash. */
+    /* Not exit(): LiteRT's own destructors are of no use here, and sometimes crash. */
     _exit(0);
 }
 
@@ -146,7 +146,7 @@ static int run_in_turn(char **folders, int count)
     struct process processes[MAX_JOBS];
     int running = count, code = 0;
     char byte;
-    signal(SIGPIPE, SIG_IGN); /* one that has ended is seen when its turn comes */
+    signal(SIGPIPE, SIG_IGN); /* a job that has ended is noticed at its turn */
     for (int i = 0; i < count; i++)
         processes[i] = start_process(folders[i], processes, i);
     while (running)

@@ -76,13 +76,13 @@ static void feed(struct session *session, const struct job *job)
         refuse("input", "the artifact takes %zu inputs, not %zu", session->inputs, job->inputs);
     for (size_t i = 0; i < session->inputs; i++) {
         struct tensor *tensor = &session->input[i];
-        size_t size, given = 0;
-        while (given < job->inputs && strcmp(job->input[given].name, tensor->name))
-            given++;
-        if (given == job->inputs)
+        size_t size, index = 0;
+        while (index < job->inputs && strcmp(job->input[index].name, tensor->name))
+            index++;
+        if (index == job->inputs)
             refuse("input", "the artifact takes %s, which is not given", tensor->name);
         void *data = lock(tensor, LITERT_WRITE, &size);
-        read_npy(job->input[given].file, tensor, data, size);
+        read_npy(job->input[index].file, tensor, data, size);
         CHECK(LiteRtUnlockTensorBuffer(tensor->buffer));
     }
 }
