@@ -28,11 +28,11 @@ def random_inputs(artifact: Path) -> Arrays:
 
 
 def count(artifact: Path, *, cpu: str, runs: int = 3, warmup: int = 2, hot: int = 0) -> Counts:
-    """The median of some counted runs; prints the ``hot`` functions that took most."""
+    """The median of some counted runs; prints the ``hot`` functions with the most instructions."""
     with tempfile.TemporaryDirectory() as scratch, EmulatedArm().connect("", {"cpu": cpu}) as core:
         blocks = Path(scratch) / "blocks.txt" if hot else None
-        seen = core.run(Job(artifact, random_inputs(artifact), warmup, runs), blocks=blocks)
-        counts = middle(seen.counts)
+        measurement = core.run(Job(artifact, random_inputs(artifact), warmup, runs), blocks=blocks)
+        counts = middle(measurement.counts)
         if blocks:
             print_hot(blocks, counts, runs, hot)
     return counts
@@ -42,14 +42,14 @@ def print_hot(blocks: Path, counts: Counts, runs: int, hot: int) -> None:
     from hot_code import functions
 
     print(f"\n{'instructions':>12} {'share':>6} {'SIMD':>5} {'memory':>6}  function")
-    found = functions(blocks)
-    for function in found[:hot]:
+    by_cost = functions(blocks)
+    for function in by_cost[:hot]:
         total = function.counts.total
         print(
             f"{total // runs:>12,} {total / runs / counts.total:>6.1%} {function.counts.simd / total:>5.0%} "
             f"{function.counts.memory / total:>6.0%}  {function.name}  [{function.library[:24]}]"
         )
-    print(f"{sum(f.counts.total for f in found[hot:]) // runs:>12,} in {len(found[hot:])} other functions\n")
+    print(f"{sum(f.counts.total for f in by_cost[hot:]) // runs:>12,} in {len(by_cost[hot:])} other functions\n")
 
 
 def make_forms(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -71,13 +71,13 @@ def make_forms(folder: Path) -> Iterator[tuple[str, Path]]:
     for number, (title, (module, x)) in enumerate(subjects.items()):
         first = lower(module, layout="channels_first", inputs=(x,)).module
         last = lower(module, layout="channels_last", inputs=(x,)).with_edges("channels_last")
-        for name, format_, form, given in (
+        for name, format_, form, form_input in (
             ("reference, onnxruntime", onnx, module, x),
             ("lowered, onnxruntime", onnx, first, x),
             ("lowered, LiteRT", tflite, last, to_channels_last(x).contiguous()),
         ):
             path = folder / f"{number}-{name[:3]}{format_.suffix}"
-            format_.convert(formats.Job(form, {"x": given}, ("y",)), path)
+            format_.convert(formats.Job(form, {"x": form_input}, ("y",)), path)
             yield f"{title}, {name}", path
 
 
@@ -94,8 +94,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         named = [(str(file), file) for file in options.files]
         for title, file in named or make_forms(Path(folder)):
-            found = count(file, cpu=options.cpu, runs=options.runs, hot=options.hot)
-            print(f"| {title} | {found.total:,} | {found.simd:,} | {found.memory:,} |", flush=True)
+            counts = count(file, cpu=options.cpu, runs=options.runs, hot=options.hot)
+            print(f"| {title} | {counts.total:,} | {counts.simd:,} | {counts.memory:,} |", flush=True)
 
 
 if __name__ == "__main__":

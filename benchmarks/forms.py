@@ -31,14 +31,14 @@ class Measured:
 
 
 def measure(layer: LinearSelfAttention, x: torch.Tensor, format_name: str, *, runs: int) -> Measured:
-    """Convert both forms of ``layer`` for ``x`` [B, C, P, N], read them back, and time them in turn, one thread."""
+    """Convert both forms of ``layer`` for ``x`` [B, C, P, N], read them back, and time them interleaved, one thread."""
     format_ = FORMATS.get(format_name)
     lowering = lower(layer, layout=format_.layout)
     last = lowering.edge_layout == "channels_last"
-    given = to_channels_last(x).contiguous() if last else x
+    lowered_input = to_channels_last(x).contiguous() if last else x
     with tempfile.TemporaryDirectory() as folder:
         lowered = Path(folder) / f"lowered{format_.suffix}"
-        format_.convert(Job(lowering.module, {"x": given}, ("y",)), lowered)
+        format_.convert(Job(lowering.module, {"x": lowered_input}, ("y",)), lowered)
         reference, refusal = Path(folder) / f"reference{format_.suffix}", ""
         try:
             format_.convert(Job(layer, {"x": x}, ("y",)), reference)
@@ -53,7 +53,7 @@ def measure(layer: LinearSelfAttention, x: torch.Tensor, format_name: str, *, ru
                 old, new = (stack.enter_context(runtime.open(path)) for path in (reference, lowered))
                 calls = {
                     "reference": lambda: old.run({"x": x.numpy()}),
-                    "lowered": lambda: new.run({"x": given.numpy()}),
+                    "lowered": lambda: new.run({"x": lowered_input.numpy()}),
                 }
                 samples = interleave(calls, runs=runs, warmup=runs // 5)
             speed = ratio_of_pairs(baseline_ns=samples["reference"], candidate_ns=samples["lowered"]).value
@@ -67,11 +67,11 @@ def measure(layer: LinearSelfAttention, x: torch.Tensor, format_name: str, *, ru
         )
 
 
-def ops(found: inspection.Inspection | None) -> str:
+def ops(inspected: inspection.Inspection | None) -> str:
     """``operators / layout ops / copy ops`` of one file."""
-    if found is None:
+    if inspected is None:
         return "does not convert"
-    counts = (found.operators, found.layout_ops, found.copy_ops)
+    counts = (inspected.operators, inspected.layout_ops, inspected.copy_ops)
     return " / ".join(str(sum(c.values())) for c in counts)
 
 

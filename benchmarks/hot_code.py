@@ -1,4 +1,4 @@
-"""Where the instructions go: the blocks that the counting plugin saw, summed by function.
+"""Where the instructions go: the blocks that the counting plugin counted, summed by function.
 
 LiteRT's library has its symbols. onnxruntime's is stripped: there a function is a range of its unwind table, named by
 its address and by the commonest instructions of its hottest block.
@@ -28,7 +28,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Function:
-    """What one function took, over all counted runs; ``library`` is a file's name."""
+    """The instructions of one function, over all counted runs; ``library`` is a file's name."""
 
     library: str
     name: str
@@ -37,22 +37,22 @@ class Function:
 
 def functions(blocks: Path) -> list[Function]:
     """The functions in the file that the plugin wrote, those with the most instructions first."""
-    found: list[Function] = []
+    result: list[Function] = []
     for library, inside in _by_library(blocks.read_text().splitlines()).items():
         starts, names = _symbols(library)
         grouped: defaultdict[int, list[Block]] = defaultdict(list)
         for block in inside:
             grouped[bisect_right(starts, block.address) - 1].append(block)
-        for place, members in grouped.items():
+        for index, members in grouped.items():
             counts = Counts(
                 sum(b.runs * b.counts.total for b in members),
                 sum(b.runs * b.counts.simd for b in members),
                 sum(b.runs * b.counts.memory for b in members),
             )
             hottest = max(members, key=lambda b: b.runs * b.counts.total)
-            name = names[place] if place >= 0 else ""
-            found.append(Function(library.name, name or _describe(library, starts[place], hottest), counts))
-    return sorted(found, key=lambda function: -function.counts.total)
+            name = names[index] if index >= 0 else ""
+            result.append(Function(library.name, name or _describe(library, starts[index], hottest), counts))
+    return sorted(result, key=lambda function: -function.counts.total)
 
 
 def _by_library(lines: Iterable[str]) -> dict[Path, list[Block]]:
@@ -70,26 +70,26 @@ def _by_library(lines: Iterable[str]) -> dict[Path, list[Block]]:
         bases[path] = min(start, bases.get(path, start))
     maps.sort()
     starts = [start for start, _, _ in maps]
-    found: defaultdict[Path, list[Block]] = defaultdict(list)
+    blocks: defaultdict[Path, list[Block]] = defaultdict(list)
     for address, runs, total, simd, memory in raw:
         _, end, path = maps[bisect_right(starts, address) - 1]
         if address < end:
-            found[path].append(Block(address - bases[path], runs, Counts(total, simd, memory)))
-    return found
+            blocks[path].append(Block(address - bases[path], runs, Counts(total, simd, memory)))
+    return blocks
 
 
 def _symbols(library: Path) -> tuple[list[int], list[str]]:
     """Starts of functions and their names, sorted; a name is "" where the file has none."""
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     for line in _tool("readelf", "--wide", "--debug-dump=frames", library):
         if match := re.search(r"FDE .* pc=([0-9a-f]+)\.\.", line):
-            found[int(match[1], 16)] = ""
+            names[int(match[1], 16)] = ""
     for line in (*_tool("nm", "-D", "--defined-only", library), *_tool("nm", "--defined-only", library)):
         address, kind, name = line.split(maxsplit=2)
         if kind in "tTwW" and not name.startswith("$"):
-            found[int(address, 16)] = name.split("@")[0]
-    starts = sorted(found)
-    return starts, [found[start] for start in starts]
+            names[int(address, 16)] = name.split("@")[0]
+    starts = sorted(names)
+    return starts, [names[start] for start in starts]
 
 
 def _describe(library: Path, start: int, hottest: Block) -> str:

@@ -44,28 +44,32 @@ def counting(artifact: Artifact, cases: dict[str, GoldenCase]) -> dict[str, Gold
 
 
 def measured(bundle: Bundle, artifacts: list[Artifact], cases: dict[str, GoldenCase]) -> dict[str, tuple[float, ...]]:
-    """(SQNR on the photograph, lowest SQNR, smallest time in ms) by path; runs are taken in turn."""
-    found: dict[str, list[float]] = {}
+    """(SQNR on the photograph, lowest SQNR, smallest time in ms) by path; runs are interleaved."""
+    numbers_by_path: dict[str, list[float]] = {}
     sessions = []
     for artifact in artifacts:
         backend = next(backend for backend in backends(artifact.format) if not backend.missing)
         session = backend.open(bundle.path(artifact.file))
         opened = session.__enter__()
         sessions.append((artifact, session, opened))
-        seen = {
+        sqnr_by_case = {
             n: sqnr_db(artifact, g, opened.run(g.inputs_for(artifact))) for n, g in counting(artifact, cases).items()
         }
-        found[artifact.file.path] = [seen.get("photograph", float("nan")), min(seen.values()), float("inf")]
+        numbers_by_path[artifact.file.path] = [
+            sqnr_by_case.get("photograph", float("nan")),
+            min(sqnr_by_case.values()),
+            float("inf"),
+        ]
     for _ in range(RUNS if artifacts[0].format != "coreml" else 0):
         for artifact, _session, opened in sessions:
-            given = cases["example"].inputs_for(artifact)
+            inputs = cases["example"].inputs_for(artifact)
             start = time.perf_counter_ns()
-            opened.run(given)
-            numbers = found[artifact.file.path]
+            opened.run(inputs)
+            numbers = numbers_by_path[artifact.file.path]
             numbers[2] = min(numbers[2], (time.perf_counter_ns() - start) / 1e6)
     for _, session, _ in sessions:
         session.__exit__(None, None, None)
-    return {path: tuple(numbers) for path, numbers in found.items()}
+    return {path: tuple(numbers) for path, numbers in numbers_by_path.items()}
 
 
 def on_arm(bundle: Bundle, artifact: Artifact, cases: dict[str, GoldenCase]) -> tuple[int, float]:
@@ -73,8 +77,8 @@ def on_arm(bundle: Bundle, artifact: Artifact, cases: dict[str, GoldenCase]) -> 
     golden = cases.get("photograph", cases["example"])
     job = Job(bundle.path(artifact.file), golden.inputs_for(artifact), warmup=1, runs=1)
     with EmulatedArm().connect("", {"cpu": "cortex-a76"}) as core:
-        seen = core.run(job)
-    return seen.counts[0].total, sqnr_db(artifact, golden, seen.last)
+        measurement = core.run(job)
+    return measurement.counts[0].total, sqnr_db(artifact, golden, measurement.last)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Nothing sound is killed: 200 random configurations of the layer pass parity in every format: `make bench-sound`.
 
-Results go to a file of JSON lines, one a configuration; a run that was stopped goes on where it was.
+Results go to a file of JSON lines, one a configuration; a stopped run resumes.
 """
 
 import json

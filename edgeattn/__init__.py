@@ -1,4 +1,4 @@
-"""Separable self-attention: the reference layer, its lowering for deployment, and the checks that both are the same.
+"""Separable self-attention: the reference layer, its lowering for deployment, and the checks that they are equal.
 
     bundle = edgeattn.deploy(module, torch.randn(1, 32, 4, 64), out="b")
     print(bundle.parity())
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from edgeattn.lowering import lower
     from edgeattn.parity.ci import assert_parity
 
-# onnxruntime's own builds send what they are used for to its makers, and leave an identifier of the machine in the
-# user's cache, unless this is set before it loads; processes that are started from here inherit it.
+# onnxruntime's own builds send usage data to Microsoft, and store an identifier of the machine in the user's cache,
+# unless this is set before it loads. Child processes inherit it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
@@ -50,7 +50,7 @@ __all__ = [
     "lower",
 ]
 
-_HOMES = {
+_MODULES = {
     "Bundle": "edgeattn.interface.bundle",
     "LinearSelfAttention": "edgeattn.attention",
     "assert_parity": "edgeattn.parity.ci",
@@ -61,9 +61,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'edgeattn' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

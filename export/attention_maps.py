@@ -1,8 +1,8 @@
-"""Where a vision model looks: the context scores of its attention layers over its images, kept in the bundle.
+"""Attention maps: the context scores of a vision model's attention layers over its images, stored in the bundle.
 
-They are computed by the reference when the bundle is made, because a bundle holds no PyTorch module any more. The file
-``attention/maps.safetensors`` has ``image/I`` [3, H, W] as the model is given it, and ``scores/I/L`` [h, w] for each
-attention layer; what they are called stands as JSON under ``maps`` in its metadata.
+The reference computes them at export, because a bundle holds no PyTorch module. The file ``attention/maps.safetensors``
+has ``image/I`` [3, H, W] as the model takes it, and ``scores/I/L`` [h, w] for each attention layer. Their names are
+JSON under ``maps`` in its metadata.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeattn.bundle import manifest as bundle
+from edgeattn.bundle import manifest
 from edgeattn.bundle.manifest import File
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from edgeattn.export.source import Source
 
 FOLDER = "attention"
-# How the user's own cases begin to say what they are (edgeattn.export.cases).
-GIVEN = "given as "
-# Of labelled inputs the first of so many classes.
+# The descriptions of the user's own cases begin with this (edgeattn.export.cases).
+USER_CASE = "given as "
+# Labelled inputs give one image of each of the first classes.
 _CLASSES = 4
 
 
 def write(source: "Source", chosen: "dict[str, Case]", folder: Path) -> File | None:
-    """Write the maps of some labelled inputs, or else of the photograph and the user's own inputs, into ``folder``.
+    """Write the maps into ``folder``: of some labelled inputs, or else of the photograph and the user's own inputs.
 
     Returns:
         The file; None if the model takes no image, or has no separable attention whose patches are known.
@@ -38,24 +38,24 @@ def write(source: "Source", chosen: "dict[str, Case]", folder: Path) -> File | N
 
     images = _images(source, chosen)
     tensors: dict[str, npt.NDArray[Any]] = {}
-    told = []
+    maps = []
     for i, (about, image) in enumerate(images.items()):
         scores = _scores(source, image)
         if not scores:
             return None
         tensors[f"image/{i}"] = np.ascontiguousarray(image[0].numpy())
         tensors |= {f"scores/{i}/{n}": values for n, values in enumerate(scores.values())}
-        told.append({"about": about, "layers": list(scores)})
-    if not told:
+        maps.append({"about": about, "layers": list(scores)})
+    if not maps:
         return None
     path = folder / FOLDER / "maps.safetensors"
     path.parent.mkdir()
-    save_file(tensors, path, metadata={"maps": json.dumps(told)})
-    return bundle.describe(folder, path)
+    save_file(tensors, path, metadata={"maps": json.dumps(maps)})
+    return manifest.describe(folder, path)
 
 
 def _images(source: "Source", chosen: "dict[str, Case]") -> "dict[str, Tensor]":
-    """Images [1, 3, H, W] by what they are, for a model that takes one."""
+    """Images [1, 3, H, W] by their descriptions; none if the model takes no image."""
     if len(source.inputs) != 1:
         return {}
     ((name, example),) = source.inputs.items()
@@ -68,12 +68,12 @@ def _images(source: "Source", chosen: "dict[str, Case]") -> "dict[str, Tensor]":
     return {
         case.about: case.inputs[name]
         for title, case in chosen.items()
-        if title == "photograph" or case.about.startswith(GIVEN)
+        if title == "photograph" or case.about.startswith(USER_CASE)
     }
 
 
 def _scores(source: "Source", image: "Tensor") -> dict[str, npt.NDArray[np.float32]]:
-    """The map of each attention layer, by its module's path, in the order in which they are called."""
+    """The map of each attention layer by its module's path, in the order of the calls."""
     from edgeattn.attention import context_score_map
     from edgeattn.export.source import run
     from edgeattn.lowering import recognise
@@ -87,21 +87,23 @@ def _scores(source: "Source", image: "Tensor") -> dict[str, npt.NDArray[np.float
                 attentions[inner] = layer, parts.patch_size
     if not attentions:
         return {}
-    found: dict[str, npt.NDArray[np.float32]] = {}
+    scores_by_path: dict[str, npt.NDArray[np.float32]] = {}
 
-    def look(path: str, _: object, inputs: "tuple[Tensor, ...]") -> None:
+    def record(path: str, _: object, inputs: "tuple[Tensor, ...]") -> None:
         if path in attentions:
             (layer, patch_size), attended = attentions[path], inputs[-1]
             grid = _grid(attended.shape[-1], image.shape[-2] / image.shape[-1])
-            found[path] = context_score_map(layer, attended, patch_size=patch_size, grid=grid)[0].detach().numpy()
+            scores_by_path[path] = (
+                context_score_map(layer, attended, patch_size=patch_size, grid=grid)[0].detach().numpy()
+            )
 
-    with watching(source.module, look):
+    with watching(source.module, record):
         run(source.module, {next(iter(source.inputs)): image})
-    return {path: np.ascontiguousarray(scores) for path, scores in found.items()}
+    return {path: np.ascontiguousarray(scores) for path, scores in scores_by_path.items()}
 
 
 def _grid(patches: int, aspect: float) -> tuple[int, int]:
-    """(rows, columns) of so many patches, nearest to the height over width of the image."""
+    """(rows, columns) of a grid of ``patches``, as near as possible to the image's height over width."""
     rows = [n for n in range(1, patches + 1) if patches % n == 0]
     best = min(rows, key=lambda n: abs(np.log(n * n / patches / aspect)))
     return best, patches // best

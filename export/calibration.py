@@ -1,4 +1,4 @@
-"""What int8 is calibrated on: a folder of the user's, the source's own set, or photographs that packages carry."""
+"""Calibration sets for int8: a folder of the user's, the model's own set, or scikit-learn's photographs."""
 
 import hashlib
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from edgeattn.export.source import Source
 from edgeattn.parity import battery
 from edgeattn.system.vendor_errors import first_line
 
-# More say little more of the smallest and largest values, and each is a run of every format.
+# More inputs hardly change the ranges, and each one is run in every format.
 LARGEST = 64
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff")
-# The golden case that is an input of the calibration set.
+# The golden case that is taken from the calibration set.
 CASE = "calibration"
 _PHOTOGRAPHS, _CROPS = ("china.jpg", "flower.jpg"), 16
 _MODES = ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1")
@@ -30,7 +30,7 @@ _MODES = ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1")
 class Calibration:
     """Inputs in the model's own layout, batch 1, by name; ``sha256`` is over their bytes.
 
-    ``covers`` are golden cases that are of its kind. ``skipped`` are files that were left out, with the reason;
+    ``covers`` are the golden cases that resemble it. ``skipped`` are files that were left out, with the reason;
     ``warning`` says why the set may be a poor one.
     """
 
@@ -43,18 +43,18 @@ class Calibration:
     @property
     def sha256(self) -> str:
         digest = hashlib.sha256()
-        for given in self.inputs:
-            for name, value in given.items():
+        for inputs in self.inputs:
+            for name, value in inputs.items():
                 digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
                 digest.update(value.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
 def check(folder: Path | None) -> None:
-    """Refuse early a folder that cannot be one.
+    """Refuse early a folder that cannot be used.
 
     Raises:
-        BadInputError: it is none, or holds neither images nor .npz files.
+        BadInputError: it is no folder, or holds neither images nor .npz files.
     """
     if folder is None:
         return
@@ -65,7 +65,7 @@ def check(folder: Path | None) -> None:
 
 
 def choose(source: Source, folder: Path | None) -> Calibration:
-    """What to calibrate ``source`` on: ``folder``, else its own set, else photographs and its example.
+    """The calibration set of ``source``: ``folder``, else its own set, else photographs and its example.
 
     Raises:
         BadInputError: nothing in the folder can be used.
@@ -74,7 +74,7 @@ def choose(source: Source, folder: Path | None) -> Calibration:
     if folder is not None:
         return _from_folder(source, folder)
     if source.calibration is not None:
-        chosen = _spread(len(source.calibration))
+        chosen = _evenly_spaced(len(source.calibration))
         name = next(iter(source.inputs))
         inputs = tuple({name: source.calibration[i : i + 1]} for i in chosen)
         return Calibration(
@@ -83,7 +83,7 @@ def choose(source: Source, folder: Path | None) -> Calibration:
     return _photographs(source)
 
 
-def _spread(number: int) -> list[int]:
+def _evenly_spaced(number: int) -> list[int]:
     return sorted({round(float(i)) for i in np.linspace(0, number - 1, min(number, LARGEST))})
 
 
@@ -92,29 +92,29 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _from_folder(source: Source, folder: Path) -> Calibration:
-    found: list[dict[str, Tensor]] = []
+    inputs: list[dict[str, Tensor]] = []
     skipped: dict[str, str] = {}
     files = _files(folder)
     for file in files:
-        if len(found) == LARGEST:
+        if len(inputs) == LARGEST:
             break
         try:
-            given = list(_arrays(file, source)) if file.suffix == ".npz" else [_image(file, source)]
+            batch = list(_arrays(file, source)) if file.suffix == ".npz" else [_image(file, source)]
         except BadInputError as error:
             skipped[file.relative_to(folder).as_posix()] = str(error)
         else:
-            found += given
-    if not found:
+            inputs += batch
+    if not inputs:
         name, reason = next(iter(skipped.items()))
         raise BadInputError(f"no file in {folder} can be used to calibrate; {name}: {reason}")
-    few = f"{len(found)} inputs are few to calibrate on" if len(found) < 8 else ""
+    few = f"{len(inputs)} inputs are few to calibrate on" if len(inputs) < 8 else ""
     return Calibration(
-        f"{min(len(found), LARGEST)} inputs of {folder.name}", tuple(found[:LARGEST]), (CASE,), skipped, few
+        f"{min(len(inputs), LARGEST)} inputs of {folder.name}", tuple(inputs[:LARGEST]), (CASE,), skipped, few
     )
 
 
 def _arrays(file: Path, source: Source) -> Iterator[dict[str, Tensor]]:
-    """The inputs of an .npz: arrays by the model's input names, as the model takes them, or many along the batch."""
+    """The inputs in an .npz file: arrays by the model's input names, one or many along the batch."""
     try:
         with np.load(file, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
@@ -133,7 +133,7 @@ def _arrays(file: Path, source: Source) -> Iterator[dict[str, Tensor]]:
 
 
 def _image(file: Path, source: Source) -> dict[str, Tensor]:
-    """An image by the model's own preprocessing."""
+    """An image, preprocessed as the model expects it."""
     if not find_spec("PIL"):
         raise MissingError.package("pillow", extra="demo")
     from PIL import Image
@@ -148,24 +148,26 @@ def _image(file: Path, source: Source) -> dict[str, Tensor]:
         raise
     except Exception as error:
         raise BadInputError(f"it is a broken image: {first_line(error)}") from error
-    told = source.preprocessing
-    edge = int(told.get("resize_shortest_edge") or 0)
-    resample = Image.Resampling.BICUBIC if told.get("interpolation") == "bicubic" else Image.Resampling.BILINEAR
+    preprocessing = source.preprocessing
+    edge = int(preprocessing.get("resize_shortest_edge") or 0)
+    resample = (
+        Image.Resampling.BICUBIC if preprocessing.get("interpolation") == "bicubic" else Image.Resampling.BILINEAR
+    )
     scale = max(max(edge, height) / image.height, max(edge, width) / image.width)
     size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     image = image.resize(size, resample).crop((left, top, left + width, top + height))
     pixels = np.asarray(image, np.float64).transpose(2, 0, 1)
-    said = str(told.get("channels", "RGB"))
-    if said.startswith("grey") or channels == 1:
+    channel_order = str(preprocessing.get("channels", "RGB"))
+    if channel_order.startswith("grey") or channels == 1:
         pixels = np.broadcast_to(pixels.mean(axis=0), (channels, height, width))
-    elif said == "BGR":
+    elif channel_order == "BGR":
         pixels = pixels[::-1]
     return {name: _normalised(pixels, source).to(source.inputs[name].dtype)}
 
 
 def _normalised(pixels: npt.NDArray[np.float64], source: Source) -> Tensor:
-    """Pixels [C, H, W] from 0 to 255 in the range that the model expects; from -1 to 1 where nothing is known."""
+    """Pixels [C, H, W] from 0 to 255 in the range that the model expects; from -1 to 1 by default."""
     low, high = battery.limits_of(source.preprocessing) or (-1.0, 1.0)
     if {"mean", "std"} <= source.preprocessing.keys():
         mean, std = (np.reshape(source.preprocessing[key], (-1, 1, 1)) for key in ("mean", "std"))
@@ -181,7 +183,7 @@ def _image_input(source: Source) -> tuple[str, tuple[int, ...]]:
 
 
 def _photographs(source: Source) -> Calibration:
-    """Crops of scikit-learn's two photographs, of several sizes and at several places, and the model's example."""
+    """Crops of scikit-learn's two photographs, of several sizes and positions, and the model's example."""
     if not (find_spec("sklearn") and find_spec("PIL")):
         raise MissingError.package("scikit-learn", extra="demo")
     from sklearn.datasets import load_sample_image
@@ -189,22 +191,22 @@ def _photographs(source: Source) -> Calibration:
     random = np.random.default_rng(battery.SEED)
     images = [load_sample_image(name) for name in _PHOTOGRAPHS]
     limits = battery.limits_of(source.preprocessing)
-    found = [dict(source.inputs)]
-    for place in range(_CROPS):
-        image = images[place % len(images)]
-        # The first of each photograph as large as it can be, the others smaller.
-        share = 1.0 if place < len(images) else random.uniform(0.5, 1)
+    inputs = [dict(source.inputs)]
+    for number in range(_CROPS):
+        image = images[number % len(images)]
+        # The first crop of each photograph is as large as possible, the others are smaller.
+        share = 1.0 if number < len(images) else random.uniform(0.5, 1)
         side = int(share * min(image.shape[:2]))
         top, left = ((n - side) // 2 if share == 1 else int(random.integers(0, n - side + 1)) for n in image.shape[:2])
         crop = image[top : top + side, left : left + side]
-        given: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for name, example in source.inputs.items():
             value = battery.photograph(crop, tuple(example.shape), example.detach().numpy().dtype, limits)
-            given[name] = example if value is None else torch.from_numpy(value.copy())
-        found.append(given)
+            values[name] = example if value is None else torch.from_numpy(value.copy())
+        inputs.append(values)
     return Calibration(
         f"{_CROPS} crops of scikit-learn's {' and '.join(_PHOTOGRAPHS)}, and the model's example",
-        tuple(found),
+        tuple(inputs),
         ("example", "photograph", CASE),
         warning="int8 was calibrated on two photographs, which are few; give your own with --calibrate DIR",
     )

@@ -1,5 +1,4 @@
-"""The cases that a bundle is checked on: the example, the battery of :mod:`edgeattn.parity.battery`, and the user's
-own."""
+"""The test cases of a bundle: the example, the battery of :mod:`edgeattn.parity.battery`, and the user's own."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,31 +23,31 @@ LARGE_SCORE = 50.0
 
 @dataclass(frozen=True)
 class Case:
-    """What the inputs are, in words, and the inputs."""
+    """Inputs by name, and ``about``, which describes them."""
 
     about: str
     inputs: dict[str, Tensor]
 
 
 def inputs(source: Source, files: list[Path], *, dynamic_batch: bool) -> tuple[dict[str, Case], dict[str, str]]:
-    """Every case by name: the example, the battery, the user's files by their names and the user's tensors, a batch of
-    two if that is free.
+    """Every case by name: the example, the battery, the user's files and tensors, and a batch of two if the batch
+    size is dynamic.
 
     Returns:
-        The cases, and by name those that this model or this machine cannot have, with the reason.
+        The cases, and the names of those that are not possible here, each with the reason.
 
     Raises:
-        BadInputError: one of the user's does not fit the model, or has the name of another case.
+        BadInputError: a case of the user's does not fit the model, or has the name of another case.
     """
     cases = {"example": Case("the model's own example", source.inputs)}
-    tried, omitted = _battery(source)
-    cases |= tried
-    given = [(file.stem, f"given as {file.name}", str(file), read_weights(file)) for file in files]
-    given += [(name, "given as tensors", f"the case {name}", tensors) for name, tensors in source.cases.items()]
-    for name, about, where, tensors in given:
+    battery_cases, omitted = _battery(source)
+    cases |= battery_cases
+    user_cases = [(file.stem, f"given as {file.name}", str(file), read_weights(file)) for file in files]
+    user_cases += [(name, "given as tensors", f"the case {name}", tensors) for name, tensors in source.cases.items()]
+    for name, about, label, tensors in user_cases:
         if name in {*cases, *omitted, BATCH_OF_TWO}:
-            raise BadInputError(f"there is a case {name!r} already: give {where} another name")
-        cases[name] = Case(about, _fitting(tensors, where, source))
+            raise BadInputError(f"there is a case {name!r} already: give {label} another name")
+        cases[name] = Case(about, _fitting(tensors, label, source))
     if dynamic_batch:
         two = {n: torch.cat([x, -x.flip(-1)]) for n, x in source.inputs.items()}
         cases[BATCH_OF_TWO] = Case("the example, and it mirrored and negated", two)
@@ -60,30 +59,31 @@ def _battery(source: Source) -> tuple[dict[str, Case], dict[str, str]]:
     floats = {n: x for n, x in source.inputs.items() if x.is_floating_point()}
     if not floats:
         return {}, {"battery": "the model has no input of a floating type"}
-    found: dict[str, Case] = {}
+    cases: dict[str, Case] = {}
     omitted: dict[str, str] = {}
     per_input = {
-        name: battery.cases(tuple(x.shape), x.detach().numpy().dtype, seed=battery.SEED + place, limits=limits)
-        for place, (name, x) in enumerate(floats.items())
+        name: battery.cases(tuple(x.shape), x.detach().numpy().dtype, seed=battery.SEED + number, limits=limits)
+        for number, (name, x) in enumerate(floats.items())
     }
-    for case in next(iter(per_input.values())):
-        values = {name: torch.from_numpy(made[case].values) for name, made in per_input.items()}
-        about = "; ".join(made[case].about for made in per_input.values())
-        found[case] = Case(about, {**source.inputs, **values})
-    for case, made in (("photograph", _photograph(source, floats, limits)), ("large_scores", _large_scores(source))):
-        if isinstance(made, str):
-            omitted[case] = made
+    for title in next(iter(per_input.values())):
+        values = {name: torch.from_numpy(variants[title].values) for name, variants in per_input.items()}
+        about = "; ".join(variants[title].about for variants in per_input.values())
+        cases[title] = Case(about, {**source.inputs, **values})
+    photograph, large_scores = _photograph(source, floats, limits), _large_scores(source)
+    for title, case_or_reason in (("photograph", photograph), ("large_scores", large_scores)):
+        if isinstance(case_or_reason, str):
+            omitted[title] = case_or_reason
         else:
-            found[case] = made
-    for case, tried in list(found.items()):
-        if reason := _unusable(source, tried):
-            omitted[case] = reason
-            del found[case]
-    return found, omitted
+            cases[title] = case_or_reason
+    for title, case in list(cases.items()):
+        if reason := _unusable(source, case):
+            omitted[title] = reason
+            del cases[title]
+    return cases, omitted
 
 
 def _unusable(source: Source, case: Case) -> str | None:
-    """Why the reference itself has no answer to a case."""
+    """Why the reference itself has no output for a case; None if it has one."""
     try:
         outputs = run(source.module, case.inputs)
     except Exception as error:  # noqa: BLE001  # a user's model may refuse an input in any way
@@ -93,7 +93,7 @@ def _unusable(source: Source, case: Case) -> str | None:
 
 
 def _photograph(source: Source, floats: dict[str, Tensor], limits: tuple[float, float] | None) -> Case | str:
-    """scikit-learn's china.jpg, or why it cannot be had."""
+    """scikit-learn's china.jpg, or why it is not available."""
     if not (find_spec("sklearn") and find_spec("PIL")):
         return "scikit-learn, which carries the photograph, is not installed: pip install 'edgeattn[demo]'"
     from sklearn.datasets import load_sample_image
@@ -110,73 +110,73 @@ def _photograph(source: Source, floats: dict[str, Tensor], limits: tuple[float, 
 
 def _large_scores(source: Source) -> Case | str:
     """The example, scaled so that the first attention's scores reach +-50 and its softmax is nearly one-hot."""
-    layer = next((found for m in source.module.modules() if (found := recognise.attention(m))), None)
+    layer = next((layer for m in source.module.modules() if (layer := recognise.attention(m))), None)
     if layer is None:
         return "there is no separable attention in the model"
-    reached = _largest_score(source, source.inputs)
-    scale = LARGE_SCORE / reached if reached else 1.0
+    largest = _largest_score(source, source.inputs)
+    scale = LARGE_SCORE / largest if largest else 1.0
     scaled = {n: x * scale if x.is_floating_point() else x for n, x in source.inputs.items()}
     if not 0.5 <= _largest_score(source, scaled) / LARGE_SCORE <= 2:
-        return "a norm stands before the attention: the scale of the input does not reach its scores"
+        return "a norm before the attention removes the scale of the input from its scores"
     return Case(f"the example times {scale:.4g}: the first attention's scores reach {LARGE_SCORE:g}", scaled)
 
 
-def _largest_score(source: Source, given: dict[str, Tensor]) -> float:
-    """The largest size of a query of the first attention that is called."""
-    seen: list[float] = []
+def _largest_score(source: Source, inputs: dict[str, Tensor]) -> float:
+    """The largest absolute query of the first attention that is called."""
+    scores: list[float] = []
 
-    def look(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+    def record(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         layer = recognise.attention(module)
-        if layer is not None and not seen:
+        if layer is not None and not scores:
             attended = (*args, *named.values())[-1]
             query = torch.nn.functional.conv2d(attended, layer.qkv_proj.weight[:1])
-            seen.append(float(query.abs().max()))
+            scores.append(float(query.abs().max()))
 
     handles = [
-        m.register_forward_pre_hook(look, with_kwargs=True) for m in source.module.modules() if recognise.attention(m)
+        m.register_forward_pre_hook(record, with_kwargs=True) for m in source.module.modules() if recognise.attention(m)
     ]
     try:
-        run(source.module, given)
+        run(source.module, inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return seen[0] if seen else 0.0
+    return scores[0] if scores else 0.0
 
 
 def beyond_fp16(source: Source, chosen: dict[str, Case]) -> dict[str, str]:
-    """The cases in which the reference itself computes a value that fp16 cannot hold, with the reason."""
-    found = {}
+    """The cases in which the reference itself computes a value that fp16 cannot represent, with the reason."""
+    reasons = {}
     for name, case in chosen.items():
         largest = _largest_value(source, case.inputs)
         if largest > FP16.largest_value:
-            found[name] = f"the model computes values up to {largest:.3g}, and fp16 ends at {FP16.largest_value:g}"
-    return found
+            reasons[name] = f"the model computes values up to {largest:.3g}, and fp16 ends at {FP16.largest_value:g}"
+    return reasons
 
 
-def _largest_value(source: Source, given: dict[str, Tensor]) -> float:
-    """Of the inputs, and of what every part of the module takes and gives."""
-    seen = [0.0]
+def _largest_value(source: Source, inputs: dict[str, Tensor]) -> float:
+    """The largest absolute value among the inputs, and the inputs and outputs of every submodule."""
+    values = [0.0]
 
-    def see(*values: object) -> None:
-        seen.extend(
-            float(x.abs().max()) for x in values if isinstance(x, Tensor) and x.is_floating_point() and x.numel()
+    def record(*args: object) -> None:
+        values.extend(
+            float(x.abs().max()) for x in args if isinstance(x, Tensor) and x.is_floating_point() and x.numel()
         )
 
-    see(*given.values())
-    with watching(source.module, lambda _, __, taken: see(*taken), lambda _, __, output: see(output)):
-        run(source.module, given)
-    return max(seen)
+    record(*inputs.values())
+    with watching(source.module, lambda _, __, args: record(*args), lambda _, __, output: record(output)):
+        run(source.module, inputs)
+    return max(values)
 
 
-def _fitting(tensors: dict[str, Tensor], where: str, source: Source) -> dict[str, Tensor]:
-    """The tensors of a case, if they are inputs as the example's."""
+def _fitting(tensors: dict[str, Tensor], label: str, source: Source) -> dict[str, Tensor]:
+    """The tensors of a case in the example's types; refused if names or shapes differ, or a value is not finite."""
     if tensors.keys() != source.inputs.keys():
-        raise BadInputError(f"{where} must hold the inputs {', '.join(source.inputs)}, not {', '.join(tensors)}")
+        raise BadInputError(f"{label} must hold the inputs {', '.join(source.inputs)}, not {', '.join(tensors)}")
     for name, example in source.inputs.items():
         if tensors[name].shape != example.shape:
             raise BadInputError(
-                f"{name} in {where} has shape {list(tensors[name].shape)}, not the model's {list(example.shape)}"
+                f"{name} in {label} has shape {list(tensors[name].shape)}, not the model's {list(example.shape)}"
             )
         if example.is_floating_point() and not bool(torch.isfinite(tensors[name]).all()):
-            raise BadInputError(f"{name} in {where} has NaN or infinite values")
+            raise BadInputError(f"{name} in {label} has NaN or infinite values")
     return {name: tensors[name].to(example.dtype) for name, example in source.inputs.items()}

@@ -1,4 +1,4 @@
-"""One lowered form in one format, in every precision that was asked for."""
+"""Converts a lowered module to one format, in each requested precision."""
 
 import json
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from edgeattn.bundle import manifest as bundle
+from edgeattn.bundle import manifest
 from edgeattn.bundle.details import Details
-from edgeattn.export import quantize as lower
+from edgeattn.export import quantize
 from edgeattn.export.calibration import Calibration
 from edgeattn.export.quantize import QUANTIZERS, Quantizer
 from edgeattn.export.quantize._bias import correct_biases
@@ -22,9 +22,9 @@ from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering, to_channels_last
 from edgeattn.precision import FP16, FP32, Precision
 
-# The name under which all formats carry what the model expects of an image, as JSON.
+# The metadata key, in every format, of the image preprocessing as JSON.
 PREPROCESSING = "edgeattn.preprocessing"
-# Golden cases of the kind that a model is made for; the others of the battery try the arithmetic.
+# Golden cases that resemble real data; the others of the battery test the arithmetic.
 LIKE_DATA = ("example", "photograph")
 
 
@@ -33,10 +33,10 @@ class Converter:
     """Writes the artifacts of one format into ``folder``; a lower precision is made from an fp32 artifact, which is
     written to ``scratch`` if it is not in the bundle.
 
-    That of int8 has its biases corrected for the rounding of the weights, and that of fp16 its sums in parts where the
-    runtime adds in fp16 too: these are converted a second time.
-    ``given_cases`` are the golden cases of the user's own, on which int8 is judged too; ``beyond_fp16`` are those with
-    values that fp16 cannot hold.
+    int8 starts from a form with biases corrected for the rounding of the weights; fp16 from a form that sums in parts,
+    where the runtime adds in fp16 too. These forms are converted separately.
+    ``user_cases`` are the user's own golden cases, on which int8 is judged too; ``beyond_fp16`` are the cases with
+    values that fp16 cannot represent.
     """
 
     source: Source
@@ -45,14 +45,14 @@ class Converter:
     folder: Path
     scratch: Path
     calibration: Calibration | None = None
-    given_cases: tuple[str, ...] = ()
+    user_cases: tuple[str, ...] = ()
     beyond_fp16: dict[str, str] = field(default_factory=dict)
     edge_layout: str | None = None
     dynamic_batch: bool = False
     keep: tuple[str, ...] = ()
-    edge_type: str = lower.FLOAT32
+    edge_type: str = quantize.FLOAT32
 
-    def convert(self, precision: Precision) -> bundle.Artifact:
+    def convert(self, precision: Precision) -> manifest.Artifact:
         """One artifact.
 
         Raises:
@@ -65,21 +65,21 @@ class Converter:
             details = self._write(self._module, path)
         else:
             base = self._base(precision)
-            given = () if self.calibration is None else self.calibration.inputs
-            inputs = tuple({n: self._as_edge(x).numpy() for n, x in one.items()} for one in given)
-            job = lower.Job(base, path, precision, inputs, self._metadata, self._kept(base), self.edge_type)
+            examples = () if self.calibration is None else self.calibration.inputs
+            inputs = tuple({n: self._in_edge_layout(x).numpy() for n, x in example.items()} for example in examples)
+            job = quantize.Job(base, path, precision, inputs, self._metadata, self._names_to_keep(base), self.edge_type)
             details = self._quantiser.make(job)
             if job.keep:
                 details = replace(details, kept_by_name=job.keep)
             if FP16 in (precision, self._quantiser.rest):
                 beyond = self.beyond_fp16
             covered = self.calibration.covers if self.calibration and precision.has_few_bits else LIKE_DATA
-            judged_on = (*covered, *self.given_cases)
+            judged_on = (*covered, *self.user_cases)
         graph = format_.read(path)
-        return bundle.Artifact(
+        return manifest.Artifact(
             format=self.format,
             precision=precision.name,
-            file=bundle.describe(self.folder, path),
+            file=manifest.describe(self.folder, path),
             lowering=format_.layout,
             inputs=self._declared(graph.inputs),
             outputs=self._declared(graph.outputs),
@@ -93,63 +93,67 @@ class Converter:
         return QUANTIZERS.get(self.format)
 
     @property
-    def _edge(self) -> Layout:
+    def _edge_layout(self) -> Layout:
         wanted_first = self.edge_layout == "channels_first"
         last = FORMATS.get(self.format).layout == "channels_last" and not wanted_first
         return "channels_last" if last else "channels_first"
 
     @cached_property
     def _module(self) -> nn.Module:
-        return self.lowering.with_edges(self._edge)
+        return self.lowering.with_edges(self._edge_layout)
 
     @property
     def _metadata(self) -> dict[str, str]:
-        told = self.source.preprocessing
-        return {PREPROCESSING: json.dumps(told, sort_keys=True)} if told else {}
+        preprocessing = self.source.preprocessing
+        return {PREPROCESSING: json.dumps(preprocessing, sort_keys=True)} if preprocessing else {}
 
-    def _as_edge(self, x: Any) -> Any:
-        return to_channels_last(x).contiguous() if self._edge == "channels_last" else x
+    def _in_edge_layout(self, x: Any) -> Any:
+        return to_channels_last(x).contiguous() if self._edge_layout == "channels_last" else x
 
     def _base(self, precision: Precision) -> Path:
-        """An fp32 artifact to start from: the bundle's own, or one of a form that is made for this precision."""
+        """The fp32 artifact that a precision is made from: the bundle's own, or one of a form for this precision."""
         suffix = FORMATS.get(self.format).suffix
-        own = self.folder / f"{self.source.name}-{FP32.name}{suffix}"
-        kind, made = self._form(precision)
-        if own.exists() and kind == "plain":
-            return own
-        path = self.scratch / f"{self.format}-{kind}{suffix}"
+        plain_fp32 = self.folder / f"{self.source.name}-{FP32.name}{suffix}"
+        form, build = self._form(precision)
+        if plain_fp32.exists() and form == "plain":
+            return plain_fp32
+        path = self.scratch / f"{self.format}-{form}{suffix}"
         if not path.exists():
-            self._write(made(), path)
+            self._write(build(), path)
         return path
 
-    def _kept(self, base: Path) -> tuple[str, ...]:
-        """Those names that are of this format; another's are told from a mistake by their being nowhere else."""
+    def _names_to_keep(self, base: Path) -> tuple[str, ...]:
+        """The names in ``keep`` that this format has. The pipeline refuses a name that no format has."""
         if not self.keep:
             return ()
         known = {output for _, output in self._quantiser.candidates(base)}
         return tuple(name for name in self.keep if name in known)
 
     def _form(self, precision: Precision) -> tuple[str, Callable[[], nn.Module]]:
-        """Of the module that a precision starts from: its name, and what makes it."""
+        """The form of the module that a precision starts from: its name, and a function that builds it."""
         if precision == FP16 and self._quantiser.adds_in_fp16:
             return "half", lambda: for_half(self._module)
-        # A palette rounds in a way of its own, which is not known before.
+        # Not for palettes: their rounding is only known after k-means.
         if precision.is_calibrated and self.calibration is not None:
             return "corrected", partial(self._corrected, self.calibration)
         return "plain", lambda: self._module
 
     def _corrected(self, calibration: Calibration) -> nn.Module:
-        return correct_biases(self._module, (tuple(map(self._as_edge, one.values())) for one in calibration.inputs))
+        return correct_biases(
+            self._module, (tuple(map(self._in_edge_layout, example.values())) for example in calibration.inputs)
+        )
 
     def _write(self, module: nn.Module, path: Path) -> Details:
         format_ = FORMATS.get(self.format)
-        inputs = {name: self._as_edge(x) for name, x in self.source.inputs.items()}
-        free = self.dynamic_batch and format_.dynamic_batch
-        job = Job(module, inputs, tuple(self.source.outputs), free, self._metadata)
+        inputs = {name: self._in_edge_layout(x) for name, x in self.source.inputs.items()}
+        dynamic_batch = self.dynamic_batch and format_.dynamic_batch
+        job = Job(module, inputs, tuple(self.source.outputs), dynamic_batch, self._metadata)
         return format_.convert(job, path)
 
-    def _declared(self, tensors: Any) -> tuple[bundle.Tensor, ...]:
+    def _declared(self, tensors: Any) -> tuple[manifest.Tensor, ...]:
         return tuple(
-            bundle.Tensor(t.name, t.shape, t.dtype, self._edge if len(t.shape) == 4 else None, t.scale, t.zero_point)
+            manifest.Tensor(
+                t.name, t.shape, t.dtype, self._edge_layout if len(t.shape) == 4 else None, t.scale, t.zero_point
+            )
             for t in tensors
         )

@@ -1,6 +1,6 @@
 """Checkpoints by their hub name, ``ORGANISATION/NAME`` or ``ORGANISATION/NAME@REVISION``, through huggingface_hub.
 
-The only place of an export that may use the network; what is in its local cache needs none.
+No other module of an export uses the network. A cached checkpoint needs none.
 """
 
 import re
@@ -10,7 +10,7 @@ from edgeattn.errors import BadInputError
 from edgeattn.system import plugins
 from edgeattn.system.output import quiet
 
-# As transformers saves a checkpoint, and what weights files are named.
+# File names of checkpoints that transformers saves, and suffixes of weights files.
 FILES = ("model.safetensors", "pytorch_model.bin")
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
@@ -26,7 +26,7 @@ def fetch(name: str) -> Path:
 
     Raises:
         MissingError: huggingface_hub is not installed.
-        BadInputError: there is no such checkpoint, no weights file in it, or no network to ask.
+        BadInputError: there is no such checkpoint, no weights file in it, or no network.
     """
     plugins.require("huggingface_hub", extra="hub")
     match = _NAME.fullmatch(name)

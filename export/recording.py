@@ -1,4 +1,4 @@
-"""What a lowered module computes inside, on the example input: recorded in PyTorch when a bundle is made."""
+"""Records the intermediate values of a lowered module on the example input, in PyTorch, at export."""
 
 import linecache
 import sys
@@ -24,7 +24,7 @@ _TORCH = str(Path(torch.__file__).parent)
 
 @dataclass(frozen=True)
 class _Value:
-    """A layer in one precision, the sampled elements in float64 whatever that is."""
+    """An intermediate value in one precision; the sampled elements are in float64 in any case."""
 
     name: str
     op: str
@@ -36,14 +36,14 @@ class _Value:
 
 
 class _Recorder(TorchFunctionMode):
-    """Samples every floating-point value that is computed; what only gives another view of one is not recorded."""
+    """Samples every floating-point value that is computed. Views of a value are not recorded."""
 
     def __init__(self) -> None:
         super().__init__()
         self.running: list[tuple[str, nn.Module]] = []
         self.values: dict[str, _Value] = {}
-        self._number: dict[int, int] = {}  # of the value that a storage holds
-        self._held: list[Tensor] = []  # so that no two storages have one address
+        self._number_of: dict[int, int] = {}  # storage address -> number of its value
+        self._alive: list[Tensor] = []  # keeps storages alive, so that no address is used twice
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -56,12 +56,12 @@ class _Recorder(TorchFunctionMode):
                 continue
             storage = value.untyped_storage().data_ptr()
             if storage not in before or before[storage] != after[storage]:  # new, or changed in place
-                self._add(value, *self._names(func), [self._number[s] for s in before if s in self._number])
+                self._add(value, *self._names(func), [self._number_of[s] for s in before if s in self._number_of])
         return result
 
     def output(self, name: str, value: Tensor) -> None:
         """An output of the whole module."""
-        number = self._number.get(value.untyped_storage().data_ptr())
+        number = self._number_of.get(value.untyped_storage().data_ptr())
         self._add(value, f"output {name}", "output", [] if number is None else [number])
 
     def _add(self, value: Tensor, name: str, op: str, inputs: list[int]) -> None:
@@ -72,8 +72,8 @@ class _Recorder(TorchFunctionMode):
         positions = sample(shape)
         elements = value.detach().reshape(-1)[torch.from_numpy(positions)].double().numpy()
         source = "" if op == "output" else _source()
-        self._number[value.untyped_storage().data_ptr()] = len(self.values)
-        self._held.append(value)
+        self._number_of[value.untyped_storage().data_ptr()] = len(self.values)
+        self._alive.append(value)
         self.values[unique] = _Value(unique, op, source, tuple(sorted(set(inputs))), shape, positions, elements)
 
     def _names(self, func: Any) -> tuple[str, str]:
@@ -89,7 +89,7 @@ def _flat(values: Sequence[Any]) -> list[Any]:
 
 
 def _source() -> str:
-    """The innermost line outside torch, and outside this file, by the name of its file alone."""
+    """The innermost source line outside torch and this file; only the file's name, no folder."""
     frame = sys._getframe(1)
     while frame.f_back and (frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith(_TORCH)):
         frame = frame.f_back
@@ -114,16 +114,16 @@ def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[st
 
 
 def record(lowering: Lowering, exact: Lowering, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[Layer, ...]:
-    """Every value that ``lowering`` computes, in the order in which it does, the outputs last.
+    """Every value that ``lowering`` computes, in order of execution, the outputs last.
 
     Args:
-        lowering: in float32; it is run, and so is ``exact``.
+        lowering: in float32.
         exact: the same lowering in float64.
         inputs: the example input, channels-first.
         outputs: the names of the outputs.
 
     Returns:
-        Nothing if the module computes other steps in float64, so that there is no oracle for them.
+        The layers; none if the module takes other steps in float64, so that they have no oracle.
     """
     if lowering.edge_layout == "channels_last":
         inputs = {name: to_channels_last(x) for name, x in inputs.items()}

@@ -1,4 +1,4 @@
-"""Golden cases: inputs, and what the reference and each lowered form make of them in PyTorch."""
+"""Golden cases: inputs, and the outputs of the reference and of each lowered form, computed in PyTorch."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,8 @@ DTYPES: dict[FloatPrecision, torch.dtype] = {"fp32": torch.float32, "fp64": torc
 
 
 def exact(source: Source, layouts: Iterable[Layout]) -> dict[Layout, Lowering]:
-    """The lowered forms of the module in float64: weights are folded in float64 too, so that the identity is seen."""
+    """The lowered forms of the module in float64. Weights are folded in float64 too, which shows that the forms are
+    identical."""
     module = copy.deepcopy(source.module).double()
     inputs = tuple(x.double() if x.is_floating_point() else x for x in source.inputs.values())
     try:
@@ -34,39 +35,41 @@ def case(
     source: Source,
     lowerings: Mapping[Layout, Lowering],
     exact: Mapping[Layout, Lowering],
-    given: dict[str, Tensor],
+    inputs: dict[str, Tensor],
 ) -> GoldenCase:
-    """One case, computed; ``exact`` are the lowered forms in float64.
+    """Compute one golden case; ``exact`` are the lowered forms in float64.
 
     Raises:
-        BadInputError: a form fails in a precision.
+        BadInputError: the reference or a form fails in a precision.
     """
-    # Contiguous: safetensors saves the memory as it lies.
-    result = GoldenCase({name: value.detach().contiguous().numpy() for name, value in given.items()})
+    # Contiguous, as safetensors saves the memory as it is.
+    result = GoldenCase({name: value.detach().contiguous().numpy() for name, value in inputs.items()})
     reference = Lowering(source.module, (), "channels_first")
     for precision in FLOAT_PRECISIONS:
-        result.references[precision] = _outputs(source, "reference", reference, precision, given)
+        result.references[precision] = _outputs(source, "reference", reference, precision, inputs)
     for precision, forms in zip(FLOAT_PRECISIONS, (lowerings, exact), strict=True):
         for layout, form in forms.items():
-            result.lowerings[layout, precision] = _outputs(source, f"lowered.{layout}", form, precision, given)
+            result.lowerings[layout, precision] = _outputs(source, f"lowered.{layout}", form, precision, inputs)
     return result
 
 
 def _outputs(
-    source: Source, form: str, lowering: Lowering, precision: FloatPrecision, given: dict[str, Tensor]
+    source: Source, form: str, lowering: Lowering, precision: FloatPrecision, inputs: dict[str, Tensor]
 ) -> Arrays:
     last = lowering.edge_layout == "channels_last"
     try:
-        values = _run(lowering.module, given, DTYPES[precision], channels_last=last)
+        values = _run(lowering.module, inputs, DTYPES[precision], channels_last=last)
     except Exception as error:
         raise BadInputError(f"the {form} module fails in {precision}: {first_line(error)}") from error
     pairs = zip(source.outputs, values, strict=True)
     return {name: np.ascontiguousarray(value.detach().numpy()) for name, value in pairs}
 
 
-def _run(module: nn.Module, given: dict[str, Tensor], dtype: torch.dtype, *, channels_last: bool) -> tuple[Tensor, ...]:
+def _run(
+    module: nn.Module, inputs: dict[str, Tensor], dtype: torch.dtype, *, channels_last: bool
+) -> tuple[Tensor, ...]:
     module = module if dtype == torch.float32 else copy.deepcopy(module).to(dtype)
-    cast = {name: x.to(dtype) if x.is_floating_point() else x for name, x in given.items()}
+    cast = {name: x.to(dtype) if x.is_floating_point() else x for name, x in inputs.items()}
     if not channels_last:
         return run(module, cast)
     return tuple(map(to_channels_first, run(module, {name: to_channels_last(x) for name, x in cast.items()})))

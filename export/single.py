@@ -12,7 +12,7 @@ from edgeattn.system import plugins
 
 
 def convert(module: nn.Module, inputs: dict[str, Tensor], format_name: str, path: Path, *, lowered: bool) -> Arrays:
-    """Write ``module`` to ``path``, lowered for the format or as it stands; its inputs in the file's own layout.
+    """Write ``module`` to ``path``, lowered for the format or as it is; returns its inputs in the file's own layout.
 
     Raises:
         ConversionError: the converter refuses the module.

@@ -1,4 +1,4 @@
-"""What is exported: a sample model, a factory in the user's own file, or a module that is there already."""
+"""The model to export: a sample model, a factory in the user's own file, or a module in memory."""
 
 import contextlib
 import copy
@@ -23,9 +23,9 @@ from edgeattn.sample_models import MODELS
 from edgeattn.sample_models._checkpoints import Checkpoint
 from edgeattn.system.vendor_errors import first_line
 
-# What a module is called with: a tensor, several in order, or several by the names of forward's parameters.
+# The arguments of a module: a tensor, several in order, or several by the names of forward's parameters.
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
-# It becomes part of the names of files.
+# Names become parts of file names.
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
@@ -39,7 +39,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Source:
-    """A module in evaluation mode with named example inputs, and what it makes of them, by name.
+    """A module in evaluation mode with its example inputs and outputs by name.
 
     ``calibration`` [n, ...] are unlabelled inputs for its only input, to calibrate int8 on. ``cases`` are more inputs
     to check parity on, each as ``inputs``.
@@ -67,7 +67,7 @@ def load(
     """Build the model that ``model`` names; random weights and inputs come from ``seed``.
 
     Raises:
-        BadInputError: in one sentence, whatever is wrong with what was given.
+        BadInputError: an argument cannot be used; one sentence says why.
     """
     name, build = _factory(model)
     parsed = parse_arguments(build, arguments, model=name)
@@ -114,12 +114,12 @@ def from_module(
     preprocessing: Mapping[str, Any] | None = None,
     cases: Mapping[str, Inputs] | None = None,
 ) -> Source:
-    """A copy of ``module``, on the CPU and in evaluation mode, and copies of all tensors: what is given is not changed.
+    """Copy ``module``, on the CPU and in evaluation mode, and all tensors: the arguments are not changed.
 
-    ``name`` is the class's if it is not given; ``evaluation`` are inputs [n, ...] and their classes [n], int64.
+    ``name`` is by default the class's name; ``evaluation`` are inputs [n, ...] and their classes [n], int64.
 
     Raises:
-        BadInputError: in one sentence, whatever is wrong with what was given.
+        BadInputError: an argument cannot be used; one sentence says why.
     """
     if not isinstance(module, nn.Module):
         raise BadInputError(f"{module!r:.60} is no torch.nn.Module: give a module, and its example inputs")
@@ -135,20 +135,24 @@ def from_module(
             raise BadInputError(f"{name} cannot be copied: {type(error).__name__}: {first_line(error)}") from error
         named = _name_inputs(module, _copies(inputs, name))
         outputs = _name_outputs(module, named)
-        more = {case: _name_inputs(module, _copies(given, case)) for case, given in (cases or {}).items()}
+        more_cases = {
+            case: _name_inputs(module, _copies(case_inputs, case)) for case, case_inputs in (cases or {}).items()
+        }
         labelled = None
         if evaluation is not None:
             if not isinstance(evaluation, tuple | list) or len(evaluation) != 2:
                 raise BadInputError("evaluation takes two tensors: inputs [n, ...], and their classes [n]")
-            given, labels = _copies(evaluation, "evaluation")
-            labelled = _evaluation({"inputs": given, "labels": labels}, named, outputs, name)
+            values, labels = _copies(evaluation, "evaluation")
+            labelled = _evaluation({"inputs": values, "labels": labels}, named, outputs, name)
         if calibration is not None:
             calibration = _calibration(_copies(calibration, "calibrate")[0], named, name)
-    return Source(name, {}, module, named, outputs, _preprocessing(preprocessing, name), labelled, calibration, more)
+    return Source(
+        name, {}, module, named, outputs, _preprocessing(preprocessing, name), labelled, calibration, more_cases
+    )
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
-    """Without what torch.compile and the parallel wrappers put around a module: that is no part of the network."""
+    """The module without the wrappers of torch.compile and of data parallelism."""
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             module = module.module
@@ -170,7 +174,7 @@ def _copies(inputs: Inputs, name: str) -> Any:
 
 
 def parse_arguments(build: Callable[..., Any], arguments: Sequence[str], *, model: str) -> dict[str, Any]:
-    """``K=V`` texts as the keyword arguments of ``build``, each in the type that its annotation or default says."""
+    """``K=V`` texts as the keyword arguments of ``build``, each in the type of its annotation or default."""
     parameters = inspect.signature(build).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     result: dict[str, Any] = {}
@@ -209,7 +213,7 @@ def _value(key: str, text: str, parameter: inspect.Parameter | None) -> Any:
 
 
 def _recognised(model: str, state: dict[str, Tensor]) -> Checkpoint | None:
-    """A checkpoint of somebody else's for a sample model, which knows it by its keys."""
+    """A public checkpoint for a sample model, recognised by its keys; None if it is none."""
     recognise = MODELS.get(model).recognise if model in MODELS.names else None
     return recognise(state) if recognise is not None else None
 
@@ -253,9 +257,9 @@ def _call(build: Callable[..., Any], arguments: dict[str, Any], name: str) -> An
         raise BadInputError(f"{name} failed: {type(error).__name__}: {first_line(error)}") from error
 
 
-def _unpack(built: Any, name: str) -> tuple[nn.Module, Any, Any]:
-    """(module, inputs or None, evaluation or None), of what a factory gave."""
-    parts = built if isinstance(built, tuple) and len(built) in (2, 3) else (built,)
+def _unpack(returned: Any, name: str) -> tuple[nn.Module, Any, Any]:
+    """(module, inputs or None, evaluation or None) from a factory's return value."""
+    parts = returned if isinstance(returned, tuple) and len(returned) in (2, 3) else (returned,)
     module, inputs, labelled = (*parts, None, None)[:3]
     if not isinstance(module, nn.Module):
         raise BadInputError(f"{name} returned {type(module).__name__}, not a torch.nn.Module")
@@ -263,7 +267,7 @@ def _unpack(built: Any, name: str) -> tuple[nn.Module, Any, Any]:
 
 
 def _example(inputs: Any, name: str) -> Any:
-    """Inputs as a tuple or list, or a dict, of tensors."""
+    """The inputs as a tuple, list or dict of tensors."""
     if isinstance(inputs, Tensor):
         inputs = (inputs,)
     tensors = list(inputs.values()) if isinstance(inputs, dict) else inputs
@@ -273,12 +277,12 @@ def _example(inputs: Any, name: str) -> Any:
 
 
 def _evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Tensor], name: str) -> Evaluation:
-    """The labelled inputs that a factory gave, as far as they fit the model: one input, and logits as first output."""
+    """The labelled inputs of a factory, checked: the model must have one input, and logits as its first output."""
     example, logits = next(iter(inputs.values())), next(iter(outputs.values()))
     if len(inputs) != 1 or example.shape[:1] != (1,) or logits.dim() != 2 or len(logits) != 1:
         raise BadInputError(f"{name} cannot be evaluated: that needs one input of batch 1, and logits [1, classes]")
-    found = labelled if isinstance(labelled, dict) else {}
-    values, labels = found.get("inputs"), found.get("labels")
+    fields = labelled if isinstance(labelled, dict) else {}
+    values, labels = fields.get("inputs"), fields.get("labels")
     if not isinstance(values, Tensor) or not isinstance(labels, Tensor):
         raise BadInputError(f"{name} must give its evaluation as a dict of tensors: inputs and labels")
     if values.shape[1:] != example.shape[1:] or values.dtype != example.dtype:
@@ -293,25 +297,25 @@ def _evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Ten
     return Evaluation(values, labels)
 
 
-def _preprocessing(given: Any, name: str) -> dict[str, Any]:
-    """What the source expects of an image, as it goes into the manifest."""
+def _preprocessing(values: Any, name: str) -> dict[str, Any]:
+    """The image preprocessing, checked to fit into the manifest."""
     try:
-        json.dumps(given)
-        return dict(given or {})
+        json.dumps(values)
+        return dict(values or {})
     except (TypeError, ValueError) as error:
         raise BadInputError(f"the preprocessing of {name} must be plain numbers, texts, lists and dicts") from error
 
 
 def _calibration(values: Any, inputs: dict[str, Tensor], name: str) -> Tensor | None:
-    """Inputs to calibrate on, as far as they fit the model's only input."""
+    """Calibration inputs, checked to fit the model's only input."""
     if values is None:
         return None
-    like = next(iter(inputs.values()))
-    fits = isinstance(values, Tensor) and values.shape[1:] == like.shape[1:] and values.dtype == like.dtype
-    if not fits or not len(values) or len(inputs) != 1 or len(like) != 1:
-        raise BadInputError(f"to calibrate {name}, give one tensor for its only input: {list(like.shape[1:])} each")
-    found: Tensor = values
-    return found
+    example = next(iter(inputs.values()))
+    fits = isinstance(values, Tensor) and values.shape[1:] == example.shape[1:] and values.dtype == example.dtype
+    if not fits or not len(values) or len(inputs) != 1 or len(example) != 1:
+        raise BadInputError(f"to calibrate {name}, give one tensor for its only input: {list(example.shape[1:])} each")
+    checked: Tensor = values
+    return checked
 
 
 def _shape(text: str) -> list[int]:
@@ -325,7 +329,7 @@ def _shape(text: str) -> list[int]:
 
 
 def _name_inputs(module: nn.Module, inputs: Any) -> dict[str, Tensor]:
-    """Inputs by the names of the forward's own parameters, in their order; names of the user's own keep theirs."""
+    """Inputs by the names of forward's parameters, in their order. A dict with other names stays as it is."""
     names = [
         p.name
         for p in inspect.signature(module.forward).parameters.values()
@@ -336,8 +340,10 @@ def _name_inputs(module: nn.Module, inputs: Any) -> dict[str, Tensor]:
         if not inputs.keys() & set(names):
             return dict(inputs)
         if inputs.keys() != set(first):
-            given = ", ".join(inputs)
-            raise BadInputError(f"the module takes {', '.join(names)} in this order; {given} are not the first of them")
+            names_in_dict = ", ".join(inputs)
+            raise BadInputError(
+                f"the module takes {', '.join(names)} in this order; {names_in_dict} are not the first of them"
+            )
         return {name: inputs[name] for name in first}
     if len(names) < len(inputs):
         names = [f"x_{i}" for i in range(len(inputs))]

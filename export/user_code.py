@@ -1,4 +1,4 @@
-"""A user's code may change what all code of a process shares; here that is put back."""
+"""Restores the process-wide state that a user's code may change."""
 
 import contextlib
 import os
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
-    """What runs in the block prints to stderr; and the working directory, the seeds of Python, numpy and torch, and
-    torch's default type and threads are afterwards what they were before. Gradients are on, and inference mode and
-    autocast off, as they are where nobody chose otherwise."""
+    """Code in the block prints to stderr. Afterwards the working directory, the random states of Python, numpy and
+    torch, and torch's default type and threads are restored. In the block gradients are on, and inference mode and
+    autocast are off, as by default."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""Weights from a file, without running what is in it."""
+"""Reads weights from a file without running any code in it."""
 
 import pickle
 import zipfile
@@ -14,28 +14,30 @@ from edgeattn.system.vendor_errors import first_line
 
 def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path | None) -> None:
     """Load ``state``, which came from ``path``, strictly; only BatchNorm's counters may be missing."""
-    own = module.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    expected = module.state_dict()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     missing = [key for key in missing if not key.endswith(".num_batches_tracked")]
     if missing or extra:
-        said = [f"{what} {', '.join(keys[:3])}" for what, keys in (("missing", missing), ("extra", extra)) if keys]
-        raise BadInputError(f"the weights in {path} are not of this model: {'; '.join(said)}")
+        differences = [
+            f"{what} {', '.join(keys[:3])}" for what, keys in (("missing", missing), ("extra", extra)) if keys
+        ]
+        raise BadInputError(f"the weights in {path} are not of this model: {'; '.join(differences)}")
     for key, value in sorted(state.items()):
-        if own[key].shape != value.shape:
+        if expected[key].shape != value.shape:
             raise BadInputError(
-                f"{key} in {path} has shape {list(value.shape)}, but the model needs {list(own[key].shape)}"
+                f"{key} in {path} has shape {list(value.shape)}, but the model needs {list(expected[key].shape)}"
             )
-    module.load_state_dict({**own, **state})
+    module.load_state_dict({**expected, **state})
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file, by name: .safetensors, a torch file without running any pickled code, or a
     folder as transformers saves it."""
     if path.is_dir():
-        found = [path / name for name in hub.FILES if (path / name).is_file()]
-        if not found:
+        weights_files = [path / name for name in hub.FILES if (path / name).is_file()]
+        if not weights_files:
             raise BadInputError(f"{path} holds neither {' nor '.join(hub.FILES)}")
-        path = found[0]
+        path = weights_files[0]
     if not path.is_file():
         raise BadInputError(f"there is no weights file {path}")
     if path.suffix not in hub.SUFFIXES:
@@ -51,7 +53,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise BadInputError(
             f"{path} holds pickled code or is damaged and was not loaded; save a plain state_dict"
         ) from error
-    except Exception as error:  # on a damaged file, torch's unpickler fails with whatever it stumbles over
+    except Exception as error:  # torch's unpickler raises anything on a damaged file
         raise BadInputError(f"{path} cannot be read as weights: {first_line(error)}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BadInputError(f"{path} holds no state_dict (tensors by name)")
@@ -59,7 +61,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_compressed(path: Path) -> None:
-    """torch.save stores, and compresses nothing: a small file that becomes very large ones was made by someone else."""
+    """torch.save never compresses. A compressed zip is another tool's, and could unpack to a huge size."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:

@@ -1,14 +1,13 @@
-"""What an export writes into a bundle beside the artifacts."""
+"""Writes golden cases, layers, labelled inputs and manifest entries of a bundle."""
 
 import hashlib
 from pathlib import Path
 
 import torch
 
-from edgeattn.bundle import manifest as bundle
+from edgeattn.bundle import manifest
 from edgeattn.bundle.golden import GoldenCase, HeldOut
-from edgeattn.export import calibration, cases, recording
-from edgeattn.export import reference as golden
+from edgeattn.export import calibration, cases, recording, reference
 from edgeattn.export.source import Source, run
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering
@@ -16,70 +15,75 @@ from edgeattn.parity import layer_file, layers
 from edgeattn.precision import FP32
 
 
-def _write_golden(
+def write_golden(
     source: Source,
     lowerings: dict[Layout, Lowering],
     exact: dict[Layout, Lowering],
     chosen: dict[str, cases.Case],
     folder: Path,
-) -> dict[str, bundle.File]:
+) -> dict[str, manifest.File]:
+    """Write each golden case; the files by the case's name."""
     (folder / "golden").mkdir()
     files = {}
     for name, case in chosen.items():
         path = folder / "golden" / f"{name}.safetensors"
-        golden.case(source, lowerings, exact, case.inputs).write(path)
-        files[name] = bundle.describe(folder, path)
+        reference.case(source, lowerings, exact, case.inputs).write(path)
+        files[name] = manifest.describe(folder, path)
     return files
 
 
-def _write_layers(
+def write_layers(
     source: Source,
     lowerings: dict[Layout, Lowering],
     exact: dict[Layout, Lowering],
-    artifacts: list[bundle.Artifact],
+    artifacts: list[manifest.Artifact],
     folder: Path,
-) -> dict[str, bundle.File]:
+) -> dict[str, manifest.File]:
+    """Write the layers of each lowered form, and their tensors in each fp32 artifact; files by layout or artifact."""
     (folder / layers.FOLDER).mkdir()
     files = {}
-    given = GoldenCase({name: x.detach().numpy() for name, x in source.inputs.items()})
+    example = GoldenCase({name: x.detach().numpy() for name, x in source.inputs.items()})
     for layout, lowering in lowerings.items():
         recorded = recording.record(lowering, exact[layout], source.inputs, list(source.outputs))
         if not recorded:
             continue
         path = folder / layers.FOLDER / f"{layout}.safetensors"
         layer_file.save(recorded, path)
-        files[str(layout)] = bundle.describe(folder, path)
+        files[str(layout)] = manifest.describe(folder, path)
         for artifact in artifacts:
             if (
                 artifact.precision == FP32.name
                 and artifact.lowering == layout
-                and (file := layers.find(artifact, recorded, given, folder))
+                and (file := layers.find(artifact, recorded, example, folder))
             ):
                 files[artifact.file.path] = file
     return files
 
 
-def _write_evaluation(source: Source, folder: Path) -> bundle.File | None:
+def write_evaluation(source: Source, folder: Path) -> manifest.File | None:
+    """Write the labelled inputs with the reference's logits, if the source has any."""
     if source.evaluation is None:
         return None
-    # One by one, as the artifacts will be run.
-    logits = [run(source.module, {"": one[None]})[0] for one in source.evaluation.inputs]
+    # With batch 1, as the artifacts are run.
+    logits = [run(source.module, {"": x[None]})[0] for x in source.evaluation.inputs]
     path = folder / "evaluation" / "held_out.safetensors"
     path.parent.mkdir()
     labelled = (source.evaluation.inputs, source.evaluation.labels, torch.cat(logits))
     HeldOut(*(x.detach().numpy() for x in labelled)).write(path)
-    return bundle.describe(folder, path)
+    return manifest.describe(folder, path)
 
 
-def _described(chosen: calibration.Calibration | None) -> bundle.Calibrated | None:
+def describe_calibration(chosen: calibration.Calibration | None) -> manifest.Calibrated | None:
+    """The manifest's entry of a calibration set."""
     if chosen is None:
         return None
-    return bundle.Calibrated(chosen.about, len(chosen.inputs), chosen.sha256, chosen.skipped, chosen.warning)
+    return manifest.Calibrated(chosen.about, len(chosen.inputs), chosen.sha256, chosen.skipped, chosen.warning)
 
 
-def _tensors(values: dict[str, torch.Tensor], dynamic_batch: bool) -> tuple[bundle.Tensor, ...]:
+def describe_tensors(values: dict[str, torch.Tensor], dynamic_batch: bool) -> tuple[manifest.Tensor, ...]:
+    """The manifest's entries of the model's inputs or outputs."""
     return tuple(
-        bundle.Tensor(
+        manifest.Tensor(
             name,
             (None, *x.shape[1:]) if dynamic_batch else tuple(x.shape),
             str(x.dtype).removeprefix("torch."),
@@ -89,7 +93,8 @@ def _tensors(values: dict[str, torch.Tensor], dynamic_batch: bool) -> tuple[bund
     )
 
 
-def _hash_weights(module: torch.nn.Module) -> str:
+def hash_weights(module: torch.nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and bytes of all weights."""
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())

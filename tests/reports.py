@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeattn.bundle.records import Counts, Device, Likeness, NotRun, Operator, Record, Subject
-from edgeattn.report.content import Answers, Content, Depths, Judged
+from edgeattn.report.content import Accuracy, Content, Depths, Judged
 from edgeattn.report.pictures.attention import Attention
 from edgeattn.report.pictures.depth import Curve
 
@@ -82,7 +82,7 @@ def content() -> Content:
             Judged("mobilevitv2", ONNX.artifact, ONNX.sha256, 20_000_000, "onnxruntime", True, "", 11, "zeros, y", 3.1,
                    118.0),
         ),
-        answers=(Answers("mobilevitv2", ONNX.artifact, "onnxruntime", True, "", 360, 352, 352, 360),),
+        accuracy=(Accuracy("mobilevitv2", ONNX.artifact, "onnxruntime", True, "", 360, 352, 352, 360),),
         depths=(Depths("mobilevitv2", (Curve("onnx, onnxruntime", (0.5, 1.0, 40.0), (2, "classifier")),), 24.0,
                        ("The error begins at classifier.",)),),
         attention=(

@@ -59,7 +59,7 @@ def test_a_runtime_with_wrong_answers_is_broken(edgeattn: Callable[..., Any], mo
     monkeypatch.setattr(onnxruntime.RUNTIME, "open", opened)
     code, found = states(edgeattn)
     assert code == 1
-    assert found["onnxruntime"].startswith("does not work: its answer is not the reference's: error is ")
+    assert found["onnxruntime"].startswith("does not work: its output is not the reference's: error is ")
     assert found["onnx"].startswith("works")
 
 

@@ -140,7 +140,7 @@ def test_the_precision_study_goes_on(here: Here) -> None:
     command = ("study", "precision", "--bundle", "made", "--format", "onnx", "--out", "p", "--json")
     answer = here.interrupted(here.start(*command, step=2), (here.folder / "reached").exists)
     assert answer.code == 130
-    assert answer.err == "edgeattn: interrupted; what was found is in p, the same command goes on\n"
+    assert answer.err == "edgeattn: interrupted; the results so far are in p, and the same command resumes it\n"
     assert answer.document["exit_code"] == 130
     before = json.loads((here.folder / "p/onnx.json").read_text())["found"]
     assert len(before) == 1

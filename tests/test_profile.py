@@ -18,7 +18,7 @@ from edgeattn.bundle import records
 from edgeattn.bundle.golden import golden_cases
 from edgeattn.bundle.records import Device, Operator
 from edgeattn.errors import ArtifactError, BadInputError, TargetError
-from edgeattn.profile.operators import marked, traced
+from edgeattn.profile.operators import assign_layers, mark_layout_ops
 from edgeattn.profile.run import Options, Profile, profile
 from edgeattn.targets import Job, Measurement
 
@@ -203,7 +203,7 @@ def test_on_the_command_line(edgeattn: Command, twice: Path, tmp_path: Path) -> 
     assert "cores" in one.device.details
     answer = edgeattn("profile", twice, "--runs", 5, "--warmup", 0, "--no-operators", "--runtime", "onnxruntime")
     assert answer.code == 0, answer.err
-    assert "Measured in turn" in answer.out
+    assert "Interleaved runs" in answer.out
     assert "by operator" not in answer.out
     assert "only 5 samples" in answer.out
     assert "0 runs, " in answer.out
@@ -233,11 +233,11 @@ def test_operators_find_their_layers(twice: Path) -> None:
         Operator("ReorderInput_token_4", "ReorderInput", "", 3),
         Operator("mystery", "Transpose", "", 2),
     ]
-    found = traced(twice / AGAIN, given)
+    found = assign_layers(twice / AGAIN, given)
     assert [operator.layer for operator in found] == ["value", "mul()", "", ""]
     assert [operator.layout for operator in found] == [False, False, False, True]
     with pytest.raises(ArtifactError):
-        traced(twice / "manifest.json", given)
+        assign_layers(twice / "manifest.json", given)
 
 
 def test_layout_ops_among_kernels_are_marked() -> None:
@@ -248,7 +248,7 @@ def test_layout_ops_among_kernels_are_marked() -> None:
         "Softmax (NC, F32)",
         "TRANSPOSE",
     )
-    found = marked([Operator(name, name, "", 1) for name in names])
+    found = mark_layout_ops([Operator(name, name, "", 1) for name in names])
     assert [operator.layout for operator in found] == [True, False, True, False, True]
 
 
@@ -260,5 +260,5 @@ def test_a_layout_op_by_its_indices_is_marked(twice: Path) -> None:
     model.graph.node[-1].output[0] = "before"
     model.graph.node.append(onnx.helper.make_node("Gather", ["before", "order"], ["y"], name="shuffle", axis=1))
     replace_file(twice, AGAIN, model.SerializeToString())
-    (found,) = traced(twice / AGAIN, [Operator("shuffle", "Gather", "", 5)])
+    (found,) = assign_layers(twice / AGAIN, [Operator("shuffle", "Gather", "", 5)])
     assert (found.layout, found.layer) == (True, "")

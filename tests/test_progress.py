@@ -121,7 +121,7 @@ def bar(clock: list[float]) -> tuple[Bar, RichProgress]:
 
 
 def left(shown: RichProgress) -> str:
-    return str(_bar._Left().render(shown.tasks[0]))
+    return str(_bar._Remaining().render(shown.tasks[0]))
 
 
 def test_the_time_that_is_left() -> None:

@@ -274,7 +274,7 @@ def test_a_notebook_shows_text_and_runs_nothing(deployed: Bundle) -> None:
     timing = ProfileResult(Profile((measured, EMULATED), (NOT_RUN,), False))
     change = bundles.Change(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
     manifest = replace(deployed.manifest, lowering={HOSTILE: (change,)}, model=HOSTILE)
-    bundle = Bundle(replace(deployed.held, manifest=manifest, folder=Path(HOSTILE)))
+    bundle = Bundle(replace(deployed.data, manifest=manifest, folder=Path(HOSTILE)))
     for result in (parity, tested, timing, bundle):
         page = result._repr_html_()
         assert "<script" not in page
@@ -292,7 +292,7 @@ def test_a_notebook_shows_text_and_runs_nothing(deployed: Bundle) -> None:
 
 
 def test_a_bundle_by_another_hand_is_shown_all_the_same(deployed: Bundle) -> None:
-    bundle = Bundle(replace(deployed.held, manifest=replace(deployed.manifest, parity={"rows": 3})))
+    bundle = Bundle(replace(deployed.data, manifest=replace(deployed.manifest, parity={"rows": 3})))
     assert "has no parity that can be read" in str(bundle)
     with pytest.raises(ArtifactError, match="no parity that can be read"):
         _ = bundle.passed

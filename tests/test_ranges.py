@@ -46,10 +46,10 @@ def test_the_far_negative_end_is_cut_off_before_silu_only() -> None:
     values = np.random.default_rng(0).normal(0, 4, (64, 64)).astype("f4")
     ranges = Ranges(1, {"x"})
     for name in ("x", "other"):
-        ranges.see(name, values)
-    ranges.see("integers", np.arange(3))
-    ranges.see("empty", np.zeros((0, 3), "f4"))
-    found = ranges.found()
+        ranges.add(name, values)
+    ranges.add("integers", np.arange(3))
+    ranges.add("empty", np.zeros((0, 3), "f4"))
+    found = ranges.result()
     whole = (float(values.min()), float(values.max()))
     assert found.keys() == {"x", "other"}
     assert found["other"] == whole
@@ -67,8 +67,8 @@ def test_an_end_that_silu_needs_stays() -> None:
     """Around zero SiLU is nearly linear: nothing there is worth less than the rest."""
     values = np.linspace(-1, 1, 500, dtype="f4")
     ranges = Ranges(1, {"x"})
-    ranges.see("x", values)
-    assert ranges.found()["x"][0] < -0.9
+    ranges.add("x", values)
+    assert ranges.result()["x"][0] < -0.9
 
 
 def _saved(

@@ -117,8 +117,8 @@ def test_the_verdict_depends_on_the_records() -> None:
     assert verdict(replace(HOST, parity=None))["Still the same model?"] == ("Not judged", "caution")
     doubtful = verdict(HOST, replace(HOST_TFLITE, untrusted=("it throttles",)))
     assert doubtful["Host"] == ("20.6 ms", ""), "one that can be trusted comes first"
-    assert doubtful["To know"] == ("1 doubtful figure", "caution")
-    assert verdict(HOST, not_run=(NOT_RUN,))["To know"] == ("1 not run", "")
+    assert doubtful["Good to know"] == ("1 doubtful figure", "caution")
+    assert verdict(HOST, not_run=(NOT_RUN,))["Good to know"] == ("1 not run", "")
 
 
 def test_parity_of_a_bundle_is_not_that_of_another_file_or_device() -> None:
@@ -135,15 +135,15 @@ def test_parity_of_a_bundle_is_not_that_of_another_file_or_device() -> None:
 
 
 def test_ratios_of_what_was_measured_in_turn(document: Document) -> None:
-    (row,) = tables(document)["Measured in turn"].rows
+    (row,) = tables(document)["Interleaved runs"].rows
     assert row[0].text == TFLITE.artifact
     assert row[-1] == Cell("faster", tone="good")
     same = (HOST, replace(HOST_TFLITE, samples_ns=HOST.samples_ns))
-    assert tables(compose(Content(records=same)))["Measured in turn"].rows[0][-1].text == "can't tell"
+    assert tables(compose(Content(records=same)))["Interleaved runs"].rows[0][-1].text == "can't tell"
     apart = (HOST, replace(HOST_TFLITE, group="another"))
-    assert "Measured in turn" not in tables(compose(Content(records=apart)))
+    assert "Interleaved runs" not in tables(compose(Content(records=apart)))
     without = (HOST, replace(HOST_TFLITE, samples_ns=(0, 1)))
-    assert "Measured in turn" not in tables(compose(Content(records=without)))
+    assert "Interleaved runs" not in tables(compose(Content(records=without)))
 
 
 def hostile() -> Content:

@@ -200,8 +200,8 @@ def test_profile_and_parity_on_the_host(edgeattn: Command, made_bundle: Path, tm
         (("profile", "--target", "host:1"), "takes no address"),
         (("profile", "--cpu", "max"), "--cpu means nothing to --target host"),
         (("profile", "--runs", "0"), "--runs"),
-        (("parity", "--cpu", "max"), "--cpu goes with --target"),
-        (("parity", "--target", "host", "--self-test"), "leave --target out"),
+        (("parity", "--cpu", "max"), "--cpu needs --target"),
+        (("parity", "--target", "host", "--self-test"), "omit --target"),
     ],
 )
 def test_bad_targets(arguments: tuple[str, ...], said: str, edgeattn: Command, made_bundle: Path) -> None:

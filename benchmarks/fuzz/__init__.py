@@ -1,2 +1,2 @@
-"""Damaged files for every reader, made of real ones: `python -m benchmarks.fuzz`. A reader answers with a value or with
-one sentence; never with a traceback, a crash, a hang, or a file of its own."""
+"""Fuzzing of every reader with damaged copies of real files: `python -m benchmarks.fuzz`. A reader returns a value, or
+refuses in one sentence; it never raises anything else, crashes, hangs or writes a file."""

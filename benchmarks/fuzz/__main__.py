@@ -1,4 +1,4 @@
-"""A long run: `python -m benchmarks.fuzz [READER=NUMBER ...] [--folder FOLDER]`. What a folder already has is kept."""
+"""A long run: `python -m benchmarks.fuzz [READER=NUMBER ...] [--folder FOLDER]`. It resumes a stopped run."""
 
 import argparse
 import time
@@ -17,12 +17,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("reader", nargs="*", help=f"READER or READER=NUMBER; of {', '.join(READERS)}")
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"), help="for seeds and outcomes")
-    given = parser.parse_args()
+    options = parser.parse_args()
     wanted = dict(NUMBERS)
-    if given.reader:
-        pairs = [text.partition("=") for text in given.reader]
+    if options.reader:
+        pairs = [text.partition("=") for text in options.reader]
         wanted = {name: int(number) if number else NUMBERS[name] for name, _, number in pairs}
-    folder: Path = given.folder.absolute()
+    folder: Path = options.folder.absolute()
     if not (folder / "seeds").is_dir():
         seeds.make(folder / "seeds.part")
         (folder / "seeds.part").rename(folder / "seeds")
@@ -35,19 +35,19 @@ def main() -> int:
         if known < number:
             inputs = ((name, n) for n in range(known + 1, number + 1))
             with log.open("a") as out:
-                for _, done, said in pool.outcomes(folder / "seeds", inputs, [name]):
-                    out.write(f"{done} {said}\n")
+                for _, done, message in pool.outcomes(folder / "seeds", inputs, [name]):
+                    out.write(f"{done} {message}\n")
                     out.flush()
         rate = f"{(number - known) / (time.perf_counter() - begin):.0f}" if known < number else "-"
         lines = [line.split(" ", 2) for line in log.read_text().splitlines()]
         kinds = Counter(kind for _, kind, *_ in lines)
-        # Where a library may crash, a command calls it in a process of its own: so it is done now.
-        crashed = [int(place) for place, kind, *_ in lines if kind == "CRASH"]
-        apart = sum(met(folder / "seeds", name, place) for place in crashed)
-        other = kinds.total() - kinds["value"] - kinds["refused"] - apart
-        counts = (kinds.total(), kinds["value"], kinds["refused"], apart, other)
+        # Where a library may crash, the commands call it in a separate process: repeat these inputs in that way.
+        crashed = [int(number_of_input) for number_of_input, kind, *_ in lines if kind == "CRASH"]
+        apart = sum(met(folder / "seeds", name, number_of_input) for number_of_input in crashed)
+        failures = kinds.total() - kinds["value"] - kinds["refused"] - apart
+        counts = (kinds.total(), kinds["value"], kinds["refused"], apart, failures)
         print(f"| {name} | {' | '.join(f'{count:,}' for count in counts)} | {rate} |", flush=True)
-        total, bad = total + kinds.total(), bad + other
+        total, bad = total + kinds.total(), bad + failures
     print(f"\n{total:,} inputs, {bad} that were not met with a value or one sentence")
     return 1 if bad else 0
 

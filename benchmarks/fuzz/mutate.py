@@ -1,4 +1,4 @@
-"""Structure-aware mutations: what a file holds is changed and written again, so that the damage lies deep inside."""
+"""Structure-aware mutations: a file's contents are changed and written again, so that the damage is deep inside."""
 
 import json
 import random
@@ -53,27 +53,27 @@ def data(content: bytes, rng: random.Random) -> bytes:
     """Bytes flipped, numbers overwritten, pieces cut, repeated or moved."""
     out = bytearray(content)
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
-        place = rng.randrange(len(out) + 1)
-        what = rng.randrange(7)
-        if what == 0 and place < len(out):
-            out[place] ^= 1 << rng.randrange(8)
-        elif what == 1 and place < len(out):
-            out[place] = rng.randrange(256)
-        elif what == 2:
+        offset = rng.randrange(len(out) + 1)
+        kind = rng.randrange(7)
+        if kind == 0 and offset < len(out):
+            out[offset] ^= 1 << rng.randrange(8)
+        elif kind == 1 and offset < len(out):
+            out[offset] = rng.randrange(256)
+        elif kind == 2:
             width = rng.choice((1, 2, 4, 8))
-            place -= place % width
+            offset -= offset % width
             number = rng.choice(INTEGERS) % 2 ** (8 * width)
-            out[place : place + width] = number.to_bytes(width, rng.choice(("little", "big")))
-        elif what == 3:
-            del out[place:]
-        elif what == 4:
-            del out[place : place + rng.choice((1, 4, 64))]
-        elif what == 5:
-            out[place:place] = out[place : place + rng.choice((1, 4, 64, 1024))]
+            out[offset : offset + width] = number.to_bytes(width, rng.choice(("little", "big")))
+        elif kind == 3:
+            del out[offset:]
+        elif kind == 4:
+            del out[offset : offset + rng.choice((1, 4, 64))]
+        elif kind == 5:
+            out[offset:offset] = out[offset : offset + rng.choice((1, 4, 64, 1024))]
         else:
             start = rng.randrange(len(out) + 1)
             piece = out[start : start + rng.choice((4, 16, 64))]
-            out[place : place + len(piece)] = piece
+            out[offset : offset + len(piece)] = piece
     return bytes(out)
 
 
@@ -137,9 +137,9 @@ def _change(parent: Any, key: Any, rng: random.Random) -> None:
 def message(proto: Any, rng: random.Random) -> None:
     """A protobuf message, changed in place: a field anywhere inside it."""
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
-        places = list(_fields(proto))
-        if places:
-            _change_field(*rng.choice(places), rng)
+        fields = list(_fields(proto))
+        if fields:
+            _change_field(*rng.choice(fields), rng)
 
 
 def _fields(proto: Any, depth: int = 0) -> Any:
@@ -151,28 +151,28 @@ def _fields(proto: Any, depth: int = 0) -> Any:
             inner = [v for v in value.values() if hasattr(v, "ListFields")]
         else:
             inner = list(value) if field.is_repeated else [value]
-        for one in inner:
-            yield from _fields(one, depth + 1)
+        for part in inner:
+            yield from _fields(part, depth + 1)
 
 
 def _change_field(proto: Any, field: Any, rng: random.Random) -> None:
     value = getattr(proto, field.name)
     mapped = field.message_type is not None and field.message_type.GetOptions().map_entry
-    what = rng.randrange(4)
-    if what == 0 or (mapped and what < 3):
+    kind = rng.randrange(4)
+    if kind == 0 or (mapped and kind < 3):
         if mapped and len(value):
             del value[rng.choice(list(value))]
         else:
             proto.ClearField(field.name)
     elif field.is_repeated and not mapped:
         items = list(value)
-        if what == 1:
+        if kind == 1:
             rng.shuffle(items)
-        elif what == 2:
+        elif kind == 2:
             items += items[: rng.choice((1, 3))]
         elif field.message_type is None:
-            place = rng.randrange(len(items))
-            items[place] = scalar(items[place], rng)
+            index = rng.randrange(len(items))
+            items[index] = scalar(items[index], rng)
         else:
             items.pop(rng.randrange(len(items)))
         _set(proto, field.name, items)
@@ -181,7 +181,7 @@ def _change_field(proto: Any, field: Any, rng: random.Random) -> None:
 
 
 def _set(proto: Any, name: str, value: Any) -> None:
-    """As far as the field's type holds it."""
+    """Set a field, if its type allows the value."""
     try:
         if isinstance(value, list):
             copies = [type(v).FromString(v.SerializeToString()) if hasattr(v, "ListFields") else v for v in value]
@@ -196,25 +196,25 @@ def _set(proto: Any, name: str, value: Any) -> None:
 def objects(root: Any, rng: random.Random) -> None:
     """A tree of plain objects (flatbuffers' object API), changed in place."""
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
-        places = list(_attributes(root))
-        owner, name = rng.choice(places)
+        attributes = list(_attributes(root))
+        owner, name = rng.choice(attributes)
         value = getattr(owner, name)
         if isinstance(value, np.ndarray) and value.size:
             changed = value.copy()
-            place = rng.randrange(changed.size)
+            index = rng.randrange(changed.size)
             limits = np.iinfo(changed.dtype) if changed.dtype.kind in "iu" else None
-            new = scalar(changed.flat[place].item(), rng)
-            changed.flat[place] = new if limits is None else min(max(new, limits.min), limits.max)
+            new = scalar(changed.flat[index].item(), rng)
+            changed.flat[index] = new if limits is None else min(max(new, limits.min), limits.max)
             options: list[Callable[[], Any]] = [lambda: changed, lambda: value[:-1], lambda: np.append(value, value)]  # noqa: B023  # called at once
             setattr(owner, name, rng.choice((options[0], options[0], *options))())
         elif isinstance(value, list) and value:
             items = list(value)
-            what = rng.randrange(4)
-            if what == 0:
+            kind = rng.randrange(4)
+            if kind == 0:
                 rng.shuffle(items)
-            elif what == 1:
+            elif kind == 1:
                 items.pop(rng.randrange(len(items)))
-            elif what == 2:
+            elif kind == 2:
                 items.append(rng.choice(items))
             else:
                 items = []
@@ -231,9 +231,9 @@ def _attributes(root: Any) -> Any:
         if value is None:
             continue
         yield root, name
-        for one in value if isinstance(value, list) else [value]:
-            if hasattr(one, "__dict__") and not isinstance(one, np.ndarray):
-                yield from _attributes(one)
+        for item in value if isinstance(value, list) else [value]:
+            if hasattr(item, "__dict__") and not isinstance(item, np.ndarray):
+                yield from _attributes(item)
 
 
 def array(content: bytes, rng: random.Random) -> bytes:

@@ -76,8 +76,8 @@ def outcomes(seeds: Path, inputs: Iterable[tuple[str, int]], readers: Sequence[s
     worker = _Worker(seeds, readers)
     try:
         for reader, number in inputs:
-            said, alive = worker.answer(reader, number)
-            yield reader, number, said
+            outcome_text, alive = worker.answer(reader, number)
+            yield reader, number, outcome_text
             if not alive:
                 worker = _Worker(seeds, readers)
     finally:

@@ -20,9 +20,9 @@ Mutation = Callable[[bytes, random.Random], bytes]
 
 @dataclass(frozen=True)
 class Reader:
-    """``make(seeds, place, rng)`` writes a damaged copy of a real file to a scratch folder and says where it is;
-    ``read`` takes that, and gives a value or raises an EdgeAttnError. Where ``read`` may crash, ``apart`` is what a
-    command calls, which does it in a process of its own."""
+    """``make(seeds, scratch, rng)`` writes a damaged copy of a real file to a folder and returns its path. ``read``
+    takes the path, and returns a value or raises an EdgeAttnError. Where ``read`` may crash, ``apart`` does the same
+    in a separate process, as the commands do."""
 
     make: Callable[[Path, Path, random.Random], Path]
     read: Callable[[Path], Any]
@@ -30,9 +30,9 @@ class Reader:
 
 
 def _one(pattern: str, mutation: Mutation) -> Callable[[Path, Path, random.Random], Path]:
-    def make(seeds: Path, place: Path, rng: random.Random) -> Path:
+    def make(seeds: Path, scratch: Path, rng: random.Random) -> Path:
         file = rng.choice(sorted(seeds.glob(pattern)))
-        out = place / f"x{file.suffix}"
+        out = scratch / f"x{file.suffix}"
         out.write_bytes(mutation(file.read_bytes(), rng))
         return out
 
@@ -40,22 +40,22 @@ def _one(pattern: str, mutation: Mutation) -> Callable[[Path, Path, random.Rando
 
 
 def _in_folder(pattern: str, mutations: dict[str, Mutation]) -> Callable[[Path, Path, random.Random], Path]:
-    """A copy of a folder in which one file is damaged; sometimes it is gone, empty, a folder, or a link out of it."""
+    """A copy of a folder in which one file is damaged; or missing, empty, a folder, or a link to outside."""
 
-    def make(seeds: Path, place: Path, rng: random.Random) -> Path:
+    def make(seeds: Path, scratch: Path, rng: random.Random) -> Path:
         folder = rng.choice(sorted(seeds.glob(pattern)))
-        out = place / f"x{folder.suffix}"
+        out = scratch / f"x{folder.suffix}"
         shutil.copytree(folder, out)
         name = rng.choice([name for name, _ in mutations.items() for file in out.glob(name)])
         file = rng.choice(sorted(out.glob(name)))
         content = file.read_bytes()
         file.unlink()
-        what = rng.random()
-        if what > 0.04:
+        chance = rng.random()
+        if chance > 0.04:
             file.write_bytes(mutations[name](content, rng))
-        elif what > 0.03:
+        elif chance > 0.03:
             file.mkdir()
-        elif what > 0.01:
+        elif chance > 0.01:
             file.symlink_to(rng.choice(("/etc/passwd", "/dev/zero", ".", "/proc/self/mem", file.name)))
         return out
 
@@ -107,14 +107,14 @@ def _safetensors(content: bytes, rng: random.Random) -> bytes:
 
 
 def _maps(content: bytes, rng: random.Random) -> bytes:
-    """Tensors of other shapes, kinds and values, or gone, in a sound file; or what it says of them is damaged."""
+    """Tensors of other shapes, kinds and values, or missing, in a valid file; or its metadata is damaged."""
     import numpy as np
     from safetensors.numpy import load, save
 
     if rng.random() < 0.2:
         return _safetensors(content, rng)
     length = int.from_bytes(content[:8], "little")
-    told = json.loads(content[8 : 8 + length])["__metadata__"]["maps"]
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]["maps"]
     tensors = load(content)
     for _ in range(rng.choice((0, 1, 1, 3))):
         name = rng.choice(sorted(tensors))
@@ -129,19 +129,19 @@ def _maps(content: bytes, rng: random.Random) -> bytes:
         if rng.random() < 0.9:
             tensors[name] = np.ascontiguousarray(rng.choice(changed))
     if rng.random() < 0.4:
-        told = mutate.document(told.encode(), rng).decode("utf-8", "replace")
-    return save(tensors, metadata={"maps": told})
+        metadata = mutate.document(metadata.encode(), rng).decode("utf-8", "replace")
+    return save(tensors, metadata={"maps": metadata})
 
 
 def _inspect(path: Path) -> Any:
     from edgeattn.interface import render
 
-    found = inspection.inspect(path)
-    return _shown(found, render.inspection(found))
+    result = inspection.inspect(path)
+    return _shown(result, render.inspection(result))
 
 
 def _shown(value: Any, lines: Any) -> str:
-    """What a command prints of it, both ways."""
+    """The output of a command, as tables and as JSON."""
     from pydantic_core import to_json
     from rich.console import Console
 
@@ -166,7 +166,7 @@ def _package(path: Path) -> Any:
 
 
 class _Nowhere:
-    """A target that runs no format: parity then answers with all that it can say from the bundle alone."""
+    """A target that runs no format: parity then checks the bundle alone."""
 
     place, runtimes = "nowhere", {}
 
@@ -191,17 +191,17 @@ def _layers(path: Path) -> Any:
     from edgeattn.interface import render
     from edgeattn.parity import layers
 
-    _hashed_anew(path)
-    found = layers.compare(manifest.load(path))
-    return _shown(found, render.layers(found))
+    _update_hashes(path)
+    result = layers.compare(manifest.load(path))
+    return _shown(result, render.layers(result))
 
 
 def _golden(path: Path) -> Any:
-    _hashed_anew(path)
+    _update_hashes(path)
     return _bundle(path)
 
 
-def _hashed_anew(path: Path) -> None:
+def _update_hashes(path: Path) -> None:
     """Write the hashes of the damaged files into the manifest, as the maker of a hostile bundle would."""
     from edgeattn.bundle.manifest import describe
 
@@ -221,7 +221,7 @@ def _hashed_anew(path: Path) -> None:
 
 
 def _verdicts(content: bytes, rng: random.Random) -> bytes:
-    """What a manifest says of parity is damaged as JSON."""
+    """Damage the parity document in a manifest."""
     manifest = json.loads(content)
     damaged = mutate.document(json.dumps(manifest["parity"]).encode(), rng)
     before, after = json.dumps(manifest | {"parity": mutate.NESTED}).encode().split(f'"{mutate.NESTED}"'.encode())
@@ -229,12 +229,11 @@ def _verdicts(content: bytes, rng: random.Random) -> bytes:
 
 
 def _report(path: Path) -> Any:
-    from edgeattn.report import forms
-    from edgeattn.report import gather as reporting
+    from edgeattn.report import forms, gather
     from edgeattn.report.compose import compose
 
-    _hashed_anew(path)
-    document = compose(reporting.gather([path], inside=False))
+    _update_hashes(path)
+    document = compose(gather.gather([path], inside=False))
     return [forms.write(document, Path(f"x{ending}")) for ending in forms.endings()]
 
 
@@ -242,8 +241,8 @@ def _records(path: Path) -> Any:
     from edgeattn.bundle import records
     from edgeattn.interface import render_records
 
-    found = records.load(path)
-    return _shown(found, render_records.measured(found.records, (), found.not_run))
+    file = records.load(path)
+    return _shown(file, render_records.measured(file.records, (), file.not_run))
 
 
 def _result(path: Path) -> Any:
@@ -254,9 +253,9 @@ def _result(path: Path) -> Any:
     from edgeattn.targets._runner import job_folder
 
     job = Job(Path("model.onnx"), {"x": np.zeros(1, np.float32)}, warmup=1, runs=7)
-    found = job_folder.read(path, job, origin="host", device=Device("here", {}), stopped="")
-    # A number each, as a report makes it of them.
-    return found.samples_ns, {name: np.nansum(value) for name, value in found.first.items()}
+    measurement = job_folder.read(path, job, origin="host", device=Device("here", {}), stopped="")
+    # One number for each output, as in a report.
+    return measurement.samples_ns, {name: np.nansum(value) for name, value in measurement.first.items()}
 
 
 _JOB: dict[str, Mutation] = {

@@ -50,8 +50,8 @@ def make(folder: Path) -> None:
     pipeline.export(source.load(f"{folder / 'small.py'}:build"), pipeline.Options(), folder / "bundle")
     loaded = bundles.load(folder / "bundle")
     with targets.connect("host", {}) as host:
-        found = profiles.profile(loaded, host, profiles.Options("host", runs=7, warmup=1))
-        records.save(folder / "records.json", found.records, found.not_run)
+        result = profiles.profile(loaded, host, profiles.Options("host", runs=7, warmup=1))
+        records.save(folder / "records.json", result.records, result.not_run)
     of_bundle(folder)
     try:
         emulator = toolchain.ready()
@@ -81,8 +81,8 @@ def of_bundle(folder: Path) -> None:
 
 def _job(bundle: bundles.Bundle, format_: str) -> Job:
     artifact = next(artifact for artifact in bundle.manifest.artifacts if artifact.format == format_)
-    given = golden_cases(bundle)["example"].inputs_for(artifact)
-    return Job(bundle.path(artifact.file), given, warmup=1, runs=7)
+    inputs = golden_cases(bundle)["example"].inputs_for(artifact)
+    return Job(bundle.path(artifact.file), inputs, warmup=1, runs=7)
 
 
 def _run(folder: Path, job: Job, command: list[str]) -> None:
@@ -90,8 +90,8 @@ def _run(folder: Path, job: Job, command: list[str]) -> None:
     job_folder.write(folder, job)
     if stopped := job_folder.start([*command, folder], environment=os.environ):
         raise RuntimeError(f"{command} stopped: {stopped}")
-    # What the runner was given is no output of it.
-    given = {"job.txt", f"artifact{job.artifact.suffix}", *(f"input-0-{i}.npy" for i in range(len(job.inputs)))}
-    for name in given:
+    # The inputs of the runner are no outputs.
+    input_files = {"job.txt", f"artifact{job.artifact.suffix}", *(f"input-0-{i}.npy" for i in range(len(job.inputs)))}
+    for name in input_files:
         (folder / name).unlink()
     assert np.load(folder / "first-0.npy").size

@@ -1,6 +1,6 @@
-"""Readers in a process of its own, as it may die: `python -m benchmarks.fuzz.worker SEEDS READER...`.
+"""Runs readers in a separate process, as they may crash: `python -m benchmarks.fuzz.worker SEEDS READER...`.
 
-A line of standard input is a reader and a number; the answer is what came of the input that was made of that number.
+A line of standard input is a reader and a number; the answer is the outcome of the input that this number seeds.
 """
 
 import contextlib
@@ -22,16 +22,16 @@ MEMORY_BYTES = 4 * 2**30
 
 
 def outcome(reader: Reader, seeds: Path, number: int) -> str:
-    """``value``, ``refused``, or what is wrong."""
+    """``value``, ``refused``, or a fault."""
     with tempfile.TemporaryDirectory() as scratch:
-        place, beside = Path(scratch) / "in", Path(scratch) / "beside"
-        place.mkdir()
+        folder, beside = Path(scratch) / "in", Path(scratch) / "beside"
+        folder.mkdir()
         beside.mkdir()
-        path = reader.make(seeds, place, random.Random(number))
+        path = reader.make(seeds, folder, random.Random(number))
         with contextlib.chdir(beside):
-            said = _read(reader, path)
-        wrote = sorted(p.name for p in beside.iterdir()) + sorted({p.name for p in place.iterdir()} - {path.name})
-        return f"FAULT wrote {wrote}" if wrote else said
+            message = _read(reader, path)
+        wrote = sorted(p.name for p in beside.iterdir()) + sorted({p.name for p in folder.iterdir()} - {path.name})
+        return f"FAULT wrote {wrote}" if wrote else message
 
 
 def _read(reader: Reader, path: Path) -> str:
@@ -46,7 +46,7 @@ def _read(reader: Reader, path: Path) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """The innermost line, and the innermost one of ours."""
+    """The innermost line, and the innermost line in our code."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "/export/" in frame.filename or "/edgeattn/" in frame.filename]
     return " from ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in (frames[-1], *own[-1:]))

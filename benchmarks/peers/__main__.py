@@ -21,7 +21,7 @@ from benchmarks.peers.table import table
 
 
 def main(
-    runs: Annotated[int, typer.Option(min=1, help="Interleaved rounds that are kept.")] = 100,
+    runs: Annotated[int, typer.Option(min=1, help="Interleaved rounds after the warm-up.")] = 100,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the raw samples to this file.")] = None,
 ) -> None:
     """Measure MobileViTv2-1.0 and its attention, ours and the peers', and print Markdown."""

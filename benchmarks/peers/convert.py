@@ -27,7 +27,7 @@ CONVERTERS = {"onnx": "torch.onnx", "tflite": "litert-torch", "coreml": "coremlt
 
 @dataclass(frozen=True)
 class Subject:
-    """What is converted: the plain PyTorch form, which is also the oracle, and one input by name."""
+    """The model to convert: the plain PyTorch form, which is also the oracle, and its input."""
 
     title: str
     module: nn.Module
@@ -47,7 +47,7 @@ class Candidate:
 
 
 def whole_model(folder: Path) -> tuple[Subject, list[Candidate]]:
-    """MobileViTv2-1.0 at 256; what is made of our own lowering goes to ``folder``, what is the peers' is kept."""
+    """MobileViTv2-1.0 at 256; our own files go to ``folder``, those of the peers are cached."""
     ours, image = models.reference()
     subject = Subject("MobileViTv2-1.0, [1, 3, 256, 256]", ours, "image", image)
     theirs, unfolding = models.transformers_form(ours), models.cvnets_form(ours)
@@ -84,7 +84,7 @@ def _attempt(form: str, format_name: str, make: Callable[[], Path], converter: s
     try:
         return Candidate(form, converter, format_name, make())
     except EdgeAttnError as error:
-        # A compiler names the source line with the full path on this machine; the file's name alone is kept.
+        # A compiler names the source line with the full path on this machine; keep the file's name only.
         reason = re.sub(r"(?<!\S)/\S*/", "", first_line(error))
         return Candidate(form, converter, format_name, None, reason)
 
@@ -110,7 +110,7 @@ def _direct(subject: Subject, module: nn.Module, format_name: str) -> Path:
     job = Job(module, {subject.input_name: subject.x}, ("y",))
     sources = [Path(str(file)).read_bytes() for file in (models.__file__, format_.__file__)]
     depends_on = (repr(module).encode(), save(module.state_dict()), json.dumps(all_versions()).encode(), *sources)
-    return environments.kept(f"model{format_.suffix}", depends_on, lambda path: format_.convert(job, path))
+    return environments.cached(f"model{format_.suffix}", depends_on, lambda path: format_.convert(job, path))
 
 
 def all_versions() -> dict[str, str]:
@@ -127,12 +127,14 @@ def _timm(ours: nn.Module) -> Path:
     script = environments.HERE / "timm_export.py"
 
     def make(path: Path) -> None:
-        given = path.with_name("weights.safetensors")
-        given.write_bytes(weights)
-        environments.run(environments.programs("timm") / "python", "-m", "benchmarks.peers.timm_export", given, path)
+        weights_file = path.with_name("weights.safetensors")
+        weights_file.write_bytes(weights)
+        environments.run(
+            environments.programs("timm") / "python", "-m", "benchmarks.peers.timm_export", weights_file, path
+        )
 
     depends_on = (weights, environments.pins("timm"), script.read_bytes(), *sources)
-    return environments.kept("timm.onnx", depends_on, make)
+    return environments.cached("timm.onnx", depends_on, make)
 
 
 def _onnx2tf(source: Path) -> Path:
@@ -144,9 +146,9 @@ def _onnx2tf(source: Path) -> Path:
         images = np.random.default_rng(0).random((20, 128, 128, 3), dtype=np.float32)
         np.save(scratch / "calibration_image_sample_data_20x128x128x3_float32.npy", images)
         program = environments.programs("onnx2tf") / "onnx2tf"
-        # A copy: onnx2tf writes its simplified graph over the file that it is given.
-        given = shutil.copy(source, scratch / "model.onnx")
-        environments.run(program, "-i", given, "-o", scratch / "out", "--non_verbose", cwd=scratch)
+        # A copy: onnx2tf writes its simplified graph over its input file.
+        copy_of_source = shutil.copy(source, scratch / "model.onnx")
+        environments.run(program, "-i", copy_of_source, "-o", scratch / "out", "--non_verbose", cwd=scratch)
         (scratch / "out/model_float32.tflite").rename(path)
 
-    return environments.kept("onnx2tf.tflite", (source.read_bytes(), environments.pins("onnx2tf")), make)
+    return environments.cached("onnx2tf.tflite", (source.read_bytes(), environments.pins("onnx2tf")), make)

@@ -64,8 +64,8 @@ def run(*command: str | Path, cwd: Path = ROOT) -> None:
         raise ConversionError(f"{Path(command[0]).name} failed: {lines[-1]}")
 
 
-def kept(name: str, depends_on: Sequence[bytes], make: Callable[[Path], object]) -> Path:
-    """The file ``name`` as ``make`` writes it; made again only if something in ``depends_on`` is not what it was."""
+def cached(name: str, depends_on: Sequence[bytes], make: Callable[[Path], object]) -> Path:
+    """The file ``name`` as ``make`` writes it, cached as long as ``depends_on`` is the same."""
     path = cache() / "files" / f"{_digest(*depends_on)}-{name}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

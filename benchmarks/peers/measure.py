@@ -1,4 +1,4 @@
-"""The files of one subject, read, compared with PyTorch and timed in turn in one process, one thread."""
+"""The files of one subject, read, compared with PyTorch and timed interleaved in one process, one thread."""
 
 import copy
 from collections.abc import Sequence
@@ -38,18 +38,18 @@ def measure(subject: Subject, candidates: Sequence[Candidate], *, runs: int) -> 
     with torch.no_grad():
         oracle = copy.deepcopy(subject.module).double()(subject.x.double()).numpy()
         plain = subject.module(subject.x).numpy()
-    why = {c: c.error or missing(RUNTIMES.get(RUNTIME_OF[c.format])) or "" for c in candidates}
+    reasons = {c: c.error or missing(RUNTIMES.get(RUNTIME_OF[c.format])) or "" for c in candidates}
     calls, comparisons = {}, {}
     with ExitStack() as stack:
-        for candidate in (c for c in candidates if not why[c]):
+        for candidate in (c for c in candidates if not reasons[c]):
             runtime = RUNTIMES.get(RUNTIME_OF[candidate.format])
             session = stack.enter_context(runtime.open(candidate.path))
-            given = _given(session, subject)
-            (found,) = session.run(given).values()
-            if found.shape != oracle.shape:
-                found = to_channels_first(torch.from_numpy(found)).numpy()
-            comparisons[candidate] = compare(oracle=oracle, reference=plain, candidate=found, precision="fp32")
-            calls[candidate] = lambda session=session, given=given: session.run(given)
+            inputs = _inputs(session, subject)
+            (output,) = session.run(inputs).values()
+            if output.shape != oracle.shape:
+                output = to_channels_first(torch.from_numpy(output)).numpy()
+            comparisons[candidate] = compare(oracle=oracle, reference=plain, candidate=output, precision="fp32")
+            calls[candidate] = lambda session=session, inputs=inputs: session.run(inputs)
         names = {str(number): candidate for number, candidate in enumerate(calls)}
         timed = {number: calls[candidate] for number, candidate in names.items()}
         samples = interleave(timed, runs=runs, warmup=max(1, runs // 5))
@@ -61,13 +61,13 @@ def measure(subject: Subject, candidates: Sequence[Candidate], *, runs: int) -> 
             size_bytes=_size_bytes(c.path) if c.path else 0,
             comparison=comparisons.get(c),
             samples_ns=taken.get(c, ()),
-            not_run=why[c],
+            not_run=reasons[c],
         )
         for c in candidates
     ]
 
 
-def _given(session: Session, subject: Subject) -> dict[str, Any]:
+def _inputs(session: Session, subject: Subject) -> dict[str, Any]:
     """The input under the file's own name and in its own layout: converters to TFLite turn it channels-last."""
     ((name, shape),) = session.signature.inputs.items()
     x = subject.x if shape == tuple(subject.x.shape) else to_channels_last(subject.x).contiguous()

@@ -22,17 +22,17 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def _cells(row: Row, ours: Row) -> tuple[str, ...]:
-    who = (row.candidate.form, row.candidate.converter, RUNTIMES[row.candidate.format])
-    found = row.inspection
-    if found is None:
-        return (*who, *("-",) * (len(HEADER) - 4), f"does not convert: {row.not_run}".replace("|", "\\|"))
+    identity = (row.candidate.form, row.candidate.converter, RUNTIMES[row.candidate.format])
+    inspection = row.inspection
+    if inspection is None:
+        return (*identity, *("-",) * (len(HEADER) - 4), f"does not convert: {row.not_run}".replace("|", "\\|"))
     return (
-        *who,
-        str(sum(found.operators.values())),
-        _counts(found.layout_ops),
-        _counts(found.copy_ops),
-        f"{found.macs / 1e9:.3f} G",
-        str(found.runtime.get("xnnpack_partitions", "-")),
+        *identity,
+        str(sum(inspection.operators.values())),
+        _counts(inspection.layout_ops),
+        _counts(inspection.copy_ops),
+        f"{inspection.macs / 1e9:.3f} G",
+        str(inspection.runtime.get("xnnpack_partitions", "-")),
         f"{row.size_bytes / 1e6:.1f} MB",
         _same(row),
         f"{np.median(row.samples_ns) / 1e6:.2f} ms" if row.samples_ns else "-",
@@ -60,5 +60,5 @@ def _speed(row: Row, ours: Row) -> str:
         return "1"
     if not ours.samples_ns:
         return f"ours was not run: {ours.not_run}"
-    found = ratio(baseline_ns=row.samples_ns, candidate_ns=ours.samples_ns)
-    return f"{found.median:.2f} x ({found.low:.2f} to {found.high:.2f})"
+    speed = ratio(baseline_ns=row.samples_ns, candidate_ns=ours.samples_ns)
+    return f"{speed.median:.2f} x ({speed.low:.2f} to {speed.high:.2f})"

@@ -1,1 +1,1 @@
-"""The command line: the only room that prints or exits. No room imports it."""
+"""The command line. Only this room prints or exits. No room imports it."""

@@ -1,4 +1,4 @@
-"""A bar on a terminal's stderr: the step, how many there are, the time that has passed and the time that is left."""
+"""A progress bar on a terminal's stderr: the step, the number of steps, the elapsed and the remaining time."""
 
 import os
 import threading
@@ -14,15 +14,15 @@ from rich.text import Text
 
 from edgeattn.system.progress import Progress
 
-# Of a second: a process that is measured on this machine is disturbed by each.
-_REFRESHES = 2
+# Few, because each refresh disturbs a measurement on this machine.
+_REFRESHES_PER_SECOND = 2
 
 
-class _Left(ProgressColumn):
-    """The time that is left, if the steps to come are like those that are done (rich's own needs more of them)."""
+class _Remaining(ProgressColumn):
+    """The remaining time, if the coming steps take as long as those before (rich's own column needs more steps)."""
 
     def render(self, task: Task) -> Text:
-        """``fields["spent"]`` is how long the command took until the last step was done, in seconds."""
+        """``fields["spent"]`` is the time until the end of the last step, in seconds."""
         if not task.completed or task.total is None or task.elapsed is None:
             return Text("left -:--:--")
         spent = task.fields["spent"]
@@ -31,7 +31,7 @@ class _Left(ProgressColumn):
 
 
 class Bar:
-    """Counts steps, and what they weigh, in any number of threads; see :class:`edgeattn.system.progress.Progress`."""
+    """Counts steps and their weights, in any number of threads; see :class:`edgeattn.system.progress.Progress`."""
 
     def __init__(self, shown: RichProgress) -> None:
         self._shown, self._task = shown, shown.add_task("", total=None, steps="", spent=0.0)
@@ -41,14 +41,14 @@ class Bar:
         self._lock = threading.Lock()
 
     def plan(self, steps: int, /, weight: float = 1) -> None:
-        """So many steps more are to come."""
+        """Announce more steps."""
         with self._lock:
             self._planned += steps
             self._total += steps * weight
             self._show()
 
     def __call__(self, text: str, /, weight: float = 1) -> None:
-        """A step begins, and the one before it in this thread is done."""
+        """Begin a step, which ends the previous one of this thread."""
         with self._lock:
             if ended := self._running.get(threading.get_ident(), 0):
                 self._done += ended
@@ -58,7 +58,7 @@ class Bar:
             self._show(text)
 
     def _show(self, text: str | None = None) -> None:
-        # A step that nobody planned is one more; a bar of nothing planned has no end.
+        # An unplanned step raises the number; without a plan the bar has no end.
         count = f"{self._begun}/{max(self._planned, self._begun)}" if self._planned else ""
         total = max(self._total, self._done + sum(self._running.values())) if self._planned else None
         self._shown.update(self._task, description=text, completed=self._done, total=total, steps=count)
@@ -66,15 +66,15 @@ class Bar:
 
 @contextmanager
 def shown() -> Iterator[Progress]:
-    """A bar while the block runs; nothing of it is left behind."""
-    # A descriptor of its own: converters write to 2, which is turned away meanwhile (edgeattn.system.output).
+    """A bar while the block runs; it is erased at the end."""
+    # A descriptor of its own, because descriptor 2 is redirected while converters write to it (edgeattn.system.output).
     with os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace") as terminal:
         columns = (
             TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[steps]}", markup=False),
             TimeElapsedColumn(),
-            _Left(),
+            _Remaining(),
         )
         with RichProgress(
             *columns,
@@ -82,6 +82,6 @@ def shown() -> Iterator[Progress]:
             transient=True,
             expand=True,
             redirect_stdout=False,
-            refresh_per_second=_REFRESHES,
+            refresh_per_second=_REFRESHES_PER_SECOND,
         ) as progress:
             yield Bar(progress)

@@ -1,4 +1,4 @@
-"""What the commands share: options, the one JSON document or the tables, and progress."""
+"""Shared by all commands: options, output as one JSON document or as tables, errors and progress."""
 
 import shlex
 import sys
@@ -13,57 +13,57 @@ import typer
 if TYPE_CHECKING:
     from edgeattn.system.progress import Progress
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout, and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout, and nothing else.")]
 TARGET = "NAME[:ADDRESS]"
-Cpu = Annotated[str | None, typer.Option(help="emulated-arm: cortex-a53, cortex-a76, neoverse-n1 or max.")]
+Cpu = Annotated[str | None, typer.Option(help="emulated-arm: the core: cortex-a53, cortex-a76, neoverse-n1 or max.")]
 Cores = Annotated[
-    str | None, typer.Option(metavar="LIST|MASK", help="android, ssh: pin the run to these cores: 4-7, 0,4 or 0xf0.")
+    str | None, typer.Option(metavar="LIST|MASK", help="android, ssh: run on these cores only: 4-7, 0,4 or 0xf0.")
 ]
-Python = Annotated[str | None, typer.Option(metavar="PATH", help="ssh: the board's Python; python3 if not said.")]
+Python = Annotated[str | None, typer.Option(metavar="PATH", help="ssh: the board's Python; default: python3.")]
 Install = Annotated[
-    bool, typer.Option("--install", help="ssh: install the runtimes that the board lacks, in a folder of its caches.")
+    bool, typer.Option("--install", help="ssh: install missing runtimes on the board, in its cache folder.")
 ]
 INTERRUPTED = 130
 
 
 @dataclass
-class Answer:
-    """How this run of the command answers, and whether it has said what came of it, an interrupt too."""
+class Output:
+    """The kind of output of this command, and whether a result or an error was printed (``done``)."""
 
     json: bool
-    given: bool = False
+    done: bool = False
 
 
-_answer: ContextVar[Answer] = ContextVar("answer")
+_output: ContextVar[Output] = ContextVar("output")
 
 
-def begin(*, json: bool) -> Answer:
-    """The answer of a run that begins; :func:`show` and :func:`fail` give it."""
-    answer = Answer(json)
-    _answer.set(answer)
-    return answer
+def begin(*, json: bool) -> Output:
+    """Begin a command, whose output :func:`show` and :func:`fail` print."""
+    output = Output(json)
+    _output.set(output)
+    return output
 
 
-def wants(json: bool) -> None:
-    """Say what :func:`show` prints, once the options are read."""
-    _answer.get().json = json
+def use_json(json: bool) -> None:
+    """Choose the kind of output, once the options are parsed."""
+    _output.get().json = json
 
 
-def settings(**given: str | None) -> dict[str, str]:
-    """The settings of a target that were given; the target itself says which it takes."""
-    return {name: value for name, value in given.items() if value is not None}
+def settings(**options: str | None) -> dict[str, str]:
+    """The settings of a target that the user gave; the target checks them."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
-def typed() -> str:
-    """The command as it was typed, for the records."""
+def command_line() -> str:
+    """The command as the user typed it, for the records."""
     return shlex.join(["edgeattn", *sys.argv[1:]])
 
 
 def show(document: Any, lines: Callable[[], list[Any]]) -> None:
-    """One JSON document, or what ``lines`` makes, to stdout."""
-    answer = _answer.get()
-    answer.given = True
-    if answer.json:
+    """Print one JSON document, or the tables and lines that ``lines`` returns, to stdout."""
+    output = _output.get()
+    output.done = True
+    if output.json:
         from pydantic_core import to_json
 
         sys.stdout.write(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n")
@@ -77,26 +77,26 @@ def show(document: Any, lines: Callable[[], list[Any]]) -> None:
 
 
 def fail(sentence: str, code: int) -> int:
-    """One sentence to stderr, and to stdout as JSON if that is wanted; the exit code."""
+    """Print an error sentence to stderr, and as JSON to stdout with --json; return the exit code."""
     from edgeattn.interface.tables import printable
 
-    answer = _answer.get()
-    answer.given = True
+    output = _output.get()
+    output.done = True
     sys.stderr.write(f"edgeattn: {printable(' '.join(sentence.split()))}\n")
-    if answer.json:
+    if output.json:
         show({"error": sentence, "exit_code": code}, list)
     return code
 
 
 @contextmanager
 def progress() -> "Iterator[Progress]":
-    """What is being done, on stderr, on a terminal only."""
+    """A progress bar on stderr, if that is a terminal."""
     from edgeattn.system.progress import silent
 
     if not sys.stderr.isatty():
         yield silent
         return
-    from edgeattn.cli import bar as _bar
+    from edgeattn.cli import bar
 
-    with _bar.shown() as progress:
+    with bar.shown() as progress:
         yield progress

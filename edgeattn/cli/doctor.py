@@ -1,4 +1,4 @@
-"""What works here: each format, runtime and target, tried on one small layer."""
+"""Checks each format, runtime and target of this machine on one small layer."""
 
 import tempfile
 import time
@@ -25,9 +25,9 @@ from edgeattn.targets import TARGETS
 
 @dataclass(frozen=True)
 class Finding:
-    """One format, runtime or target: ``ready`` if nothing is missing, ``works: ...`` if it was tried too, otherwise
-    what is missing and the command that mends it. ``broken`` if nothing is missing and it failed all the same;
-    ``caveat`` is what to know before one relies on it."""
+    """The state of one format, runtime or target: ``ready`` if nothing is missing, ``works: ...`` if it also ran, else
+    what is missing and the command that installs it. ``broken``: nothing is missing, and it failed; ``caveat``: a
+    limit of the target that a user must know."""
 
     kind: str
     name: str
@@ -38,7 +38,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Trial:
-    """The layer as one format has it, and what the reference answers: in float64, and in float32."""
+    """The layer in one format, its inputs, and the outputs of the reference in float64 and float32."""
 
     path: Path
     inputs: Arrays
@@ -46,24 +46,24 @@ class _Trial:
     reference: npt.NDArray[np.float32]
 
     def judge(self, outputs: Arrays) -> None:
-        (found,) = outputs.values()
-        verdict = compare(oracle=self.oracle, reference=self.reference, candidate=found, precision=FP32.name)
+        (output,) = outputs.values()
+        verdict = compare(oracle=self.oracle, reference=self.reference, candidate=output, precision=FP32.name)
         if not verdict.passed:
-            raise BadInputError(f"its answer is not the reference's: {verdict.reason}")
+            raise BadInputError(f"its output is not the reference's: {verdict.reason}")
 
 
-def look() -> tuple[Finding, ...]:
-    """What is installed, and nothing is tried."""
-    found = []
+def installed() -> tuple[Finding, ...]:
+    """What is installed; nothing is run."""
+    findings = []
     for kind in ("formats", "runtimes", "targets"):
         for name in _names(kind):
-            found.append(_finding(kind, name, _missing(kind, name) or "ready"))
-    return tuple(found)
+            findings.append(_finding(kind, name, _missing(kind, name) or "ready"))
+    return tuple(findings)
 
 
 def examine(progress: Progress = silent) -> tuple[Finding, ...]:
-    """What is installed, and whether it works: the layer is converted to each format, run in each runtime, and once on
-    each target that can be reached for nothing. All that runs is judged as parity judges."""
+    """What is installed, and whether it works: convert the layer to each format, run it in each runtime, and on each
+    target that allows a free trial. Parity judges the outputs."""
     trials: dict[str, _Trial] = {}
     with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
         attempts: dict[str, Callable[[dict[str, _Trial], str], str | None]] = {
@@ -71,30 +71,30 @@ def examine(progress: Progress = silent) -> tuple[Finding, ...]:
             "runtimes": _run,
             "targets": _reach,
         }
-        asked = [(kind, name, _missing(kind, name)) for kind in attempts for name in _names(kind)]
-        progress.plan(sum(not reason for *_, reason in asked))
+        candidates = [(kind, name, _missing(kind, name)) for kind in attempts for name in _names(kind)]
+        progress.plan(sum(not reason for *_, reason in candidates))
         return tuple(
             _finding(kind, name, reason)
             if reason
             else _tried(kind, name, partial(attempts[kind], trials, name), progress)
-            for kind, name, reason in asked
+            for kind, name, reason in candidates
         )
 
 
 def _tried(kind: str, name: str, attempt: Callable[[], str | None], progress: Progress) -> Finding:
-    """``attempt`` says what was done, or None if there was nothing to do."""
+    """Run ``attempt``, which returns what it did, or None if there was nothing to do."""
     progress(f"trying {_spelled(kind, name)}")
-    begun = time.monotonic()
+    start = time.monotonic()
     try:
         done = attempt()
     except MissingError as error:
         return _finding(kind, name, str(error))
     except EdgeAttnError as error:
-        return _finding(kind, name, f"does not work: {error}{_mend(kind, name)}", broken=True)
-    except Exception as error:  # noqa: BLE001  # whatever a broken installation raises is the answer to the question
-        said = f"{type(error).__name__}: {error}"
-        return _finding(kind, name, f"does not work: {said}{_mend(kind, name)}", broken=True)
-    return _finding(kind, name, f"works: {done}, {time.monotonic() - begun:.1f} s" if done else "ready, not tried")
+        return _finding(kind, name, f"does not work: {error}{_fix(kind, name)}", broken=True)
+    except Exception as error:  # noqa: BLE001  # a broken installation may raise anything
+        message = f"{type(error).__name__}: {error}"
+        return _finding(kind, name, f"does not work: {message}{_fix(kind, name)}", broken=True)
+    return _finding(kind, name, f"works: {done}, {time.monotonic() - start:.1f} s" if done else "ready, not tried")
 
 
 def _finding(kind: str, name: str, state: str, *, broken: bool = False) -> Finding:
@@ -102,8 +102,8 @@ def _finding(kind: str, name: str, state: str, *, broken: bool = False) -> Findi
     return Finding(kind, _spelled(kind, name), state, broken, caveat)
 
 
-def _mend(kind: str, name: str) -> str:
-    """What is worth trying where something is installed and fails."""
+def _fix(kind: str, name: str) -> str:
+    """A command that may repair an installation that fails."""
     if kind == "targets":
         return f"; try: edgeattn setup {plugins.spelled(name)}" if name in SETUPS.names else ""
     extra = FORMATS.get(name).extra if kind == "formats" else RUNTIMES.get(name).extra
@@ -115,7 +115,7 @@ def _names(kind: str) -> tuple[str, ...]:
 
 
 def _spelled(kind: str, name: str) -> str:
-    """As it is typed: a target with dashes."""
+    """The name as a user types it: a target with dashes."""
     return plugins.spelled(name) if kind == "targets" else name
 
 
@@ -144,7 +144,7 @@ def _convert(scratch: Path, trials: dict[str, _Trial], name: str) -> str:
     generator = torch.Generator().manual_seed(0)
     layer, x = LinearSelfAttention(8).eval(), torch.randn(1, 8, 4, 16, generator=generator)
     with torch.no_grad():
-        # Not the global generator: nobody expects that of a doctor.
+        # Leaves torch's global random state alone.
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
         answers = [copy.deepcopy(layer).double()(x.double()).numpy(), layer(x).numpy()]
@@ -161,11 +161,11 @@ def _run(trials: dict[str, _Trial], name: str) -> str | None:
     if runtime.format not in trials:
         return None
     trial = trials[runtime.format]
-    ways = [way for way in runtimes.backends(runtime.format) if way.runtime is runtime]
-    for way in ways:
-        with way.open(trial.path) as session:
+    backends = [backend for backend in runtimes.backends(runtime.format) if backend.runtime is runtime]
+    for backend in backends:
+        with backend.open(trial.path) as session:
             trial.judge(session.run(trial.inputs))
-    return "ran it" if len(ways) == 1 else f"ran it on {', '.join(way.label for way in ways)}"
+    return "ran it" if len(backends) == 1 else f"ran it on {', '.join(backend.label for backend in backends)}"
 
 
 def _reach(trials: dict[str, _Trial], name: str) -> str | None:
@@ -174,13 +174,15 @@ def _reach(trials: dict[str, _Trial], name: str) -> str | None:
         return f"attached: {', '.join(target.addresses())}"
     if not target.trial:
         return None
-    ran = []
+    runtimes_run = []
     with targets.connect(name, {}) as connection:
-        for format_, known in connection.runtimes.items():
-            for runtime in known:
+        for format_, names in connection.runtimes.items():
+            for runtime in names:
                 if format_ in trials:
                     trial = trials[format_]
-                    seen = connection.run(targets.Job(trial.path, trial.inputs, warmup=1, runs=1, runtime=runtime))
-                    trial.judge(seen.last)
-                    ran.append(runtime)
-    return f"ran it in {', '.join(ran)}" if ran else None
+                    measurement = connection.run(
+                        targets.Job(trial.path, trial.inputs, warmup=1, runs=1, runtime=runtime)
+                    )
+                    trial.judge(measurement.last)
+                    runtimes_run.append(runtime)
+    return f"ran it in {', '.join(runtimes_run)}" if runtimes_run else None

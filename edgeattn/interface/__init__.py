@@ -1,4 +1,4 @@
-"""edgeattn from Python: a module becomes a bundle, a bundle answers questions, and each answer can show itself.
+"""The Python interface: ``deploy`` makes a bundle of a module, and a bundle has methods that return results.
 
 It neither prints nor exits. Only ``cli`` may import it.
 """

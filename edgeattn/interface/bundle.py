@@ -1,4 +1,4 @@
-"""A bundle as a user of Python has it: what is in it, and what can be asked of it."""
+"""The bundle of the Python interface: its artifacts, and methods that check, measure and report."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -42,8 +42,8 @@ MAX_ACCURACY_DROP = 0.5
 
 @dataclass(frozen=True)
 class Artifact:
-    """One deployable file: ``path`` is the file (or the folder of an .mlpackage), ``inputs`` and ``outputs`` are named
-    and laid out as the file declares them."""
+    """One deployable file: ``path`` is the file (or the folder of an .mlpackage); ``inputs`` and ``outputs`` have the
+    names and layouts that the file declares."""
 
     path: Path
     format: str
@@ -56,27 +56,26 @@ class Artifact:
 
 @dataclass(frozen=True, repr=False)
 class Bundle(Result):
-    """An exported model: artifacts, golden inputs, and what the reference answers to them, in one folder.
+    """An exported model: artifacts, golden inputs, and the reference's outputs, in one folder.
 
-    :func:`edgeattn.deploy` makes one, :meth:`open` reads one. It is a path too: ``Path(bundle)`` is its folder. When it
-    is printed, it shows what `edgeattn export` shows; ``rows()`` has one for each artifact.
+    :func:`edgeattn.deploy` makes one, :meth:`open` reads one. It is a path too: ``Path(bundle)`` is its folder.
+    Printed, it shows what `edgeattn export` shows; ``rows()`` has one row for each artifact.
 
-    It wraps the data of :class:`edgeattn.bundle.manifest.Bundle` (a folder and its manifest), which the rooms below
-    pass to each other, so that measuring and reporting stand above what they read.
+    It wraps :class:`edgeattn.bundle.manifest.Bundle`, the plain data (a folder and its manifest) that the rooms below
+    use.
 
-    Every method takes ``progress``, which is called with each step that begins. Nothing is printed. Errors are those of
-    :mod:`edgeattn.errors`; their sentences name options as the command line spells them: ``--force`` is
-    ``force=True``.
+    Every method calls ``progress`` with each step that begins. Nothing is printed. Errors are those of
+    :mod:`edgeattn.errors`; their messages name options as on the command line: ``--force`` is ``force=True``.
     """
 
-    held: bundles.Bundle
+    data: bundles.Bundle
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Bundle":
-        """Read a bundle: its manifest, and that no file of it has changed.
+        """Read a bundle's manifest, and check that no file has changed.
 
         Raises:
-            ArtifactError: in one sentence, what is wrong with it.
+            ArtifactError: the folder is no bundle, or is damaged; one sentence says how.
         """
         return cls(bundles.load(Path(path)))
 
@@ -86,18 +85,18 @@ class Bundle(Result):
     @property
     def path(self) -> Path:
         """The folder."""
-        return self.held.folder
+        return self.data.folder
 
     @property
     def manifest(self) -> Manifest:
-        """All that is known of it: inputs, outputs, lowering, hashes, versions of the tools."""
-        return self.held.manifest
+        """The manifest: inputs, outputs, lowering, hashes, versions of the tools."""
+        return self.data.manifest
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         return tuple(
             Artifact(
-                self.held.path(a.file), a.format, a.precision, a.file.size_bytes, a.file.sha256, a.inputs, a.outputs
+                self.data.path(a.file), a.format, a.precision, a.file.size_bytes, a.file.sha256, a.inputs, a.outputs
             )
             for a in self.manifest.artifacts
         )
@@ -111,42 +110,42 @@ class Bundle(Result):
         for artifact in self.artifacts:
             if (artifact.format, artifact.precision) == (format, precision):
                 return artifact
-        there = ", ".join(f"{a.format} {a.precision}" for a in self.artifacts)
-        raise BadInputError(f"{self.path} has no artifact in {format} {precision}; it has {there}")
+        available = ", ".join(f"{a.format} {a.precision}" for a in self.artifacts)
+        raise BadInputError(f"{self.path} has no artifact in {format} {precision}; it has {available}")
 
     @property
     def parity_at_export(self) -> ParityResult:
-        """What parity found when the bundle was made; nothing is run.
+        """The result of parity at export; nothing is run.
 
         Raises:
-            ArtifactError: the manifest holds no parity that can be read.
+            ArtifactError: the manifest holds no valid result.
         """
-        return ParityResult(stored(self.held)[0])
+        return ParityResult(stored(self.data)[0])
 
     @property
     def refused(self) -> dict[str, str]:
-        """By format, why its converter refused the module: its artifact was not made."""
-        return stored(self.held)[1]
+        """The formats without an artifact, each with the reason why its converter refused the module."""
+        return stored(self.data)[1]
 
     @property
     def passed(self) -> bool:
-        """Whether at export every artifact was made, and was the same model."""
-        report, refused = stored(self.held)
+        """Whether at export every artifact was made and passed parity."""
+        report, refused = stored(self.data)
         return report.passed and not refused
 
     def recommended(self, max_accuracy_drop: float = MAX_ACCURACY_DROP) -> tuple[Recommendation, ...]:
         """The smallest artifact of each format that passed parity at export, and lost on the labelled inputs (if there
         are any) at most ``max_accuracy_drop`` points of top-1."""
-        return recommend(self.held, stored(self.held)[0], max_accuracy_drop)
+        return recommend(self.data, stored(self.data)[0], max_accuracy_drop)
 
     def shown(self, max_accuracy_drop: float = MAX_ACCURACY_DROP) -> list[Any]:
-        lines: list[Any] = [render.files(self.held), render.lowering(self.held)]
+        lines: list[Any] = [render.files(self.data), render.lowering(self.data)]
         try:
             lines += self.parity_at_export.shown()
             lines += (escape(f"{what} was not made: {reason}") for what, reason in self.refused.items())
             if len({artifact.precision for artifact in self.artifacts}) > 1:
                 lines.append(escape(sentence(self.recommended(max_accuracy_drop), max_accuracy_drop)))
-        except ArtifactError as error:  # of a bundle by another hand: the rest is shown all the same
+        except ArtifactError as error:  # another tool may have made the bundle: show the rest
             lines.append(escape(str(error)))
         return lines
 
@@ -157,8 +156,8 @@ class Bundle(Result):
         ]
 
     @cached_property
-    def _tried(self) -> None:
-        """Once: that no artifact ends the process which opens it."""
+    def _artifacts_open(self) -> None:
+        """Checks once, in a separate process, that opening an artifact does not crash."""
         sandbox.check(*(artifact.path for artifact in self.artifacts), run=True)
 
     def parity(
@@ -167,25 +166,25 @@ class Bundle(Result):
         """Run every artifact on the golden inputs and compare it with the reference.
 
         Args:
-            target: where to run it, as `edgeattn parity --target` takes it; None is every runtime that is here.
-            settings: of the target, such as ``{"cpu": "cortex-a53"}`` for emulated-arm.
-            progress: is called with each step that begins.
+            target: where to run it, as for `edgeattn parity --target`; None is every runtime on this machine.
+            settings: settings of the target, such as ``{"cpu": "cortex-a53"}`` for emulated-arm.
+            progress: called with each step that begins.
 
         Raises:
-            ArtifactError: a file cannot be read, or is another one than the manifest says.
+            ArtifactError: a file cannot be read, or is not the one in the manifest.
             BadInputError: there is no such target, or it has no such setting.
-            MissingError: not one artifact could be run.
-            TargetError: a run on the target came to nothing.
+            MissingError: no artifact could be run.
+            TargetError: a run on the target failed.
         """
         if settings and not target:
             raise BadInputError(f"{next(iter(settings))} is a setting of a target: name one")
         if not target:
-            _ = self._tried
-        reached = targets.connect(target, settings or {}, progress) if target else nullcontext()
-        with reached as connection:
+            _ = self._artifacts_open
+        context = targets.connect(target, settings or {}, progress) if target else nullcontext()
+        with context as connection:
             progress.plan(check.steps([artifact.format for artifact in self.artifacts], connection))
-            report = check.verify(self.held, progress, connection=connection)
-        check.require_a_check(self.held, report)
+            report = check.verify(self.data, progress, connection=connection)
+        check.require_a_check(self.data, report)
         return ParityResult(report)
 
     def layers(self, *, progress: Progress = silent) -> LayersResult:
@@ -193,20 +192,20 @@ class Bundle(Result):
 
         Raises:
             ArtifactError: the bundle holds no layers, or a file of it cannot be read.
-            MissingError: no artifact could be looked into.
+            MissingError: no artifact's values could be read.
         """
-        _ = self._tried
-        return LayersResult(layers.compare(self.held, progress))
+        _ = self._artifacts_open
+        return LayersResult(layers.compare(self.data, progress))
 
     def self_test(self, *, progress: Progress = silent) -> SelfTestResult:
-        """Damage copies of the fp32 artifacts, a hundred or so: would parity have noticed?
+        """Damage about a hundred copies of the fp32 artifacts, and check that parity notices each.
 
         Raises:
-            BadInputError: an artifact fails parity as it is, or has nothing that could be damaged.
-            MissingError: not one artifact could be run.
+            BadInputError: an artifact fails parity undamaged, or has nothing to damage.
+            MissingError: no artifact could be run.
         """
-        _ = self._tried
-        return SelfTestResult(selftest.self_test(self.held, progress))
+        _ = self._artifacts_open
+        return SelfTestResult(selftest.self_test(self.data, progress))
 
     def profile(
         self,
@@ -221,38 +220,38 @@ class Bundle(Result):
         out: str | os.PathLike[str] | None = None,
         progress: Progress = silent,
     ) -> ProfileResult:
-        """Measure every artifact, those of one runtime in turn (A B A B).
+        """Measure every artifact; runs in one runtime are interleaved (A B A B).
 
         Args:
-            target: where, as `edgeattn profile --target` takes it.
-            runs: timed runs of each artifact; None is what suits the target (here 50).
-            threads: of the runtime; several numbers are measured one after the other.
-            warmup: runs before the first that is timed; "auto" goes on until the times settle.
-            runtimes: of the target's; none are all.
-            operators: time by operator too, where the runtime gives it.
-            settings: of the target, such as ``{"cores": "4-7"}`` for android.
-            out: a .json that the records are written to, as they come.
-            progress: is called with each step that begins.
+            target: where to run, as for `edgeattn profile --target`.
+            runs: timed runs of each artifact; None is the target's default (50 on this machine).
+            threads: threads of the runtime; several numbers are measured one after the other.
+            warmup: untimed runs before the first timed one; "auto" lasts until the times settle.
+            runtimes: runtimes of the target; none means all.
+            operators: time by operator too, if the runtime supports it.
+            settings: settings of the target, such as ``{"cores": "4-7"}`` for android.
+            out: a .json file for the records, written as they come.
+            progress: called with each step that begins.
 
         Raises:
-            BadInputError: a number, target, runtime or setting that cannot be; or ``out`` cannot be written.
+            BadInputError: a number, target, runtime or setting is invalid, or ``out`` cannot be written.
             MissingError: the target runs none of the artifacts.
-            TargetError: all runs came to nothing.
-            KeyboardInterrupt: with what was measured until then in ``out``.
+            TargetError: all runs failed.
+            KeyboardInterrupt: the user ended it; ``out`` has the records so far.
         """
-        several = (threads,) if isinstance(threads, int) else tuple(dict.fromkeys(threads))
-        least = {"runs": runs, "threads": min(several, default=0)}
-        for name, number in least.items():
+        thread_counts = (threads,) if isinstance(threads, int) else tuple(dict.fromkeys(threads))
+        counts = {"runs": runs, "threads": min(thread_counts, default=0)}
+        for name, number in counts.items():
             if number is not None and number < 1:
                 raise BadInputError(f"{name} must be at least 1, not {number}")
         if isinstance(warmup, int) and warmup < 0:
             raise BadInputError(f"warmup must be 'auto' or a number of runs, not {warmup}")
-        chosen = (runtimes,) if isinstance(runtimes, str) else tuple(runtimes)
-        options = Options(target, several, runs, warmup, chosen, operators)
-        found = devices.measure(self.held, options, settings or {}, Path(out) if out else None, progress)
-        if found.interrupted:
+        runtime_names = (runtimes,) if isinstance(runtimes, str) else tuple(runtimes)
+        options = Options(target, thread_counts, runs, warmup, runtime_names, operators)
+        result = devices.measure(self.data, options, settings or {}, Path(out) if out else None, progress)
+        if result.interrupted:
             raise KeyboardInterrupt
-        return ProfileResult(found)
+        return ProfileResult(result)
 
     def inspect(self, *, max_layout_ops: int | None = None) -> InspectionResult:
         """Count operators, layout ops, bytes moved and multiply-adds of every artifact, as saved and as optimised.
@@ -273,24 +272,24 @@ class Bundle(Result):
 
         Args:
             path: its ending (.html, .md, .csv or .json) chooses the form.
-            measured: results of :meth:`profile` that are not in the bundle's own records.json.
+            measured: results of :meth:`profile` that are not in the bundle's records.json.
             layers: compare the values inside the artifacts too: a minute for a large model.
-            progress: is called with each step that begins.
+            progress: called with each step that begins.
 
         Raises:
-            BadInputError: the ending is no form, or the file cannot be written.
+            BadInputError: no form has this ending, or the file cannot be written.
             MissingError: a package of the extra ``report`` is not installed.
         """
-        contents = [Content(records=one.records, not_run=one.not_run) for one in measured]
+        contents = [Content(records=result.records, not_run=result.not_run) for result in measured]
         return write_report([self.path, *contents], Path(path), layers=layers, progress=progress)
 
 
 def write_report(
     sources: Sequence[Path | Content], out: Path, *, layers: bool = True, progress: Progress = silent
 ) -> ReportResult:
-    """As :meth:`Bundle.report`, of several bundles, files of records, and what is there already.
+    """Write a report as :meth:`Bundle.report`, of several bundles, files of records, and gathered content.
 
-    Raises: as :meth:`Bundle.report`; ArtifactError, if one cannot be read, or there is nothing in them.
+    Raises: as :meth:`Bundle.report`; ArtifactError, if a source cannot be read, or all are empty.
     """
     forms.check(out)
     files.check(out)

@@ -1,4 +1,4 @@
-"""From a module, or a model that a command names, to a bundle."""
+"""Exports a module, or a model that a command names, to a bundle."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -36,35 +36,37 @@ def deploy(
 ) -> Bundle:
     """Export ``module`` to a bundle and check that every artifact is still the same model, as `edgeattn export` does.
 
-    It works on copies, on the CPU and in evaluation mode: module, tensors and random state stay as they are. Nothing is
-    printed. An artifact that is another model is no error: ask ``bundle.passed``, or :func:`edgeattn.assert_parity`.
+    It works on copies, on the CPU and in evaluation mode: module, tensors and random state are not changed. Nothing is
+    printed. An artifact that fails parity is no error: check ``bundle.passed``, or call :func:`edgeattn.assert_parity`.
 
     Args:
-        module: what is exported; torch.compile and parallel wrappers around it are taken off.
-        inputs: an example, with a batch of 1: a tensor, a tuple of tensors in the order of forward's parameters, or a
-            dict of tensors by their names.
+        module: the module to export, without the wrappers of torch.compile and of data parallelism.
+        inputs: example inputs with a batch of 1: a tensor, a tuple of tensors in the order of forward's parameters, or
+            a dict of tensors by their names.
         out: the bundle's folder; None is NAME-bundle in the working directory.
-        name: of the model, and so of the files; None is the class's.
-        formats: onnx, tflite, coreml; none are all, and then one that refuses the module is in ``bundle.refused``.
+        name: the name of the model and the files; None is the class's name.
+        formats: onnx, tflite, coreml; none means all, and then a format that refuses the module is in
+            ``bundle.refused``.
         precisions: fp32, fp16, int8, int8-dynamic; in coreml palette6 and palette4 too.
-        calibrate: what int8 is calibrated on: a folder of images or .npz files, or a tensor [n, ...] of inputs. None
-            are photographs that a package carries.
-        evaluation: labelled inputs [n, ...], and their classes [n], int64: accuracy after export is checked on them.
+        calibrate: the calibration set of int8: a folder of images or .npz files, or a tensor [n, ...] of inputs. None
+            is scikit-learn's photographs.
+        evaluation: labelled inputs [n, ...], and their classes [n], int64, to check the accuracy of the artifacts.
             The first output must be logits [1, classes].
-        preprocessing: what the model expects of an image, noted in the manifest and in the files: plain numbers,
+        preprocessing: the image preprocessing of the model, stored in the manifest and in the files: plain numbers,
             texts, lists and dicts.
-        cases: more inputs to check parity on, by a name of yours, each as ``inputs``.
-        keep: outputs of operators that int8 leaves in float, as `edgeattn study precision` names them.
-        dynamic_batch: leave the batch size free (ONNX, Core ML).
-        edge_layout: channels_last (None is this) or channels_first: the layout of TFLite's inputs and outputs.
-        edge_type: float32, or own: the type of inputs and outputs of fp16 and int8.
-        force: replace a bundle that is there.
-        progress: is called with each step that begins.
+        cases: more inputs to check parity on, by names of your choice, each as ``inputs``.
+        keep: outputs of operators that stay in float in int8, as `edgeattn study precision` names them.
+        dynamic_batch: make the batch size dynamic (ONNX, Core ML).
+        edge_layout: the layout of TFLite's inputs and outputs: channels_last (None means this) or channels_first.
+        edge_type: the type of inputs and outputs in fp16 and int8: float32, or own: int8 in TFLite's int8,
+            float16 in fp16 of ONNX and Core ML.
+        force: replace an existing bundle.
+        progress: called with each step that begins.
 
     Raises:
-        BadInputError: what was given, or the place, cannot be used; there is a bundle, and ``force`` is False.
-        ConversionError: a converter that was asked for by name refuses the module, or all of them do.
-        MissingError: a package is not installed; the sentence has the command that installs it.
+        BadInputError: an argument or the folder cannot be used; or the bundle exists, and ``force`` is False.
+        ConversionError: the converter of a format in ``formats`` refuses the module, or all converters do.
+        MissingError: a package is not installed; the message has the command that installs it.
     """
     from edgeattn.export import pipeline, source
 
@@ -95,13 +97,13 @@ def deploy(
             cases=cases,
         )
 
-    return exported(build, name or type(module).__name__, options, None if out is None else Path(out), progress)
+    return export_to_bundle(build, name or type(module).__name__, options, None if out is None else Path(out), progress)
 
 
-def exported(
+def export_to_bundle(
     build: "Callable[[], Source]", name: str, options: "Options", out: Path | None, progress: Progress
 ) -> Bundle:
-    """Export what ``build`` gives; what cannot be used is refused before it is called.
+    """Export the source that ``build`` returns; options that cannot be used are refused first.
 
     Raises: as :func:`deploy`.
     """
@@ -114,6 +116,6 @@ def exported(
     return Bundle(pipeline.export(build(), options, out, progress).bundle)
 
 
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Each once; a single one need not stand in a list."""
-    return (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """The names as a tuple, without duplicates; a single name may be a plain string."""
+    return (names,) if isinstance(names, str) else tuple(dict.fromkeys(names))

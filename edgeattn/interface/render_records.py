@@ -16,7 +16,7 @@ _SLOWEST = 12
 
 
 def measured(records: Sequence[Record], ratios: Sequence[Ratio], not_run: Sequence[NotRun]) -> list[Any]:
-    """Counted instructions or times, never both, as emulation has no times; ratios, operators, and what to doubt."""
+    """Counted instructions or times (no table has both), ratios, operators, and quality warnings."""
     timed = [record for record in records if not record.counts]
     shown: list[Any] = []
     if counted := [record for record in records if record.counts]:
@@ -25,7 +25,7 @@ def measured(records: Sequence[Record], ratios: Sequence[Ratio], not_run: Sequen
         shown += _timed(timed)
     if ratios:
         shown.append(_ratios(ratios))
-    # With other threads it is the same list: the file of records has it.
+    # One list for each artifact and runtime: with other threads it is similar, and in the file of records.
     with_operators = {(r.subject.artifact, r.runtime): r for r in reversed(timed) if r.operators}
     shown += [_operators(record) for record in reversed(with_operators.values())]
     notes = {
@@ -36,10 +36,10 @@ def measured(records: Sequence[Record], ratios: Sequence[Ratio], not_run: Sequen
         about = f"{record.subject.artifact} in {record.runtime}, threads {record.threads}"
         shown += [f"[yellow]Not to be trusted:[/] {escape(about)}: {escape(reason)}" for reason in record.untrusted]
     if not_run:
-        left = table("Not run", "artifact", "target", "reason")
+        unmeasured = table("Not run", "artifact", "target", "reason")
         for entry in not_run:
-            left.add_row(entry.subject, entry.target, entry.reason)
-        shown.append(left)
+            unmeasured.add_row(entry.subject, entry.target, entry.reason)
+        shown.append(unmeasured)
     return shown
 
 
@@ -74,7 +74,7 @@ def _timed(records: Sequence[Record]) -> list[Table]:
         "Time of one run, ms", *_ABOUT, "p50>r", "95 % interval>r", "p90>r", "p99>r", "sd>r", "runs>r", "runs/s>r"
     )
     columns = ("load ms>r", "first run ms>r", "warm-up>r", "peak MiB>r", "layout ops>r", "parity (noise units)")
-    rest = table("Around it", "artifact", "runtime", "threads>r", *columns)
+    rest = table("Load, warm-up and memory", "artifact", "runtime", "threads>r", *columns)
     for record in records:
         times.add_row(*_about(record), *_statistics(record))
         rest.add_row(
@@ -103,21 +103,21 @@ def _statistics(record: Record) -> list[str]:
     return [f"{s.p50_ns / 1e6:.3f}", interval, *tail, str(s.n), f"{1e9 / s.p50_ns:.1f}" if s.p50_ns else "-"]
 
 
-def _interval(found: Interval) -> str:
-    return f"{found.low:.3f} to {found.high:.3f}"
+def _interval(interval: Interval) -> str:
+    return f"{interval.low:.3f} to {interval.high:.3f}"
 
 
 def _ratios(ratios: Sequence[Ratio]) -> Table:
-    shown = table("Measured in turn, A B A B", "in", "artifact", "times as fast>r", "95 % interval>r", "as")
+    shown = table("Interleaved runs, A B A B", "runtime", "artifact", "times as fast>r", "95 % interval>r", "as")
     for ratio in ratios:
         speed = ratio.times_as_fast
-        place = ratio.group.rpartition(", ")[0]
-        shown.add_row(place, ratio.candidate, f"{speed.value:.3f}", _interval(speed), ratio.baseline)
+        environment = ratio.group.rpartition(", ")[0]
+        shown.add_row(environment, ratio.candidate, f"{speed.value:.3f}", _interval(speed), ratio.baseline)
     return shown
 
 
 def _operators(record: Record) -> Table:
-    """The slowest, and the sums of what moves data only."""
+    """The slowest operators, and the sums of the layout ops and reorders."""
     title = f"{record.subject.artifact} in {record.runtime} by operator: {record.operators_note}"
     shown = table(title, "operator", "kind", "layer", "us>r", "share>r")
     total = sum(op.median_ns for op in record.operators) or 1
@@ -139,11 +139,11 @@ def _operators(record: Record) -> Table:
     return shown
 
 
-def compared(found: Comparison) -> list[Any]:
-    """Old records against new ones."""
+def compared(result: Comparison) -> list[Any]:
+    """New records against old ones."""
     about = ("artifact", "target", "runtime", "threads>r", "quantity")
     shown = table("NEW against OLD", *about, "old>r", "new>r", "new / old>r", "95 % interval>r", "verdict")
-    for change in found.changes:
+    for change in result.changes:
         growth = change.growth
         shown.add_row(
             *(change.artifact, change.target, change.runtime, str(change.threads), change.quantity),
@@ -154,11 +154,11 @@ def compared(found: Comparison) -> list[Any]:
         )
     notes = {
         f"{change.artifact} in {change.runtime}, {change.quantity}: {change.note}": 0
-        for change in found.changes
+        for change in result.changes
         if change.note
     }
-    lacking = (("OLD", found.only_old), ("NEW", found.only_new))
-    only = [f"Only in {which}: {escape(name)}" for which, names in lacking for name in names]
+    only_in = (("OLD", result.only_old), ("NEW", result.only_new))
+    only = [f"Only in {which}: {escape(name)}" for which, names in only_in for name in names]
     return [shown, *map(escape, notes), *only]
 
 

@@ -1,10 +1,10 @@
-"""What a bundle answers. Each result is one frozen dataclass around what was found, and shows itself in three ways:
+"""The results of a bundle's methods. Each is a frozen dataclass, and shows itself in three ways:
 
 - ``print(result)``, or ``str(result)``: the tables that the command prints, as plain text;
 - in a notebook: the same tables in HTML, with all text escaped;
 - ``result.rows()``: a list of plain dicts, for ``pandas.DataFrame(result.rows())`` or anything else.
 
-``result.passed`` is the verdict, where there is one.
+``result.passed`` is the verdict, if the result has one.
 """
 
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ from edgeattn.report.document import Document
 
 
 class Result(ABC):
-    """What can be printed, shown in a notebook, and taken apart."""
+    """A result that can be printed, shown in a notebook, and read as rows."""
 
     @abstractmethod
     def shown(self) -> list[Any]:
@@ -35,7 +35,7 @@ class Result(ABC):
 
     @abstractmethod
     def rows(self) -> list[dict[str, Any]]:
-        """One dict a row, each with the same keys, of numbers and texts; None is what there is not."""
+        """A dict for each row, all with the same keys; values are numbers and texts, or None if unknown."""
 
     def __str__(self) -> str:
         return tables.plain(self.shown())
@@ -107,7 +107,7 @@ class ProfileResult(Result):
 
     @property
     def passed(self) -> bool:
-        """Whether all was measured to the end, and all gave the outputs of the reference."""
+        """Whether every run was complete, and its outputs were those of the reference."""
         return self.profile.passed
 
     @property
@@ -120,7 +120,7 @@ class ProfileResult(Result):
 
     @property
     def ratios(self) -> tuple[Ratio, ...]:
-        """How many times as fast as the first of their runtime the others are."""
+        """How many times as fast the artifacts of a runtime are as its first one."""
         return ratios(self.records)
 
     def shown(self) -> list[Any]:
@@ -131,7 +131,7 @@ class ProfileResult(Result):
 
 
 def _measured(record: Record) -> dict[str, Any]:
-    """Times in ms; ``instructions`` are counted where a core is emulated, and then there are no times."""
+    """A record as a row. Times are in ms; an emulated core has ``instructions`` and no times."""
     ns: dict[str, float | None] = dict.fromkeys(("p50", "p50_low", "p50_high", "p90", "p99"))
     if record.samples_ns:
         s = summary(record.samples_ns)
@@ -163,39 +163,39 @@ def _measured(record: Record) -> dict[str, Any]:
 
 @dataclass(frozen=True, repr=False)
 class InspectionResult(Result):
-    """What each file is made of. ``rows()`` has one for each file; ``inspections`` have the operators by kind."""
+    """The operators of each file. ``rows()`` has one for each file; ``inspections`` have the operators by kind."""
 
     inspections: tuple[Inspection, ...]
     max_layout_ops: int | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether no file has more layout ops than are allowed, as saved or as its runtime optimises it."""
+        """Whether no file has more layout ops than allowed, as saved or as its runtime optimises it."""
         return self.max_layout_ops is None or all(i.worst_layout_ops <= self.max_layout_ops for i in self.inspections)
 
     def shown(self) -> list[Any]:
         lines: list[Any] = []
-        for found in self.inspections:
-            lines += render.inspection(found)
+        for inspection in self.inspections:
+            lines += render.inspection(inspection)
             if self.max_layout_ops is not None:
-                lines.append(f"{found.worst_layout_ops} layout ops, {self.max_layout_ops} allowed")
+                lines.append(f"{inspection.worst_layout_ops} layout ops, {self.max_layout_ops} allowed")
         return lines
 
     def rows(self) -> list[dict[str, Any]]:
         return [
             {
-                "artifact": found.artifact,
-                "format": found.format,
-                "operators": sum(found.operators.values()),
-                "layout_ops": sum(found.layout_ops.values()),
-                "layout_bytes": found.layout_bytes,
-                "copy_ops": sum(found.copy_ops.values()),
-                "copy_bytes": found.copy_bytes,
-                "worst_layout_ops": found.worst_layout_ops,
-                "macs": found.macs,
-                "parameters": found.parameters,
+                "artifact": inspection.artifact,
+                "format": inspection.format,
+                "operators": sum(inspection.operators.values()),
+                "layout_ops": sum(inspection.layout_ops.values()),
+                "layout_bytes": inspection.layout_bytes,
+                "copy_ops": sum(inspection.copy_ops.values()),
+                "copy_bytes": inspection.copy_bytes,
+                "worst_layout_ops": inspection.worst_layout_ops,
+                "macs": inspection.macs,
+                "parameters": inspection.parameters,
             }
-            for found in self.inspections
+            for inspection in self.inspections
         ]
 
 
@@ -215,5 +215,5 @@ class ReportResult(Result):
 
 
 def _flat(row: dict[str, Any], inner: str) -> dict[str, Any]:
-    """Without the dict that stands in it under ``inner``: its own entries instead."""
+    """The row with the entries of its dict ``inner`` in place of that dict."""
     return {**{key: value for key, value in row.items() if key != inner}, **row[inner]}

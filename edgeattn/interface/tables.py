@@ -1,6 +1,6 @@
-"""What every table for people has in common, and the two forms beside a terminal's: plain text and HTML.
+"""Tables for people on a terminal, as plain text and as HTML.
 
-What is shown is a list: tables, and lines of text in rich's markup.
+Output is a list of tables and of lines of text in rich's markup.
 """
 
 import io
@@ -14,19 +14,19 @@ from rich.text import Text
 
 
 def printable(text: str) -> str:
-    """``text`` as it may go to a terminal: names in files are anyone's, and could hold its control sequences."""
+    """``text`` without control sequences, which names in untrusted files could contain."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 class Table(_Table):
-    """Its cells are shown as they are: no markup, but what is given as a :class:`rich.text.Text`."""
+    """A table whose cells contain no markup; a cell with style is a :class:`rich.text.Text`."""
 
     def add_row(self, *cells: str | Text) -> None:  # type: ignore[override]  # rich takes more kinds and options
         super().add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells))
 
 
 def table(title: str, *columns: str) -> Table:
-    """An empty table; a column ``NAME>r`` is set to the right."""
+    """An empty table; a column ``NAME>r`` is right-aligned."""
     shown = Table(title=Text(printable(title)), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
         name, _, right = column.partition(">")
@@ -46,9 +46,9 @@ def number(value: float | None, pattern: str) -> str:
 
 
 def plain(shown: Iterable[Any]) -> str:
-    """As a command writes it into a file: 200 columns, without colours; an empty line between two of them."""
+    """The text that a command writes to a file: 200 columns wide, without colours, an empty line between parts."""
     out = io.StringIO()
-    # In a notebook rich would show it there and then.
+    # Without these, rich would display it in a notebook at once.
     console = Console(
         file=out,
         width=200,
@@ -58,23 +58,23 @@ def plain(shown: Iterable[Any]) -> str:
         force_terminal=False,
         force_jupyter=False,
     )
-    for one in shown:
-        console.print(one)
+    for part in shown:
+        console.print(part)
         console.print()
     return out.getvalue().rstrip("\n")
 
 
 def html(shown: Iterable[Any]) -> str:
-    """As tables of a notebook: all text is escaped, and nothing in it is markup or runs."""
-    return "\n".join(_table(one) if isinstance(one, _Table) else f"<p>{_text(one)}</p>" for one in shown)
+    """HTML for a notebook: all text is escaped, and nothing in it is active."""
+    return "\n".join(_table(part) if isinstance(part, _Table) else f"<p>{_text(part)}</p>" for part in shown)
 
 
 def _table(table: _Table) -> str:
     aligned = [f' style="text-align: {column.justify}"' for column in table.columns]
-    head = "".join(f"<th{how}>{_text(c.header)}</th>" for how, c in zip(aligned, table.columns, strict=True))
+    head = "".join(f"<th{style}>{_text(c.header)}</th>" for style, c in zip(aligned, table.columns, strict=True))
     rows = zip(*(column.cells for column in table.columns), strict=True)
     body = (
-        "<tr>" + "".join(f"<td{how}>{_text(cell)}</td>" for how, cell in zip(aligned, row, strict=True)) + "</tr>"
+        "<tr>" + "".join(f"<td{style}>{_text(cell)}</td>" for style, cell in zip(aligned, row, strict=True)) + "</tr>"
         for row in rows
     )
     caption = f'<caption style="text-align: left; font-weight: bold">{_text(table.title or "")}</caption>'

@@ -1,4 +1,4 @@
-"""Records against records: those that were measured in turn, and old ones against new ones. Pure."""
+"""Compares records: those of interleaved runs with one another, and old ones with new ones. Pure functions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MAX_SLOWDOWN = 1.10
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast ``candidate`` is as ``baseline``, with its 95 % interval, from rounds of A B A B."""
+    """How many times as fast ``candidate`` is as ``baseline``, with its 95 % interval, from interleaved runs."""
 
     group: str
     baseline: str
@@ -25,20 +25,20 @@ class Ratio:
 
 
 def ratios(records: Sequence[Record]) -> tuple[Ratio, ...]:
-    """Every record of a group against the first of it."""
+    """The ratio of every record of a group to the group's first."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record.group and record.samples_ns:
             groups.setdefault(record.group, []).append(record)
     return tuple(
         Ratio(
-            name,
-            first.subject.artifact,
-            other.subject.artifact,
-            ratio_of_pairs(baseline_ns=first.samples_ns, candidate_ns=other.samples_ns),
+            group,
+            baseline.subject.artifact,
+            candidate.subject.artifact,
+            ratio_of_pairs(baseline_ns=baseline.samples_ns, candidate_ns=candidate.samples_ns),
         )
-        for name, (first, *others) in groups.items()
-        for other in others
+        for group, (baseline, *candidates) in groups.items()
+        for candidate in candidates
     )
 
 
@@ -48,7 +48,7 @@ Verdict = Literal["faster", "slower", "can't tell", "fewer", "more", "same", "di
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of the old is allowed to the new; None is any."""
+    """The most that NEW may have, as a multiple of OLD or as a number; None is no limit."""
 
     slowdown: float = MAX_SLOWDOWN
     size_growth: float | None = None
@@ -57,7 +57,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Change:
-    """One quantity of one artifact. ``growth`` is new / old, with its interval; None where there is no such number.
+    """One quantity of one artifact. ``growth`` is new / old, with its interval, or None if there is no such number.
 
     ``passed`` is False for a regression that is certain: the whole interval lies over the limit.
     """
@@ -75,13 +75,13 @@ class Change:
     note: str = ""
 
 
-# Model, artifact, target, runtime, threads, labels, and which it is of those that are alike in all this.
+# Model, artifact, target, runtime, threads, labels, and a number among records that are alike in all of these.
 _Key = tuple[str, str, str, str, int, tuple[tuple[str, str], ...], int]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that both files have; ``only_old`` and ``only_new`` name what the other lacks."""
+    """The changes in records that both files have; ``only_old`` and ``only_new`` name the records of one file."""
 
     changes: tuple[Change, ...]
     only_old: tuple[str, ...]
@@ -96,7 +96,7 @@ def compare(*, old: Sequence[Record], new: Sequence[Record], limits: Limits) -> 
     """Compare the records of the same model, artifact, target, runtime and number of threads.
 
     Raises:
-        BadInputError: there are none.
+        BadInputError: the two have no such record in common.
     """
     before, after = _by_key(old), _by_key(new)
     common = [key for key in before if key in after]
@@ -104,21 +104,21 @@ def compare(*, old: Sequence[Record], new: Sequence[Record], limits: Limits) -> 
         raise BadInputError("the two files have no record of the same artifact, target, runtime and threads")
     return Comparison(
         tuple(change for key in common for change in _changes(before[key], after[key], limits)),
-        tuple(_told(record) for key, record in before.items() if key not in after),
-        tuple(_told(record) for key, record in after.items() if key not in before),
+        tuple(_describe(record) for key, record in before.items() if key not in after),
+        tuple(_describe(record) for key, record in after.items() if key not in before),
     )
 
 
 def _by_key(records: Sequence[Record]) -> dict[_Key, Record]:
-    found: dict[_Key, Record] = {}
+    by_key: dict[_Key, Record] = {}
     for record in records:
         labels = tuple(sorted(record.labels.items()))
-        what = record.model, record.subject.artifact, record.target, record.runtime, record.threads, labels
-        found[*what, sum(key[:-1] == what for key in found)] = record
-    return found
+        subject = record.model, record.subject.artifact, record.target, record.runtime, record.threads, labels
+        by_key[*subject, sum(key[:-1] == subject for key in by_key)] = record
+    return by_key
 
 
-def _told(record: Record) -> str:
+def _describe(record: Record) -> str:
     return f"{record.subject.artifact} in {record.runtime} on {record.target}, threads {record.threads}"
 
 
@@ -148,20 +148,20 @@ def _change(
     return Change(*about, quantity, old_value, new_value, growth, verdict, passed, note)
 
 
-def _time(old: Record, new: Record, most: float) -> Change:
-    a, b = float(np.median(old.samples_ns)), float(np.median(new.samples_ns))
+def _time(old: Record, new: Record, limit: float) -> Change:
+    old_p50, new_p50 = float(np.median(old.samples_ns)), float(np.median(new.samples_ns))
     if not _same_device(old.device, new.device):
         note = f"measured on {old.device.name}, then on {new.device.name}: not the same device"
-        return _change(new, "time", a, b, None, "can't tell", note=note)
-    doubtful = [which for which, record in (("OLD", old), ("NEW", new)) if record.untrusted]
-    if doubtful:
+        return _change(new, "time", old_p50, new_p50, None, "can't tell", note=note)
+    untrusted = [which for which, record in (("OLD", old), ("NEW", new)) if record.untrusted]
+    if untrusted:
         growth = _range_of(old, new)
-        note = f"{' and '.join(doubtful)} not to be trusted: judged by the middle 80 % of the samples"
+        note = f"{' and '.join(untrusted)} not to be trusted: judged by the middle 80 % of the samples"
     else:
         speed = ratio_of_runs(baseline_ns=old.samples_ns, candidate_ns=new.samples_ns)
         growth, note = Interval(1 / speed.value, 1 / speed.high, 1 / speed.low), ""
     verdict: Verdict = "slower" if growth.low > 1 else "faster" if growth.high < 1 else "can't tell"
-    return _change(new, "time", a, b, growth, verdict, growth.low <= most, note)
+    return _change(new, "time", old_p50, new_p50, growth, verdict, growth.low <= limit, note)
 
 
 def _same_device(old: Device, new: Device) -> bool:
@@ -171,7 +171,7 @@ def _same_device(old: Device, new: Device) -> bool:
 
 
 def _range_of(old: Record, new: Record) -> Interval:
-    """What can be said of samples that their own record does not trust: where the middle 80 % of them lie."""
+    """The growth of the median, with an interval from the middle 80 % of the samples, for records with warnings."""
     (a, b, c), (d, e, f) = (np.percentile(record.samples_ns, (10, 50, 90)).tolist() for record in (old, new))
     return Interval(_over(e, b), _over(d, c), _over(f, a))
 
@@ -180,27 +180,29 @@ def _over(new: float, old: float) -> float:
     return new / old if old else (inf if new else 1.0)
 
 
-def _instructions(old: Record, new: Record, most: float) -> Change:
+def _instructions(old: Record, new: Record, limit: float) -> Change:
     a, b = (sorted(count.total for count in record.counts) for record in (old, new))
     medians = float(np.median(a)), float(np.median(b))
     if old.device.details.get("cpu") != new.device.details.get("cpu"):
         return _change(new, "instructions", *medians, None, "can't tell", note="counted on another core")
     growth = Interval(_over(medians[1], medians[0]), _over(b[0], a[-1]), _over(b[-1], a[0]))
     verdict: Verdict = "more" if growth.low > 1 else "fewer" if growth.high < 1 else "same"
-    return _change(new, "instructions", *medians, growth, verdict, growth.low <= most)
+    return _change(new, "instructions", *medians, growth, verdict, growth.low <= limit)
 
 
-def _size(old: Record, new: Record, most: float | None) -> Change:
+def _size(old: Record, new: Record, limit: float | None) -> Change:
     a, b = old.subject.size_bytes, new.subject.size_bytes
     growth = _over(b, a)
-    return _change(new, "size", a, b, Interval(growth, growth, growth), _more(a, b), most is None or growth <= most)
+    return _change(new, "size", a, b, Interval(growth, growth, growth), _more(a, b), limit is None or growth <= limit)
 
 
-def _layout_ops(old: Record, new: Record, most: int | None) -> Change:
+def _layout_ops(old: Record, new: Record, limit: int | None) -> Change:
     a, b = old.subject.layout_ops, new.subject.layout_ops
     if b is None:
         return _change(new, "layout ops", a, b, None, "can't tell", note="not counted in NEW")
-    return _change(new, "layout ops", a, b, None, "can't tell" if a is None else _more(a, b), most is None or b <= most)
+    return _change(
+        new, "layout ops", a, b, None, "can't tell" if a is None else _more(a, b), limit is None or b <= limit
+    )
 
 
 def _more(old: int, new: int) -> Verdict:

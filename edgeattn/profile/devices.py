@@ -1,4 +1,4 @@
-"""A bundle, measured on one device, or on all that are attached at once; records are saved as they come."""
+"""Measures a bundle on one device, or on several attached devices at once, and saves records as they come."""
 
 import threading
 from collections.abc import Mapping
@@ -17,33 +17,33 @@ from edgeattn.system.progress import Progress, silent
 def measure(
     bundle: Bundle, options: Options, settings: Mapping[str, str], out: Path | None = None, progress: Progress = silent
 ) -> Profile:
-    """Measure on the target of ``options``, or on each device that it may mean, at once.
+    """Measure on the target of ``options``; if it means several devices, on all of them at once.
 
     Args:
-        settings: of the target; which it takes it says itself.
-        out: is written after each step, so that whatever happens later costs nothing that was measured before.
+        settings: the target's settings, which it checks itself.
+        out: the file of records; it is written after each step, so that a later failure loses no measurement.
 
     Raises: as :func:`edgeattn.profile.run.profile`; BadInputError, if ``out`` cannot be written.
     """
     files.check(out)
-    so_far: dict[str, Profile] = {}
+    profiles: dict[str, Profile] = {}
     saving = threading.Lock()
 
-    def keep(one: str, profile: Profile) -> None:
+    def save(target: str, profile: Profile) -> None:
         with saving:
-            so_far[one] = profile
-            _save(out, run.together(bundle.folder.name, so_far))
+            profiles[target] = profile
+            _save(out, run.merge(bundle.folder.name, profiles))
 
-    def measured(one: str) -> Profile:
-        with targets.connect(one, settings, progress) as connection:
-            wanted = replace(options, target=one)
-            return run.profile(bundle, connection, wanted, progress, lambda profile: keep(one, profile))
+    def measure_target(target: str) -> Profile:
+        with targets.connect(target, settings, progress) as connection:
+            target_options = replace(options, target=target)
+            return run.profile(bundle, connection, target_options, progress, lambda profile: save(target, profile))
 
-    found = run.together(bundle.folder.name, parallel.each(measured, targets.expand(options.target)))
-    _save(out, found)
-    return found
+    result = run.merge(bundle.folder.name, parallel.each(measure_target, targets.expand(options.target)))
+    _save(out, result)
+    return result
 
 
-def _save(out: Path | None, found: Profile) -> None:
-    if out and found.records:
-        records.save(out, found.records, found.not_run)
+def _save(out: Path | None, profile: Profile) -> None:
+    if out and profile.records:
+        records.save(out, profile.records, profile.not_run)

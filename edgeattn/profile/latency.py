@@ -1,6 +1,6 @@
-"""What samples of time say, and when they should not be believed. Pure but for the clock of :func:`interleave`.
+"""Statistics of latency samples, and warnings about their quality. Pure except for the clock of :func:`interleave`.
 
-Nothing of this is stored: a record keeps its samples, and the statistics are derived from them.
+Statistics are not stored: a record holds its samples, and the statistics are derived from them.
 """
 
 import time
@@ -16,10 +16,10 @@ _Floats = npt.NDArray[np.float64]
 
 RESAMPLES, SEED = 2000, 0
 LEVEL = 0.95
-# Samples from which on less is enough: fewer resampled runs, and a trend over the medians of so many parts.
+# From this many samples on, fewer runs are resampled, and the trend is that of the medians of this many parts.
 MANY = 1000
-# Numbers that are drawn at once: some megabytes.
-_AT_ONCE = 2**18
+# Random numbers per batch: some megabytes.
+_BATCH = 2**18
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Summary:
 
 
 def summary(samples_ns: Sequence[int]) -> Summary:
-    """Describe the samples of one run, in the order in which they were taken.
+    """Describe the samples of one run, in the order of measurement.
 
     Raises:
         BadInputError: there are none.
@@ -68,12 +68,12 @@ def summary(samples_ns: Sequence[int]) -> Summary:
 def _samples(samples_ns: Sequence[int]) -> _Floats:
     x = np.asarray(samples_ns, np.float64)
     if not x.size:
-        raise BadInputError("there are no samples; a record without any says nothing of time")
+        raise BadInputError("there are no samples: this record has no latency")
     return x
 
 
 def _medians(x: _Floats, *, seed: int = SEED) -> _Floats:
-    """Medians of RESAMPLES resampled runs: drawn in blocks, as a sample resembles those beside it.
+    """Medians of RESAMPLES resampled runs. Samples are drawn in blocks, because neighbours resemble each other.
 
     Source: the circular block bootstrap (Politis and Romano, 1992), blocks of the cube root of n.
     """
@@ -81,10 +81,10 @@ def _medians(x: _Floats, *, seed: int = SEED) -> _Floats:
     block = max(1, round(n ** (1 / 3)))
     random, within = np.random.default_rng(seed), np.arange(block)
     total = RESAMPLES if n <= MANY else RESAMPLES // 10
-    rows = max(1, _AT_ONCE // n)
+    rows = max(1, _BATCH // n)
     medians = []
-    for done in range(0, total, rows):
-        starts = random.integers(n, size=(min(rows, total - done), -(-n // block), 1))
+    for start in range(0, total, rows):
+        starts = random.integers(n, size=(min(rows, total - start), -(-n // block), 1))
         drawn = (starts + within).reshape(len(starts), -1)[:, :n] % n
         medians.append(np.median(x[drawn], axis=1))
     return np.concatenate(medians)
@@ -96,12 +96,12 @@ def _bounds(values: _Floats) -> tuple[float, float]:
 
 
 def ratio_of_pairs(*, baseline_ns: Sequence[int], candidate_ns: Sequence[int]) -> Interval:
-    """How many times as fast the candidate is, of samples that were taken in turn: the median over the rounds of
-    baseline / candidate. A drift of the machine falls on both, and does not matter. A round that only one has, because
-    the other stopped, is left out.
+    """How many times as fast the candidate is, from interleaved samples: the median over the rounds of
+    baseline / candidate. A drift of the machine affects both alike, and cancels. A round without both samples, because
+    one run stopped, is left out.
 
     Raises:
-        BadInputError: there is no round.
+        BadInputError: there is no round with both samples.
     """
     n = min(len(baseline_ns), len(candidate_ns))
     ratios = _samples(baseline_ns[:n]) / _samples(candidate_ns[:n])
@@ -109,10 +109,10 @@ def ratio_of_pairs(*, baseline_ns: Sequence[int], candidate_ns: Sequence[int]) -
 
 
 def ratio_of_runs(*, baseline_ns: Sequence[int], candidate_ns: Sequence[int]) -> Interval:
-    """How many times as fast the candidate is, of runs at different times: median of baseline / median of candidate.
+    """How many times as fast the candidate is, from runs at different times: median of baseline / median of candidate.
 
     Raises:
-        BadInputError: one has no samples.
+        BadInputError: one of them has no samples.
     """
     baseline, candidate = _samples(baseline_ns), _samples(candidate_ns)
     value = float(np.median(baseline) / np.median(candidate))
@@ -120,10 +120,10 @@ def ratio_of_runs(*, baseline_ns: Sequence[int], candidate_ns: Sequence[int]) ->
 
 
 def interleave(calls: Mapping[str, Callable[[], object]], *, runs: int, warmup: int) -> dict[str, list[int]]:
-    """Time the calls in turn, A B A B, so that a drift of the machine falls on all alike.
+    """Time the calls interleaved, A B A B, so that a drift of the machine affects all alike.
 
     Returns:
-        samples_ns by name, ``runs`` of each; the ``warmup`` rounds are not kept.
+        samples_ns by name, ``runs`` of each, without the ``warmup`` rounds.
     """
     samples: dict[str, list[int]] = {name: [] for name in calls}
     for round_ in range(warmup + runs):
@@ -136,38 +136,38 @@ def interleave(calls: Mapping[str, Callable[[], object]], *, runs: int, warmup: 
     return samples
 
 
-# ---- when not to believe it ----
+# ---- quality warnings ----
 
-# A run of fewer samples says little of its spread, and nothing of its tail.
+# Fewer samples show little of the spread, and nothing of the tail.
 FEW = 20
 # The smallest change within a run that matters, as a share of the median.
 MATTERS = 0.05
-# A trend: Mann and Kendall's test, at this number of standard deviations (two-sided, one calm run in 15,000).
+# A trend: Mann and Kendall's test, at this number of standard deviations (two-sided, one steady run in 15,000).
 TREND_SIGMAS = 4.0
-# Two levels: the distance of two clusters in standard deviations of the wider one. A normal distribution cut in two at
-# its median has 2.7, a uniform one 3.5.
-LEVEL_DISTANCE = 5.0
+# Two clusters: their distance in standard deviations of the wider one. A normal distribution that is split at its
+# median has 2.7, a uniform one 3.5.
+CLUSTER_DISTANCE = 5.0
 # ... and the smaller cluster's share of the samples.
-LEVEL_SHARE = 0.15
-# An outlier is so many robust standard deviations above the median, and by so large a share of it.
+CLUSTER_SHARE = 0.15
+# An outlier is this many robust standard deviations, and this share of the median, above the median.
 OUTLIER_SIGMAS, OUTLIER_SHARE = 6.0, 0.2
-# So many of them are no accident.
+# More outliers than this share are no accident.
 OUTLIERS_ALLOWED = 0.05
 
 
 def quality_warnings(samples_ns: Sequence[int]) -> tuple[str, ...]:
-    """Why these samples should not be relied on, a sentence each; none for a calm run, and none for no samples."""
+    """Reasons not to rely on these samples, a sentence each; none for a steady run, and none without samples."""
     if not samples_ns:
         return ()
     if len(samples_ns) < FEW:
         return (f"only {len(samples_ns)} samples: at least {FEW} are needed to see whether the times are steady",)
     x = _samples(samples_ns)
-    found = (_trend(x), _two_levels(x), _outliers(x), _wide(x))
-    return tuple(sentence for sentence in found if sentence)
+    warnings = (_trend(x), _two_levels(x), _outliers(x), _wide(x))
+    return tuple(sentence for sentence in warnings if sentence)
 
 
 def _trend(x: _Floats) -> str:
-    """A drift over the run, as throttling makes it: significant, and large enough to matter."""
+    """A drift over the run, such as throttling causes: significant, and large enough to matter."""
     if len(x) > MANY:
         x = np.array([np.median(part) for part in np.array_split(x, MANY)])
     n = len(x)
@@ -183,21 +183,21 @@ def _trend(x: _Floats) -> str:
 
 
 def _two_levels(x: _Floats) -> str:
-    """Two clusters of times, as cores of two kinds or steps of a clock make them."""
+    """Two clusters of times, such as two kinds of cores or two clock frequencies cause."""
     y = np.sort(np.log(np.maximum(x, 1)))
     n = len(y)
-    least = int(np.ceil(LEVEL_SHARE * n))
-    # Where the two parts together spread least: the sums of squares about their means, from running sums.
-    cuts = np.arange(least, n - least + 1)
+    smallest = int(np.ceil(CLUSTER_SHARE * n))
+    # The cut with the least sum of squares about the means of the two parts, from running sums.
+    cuts = np.arange(smallest, n - smallest + 1)
     sums = np.cumsum(y - y[0])
     left, total = sums[cuts - 1], sums[-1]
     cut = int(cuts[np.argmax(left**2 / cuts + (total - left) ** 2 / (n - cuts))])
     low, high = y[:cut], y[cut:]
     distance = float(high.mean() - low.mean())
-    if distance < max(MATTERS, LEVEL_DISTANCE * low.std(), LEVEL_DISTANCE * high.std()):
+    if distance < max(MATTERS, CLUSTER_DISTANCE * low.std(), CLUSTER_DISTANCE * high.std()):
         return ""
-    a, b = np.exp(np.median(low)) / 1e6, np.exp(np.median(high)) / 1e6
-    return f"the times stand on two levels, {a:.3g} ms and {b:.3g} ms ({(n - cut) / n:.0%} of the samples)"
+    low_ms, high_ms = np.exp(np.median(low)) / 1e6, np.exp(np.median(high)) / 1e6
+    return f"the times stand on two levels, {low_ms:.3g} ms and {high_ms:.3g} ms ({(n - cut) / n:.0%} of the samples)"
 
 
 def _outliers(x: _Floats) -> str:

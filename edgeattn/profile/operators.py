@@ -1,4 +1,4 @@
-"""Operators that a runtime timed, traced back to the layers of the model, and layout ops marked."""
+"""Assigns the operators that a runtime timed to layers of the model, and marks layout ops."""
 
 import re
 from collections.abc import Sequence
@@ -10,29 +10,29 @@ from edgeattn.formats import onnx
 from edgeattn.formats.graph import Op
 from edgeattn.system import plugins
 
-# What onnxruntime appends when it makes a node of its own out of one of the file's.
+# Suffixes of the nodes that onnxruntime makes from a node of the file.
 _SUFFIX = re.compile(r"(_nchwc|_token_\d+|/\w*Fusion\w*/?|_fused)$")
 
 
-def traced(path: Path, operators: Sequence[Operator]) -> tuple[Operator, ...]:
-    """The operators of the .onnx file ``path``, each with its layer where its name tells.
+def assign_layers(path: Path, operators: Sequence[Operator]) -> tuple[Operator, ...]:
+    """The operators of the .onnx file ``path``, each with its layer if its name identifies one.
 
-    onnxruntime names a fused node after the last one that went into it, or after the value that this one gives; it is
-    put down to the nearest one before of its own kind, a convolution with its activation to the convolution. A node
-    that it adds by itself (its reorders) has no layer.
+    onnxruntime names a fused node after its last part, or after that part's output. The operator is assigned to the
+    nearest earlier node of its own kind: a convolution with its activation to the convolution. A node that onnxruntime
+    adds, such as a reorder, has no layer.
 
     Raises:
         ArtifactError: the file is no ONNX model.
         MissingError: the package onnx is not installed.
     """
     plugins.require(*onnx.FORMAT.read_packages, extra=onnx.FORMAT.extra)
-    known = onnx.origins(path)
-    return tuple(_traced(operator, known) for operator in operators)
+    nodes = onnx.origins(path)
+    return tuple(_assign_layer(operator, nodes) for operator in operators)
 
 
-def marked(operators: Sequence[Operator]) -> tuple[Operator, ...]:
-    """The operators of a file whose runtime names its kernels (``Transpose (ND, X32)``), the layout ops marked. A mark
-    stays that is there: who made it had more than the kind to go by, as the package of Core ML."""
+def mark_layout_ops(operators: Sequence[Operator]) -> tuple[Operator, ...]:
+    """The operators of a runtime that names its kernels (``Transpose (ND, X32)``), with the layout ops marked. An
+    existing mark stays: it rests on more than the kind, for instance on the package of Core ML."""
     kinds = (operator.kind.partition("(")[0].replace(" ", "").removeprefix("Static") for operator in operators)
     return tuple(
         replace(operator, layout=operator.layout or Op(kind, operator.name).category == "layout")
@@ -40,18 +40,18 @@ def marked(operators: Sequence[Operator]) -> tuple[Operator, ...]:
     )
 
 
-def _traced(operator: Operator, known: dict[str, tuple[str, Op]]) -> Operator:
+def _assign_layer(operator: Operator, nodes: dict[str, tuple[str, Op]]) -> Operator:
     name = operator.name
-    while name not in known and (shorter := _SUFFIX.sub("", name)) != name:
+    while name not in nodes and (shorter := _SUFFIX.sub("", name)) != name:
         name = shorter
-    layer, op = known.get(name, ("", None))
-    ahead = op
-    while ahead is not None and ahead.kind != operator.kind:
-        before = ahead.inputs[0].name if ahead.inputs else ""
-        origin, ahead = known.get(before, ("", None))
-        if ahead is not None and ahead.kind == operator.kind:
-            layer, op = origin, ahead
+    layer, op = nodes.get(name, ("", None))
+    earlier = op
+    while earlier is not None and earlier.kind != operator.kind:
+        value = earlier.inputs[0].name if earlier.inputs else ""
+        earlier_layer, earlier = nodes.get(value, ("", None))
+        if earlier is not None and earlier.kind == operator.kind:
+            layer, op = earlier_layer, earlier
     if op is None or op.kind != operator.kind:
-        # Of the runtime's own making: its kind alone says whether it only moves data.
+        # Added by the runtime: only its kind shows whether it is a layout op.
         op = Op(operator.kind, operator.name)
     return replace(operator, layer=layer, layout=op.category == "layout")

@@ -1,4 +1,4 @@
-"""From a module to a file that a target runs, and from what was seen there to a record."""
+"""Makes a record from the measurement of one artifact."""
 
 from dataclasses import replace
 from functools import cache
@@ -14,35 +14,39 @@ from edgeattn.targets import Job, Measurement
 
 
 def subject(path: Path, name: str, format_name: str, precision: str = "fp32") -> Subject:
-    """A file that is of no bundle, called ``name``."""
+    """The subject of a record for a file outside any bundle, under ``name``."""
     file = describe(path.parent, path)
-    return counted(Subject(name, file.sha256, file.size_bytes, format_name, precision), path)
+    return with_counts(Subject(name, file.sha256, file.size_bytes, format_name, precision), path)
 
 
 @cache
-def counted(subject: Subject, path: Path) -> Subject:
-    """The subject with what its file at ``path`` moves without computing, if that can be counted here.
+def with_counts(subject: Subject, path: Path) -> Subject:
+    """The subject with the layout and copy ops of its file ``path``, if they can be counted here.
 
-    Once for each file (the subject holds its hash), however many runtimes and numbers of threads it is measured in.
+    Cached by file (the subject holds its hash): it may be measured in many runtimes and with many numbers of threads.
     """
     try:
-        found = inspection.inspect(path)
+        inspected = inspection.inspect(path)
     except (MissingError, ArtifactError):
-        # Not by the packages that there are: the measurement does not need it.
+        # It cannot be counted with the packages that are installed. The measurement does not need it.
         return subject
-    layout_ops, layout_bytes = found.worst_layout_ops, found.layout_bytes
-    return replace(subject, layout_ops=layout_ops, layout_bytes=layout_bytes, copy_bytes=found.copy_bytes)
+    layout_ops, layout_bytes = inspected.worst_layout_ops, inspected.layout_bytes
+    return replace(subject, layout_ops=layout_ops, layout_bytes=layout_bytes, copy_bytes=inspected.copy_bytes)
 
 
-def record(seen: Measurement, job: Job, subject: Subject, target: str, model: str = "") -> Record:
-    """What was seen of ``job``, as a record, with the quality_warnings that its samples raise."""
-    untrusted = (*([seen.stopped] if seen.stopped else []), *seen.untrusted, *quality_warnings(seen.samples_ns))
+def record(measurement: Measurement, job: Job, subject: Subject, target: str, model: str = "") -> Record:
+    """The record of the measurement of ``job``, with the warnings about its quality."""
+    untrusted = (
+        *([measurement.stopped] if measurement.stopped else []),
+        *measurement.untrusted,
+        *quality_warnings(measurement.samples_ns),
+    )
     return Record(
-        **replace(seen, untrusted=untrusted).as_fields(),
+        **replace(measurement, untrusted=untrusted).as_fields(),
         model=model,
         subject=subject,
         target=target,
         versions=versions(),
         threads=job.threads,
-        partial=bool(seen.stopped),
+        partial=bool(measurement.stopped),
     )

@@ -1,4 +1,4 @@
-"""A bundle, measured on a target: a record for each artifact, runtime and number of threads."""
+"""Measures a bundle on a target: a record for each artifact, runtime and number of threads."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,8 +20,8 @@ from edgeattn.targets import TARGETS, Connection, Job, Measurement
 
 @dataclass(frozen=True)
 class Options:
-    """How to measure; ``target`` and ``command`` as the user spelled them. None, or nothing, is what suits the target;
-    a ``warmup`` "auto" goes on until the times settle. No ``runtimes`` are all that the target has."""
+    """How to measure; ``target`` and ``command`` are as the user typed them. None means the target's default. A
+    ``warmup`` of "auto" lasts until the times settle. No ``runtimes`` means all that the target has."""
 
     target: str
     threads: tuple[int, ...] = (1,)
@@ -34,8 +34,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Profile:
-    """What was measured, and what was not, with the reason; ``failed`` if any of that should have been,
-    ``interrupted`` if the user ended it."""
+    """The records, and what was not run, with the reason. ``failed``: something that should have run did not.
+    ``interrupted``: the user ended it."""
 
     records: tuple[Record, ...]
     not_run: tuple[NotRun, ...]
@@ -44,14 +44,14 @@ class Profile:
 
     @property
     def passed(self) -> bool:
-        """Whether all was measured to the end, and all gave the outputs of the reference."""
+        """Whether every run was complete, and its outputs were those of the reference."""
         sound = all(not record.partial and (record.parity is None or record.parity.passed) for record in self.records)
         return sound and not self.failed
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Artifacts of one format in one runtime, with one number of threads: they are measured in turn."""
+    """Artifacts of one format in one runtime, with one number of threads: their runs are interleaved."""
 
     runtime: str
     threads: int
@@ -59,8 +59,8 @@ class _Group:
 
 
 @dataclass
-class _Found:
-    """What is known so far."""
+class _Results:
+    """The results so far."""
 
     records: list[Record] = field(default_factory=list)
     not_run: list[NotRun] = field(default_factory=list)
@@ -80,46 +80,46 @@ def profile(
     progress: Progress = silent,
     keep: Callable[[Profile], None] = lambda _: None,
 ) -> Profile:
-    """Measure the artifacts of ``bundle`` on the inputs of its first case, those of one runtime in turn.
+    """Measure the artifacts of ``bundle`` on the inputs of its first case; the runs in one runtime are interleaved.
 
-    An interrupt ends it, and what was measured is kept; what a target refuses is listed as not run, and the rest goes
-    on. ``keep`` is shown what there is after each step.
+    An interrupt ends it, and what was measured is returned. An artifact that the target refuses is listed as not run,
+    and the rest goes on. ``keep`` is called with the results after each step.
 
     Raises:
-        BadInputError: the target has no such runtime; or it refuses all that there is, its inputs or the number of
+        BadInputError: the target has no such runtime; or it refuses every artifact, its inputs or the number of
             threads.
         MissingError: the target runs none of the artifacts, or lacks the runtime.
-        TargetError: all runs came to nothing.
-        KeyboardInterrupt: before anything was measured.
+        TargetError: all runs failed.
+        KeyboardInterrupt: nothing was measured before the interrupt.
     """
-    found = _Found()
+    results = _Results()
     golden = next(iter(golden_cases(bundle).values()))
-    groups = list(_groups(bundle, connection, options, found))
+    groups = list(_groups(bundle, connection, options, results))
     progress.plan(len(groups))
     for group in groups:
-        if not found.stopped:
-            progress(f"{', '.join(a.file.path for a in group.artifacts)} in {_place(group, connection)}")
-            _measure(bundle, golden, connection, options, group, found)
-            keep(found.profile())
+        if not results.stopped:
+            progress(f"{', '.join(a.file.path for a in group.artifacts)} in {_runtime_and_device(group, connection)}")
+            _measure(bundle, golden, connection, options, group, results)
+            keep(results.profile())
         else:
-            found.not_run += (NotRun(a.file.path, options.target, found.stopped) for a in group.artifacts)
-    if not found.records:
-        if found.stopped:
+            results.not_run += (NotRun(a.file.path, options.target, results.stopped) for a in group.artifacts)
+    if not results.records:
+        if results.stopped:
             raise KeyboardInterrupt
-        if found.errors:
-            raise found.errors[0]
-        raise MissingError(f"nothing was measured: {'; '.join(entry.reason for entry in found.not_run)}")
-    keep(found.profile())  # with what was noted after the last step
-    return found.profile()
+        if results.errors:
+            raise results.errors[0]
+        raise MissingError(f"nothing was measured: {'; '.join(entry.reason for entry in results.not_run)}")
+    keep(results.profile())  # with the notes after the last step
+    return results.profile()
 
 
-def _place(group: _Group, connection: Connection) -> str:
+def _runtime_and_device(group: _Group, connection: Connection) -> str:
     threads = "" if group.threads == 1 else f", {group.threads} threads"
     return f"{group.runtime} on {connection.place}{threads}"
 
 
-def _groups(bundle: Bundle, connection: Connection, options: Options, found: _Found) -> Iterator[_Group]:
-    """All that is to be measured; what the target does not run is noted."""
+def _groups(bundle: Bundle, connection: Connection, options: Options, results: _Results) -> Iterator[_Group]:
+    """The groups to measure; artifacts that the target does not run are noted."""
     known = {runtime for runtimes in connection.runtimes.values() for runtime in runtimes}
     for runtime in options.runtimes:
         if runtime not in known:
@@ -130,23 +130,23 @@ def _groups(bundle: Bundle, connection: Connection, options: Options, found: _Fo
     for artifact in bundle.manifest.artifacts:
         by_format.setdefault(artifact.format, []).append(artifact)
     for format_, artifacts in by_format.items():
-        there = connection.runtimes.get(format_, ())
-        wanted = [runtime for runtime in there if runtime in options.runtimes or not options.runtimes]
+        available = connection.runtimes.get(format_, ())
+        wanted = [runtime for runtime in available if runtime in options.runtimes or not options.runtimes]
         if not wanted:
-            reason = f"of its runtimes on {connection.place} none was asked for" if there else ""
+            reason = f"of its runtimes on {connection.place} none was asked for" if available else ""
             reason = reason or f"{connection.place} does not run {format_}"
-            found.not_run += (NotRun(artifact.file.path, options.target, reason) for artifact in artifacts)
-        # What is counted does not drift, and takes minutes: one by one.
-        sets = [[artifact] for artifact in artifacts] if _counted(options.target) else [artifacts]
-        yield from (_Group(r, n, tuple(together)) for r in wanted for n in options.threads for together in sets)
+            results.not_run += (NotRun(artifact.file.path, options.target, reason) for artifact in artifacts)
+        # Counts do not drift, and take minutes: no need to interleave.
+        batches = [[artifact] for artifact in artifacts] if _is_counted(options.target) else [artifacts]
+        yield from (_Group(r, n, tuple(batch)) for r in wanted for n in options.threads for batch in batches)
 
 
-def _counted(target: str) -> bool:
+def _is_counted(target: str) -> bool:
     return TARGETS.get(target.partition(":")[0]).origin == "emulated"
 
 
 def _measure(
-    bundle: Bundle, golden: GoldenCase, connection: Connection, options: Options, group: _Group, found: _Found
+    bundle: Bundle, golden: GoldenCase, connection: Connection, options: Options, group: _Group, results: _Results
 ) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     warmup = connection.warmup if options.warmup is None else options.warmup
@@ -163,63 +163,69 @@ def _measure(
         for artifact in group.artifacts
     ]
     try:
-        seen: Sequence[Measurement] = connection.run_interleaved(jobs) if len(jobs) > 1 else [connection.run(jobs[0])]
+        measurements: Sequence[Measurement] = (
+            connection.run_interleaved(jobs) if len(jobs) > 1 else [connection.run(jobs[0])]
+        )
     except KeyboardInterrupt:
-        found.stopped, found.interrupted = "interrupted", True
-        found.not_run += (NotRun(artifact.file.path, options.target, found.stopped) for artifact in group.artifacts)
+        results.stopped, results.interrupted = "interrupted", True
+        results.not_run += (NotRun(artifact.file.path, options.target, results.stopped) for artifact in group.artifacts)
         return
     except EdgeAttnError as error:
-        if len(jobs) > 1:  # one of them may be the cause: each by itself
+        if len(jobs) > 1:  # one of them may be the cause: measure each alone
             for artifact in group.artifacts:
-                _measure(bundle, golden, connection, options, replace(group, artifacts=(artifact,)), found)
+                _measure(bundle, golden, connection, options, replace(group, artifacts=(artifact,)), results)
             return
-        found.errors.append(error)
-        found.not_run.append(NotRun(group.artifacts[0].file.path, options.target, str(error)))
+        results.errors.append(error)
+        results.not_run.append(NotRun(group.artifacts[0].file.path, options.target, str(error)))
         return
-    for artifact, job, measurement in zip(group.artifacts, jobs, seen, strict=True):
-        interleaved = f"{_place(group, connection)}, {started}" if len(jobs) > 1 and measurement.samples_ns else ""
+    for artifact, job, measurement in zip(group.artifacts, jobs, measurements, strict=True):
+        interleaved = (
+            f"{_runtime_and_device(group, connection)}, {started}" if len(jobs) > 1 and measurement.samples_ns else ""
+        )
         record = _record(bundle, artifact, options, job, measurement)
         record = replace(
             record,
             started_at=started,
             group=interleaved,
-            # A user's own benchmark tool gives no outputs.
+            # A user's own benchmark tool returns no outputs.
             parity=likeness(artifact, golden, measurement.first, measurement.last) if measurement.first else None,
         )
-        found.records.append(record)
-        found.interrupted = found.interrupted or measurement.interrupted
+        results.records.append(record)
+        results.interrupted = results.interrupted or measurement.interrupted
         if record.partial:
-            found.stopped = f"the run of {artifact.file.path} stopped"
+            results.stopped = f"the run of {artifact.file.path} stopped"
 
 
-def _record(bundle: Bundle, artifact: Artifact, options: Options, job: Job, seen: Measurement) -> Record:
+def _record(bundle: Bundle, artifact: Artifact, options: Options, job: Job, measurement: Measurement) -> Record:
     file = artifact.file
     subject = Subject(file.path, file.sha256, file.size_bytes, artifact.format, artifact.precision)
     return replace(
-        measured.record(seen, job, measured.counted(subject, job.artifact), options.target, bundle.manifest.model),
+        measured.record(
+            measurement, job, measured.with_counts(subject, job.artifact), options.target, bundle.manifest.model
+        ),
         versions={**bundle.manifest.tools, "edgeattn": versions()["edgeattn"]},
-        operators=_operators(artifact, job, seen),
+        operators=_operators(artifact, job, measurement),
         command=options.command,
     )
 
 
-def _operators(artifact: Artifact, job: Job, seen: Measurement) -> tuple[Operator, ...]:
-    if artifact.format == "onnx" and seen.operators:
+def _operators(artifact: Artifact, job: Job, measurement: Measurement) -> tuple[Operator, ...]:
+    if artifact.format == "onnx" and measurement.operators:
         try:
-            return operators.traced(job.artifact, seen.operators)
+            return operators.assign_layers(job.artifact, measurement.operators)
         except MissingError:
             pass  # without the package onnx they have no layers
-    return operators.marked(seen.operators)
+    return operators.mark_layout_ops(measurement.operators)
 
 
-def together(bundle: str, found: Mapping[str, Profile | EdgeAttnError]) -> Profile:
-    """The records of all targets; a target that failed is listed as not run.
+def merge(bundle: str, results: Mapping[str, Profile | EdgeAttnError]) -> Profile:
+    """Merge the results of several targets; a target that failed is listed as not run.
 
     Raises:
-        EdgeAttnError: the first of their errors, if all of them failed.
+        EdgeAttnError: the first error, if all targets failed.
     """
-    profiles = [one for one in found.values() if isinstance(one, Profile)]
-    errors = {target: one for target, one in found.items() if isinstance(one, EdgeAttnError)}
+    profiles = [result for result in results.values() if isinstance(result, Profile)]
+    errors = {target: result for target, result in results.items() if isinstance(result, EdgeAttnError)}
     if not profiles:
         raise next(iter(errors.values()))
     not_run = [entry for profile in profiles for entry in profile.not_run]

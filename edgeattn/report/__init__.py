@@ -1,4 +1,4 @@
-"""Records and bundles to a report in HTML, Markdown, CSV or JSON. It measures and judges nothing, and needs no torch.
+"""Writes reports of records and bundles in HTML, Markdown, CSV or JSON. It measures nothing, and needs no torch.
 
 ``setups``, ``interface`` and ``cli`` may import it.
 """

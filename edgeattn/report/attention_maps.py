@@ -1,4 +1,4 @@
-"""The attention maps of a bundle, read and made ready to be seen."""
+"""Reads the attention maps of a bundle for display."""
 
 import json
 from typing import Any
@@ -11,35 +11,35 @@ from edgeattn.errors import ArtifactError
 from edgeattn.report.pictures.attention import Attention
 
 
-def read(held: Bundle) -> tuple[Attention, ...]:
-    """The maps of a bundle that has some, with images scaled to be seen.
+def read(bundle: Bundle) -> tuple[Attention, ...]:
+    """The attention maps of a bundle, if it has any, with images scaled for display.
 
     Raises:
-        ArtifactError: the file is not one.
+        ArtifactError: the file cannot be read, or holds no maps.
     """
     from safetensors import SafetensorError, safe_open
 
-    if held.manifest.attention is None:
+    if bundle.manifest.attention is None:
         return ()
-    path = held.path(held.manifest.attention)
+    path = bundle.path(bundle.manifest.attention)
     maps = []
     try:
         with safe_open(path, "numpy") as file:
-            for i, told in enumerate(json.loads(file.metadata()["maps"])):
-                if not told["layers"] or not all(isinstance(text, str) for text in (told["about"], *told["layers"])):
+            for i, entry in enumerate(json.loads(file.metadata()["maps"])):
+                if not entry["layers"] or not all(isinstance(text, str) for text in (entry["about"], *entry["layers"])):
                     raise ValueError("it does not say which layers look at what")
                 layers = {
-                    layer: _map(file.get_tensor(f"scores/{i}/{n}"), axes=2) for n, layer in enumerate(told["layers"])
+                    layer: _map(file.get_tensor(f"scores/{i}/{n}"), axes=2) for n, layer in enumerate(entry["layers"])
                 }
-                image = _shown(_map(file.get_tensor(f"image/{i}"), axes=3))
-                maps.append(Attention(held.manifest.model, told["about"], image, layers))
+                image = _for_display(_map(file.get_tensor(f"image/{i}"), axes=3))
+                maps.append(Attention(bundle.manifest.model, entry["about"], image, layers))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path} holds no attention maps: {error}; export the bundle again") from error
     return tuple(maps)
 
 
 def _map(values: npt.NDArray[Any], *, axes: int) -> npt.NDArray[np.float32]:
-    """What can be drawn: finite numbers on so many axes; an image has three channels."""
+    """The values as float32; refused if they are not finite, or not on ``axes`` axes. An image has three channels."""
     if values.dtype.kind != "f" or values.ndim != axes or not values.size or (axes == 3 and len(values) != 3):
         raise ValueError("an image or a layer's scores are of another shape or kind")
     with np.errstate(over="ignore"):
@@ -49,9 +49,9 @@ def _map(values: npt.NDArray[Any], *, axes: int) -> npt.NDArray[np.float32]:
     return drawn
 
 
-def _shown(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """[3, H, W] of any range -> [H, W, 3] from 0 to 1: what a model is given is normalised, each in its own way."""
-    image = image.astype(np.float64)  # the largest numbers of float32 have differences too
+def _for_display(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """[3, H, W] of any range -> [H, W, 3] from 0 to 1: each model normalises its images differently."""
+    image = image.astype(np.float64)  # the difference of float32's extremes overflows float32
     low, high = float(image.min()), float(image.max())
-    shown: npt.NDArray[np.float32] = ((image - low) / max(high - low, 1e-30)).transpose(1, 2, 0).astype(np.float32)
-    return shown
+    scaled: npt.NDArray[np.float32] = ((image - low) / max(high - low, 1e-30)).transpose(1, 2, 0).astype(np.float32)
+    return scaled

@@ -1,4 +1,4 @@
-"""Records and what belongs to them -> a document."""
+"""Composes a document from records and the content of bundles."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -10,11 +10,11 @@ from edgeattn.report.content import Content
 from edgeattn.report.details import details
 from edgeattn.report.document import Document, Part, Picture, Section, Text
 from edgeattn.report.operators import operators
-from edgeattn.report.result import Result, origin_name, told
+from edgeattn.report.result import Result, describe, origin_name
 from edgeattn.report.results import results
 from edgeattn.report.verdict import verdict
 
-# Each picture of samples takes some ten kilobytes, and nobody looks at more.
+# A picture of samples takes ten kilobytes, and nobody looks at more of them.
 _MOST_PICTURES = 24
 
 
@@ -24,33 +24,33 @@ def compose(content: Content) -> Document:
     Raises:
         MissingError: matplotlib is not installed.
     """
-    studied = tuple(record for record in content.records if record.labels.get("study"))
-    profiled = replace(content, records=tuple(record for record in content.records if record not in studied))
-    only_studies = bool(studied) and not (profiled.records or content.judged or content.answers)
-    found = results(profiled)
+    of_studies = tuple(record for record in content.records if record.labels.get("study"))
+    profiled = replace(content, records=tuple(record for record in content.records if record not in of_studies))
+    only_studies = bool(of_studies) and not (profiled.records or content.judged or content.accuracy)
+    figures = results(profiled)
     models = dict.fromkeys([*(r.model for r in profiled.records), *(j.model for j in content.judged)])
     sections = (
-        *(() if only_studies else (_figures(profiled, found), *_same(content))),
-        *studies.sections(studied),
+        *(() if only_studies else (_figures(profiled, figures), *_parity(content))),
+        *studies.sections(of_studies),
         *content.sections,
         *_samples(profiled.records),
         *operators(profiled.records),
         *_depths(content),
         *_attention(content),
-        *(_left_out(content) if only_studies else ()),
+        *(_not_measured(content) if only_studies else ()),
         *details(content),
     )
     return Document(
-        title=", ".join(models) or studies.title(studied) or "edgeattn",
+        title=", ".join(models) or studies.title(of_studies) or "edgeattn",
         subtitle=_subtitle(content.records),
-        verdict=(*(() if only_studies else verdict(profiled, found)), *studies.statements(studied)),
+        verdict=(*(() if only_studies else verdict(profiled, figures)), *studies.statements(of_studies)),
         sections=sections,
-        results=found,
+        results=figures,
         not_run=content.not_run,
     )
 
 
-def _left_out(content: Content) -> Iterator[Section]:
+def _not_measured(content: Content) -> Iterator[Section]:
     if content.not_run:
         yield Section("Not measured", "", (table.not_run(content.not_run),))
 
@@ -58,30 +58,30 @@ def _left_out(content: Content) -> Iterator[Section]:
 def _subtitle(records: tuple[Record, ...]) -> str:
     days = sorted({record.started_at[:10] for record in records if record.started_at})
     when = f", measured {' to '.join(dict.fromkeys((days[0], days[-1])))}" if days else ""
-    places = dict.fromkeys(origin_name(record.origin).lower() for record in records)
-    return f"{words.number(len(records), 'record')}{when}" + (f"; {', '.join(places)}" if places else "")
+    origins = dict.fromkeys(origin_name(record.origin).lower() for record in records)
+    return f"{words.number(len(records), 'record')}{when}" + (f"; {', '.join(origins)}" if origins else "")
 
 
-def _figures(content: Content, found: tuple[Result, ...]) -> Section:
-    parts: list[Part] = [*table.by_origin(found)]
+def _figures(content: Content, figures: tuple[Result, ...]) -> Section:
+    parts: list[Part] = [*table.by_origin(figures)]
     if not content.records:
         parts.append(Text("Nothing is measured yet: edgeattn profile does that.", "caution"))
     if ratios := table.interleaved(content.records):
         parts.append(ratios)
     if content.not_run:
         parts.append(table.not_run(content.not_run))
-    lead = "Below each p50 stands the 95 % confidence interval of the median. Nothing is compared across origins."
+    lead = "Below each p50 is the 95 % confidence interval of the median. Nothing is compared across origins."
     return Section("Figures", lead if content.records else "", tuple(parts))
 
 
-def _same(content: Content) -> Iterator[Section]:
+def _parity(content: Content) -> Iterator[Section]:
     parts: list[Part] = []
     if content.judged:
         parts.append(table.parity(content.judged))
-    if content.answers:
-        parts.append(table.answers(content.answers))
+    if content.accuracy:
+        parts.append(table.accuracy(content.accuracy))
     if parts:
-        lead = "What was found when the bundle was made, in the runtimes of that machine."
+        lead = "The results at export, in the runtimes of that machine."
         yield Section("Still the same model", lead, tuple(parts))
 
 
@@ -93,12 +93,12 @@ def _samples(records: tuple[Record, ...]) -> Iterator[Section]:
         return
     parts: list[Part] = []
     for record in timed[:_MOST_PICTURES]:
-        title = told(record)
+        title = describe(record)
         svg, description = samples.draw(record.samples_ns, latency.summary(record.samples_ns), title=title)
-        quality_warnings = (f"{words.sentence(doubt)}." for doubt in record.untrusted)
+        quality_warnings = (f"{words.sentence(warning)}." for warning in record.untrusted)
         parts.append(Picture(title, " ".join((description, *quality_warnings)), svg))
-    if left := len(timed) - len(parts):
-        parts.append(Text(f"{words.number(left, 'record')} more are in the tables and not drawn."))
+    if undrawn := len(timed) - len(parts):
+        parts.append(Text(f"{words.number(undrawn, 'record')} more are in the tables and not drawn."))
     lead = (
         "Every timed run in its order, and beside it how the times are distributed. A course that climbs or steps up "
         "is a device that throttles."
@@ -110,11 +110,11 @@ def _depths(content: Content) -> Iterator[Section]:
     from edgeattn.report.pictures import depth
 
     parts: list[Part] = []
-    for found in content.depths:
-        title = f"{found.model}: error by layer"
-        svg = depth.draw(found.curves, title=title, limit=found.limit, headed=False)
-        parts.append(Picture(title, depth.describe(found.curves, found.limit), svg, wide=True))
-        parts += [Text(sentence) for sentence in found.sentences]
+    for depths in content.depths:
+        title = f"{depths.model}: error by layer"
+        svg = depth.draw(depths.curves, title=title, limit=depths.limit, headed=False)
+        parts.append(Picture(title, depth.describe(depths.curves, depths.limit), svg, wide=True))
+        parts += [Text(sentence) for sentence in depths.sentences]
     if parts:
         lead = "The values inside each artifact against those of the float64 reference, in order of execution."
         yield Section("Error by depth", lead, tuple(parts))
@@ -124,9 +124,9 @@ def _attention(content: Content) -> Iterator[Section]:
     from edgeattn.report.pictures import attention
 
     parts: Iterable[Part] = [
-        Picture(title, attention.describe(found), attention.draw(found, title=title), wide=True)
-        for found in content.attention
-        for title in (f"{found.model}: {found.about}",)
+        Picture(title, attention.describe(maps), attention.draw(maps, title=title), wide=True)
+        for maps in content.attention
+        for title in (f"{maps.model}: {maps.about}",)
     ]
     if parts:
         lead = (

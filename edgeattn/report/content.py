@@ -1,4 +1,4 @@
-"""What a report is made of: records, and what a bundle adds to them."""
+"""The content of a report: records, and the parity, accuracy, errors and maps of bundles."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ from edgeattn.report.document import Section
 from edgeattn.report.pictures.attention import Attention
 from edgeattn.report.pictures.depth import Curve
 
-# So begins the name of what has no file of its own.
+# The name of a lowered form, which has no file, begins with this.
 LOWERED = "lowered form, "
 
 
@@ -16,10 +16,10 @@ class Judged:
     """Parity of one artifact in one runtime of the machine that made the bundle: the worst of all cases.
 
     Args:
-        sha256: of the artifact, so that a record of another file is not taken for this one; "" is a lowered form,
-            judged in PyTorch, of which there is no file.
-        cases: outputs that were judged.
-        worst: the case and the output that are furthest off.
+        sha256: of the artifact, which identifies its records; "" for a lowered form, which is judged in PyTorch and
+            has no file.
+        cases: the number of outputs that were judged.
+        worst: the case and the output with the largest error.
     """
 
     model: str
@@ -36,7 +36,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Accuracy:
     """Top-1 of one artifact in one runtime on ``n`` labelled inputs."""
 
     model: str
@@ -52,7 +52,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Depths:
-    """Errors inside the artifacts of one model, layer by layer; ``sentences`` say where each begins."""
+    """Errors inside the artifacts of one model, layer by layer; ``sentences`` say where each error begins."""
 
     model: str
     curves: tuple[Curve, ...]
@@ -62,12 +62,12 @@ class Depths:
 
 @dataclass(frozen=True)
 class Content:
-    """All that one report shows. ``sections`` are ready made, for instance by a study."""
+    """Everything in one report. ``sections`` are ready made, for instance by a study."""
 
     records: tuple[Record, ...] = ()
     not_run: tuple[NotRun, ...] = ()
     judged: tuple[Judged, ...] = ()
-    answers: tuple[Answers, ...] = ()
+    accuracy: tuple[Accuracy, ...] = ()
     depths: tuple[Depths, ...] = ()
     attention: tuple[Attention, ...] = ()
     sections: tuple[Section, ...] = ()

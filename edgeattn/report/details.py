@@ -1,4 +1,4 @@
-"""The end of a report: on what, with which versions, and by which commands it was made."""
+"""The last section of a report: devices, versions, files and commands."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ def details(content: Content) -> Iterator[Section]:
     if files := _files(content):
         parts.append(files)
     if parts:
-        lead = "Everything that is needed to measure it again."
+        lead = "Everything that is needed to repeat the measurements."
         yield Section("Environment, versions, commands", lead, tuple(parts), folded=True)
 
 
@@ -34,10 +34,10 @@ def _devices(records: tuple[Record, ...]) -> Table | None:
         facts = [*r.device.details.items()]
         facts += [(f"{name}, before", value) for name, value in r.before.items()]
         facts += [(f"{name}, after", value) for name, value in r.after.items()]
-        said = "; ".join(f"{name}: {value}" for name, value in facts)
-        rows[origin_name(r.origin), r.device.name, r.target, said] = None
+        text = "; ".join(f"{name}: {value}" for name, value in facts)
+        rows[origin_name(r.origin), r.device.name, r.target, text] = None
     columns = (Column("Device"), Column("Origin"), Column("Target"), Column("What it told"))
-    cells = tuple((Cell(d), Cell(o), Cell(t), Cell(said)) for o, d, t, said in rows)
+    cells = tuple((Cell(d), Cell(o), Cell(t), Cell(text)) for o, d, t, text in rows)
     return Table("Devices", columns, cells) if rows else None
 
 
@@ -66,11 +66,11 @@ def _protocol(records: tuple[Record, ...]) -> Table | None:
 
 
 def _versions(content: Content) -> Table | None:
-    found: dict[tuple[str, str], None] = {}
+    pairs: dict[tuple[str, str], None] = {}
     for versions in (content.versions, *(record.versions for record in content.records)):
-        found.update(dict.fromkeys(versions.items()))
-    found.update({(r.runtime, r.runtime_version): None for r in content.records})
-    rows = tuple((Cell(tool), Cell(version)) for tool, version in sorted(found))
+        pairs.update(dict.fromkeys(versions.items()))
+    pairs.update({(r.runtime, r.runtime_version): None for r in content.records})
+    rows = tuple((Cell(tool), Cell(version)) for tool, version in sorted(pairs))
     return Table("Versions", (Column("Tool"), Column("Version")), rows) if rows else None
 
 

@@ -1,6 +1,6 @@
-"""What a report says, in no form yet: every form (HTML, Markdown, CSV, JSON) is written from these values alone.
+"""The content of a report, independent of its form: HTML, Markdown, CSV and JSON are written from these values alone.
 
-All text is plain text, and may come from a stranger's device: each form escapes it for itself.
+All text is plain and untrusted, as records come from other devices: each form escapes it.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, with its unit; ``numeric`` columns stand to the right."""
+    """A heading, with its unit; ``numeric`` columns are right-aligned."""
 
     name: str
     numeric: bool = False
@@ -42,7 +42,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG with real text, and in words what it shows; ``wide`` wants the whole width of the page."""
+    """An SVG with real text, and a description in words; ``wide``: it needs the whole width of the page."""
 
     title: str
     description: str
@@ -63,7 +63,7 @@ Part = Table | Picture | Text
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence or two that say what is seen, and the parts; ``folded`` opens on a click."""
+    """A heading, a sentence or two about the content, and the parts; a ``folded`` section opens on a click."""
 
     title: str
     lead: str
@@ -73,7 +73,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Statement:
-    """One answer of the verdict: the question, the answer in a few words, and what it rests on."""
+    """One answer of the verdict: the question, the answer in a few words, and the evidence."""
 
     question: str
     answer: str
@@ -83,7 +83,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report; ``results`` and ``not_run`` are what the tables were made of, for CSV and JSON."""
+    """A whole report; ``results`` and ``not_run`` are the data of the tables, for CSV and JSON."""
 
     title: str
     subtitle: str

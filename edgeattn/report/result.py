@@ -7,7 +7,7 @@ from edgeattn.bundle.records import Record
 NS_PER_MS = 1e6
 
 
-# How people call what a figure was taken on, the most telling first.
+# Display names of origins, the most meaningful first.
 ORIGINS = {
     "phone": "Phone",
     "board": "Board",
@@ -19,7 +19,7 @@ ORIGINS = {
 
 @dataclass(frozen=True)
 class Result:
-    """One record in figures; None is not known. ``parity`` is in units of the noise floor.
+    """One record in figures; None means unknown. ``parity`` is in units of the noise floor.
 
     ``status`` is ``measured``, ``partial`` or ``doubtful``; ``notes`` says why.
     """
@@ -58,8 +58,8 @@ class Result:
     notes: str
 
 
-def told(record: Record) -> str:
-    """A record in a line: what, in what, where."""
+def describe(record: Record) -> str:
+    """A record in a line: artifact, runtime, threads, target and origin."""
     threads = "" if record.threads == 1 else f", {record.threads} threads"
     return f"{record.subject.artifact}, {record.runtime}{threads}, {record.target} ({origin_name(record.origin)})"
 

@@ -1,4 +1,4 @@
-"""A line for each record: its figures, derived from what is stored. Nothing is measured here."""
+"""Derives the figures of each record. Nothing is measured here."""
 
 from collections.abc import Callable
 from math import isfinite
@@ -10,20 +10,20 @@ from edgeattn.report.result import NS_PER_MS, ORIGINS, Result
 
 
 def results(content: Content) -> tuple[Result, ...]:
-    """Every record, by origin, target and precision, the fastest first."""
+    """The results of all records, sorted by origin, model and target, then the fastest first."""
     known = list(ORIGINS)
-    found = [result(record, content.judged) for record in content.records]
+    unsorted = [result(record, content.judged) for record in content.records]
 
     def order(r: Result) -> tuple[object, ...]:
-        place = known.index(r.origin) if r.origin in known else len(known)
+        rank = known.index(r.origin) if r.origin in known else len(known)
         cost = r.p50_ms if r.p50_ms is not None else (r.instructions or float("inf"))
-        return (place, r.origin, r.model, r.target, r.device, r.threads, cost, r.artifact, r.runtime)
+        return (rank, r.origin, r.model, r.target, r.device, r.threads, cost, r.artifact, r.runtime)
 
-    return tuple(sorted(found, key=order))
+    return tuple(sorted(unsorted, key=order))
 
 
 def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
-    """One record in figures; its parity is its own, else, for the host, that of the bundle."""
+    """The figures of one record; its parity is its own, or else, on the host, that of the bundle."""
     times = latency.summary(record.samples_ns) if record.samples_ns else None
     counts = middle(record.counts) if record.counts else None
 
@@ -72,7 +72,7 @@ def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
 
 
 def _of_bundle(record: Record, judged: tuple[Judged, ...]) -> Likeness | Judged | None:
-    """What the bundle's own check says of the same file in the same runtime; another device proves nothing of it."""
+    """The bundle's parity of the same file in the same runtime. It holds on the host only, not on another device."""
     if record.origin != "host":
         return None
     same = (j for j in judged if j.sha256 == record.subject.sha256 and j.runtime == record.runtime)

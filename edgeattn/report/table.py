@@ -1,4 +1,4 @@
-"""The tables of a report. One for each origin: figures of a phone and of an emulated core never share a column."""
+"""The tables of a report. Each origin has its own: no column mixes a phone and an emulated core."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -6,19 +6,19 @@ from itertools import groupby
 from edgeattn.bundle.records import NotRun, Record
 from edgeattn.profile import comparison
 from edgeattn.report import words
-from edgeattn.report.content import Answers, Judged
+from edgeattn.report.content import Accuracy, Judged
 from edgeattn.report.document import Cell, Column, Table, Tone
 from edgeattn.report.result import Result, origin_name
 
 _CAVEATS = {
-    "emulated": "Instructions of one run, counted on an emulated core; they know nothing of caches and are no time.",
+    "emulated": "Instructions of one run, counted on an emulated core; they ignore caches and are no time.",
     "browser": "Measured in a browser on a computer: not a phone's figures.",
     "host": "Measured on the machine that ran edgeattn: not a phone's figures.",
 }
 
 
 def by_origin(results: Iterable[Result]) -> tuple[Table, ...]:
-    """The results, which are sorted by origin, as a table for each."""
+    """A table for each origin; the results are sorted by origin."""
     return tuple(_table(origin, list(rows)) for origin, rows in groupby(results, key=lambda r: r.origin))
 
 
@@ -50,12 +50,12 @@ def _table(origin: str, rows: list[Result]) -> Table:
 
 
 def _named(row: Result) -> tuple[Cell, ...]:
-    trouble: Tone = "" if row.status == "measured" else "caution"
+    tone: Tone = "" if row.status == "measured" else "caution"
     about = ", ".join(filter(None, (row.format, row.precision, "" if row.status == "measured" else row.status)))
     threads = words.number(row.threads, "thread")
     device = "" if row.device == row.target else row.device
     return (
-        Cell(row.artifact, about, trouble),
+        Cell(row.artifact, about, tone),
         Cell(row.target, device),
         Cell(f"{row.runtime} {row.runtime_version}", threads),
     )
@@ -91,29 +91,29 @@ def _cost(row: Result) -> float:
 def verdict_cell(same: bool | None, noise_units: float | None, sqnr_db: float | None) -> Cell:
     if same is None:
         return Cell(words.DASH, "not judged")
-    said = "same" if same else "DIFFERENT"
-    said += "" if sqnr_db is None else f", {sqnr_db:.0f} dB"
-    return Cell(words.units(noise_units), said, "good" if same else "bad")
+    detail = "same" if same else "DIFFERENT"
+    detail += "" if sqnr_db is None else f", {sqnr_db:.0f} dB"
+    return Cell(words.units(noise_units), detail, "good" if same else "bad")
 
 
 def interleaved(records: Iterable[Record]) -> Table | None:
-    """Records of one group were measured A B A B, so that their ratio is worth more than two separate times."""
-    # A sample of no time at all, by a clock too coarse for it, has no ratio.
-    known = [record for record in records if record.samples_ns and min(record.samples_ns) > 0]
+    """The ratios of interleaved runs (A B A B), which are more accurate than those of separate runs."""
+    # A clock that is too coarse gives samples of zero, which have no ratio.
+    timed = [record for record in records if record.samples_ns and min(record.samples_ns) > 0]
     rows = []
-    for found in comparison.ratios(known):
-        one = next(record for record in known if record.group == found.group)
-        times = found.times_as_fast
+    for ratio in comparison.ratios(timed):
+        record = next(record for record in timed if record.group == ratio.group)
+        times = ratio.times_as_fast
         verdict: tuple[str, Tone] = (
             ("faster", "good") if times.low > 1 else ("slower", "") if times.high < 1 else ("can't tell", "")
         )
         rows.append(
             (
-                Cell(found.candidate),
-                Cell(one.runtime, words.number(one.threads, "thread")),
-                Cell(one.target, f"{origin_name(one.origin)}, {one.device.name}"),
+                Cell(ratio.candidate),
+                Cell(record.runtime, words.number(record.threads, "thread")),
+                Cell(record.target, f"{origin_name(record.origin)}, {record.device.name}"),
                 Cell(f"{times.value:.2f} x", f"{times.low:.2f} to {times.high:.2f}"),
-                Cell(found.baseline),
+                Cell(ratio.baseline),
                 Cell(verdict[0], tone=verdict[1]),
             )
         )
@@ -121,12 +121,14 @@ def interleaved(records: Iterable[Record]) -> Table | None:
         Column("Artifact"), Column("Runtime"), Column("Target"), Column("As fast", numeric=True),
         Column("As this one"), Column("So it is"),
     )  # fmt: skip
-    note = "Runs took turns: a drift of the machine falls on both. The median of the ratios, and its 95 % interval."
-    return Table("Measured in turn", columns, tuple(rows), note) if rows else None
+    note = (
+        "Runs were interleaved: a drift of the machine affects both. The median of the ratios, and its 95 % interval."
+    )
+    return Table("Interleaved runs", columns, tuple(rows), note) if rows else None
 
 
 def parity(judged: Iterable[Judged]) -> Table:
-    """What the bundles' own checks found, in the runtimes of the machine that made them."""
+    """Parity at export, in the runtimes of the machine that made the bundles."""
     columns = (
         Column("Artifact"), Column("Runtime"), Column("Cases", numeric=True), Column("Worst case"),
         Column("Noise units", numeric=True), Column("Size, MiB", numeric=True),
@@ -146,7 +148,7 @@ def parity(judged: Iterable[Judged]) -> Table:
     return Table("Parity, artifact against reference", columns, rows, note)
 
 
-def answers(found: Iterable[Answers]) -> Table:
+def accuracy(results: Iterable[Accuracy]) -> Table:
     columns = (Column("Artifact"), Column("Runtime"), *(Column(name, numeric=True)
                for name in ("Right answers", "Reference", "Agreeing")), Column("Verdict"))  # fmt: skip
     rows = tuple(
@@ -158,7 +160,7 @@ def answers(found: Iterable[Answers]) -> Table:
             Cell(f"{a.agreeing / a.n:.1%}" if a.n else words.DASH, f"{a.agreeing} of {a.n}"),
             Cell("same" if a.passed else "DIFFERENT", a.reason, "good" if a.passed else "bad"),
         )
-        for a in found
+        for a in results
     )
     return Table("Accuracy on inputs that training never saw", columns, rows)
 

@@ -1,7 +1,7 @@
-"""One file per format: it makes lower precisions of an fp32 artifact with the ecosystem's own quantiser.
+"""Quantisers, one file per format. Each makes lower precisions of an fp32 artifact with the ecosystem's own tool.
 
-Each holds ``QUANTIZER``, a :class:`Quantizer`. ``export`` and the rooms above may import it. Rules for all of them,
-from the measurements in ``docs/precisions.md``:
+Each file holds ``QUANTIZER``, a :class:`Quantizer`. ``export`` and the rooms above may import them. Rules for all of
+them, from the measurements in ``docs/precisions.md``:
 
 * norms, softmax, the context sum and the residual stream stay in float: they are little work and lose the most;
 * products on a few rows (the key on one column per offset, the classifier) keep float activations;
@@ -17,7 +17,7 @@ from edgeattn.bundle.tensors import Arrays
 from edgeattn.precision import Precision
 from edgeattn.system.plugins import Registry
 
-# What inputs and outputs are: float, or what the file computes in, where its format can have that.
+# The type of inputs and outputs: float32, or the type that the file computes in, where its format supports that.
 EDGE_TYPES = (FLOAT32, OWN) = ("float32", "own")
 # A product on fewer rows than this is a few per mille of the work, and keeps float activations.
 FEW_ROWS = 16
@@ -25,10 +25,10 @@ FEW_ROWS = 16
 
 @dataclass(frozen=True)
 class Job:
-    """What to make: ``path`` in ``precision`` from the fp32 artifact ``source``.
+    """Make ``path`` in ``precision`` from the fp32 artifact ``source``.
 
-    ``calibration`` are inputs in the artifact's own layout, empty where the precision needs none; ``metadata`` is what
-    the fp32 artifact carries and the quantiser may lose; ``keep`` are names of operators' outputs that stay in float;
+    ``calibration`` are inputs in the artifact's own layout, empty where the precision needs none; ``metadata`` is
+    the fp32 artifact's, which the quantiser may drop; ``keep`` names the outputs of operators that stay in float;
     ``edge_type`` is one of :data:`EDGE_TYPES`.
     """
 
@@ -42,13 +42,13 @@ class Job:
 
 
 class Quantizer(Protocol):
-    """What makes lower precisions of the artifacts of one format, which it is named as.
+    """Makes lower precisions of the artifacts of one format; the registry knows it by the format's name.
 
     Attributes:
-        extra: of ``pip install edgeattn[...]``, which brings its packages.
-        packages: that it needs.
-        precisions: that it makes.
-        rest: the precision of what int8 leaves.
+        extra: the extra of ``pip install edgeattn[...]`` with its packages.
+        packages: the packages that it needs.
+        precisions: the precisions that it makes.
+        rest: the precision of the operators that int8 leaves in float.
         adds_in_fp16: whether a runtime adds an fp16 file's products in fp16 too.
     """
 
@@ -59,7 +59,7 @@ class Quantizer(Protocol):
     adds_in_fp16: bool = False
 
     def make(self, job: Job) -> Details:
-        """Write ``job.path``, and say what stays in a higher precision: what the manifest keeps as ``details``.
+        """Write ``job.path``; the manifest's ``details`` say what stays in a higher precision.
 
         Raises:
             ConversionError: the quantiser refuses the artifact.

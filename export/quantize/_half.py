@@ -1,5 +1,4 @@
-"""The form for runtimes that add in fp16 as well, as XNNPACK does on ARM: the same function, with the digits and the
-range kept.
+"""A form for runtimes that also add in fp16, as XNNPACK does on ARM: the same function, with digits and range kept.
 
 fp16 has 11 bits and ends at 65,504. A sum of K products that is added one by one loses about sqrt(K / 6) half units in
 its last place; in parts of k, sqrt(k / 6) and the few additions of the parts. A square is beyond the range from 256 on.
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from edgeattn.lowering.patches import normalise_half, normalise_last
 from edgeattn.lowering.projections import conv, is_pointwise, linear, put
 
-# Sums as long as LONG are added in parts of PART. Measured on MobileViTv2-1.0: docs/precisions.md.
+# Sums of LONG terms or more are added in parts of PART. Measured on MobileViTv2-1.0: docs/precisions.md.
 LONG, PART = 256, 64
 
 
@@ -29,7 +28,7 @@ class SummedInParts(nn.Module):
         self.parts = nn.ModuleList(make(matrix, bias) for matrix, bias in zip(matrices, biases, strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the layer."""
+        """The output of the layer."""
         pieces = torch.split(x, PART, self.axis)
         result: Tensor = self.parts[0](pieces[0])
         for part, piece in zip(self.parts[1:], pieces[1:], strict=True):
@@ -38,7 +37,7 @@ class SummedInParts(nn.Module):
 
 
 def for_half(module: nn.Module) -> nn.Module:
-    """A copy of a lowered ``module``: long sums in parts, and norms over values that were scaled to 1 before.
+    """A copy of a lowered ``module``: long sums in parts, and norms over values that are scaled to 1 first.
 
     Args:
         module: in evaluation mode.

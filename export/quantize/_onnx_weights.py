@@ -1,4 +1,4 @@
-"""Weights of an ONNX graph in eight bits where onnxruntime's quantiser has one scale for all channels, or passes by."""
+"""Weights in eight bits where onnxruntime's quantiser uses one scale for all channels, or leaves them in float."""
 
 from collections import Counter
 from math import prod
@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-# Operators with weights, by ONNX's names.
+# ONNX operators with weights.
 PRODUCTS = ("Conv", "Gemm", "MatMul")
-# Fewer weights than this are not worth an operator that makes floats of them.
+# Fewer weights than this are not worth a DequantizeLinear.
 FEW_WEIGHTS = 4096
 
 
-def one_scale_a_channel(graph: Any, weights: dict[str, Any]) -> None:
-    """Give the weights of every ConvInteger a scale for each output channel: the quantiser has one for all of them,
-    though it multiplies by the scale behind the convolution, where one a channel costs nothing."""
+def scale_per_channel(graph: Any, weights: dict[str, Any]) -> None:
+    """Give the weights of every ConvInteger a scale per output channel. The quantiser uses one scale for all, although
+    it multiplies by the scale after the convolution, where a scale per channel costs nothing."""
     import onnx
 
     tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -30,15 +30,15 @@ def one_scale_a_channel(graph: Any, weights: dict[str, Any]) -> None:
                 tensors[changed].CopyFrom(onnx.numpy_helper.from_array(value, changed))
 
 
-def store_in_eight_bits(graph: Any, kept: set[str]) -> None:
-    """Store what is left of the products' weights in eight bits too; their arithmetic stays in float."""
+def store_weights_in_int8(graph: Any, kept: set[str]) -> None:
+    """Store the remaining weights of products in int8 too; their arithmetic stays in float."""
     import onnx
 
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     readers = Counter(name for node in graph.node for name in node.input)
     added = []
     for node in list(graph.node):
-        for place, name in enumerate(node.input[:2] if node.op_type in PRODUCTS else ()):
+        for index, name in enumerate(node.input[:2] if node.op_type in PRODUCTS else ()):
             tensor = tensors.get(name)
             if (
                 tensor is None
@@ -49,8 +49,8 @@ def store_in_eight_bits(graph: Any, kept: set[str]) -> None:
             ):
                 continue
             weight = onnx.numpy_helper.to_array(tensor)
-            # Output channels: the rows of what stands on the left, and of a kernel; else the columns.
-            axis = 0 if place == 0 or node.op_type == "Conv" or _flag(node, "transB") else weight.ndim - 1
+            # Output channels are the rows of a left operand and of a kernel, else the columns.
+            axis = 0 if index == 0 or node.op_type == "Conv" or _flag(node, "transB") else weight.ndim - 1
             steps, scale = _rounded(weight, axis)
             parts = {"steps": steps, "scale": scale, "zero": np.zeros(len(scale), np.int8)}
             graph.initializer.remove(tensor)
@@ -64,8 +64,8 @@ def store_in_eight_bits(graph: Any, kept: set[str]) -> None:
 
 def _rounded(weight: Any, axis: int) -> tuple[Any, Any]:
     """int8 steps from -127 to 127, and the scale [channels] of each channel along ``axis``."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    scale = np.maximum(np.abs(weight).max(axis=others, keepdims=True), 1e-30).astype(np.float32) / 127
+    other_axes = tuple(i for i in range(weight.ndim) if i != axis)
+    scale = np.maximum(np.abs(weight).max(axis=other_axes, keepdims=True), 1e-30).astype(np.float32) / 127
     return np.round(weight / scale).astype(np.int8), scale.ravel()
 
 

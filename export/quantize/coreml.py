@@ -1,7 +1,7 @@
 """Core ML in lower precisions, by coremltools' own passes on the fp32 package.
 
-What is not in eight bits is in fp16, as on a phone's Neural Engine. coremltools calibrates activations with
-``MLModel.predict``, which needs macOS: here mil_reference runs the program, and the same passes get its ranges.
+Everything that is not in eight bits is in fp16, as on a phone's Neural Engine. coremltools calibrates activations with
+``MLModel.predict``, which needs macOS. Here mil_reference runs the program, and the same passes use its ranges.
 """
 
 import shutil
@@ -63,12 +63,12 @@ class CoreMlQuantizer(Quantizer):
         """(kind, output) of the operators that int8 takes, in the order of the program."""
         from edgeattn.formats.mil.program import load
 
-        found = []
+        candidates = []
         for step in load(path).steps:
             name, kind = next(iter(step.outputs.items()), ("", None))
             if step.op in _PRODUCTS and kind is not None and _rows(step.op, kind.shape) >= FEW_ROWS:
-                found.append((step.op, name))
-        return found
+                candidates.append((step.op, name))
+        return candidates
 
 
 QUANTIZER: Quantizer = CoreMlQuantizer()
@@ -91,7 +91,7 @@ def _fp16(model: Any, job: Job) -> tuple[Any, Details]:
 
 
 def _in_fp16(model: Any) -> Any:
-    """Inputs and outputs too, under the names that they had."""
+    """The model with inputs and outputs in fp16 too, under their old names."""
     import coremltools as ct
     from coremltools.proto.FeatureTypes_pb2 import ArrayFeatureType
 
@@ -99,18 +99,18 @@ def _in_fp16(model: Any) -> Any:
     names = [output.name for output in model.get_spec().description.output]
     changed = ct.models.utils.change_input_output_tensor_type(model, full, half, input_names=["*"], output_names=["*"])
     spec = changed.get_spec()
-    for now, name in zip([output.name for output in spec.description.output], names, strict=True):
-        ct.utils.rename_feature(spec, now, name, rename_inputs=False)
+    for new_name, name in zip([output.name for output in spec.description.output], names, strict=True):
+        ct.utils.rename_feature(spec, new_name, name, rename_inputs=False)
     return ct.models.MLModel(spec, weights_dir=changed.weights_dir, skip_model_load=True)
 
 
 def _rows(op: str, shape: Sequence[int | None]) -> int:
-    """How many columns a convolution [B, C, ...], or rows a linear layer [..., C], gives."""
+    """The number of columns in the output [B, C, ...] of a convolution, or of rows in a linear layer's [..., C]."""
     return prod(n or 1 for n in (shape[2:] if op == "conv" else shape[:-1]))
 
 
 def _is_norm(op: Any) -> bool:
-    """A statistic, or an elementwise step next to one: what norms and softmax are made of."""
+    """Whether an operator is part of a norm or a softmax: a statistic, or an elementwise operator next to one."""
     if op.op_type in _STATISTICS:
         return True
     before = [var.op.op_type for value in op.inputs.values() for var in _vars(value) if var.op is not None]
@@ -123,7 +123,7 @@ def _vars(value: Any) -> tuple[Any, ...]:
 
 
 def _static(model: Any, job: Job, details: Details) -> tuple[Any, Details]:
-    """What ``coremltools.optimize.coreml.linear_quantize_activations`` does, with ranges that were seen here."""
+    """What ``coremltools.optimize.coreml.linear_quantize_activations`` does, with the ranges that are observed here."""
     import coremltools.optimize as cto
     from coremltools.converters.mil.mil.passes.graph_pass import PassOption
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
@@ -159,7 +159,7 @@ def _weights(model: Any, job: Job, details: Details) -> tuple[Any, Details]:
 
 
 def _palettes(model: Any, job: Job, details: Details) -> tuple[Any, Details]:
-    """A table of values for each weight, by k-means over it, and the places in it; of one size, as iOS 16 has them."""
+    """Each weight as a table of values from k-means, and indices into it; tables of one size, as iOS 16 needs."""
     import coremltools.optimize as cto
 
     bits = job.precision.bits
@@ -169,13 +169,13 @@ def _palettes(model: Any, job: Job, details: Details) -> tuple[Any, Details]:
 
 
 def _ranges(model: Any, job: Job) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """The range of everything over the calibration set; products on a few rows."""
+    """The ranges of all tensors over the calibration set, and the names of the products on few rows."""
     few: set[str] = set()
 
-    def see(seen: Observed) -> None:
-        ranges.see(seen.name, seen.value)
-        if seen.op in _PRODUCTS and _rows(seen.op, seen.value.shape) < FEW_ROWS:
-            few.add(seen.name)
+    def observe(observed: Observed) -> None:
+        ranges.add(observed.name, observed.value)
+        if observed.op in _PRODUCTS and _rows(observed.op, observed.value.shape) < FEW_ROWS:
+            few.add(observed.name)
 
     with tempfile.TemporaryDirectory() as scratch:
         model.save(str(package := Path(scratch, "fp16.mlpackage")))
@@ -185,7 +185,6 @@ def _ranges(model: Any, job: Job) -> tuple[dict[str, dict[str, float]], list[str
             ranges = Ranges(len(job.calibration), read_by_silu_alone(steps, program.outputs))
             for inputs in job.calibration:
                 for name, value in inputs.items():
-                    ranges.see(name, value)
-                session.run_observed(inputs, see)
-    found = ranges.found()
-    return {name: {"rmin": low, "rmax": high} for name, (low, high) in found.items()}, sorted(few)
+                    ranges.add(name, value)
+                session.run_observed(inputs, observe)
+    return {name: {"rmin": low, "rmax": high} for name, (low, high) in ranges.result().items()}, sorted(few)

@@ -12,7 +12,7 @@ from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ConversionError
 from edgeattn.export.quantize import FEW_ROWS, FLOAT32, Job, Quantizer
 from edgeattn.export.quantize._onnx_fp16 import convert
-from edgeattn.export.quantize._onnx_weights import PRODUCTS, one_scale_a_channel, store_in_eight_bits
+from edgeattn.export.quantize._onnx_weights import PRODUCTS, scale_per_channel, store_weights_in_int8
 from edgeattn.export.quantize._ranges import Ranges
 from edgeattn.export.quantize._silu import Step, parts_of_silu, read_by_silu_alone
 from edgeattn.precision import FP16, FP32, INT8, INT8_DYNAMIC
@@ -35,21 +35,21 @@ class OnnxQuantizer(Quantizer):
         """Write ``job.path``.
 
         Raises:
-            ConversionError: the quantiser refuses the artifact, or the ONNX checker what it made.
+            ConversionError: the quantiser refuses the artifact, or the ONNX checker refuses the result.
         """
         import onnx
 
         try:
             with quiet():
-                model = _loaded(job)
+                model = _load(job)
                 if job.precision == FP16:
                     details = convert(model, job)
                 else:
                     weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
                     details = _static(model, job) if job.precision == INT8 else _dynamic(model, job)
                     made = onnx.load(str(job.path))
-                    one_scale_a_channel(made.graph, weights)
-                    store_in_eight_bits(made.graph, set(job.keep))
+                    scale_per_channel(made.graph, weights)
+                    store_weights_in_int8(made.graph, set(job.keep))
                     job.path.write_bytes(made.SerializeToString(deterministic=True))
                 onnx.checker.check_model(str(job.path), full_check=True)
         except Exception as error:
@@ -69,22 +69,23 @@ class OnnxQuantizer(Quantizer):
 QUANTIZER: Quantizer = OnnxQuantizer()
 
 
-def _loaded(job: Job) -> Any:
-    """The fp32 model without notes, and without the shapes of its weights: a quantiser transposes some, and forgets."""
+def _load(job: Job) -> Any:
+    """The fp32 model without metadata and without the declared shapes of its weights, some of which the quantiser
+    transposes."""
     import onnx
 
     model = onnx.load(str(job.source))
     weights = {tensor.name for tensor in model.graph.initializer}
-    told = [value for value in model.graph.value_info if value.name not in weights]
+    declared = [value for value in model.graph.value_info if value.name not in weights]
     del model.graph.value_info[:]
-    model.graph.value_info.extend(told)
-    for node in model.graph.node:  # where it comes from, which is asked of fp32 alone
+    model.graph.value_info.extend(declared)
+    for node in model.graph.node:  # the source lines: only those of the fp32 file are read
         del node.metadata_props[:]
     return model
 
 
 class _Once:
-    """One input for the quantiser's own calibrator, which has to see some; all ranges are given to it."""
+    """A single input for the quantiser's own calibrator, which needs one; all ranges are overridden."""
 
     def __init__(self, inputs: Arrays) -> None:
         self._rest = [inputs]
@@ -97,11 +98,11 @@ def _static(model: Any, job: Job) -> Details:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     CalibrationDataReader.register(_Once)
-    wanted = _in_eight_bits(model) - set(job.keep)
-    chosen = [node for node in model.graph.node if node.output[0] in wanted]
-    if not chosen:  # the quantiser takes an empty list for all of them
+    names = _in_eight_bits(model) - set(job.keep)
+    chosen = [node for node in model.graph.node if node.output[0] in names]
+    if not chosen:  # for the quantiser an empty list means all nodes
         raise ValueError("it has no convolution, linear layer or SiLU that int8 could take")
-    _hold_layout(model.graph)
+    _stop_transposes(model.graph)
     quantize_static(
         model,
         str(job.path),
@@ -117,11 +118,11 @@ def _static(model: Any, job: Job) -> Details:
     return replace(_details(model, {node.output[0] for node in chosen}), static_ops=len(chosen))
 
 
-def _hold_layout(graph: Any) -> None:
-    """Put a reshape, which moves nothing, before every mean over a map.
+def _stop_transposes(graph: Any) -> None:
+    """Insert a reshape that moves nothing before every mean over a map.
 
-    onnxruntime runs int8 convolutions channels-last, and pushes the transposes behind one through what follows: as far
-    as such a mean, which is then five times as slow (6 % of a MobileViTv2). It pushes none through a reshape.
+    onnxruntime runs int8 convolutions channels-last, and pushes the transposes after one through the operators that
+    follow, up to such a mean, which is then five times as slow (6 % of a MobileViTv2). A reshape stops them.
     """
     import onnx
 
@@ -150,9 +151,11 @@ def _ranges(graph: Any, job: Job) -> dict[str, list[dict[str, Any]]]:
     ranges = Ranges(len(job.calibration), silus)
     for inputs in job.calibration:
         for name, value in inputs.items():
-            ranges.see(name, value)
-        OnnxRuntime().observe(job.source, inputs, lambda seen: ranges.see(seen.name, seen.value))
-    return {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.found().items()}
+            ranges.add(name, value)
+        OnnxRuntime().observe(job.source, inputs, lambda observed: ranges.add(observed.name, observed.value))
+    return {
+        name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in ranges.result().items()
+    }
 
 
 def _steps(graph: Any) -> list[Step]:
@@ -179,13 +182,13 @@ def _is_depthwise(node: Any) -> bool:
 
 
 def _details(model: Any, chosen: set[str]) -> Details:
-    """Of what is not ``chosen``."""
+    """The details of the nodes that are not ``chosen``."""
     rest = [node.op_type for node in model.graph.node if node.output[0] not in chosen and node.op_type != "Constant"]
     return Details(float_ops=len(rest), kept_in_fp32=tuple(sorted(set(rest))), edges=FLOAT32)
 
 
 def _in_eight_bits(model: Any) -> set[str]:
-    """Outputs of convolutions and linear layers on maps, of SiLU, and of the classifier."""
+    """Outputs of the nodes that int8 takes: convolutions and linear layers on maps, SiLU, and the classifier."""
     import onnx
 
     graph = onnx.shape_inference.infer_shapes(model).graph
@@ -195,7 +198,7 @@ def _in_eight_bits(model: Any) -> set[str]:
     weights: dict[str, list[int]] = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     silus = parts_of_silu(_steps(graph))
 
-    def taken(node: Any) -> bool:
+    def is_taken(node: Any) -> bool:
         shape = shapes.get(node.output[0], [])
         if node.op_type == "Conv":
             return bool(prod(shape[2:]) >= FEW_ROWS)
@@ -204,4 +207,4 @@ def _in_eight_bits(model: Any) -> set[str]:
             return bool(prod(shape[:-1]) >= FEW_ROWS and weight[0] >= FEW_ROWS)
         return node.op_type == "Gemm" or node.output[0] in silus
 
-    return {node.output[0] for node in graph.node if taken(node)}
+    return {node.output[0] for node in graph.node if is_taken(node)}

@@ -17,7 +17,7 @@ from edgeattn.runtimes.litert import Observer
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
 
-# XNNPACK computes in fp16 on ARM where a file says that it may. With fp32 accumulation in the name it does not.
+# XNNPACK computes in fp16 on ARM if the file's metadata allows it. With fp32 accumulation in the name it does not.
 FP16_METADATA = {"reduced_precision_support": "fp16accfp16"}
 _PRODUCTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
@@ -95,7 +95,7 @@ def _int8(job: Job) -> tuple[bytes, Details]:
 
 
 class _Op:
-    """An operator as far as a recipe needs to know it."""
+    """An operator, with what a recipe needs."""
 
     def __init__(self, kind: str, output: str, rows: int, silu: bool) -> None:
         self.kind, self.output = kind, output
@@ -106,7 +106,7 @@ class _Op:
 
 
 def _ops(content: bytes) -> tuple[list[_Op], set[str]]:
-    """The operators, and the names of what SiLU alone reads."""
+    """The operators, and the names of the tensors that only SiLU reads."""
     model = unpack(content)
     graph = model.subgraphs[0]
     kinds = [builtin_kind(model.operatorCodes[op.opcodeIndex]) for op in graph.operators]
@@ -115,12 +115,12 @@ def _ops(content: bytes) -> tuple[list[_Op], set[str]]:
         Step(kind, tuple(names[i] for i in op.inputs if i >= 0), names[op.outputs[0]])
         for kind, op in zip(kinds, graph.operators, strict=True)
     ]
-    parts, found = parts_of_silu(steps), []
+    parts, ops = parts_of_silu(steps), []
     for step, op in zip(steps, graph.operators, strict=True):
         shape = graph.tensors[op.outputs[0]].shape
         rows = int(np.prod(shape[:-1])) if len(shape) else 1
-        found.append(_Op(step.kind, step.output, rows, step.output in parts))
-    return found, read_by_silu_alone(steps, {names[i] for i in graph.outputs})
+        ops.append(_Op(step.kind, step.output, rows, step.output in parts))
+    return ops, read_by_silu_alone(steps, {names[i] for i in graph.outputs})
 
 
 def _ranges(job: Job, silus: set[str]) -> dict[str, dict[str, Any]]:
@@ -132,9 +132,9 @@ def _ranges(job: Job, silus: set[str]) -> dict[str, dict[str, Any]]:
     ranges, ranks = Ranges(len(job.calibration), silus), {}
     for inputs in job.calibration:
         for index, value in observer.values(inputs):
-            ranges.see(observer.names[index], value)
+            ranges.add(observer.names[index], value)
             ranks[observer.names[index]] = value.ndim
     return {
         name: {"min": np.full([1] * ranks[name], low, np.float32), "max": np.full([1] * ranks[name], high, np.float32)}
-        for name, (low, high) in ranges.found().items()
+        for name, (low, high) in ranges.result().items()
     }

@@ -1,2 +1,2 @@
-"""One file a command: a function of the file's own name, whose parameters are its options. What begins with an
-underscore is no command. Heavy packages are imported inside the function."""
+"""Commands, one file each: a function with the file's name, whose parameters are the options. A file whose name begins
+with an underscore is no command. Heavy packages are imported inside the function."""

@@ -14,36 +14,39 @@ def compare(
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another of the same kind.")],
     max_slowdown: Annotated[
         float | None,
-        typer.Option(min=0, help="Records: exit 1 if the time, or the instructions, surely grew by more (1.10)."),
+        typer.Option(
+            min=0, help="Records: exit 1 if time or instructions certainly grew by more than this factor (1.10)."
+        ),
     ] = None,
     max_size_growth: Annotated[
-        float | None, typer.Option(min=0, help="Records: exit 1 if a file grew by more; 1.0 allows no growth.")
+        float | None,
+        typer.Option(min=0, help="Records: exit 1 if a file grew by more than this factor; 1.0 allows no growth."),
     ] = None,
     max_layout_ops: Annotated[
-        int | None, typer.Option(min=0, help="Records: exit 1 if an artifact of NEW has more layout ops.")
+        int | None, typer.Option(min=0, help="Records: exit 1 if an artifact of NEW has more layout ops than this.")
     ] = None,
     json: console.Json = False,
 ) -> int:
-    """Run two artifacts or bundles on the same inputs and say how their outputs differ; or compare records: faster,
-    slower, or can't tell, exit 1 on a regression that is certain.
+    """Run two artifacts or bundles on the same inputs and show how their outputs differ; or compare two files of
+    records: faster, slower, or can't tell. Exit 1 on a certain regression.
 
     Examples: edgeattn compare b/attention-fp32.onnx b/attention-fp32.tflite, or edgeattn compare old.json new.json
     """
-    console.wants(json)
+    console.use_json(json)
     limits = {"slowdown": max_slowdown, "size_growth": max_size_growth, "layout_ops": max_layout_ops}
-    given = {name: value for name, value in limits.items() if value is not None}
+    chosen = {name: value for name, value in limits.items() if value is not None}
     records = [path.suffix == ".json" for path in (old, new)]
     if all(records):
-        return _records(old, new, given)
+        return _records(old, new, chosen)
     if any(records):
         raise typer.BadParameter("give two files of records, two bundles or two artifacts, not one of each")
-    if given:
-        raise typer.BadParameter(f"--max-{next(iter(given)).replace('_', '-')} goes with two files of records")
+    if chosen:
+        raise typer.BadParameter(f"--max-{next(iter(chosen)).replace('_', '-')} goes with two files of records")
     from edgeattn.interface import render
-    from edgeattn.parity import diff as comparing
+    from edgeattn.parity import diff
 
     with console.progress() as progress:
-        rows = comparing.compare(old, new, progress)
+        rows = diff.compare(old, new, progress)
     console.show({"rows": [asdict(row) for row in rows]}, lambda: [render.comparison(rows)])
     return 0
 
@@ -54,6 +57,6 @@ def _records(old: Path, new: Path, limits: dict[str, float]) -> int:
     from edgeattn.profile import comparison
 
     before, after = records.load(old), records.load(new)
-    found = comparison.compare(old=before.records, new=after.records, limits=comparison.Limits(**limits))  # type: ignore[arg-type]
-    console.show({"passed": found.passed, **asdict(found)}, lambda: render_records.compared(found))
-    return 0 if found.passed else 1
+    result = comparison.compare(old=before.records, new=after.records, limits=comparison.Limits(**limits))  # type: ignore[arg-type]
+    console.show({"passed": result.passed, **asdict(result)}, lambda: render_records.compared(result))
+    return 0 if result.passed else 1

@@ -1,4 +1,4 @@
-"""``edgeattn doctor``: what works here."""
+"""``edgeattn doctor``: what works on this machine."""
 
 from typing import Annotated
 
@@ -8,30 +8,30 @@ from edgeattn.cli import console
 
 
 def doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Progress what is installed, and try nothing.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only list what is installed; run nothing.")] = False,
     json: console.Json = False,
 ) -> int:
-    """Say for every format, runtime and target whether it works here, by trying it, and what would mend it.
+    """Check which formats, runtimes and targets work on this machine, and how to fix the others.
 
-    A small layer is converted, run and compared with the reference. What is not installed is said and is no failure;
-    exit code 1 if something is installed and does not work.
+    A small layer is converted, run and compared with the reference. A missing package is listed, and is no failure.
+    Exit 1 if something is installed and does not work.
 
     Example: edgeattn doctor --quick
     """
-    console.wants(json)
+    console.use_json(json)
     from rich.markup import escape
 
-    from edgeattn.cli import doctor as doctors
+    from edgeattn.cli import doctor as checks
     from edgeattn.setups import SETUPS
     from edgeattn.system.versions import versions
 
     with console.progress() as progress:
-        found = doctors.look() if quick else doctors.examine(progress)
+        findings = checks.installed() if quick else checks.examine(progress)
     states: dict[str, dict[str, str]] = {"formats": {}, "runtimes": {}, "targets": {}}
-    for one in found:
-        states[one.kind][one.name] = f"{one.state} ({one.caveat})" if one.caveat else one.state
+    for finding in findings:
+        states[finding.kind][finding.name] = f"{finding.state} ({finding.caveat})" if finding.caveat else finding.state
     states["targets"]["phone"] = SETUPS.get("phone").missing() or "ready (any phone's browser: edgeattn phone)"
-    broken = any(one.broken for one in found)
+    broken = any(finding.broken for finding in findings)
     tools = versions()
     console.show(
         {"passed": not broken, **states, "versions": tools},

@@ -10,52 +10,66 @@ from edgeattn.precision import FP32
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A sample model's name, or FILE.py:FACTORY. The file is run.")],
-    arg: Annotated[list[str] | None, typer.Option(metavar="K=V", help="An argument of the model.")] = None,
-    format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; all by default.")] = None,
+    model: Annotated[str, typer.Argument(help="The name of a sample model, or FILE.py:FACTORY; the file is executed.")],
+    arg: Annotated[list[str] | None, typer.Option(metavar="K=V", help="An argument of the model; repeatable.")] = None,
+    format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; repeatable; default: all.")] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 (default), fp16, int8, int8-dynamic; coreml: palette6, palette4.")
+        list[str] | None,
+        typer.Option(help="fp32 (default), fp16, int8, int8-dynamic; coreml also palette6, palette4; repeatable."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="A .safetensors, .pt, .pth or .bin state dict, a folder, or a hub name.")
+        Path | None,
+        typer.Option(
+            help="Weights: a .safetensors, .pt, .pth or .bin file, a checkpoint folder, or a Hugging Face name."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The bundle's folder; MODEL-bundle by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of the bundle; default: MODEL-bundle.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     input_shape: Annotated[
-        list[str] | None, typer.Option(metavar="1,3,256,256", help="Shape of a random example input.")
+        list[str] | None, typer.Option(metavar="1,3,256,256", help="The shape of a random example input.")
     ] = None,
     input: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE.safetensors", help="More inputs to check parity on.")
+        list[Path] | None, typer.Option(metavar="FILE.safetensors", help="More inputs to check parity on; repeatable.")
     ] = None,
     calibrate: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Images or .npz files that int8 is calibrated on.")
+        Path | None, typer.Option(metavar="DIR", help="A folder of images or .npz files to calibrate int8 on.")
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option(metavar="OUTPUT", help="An operator that int8 leaves in float; see study precision."),
+        typer.Option(
+            metavar="OUTPUT",
+            help="Keep the operator with this output in float in int8; see `study precision`; repeatable.",
+        ),
     ] = None,
     max_accuracy_drop: Annotated[
-        float, typer.Option(metavar="POINTS", help="Points of top-1 that a recommended artifact may lose.")
+        float,
+        typer.Option(
+            metavar="POINTS", help="The most percentage points of top-1 that a recommended artifact may lose."
+        ),
     ] = 0.5,
     dynamic_batch: Annotated[
-        bool, typer.Option("--dynamic-batch", help="Leave the batch size free (ONNX, Core ML).")
+        bool, typer.Option("--dynamic-batch", help="Make the batch size dynamic (ONNX, Core ML).")
     ] = False,
     edge_layout: Annotated[
-        str | None, typer.Option(help="Layout of TFLite's edges: channels_last (default) or channels_first.")
+        str | None,
+        typer.Option(help="Layout of TFLite's inputs and outputs: channels_last (default) or channels_first."),
     ] = None,
     edge_type: Annotated[
-        str, typer.Option(help="Inputs and outputs of fp16 and int8: float32 (default), or own, where the format can.")
+        str,
+        typer.Option(
+            help="Type of inputs and outputs: float32, or own: int8 in TFLite int8, float16 in ONNX and Core ML fp16."
+        ),
     ] = "float32",
     json: console.Json = False,
 ) -> int:
-    """Export MODEL to a bundle and check that it is still the same model.
+    """Export MODEL to a bundle, and check that every artifact is still the same model.
 
     Example: edgeattn export attention --arg embed_dim=192 --out b
     """
-    console.wants(json)
-    from edgeattn.bundle import manifest as bundles
+    console.use_json(json)
+    from edgeattn.bundle import manifest
     from edgeattn.export import pipeline, source
-    from edgeattn.interface.deploy import exported
+    from edgeattn.interface.deploy import export_to_bundle
 
     options = pipeline.Options(
         formats=tuple(dict.fromkeys(format or ())),
@@ -73,12 +87,12 @@ def export(
         return source.load(model, arg or (), weights=weights, input_shapes=input_shape or ())
 
     with console.progress() as progress:
-        made = exported(build, model.rpartition(":")[2], options, out, progress)
+        bundle = export_to_bundle(build, model.rpartition(":")[2], options, out, progress)
     document = {
-        "bundle": str(made.path),
-        "passed": made.passed,
-        "recommended": made.recommended(max_accuracy_drop),
-        "manifest": bundles.document(made.manifest),
+        "bundle": str(bundle.path),
+        "passed": bundle.passed,
+        "recommended": bundle.recommended(max_accuracy_drop),
+        "manifest": manifest.document(bundle.manifest),
     }
-    console.show(document, lambda: made.shown(max_accuracy_drop))
-    return 0 if made.passed else 1
+    console.show(document, lambda: bundle.shown(max_accuracy_drop))
+    return 0 if bundle.passed else 1

@@ -1,4 +1,4 @@
-"""``edgeattn inspect``: what a file is made of."""
+"""``edgeattn inspect``: the operators and sizes of a file."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,10 +10,10 @@ from edgeattn.cli import console
 
 
 def inspect(
-    artifact: Annotated[Path, typer.Argument(help="An .onnx, .tflite or .mlpackage, made by anyone.")],
+    artifact: Annotated[Path, typer.Argument(help="An .onnx, .tflite or .mlpackage from any tool.")],
     max_layout_ops: Annotated[
         int | None,
-        typer.Option(min=0, help="Exit 1 if there are more layout ops, in the file or as optimised."),
+        typer.Option(min=0, help="Exit 1 if the file, as saved or as optimised, has more layout ops than this."),
     ] = None,
     json: console.Json = False,
 ) -> int:
@@ -21,14 +21,14 @@ def inspect(
 
     Example: edgeattn inspect b/attention-fp32.onnx --max-layout-ops 0
     """
-    console.wants(json)
+    console.use_json(json)
     from edgeattn.inspection.inspect import inspect_apart
     from edgeattn.interface.results import InspectionResult
 
     with console.progress() as progress:
         progress.plan(1)
         progress(f"reading {artifact}")
-        found = inspect_apart(artifact)
-    result = InspectionResult((found,), max_layout_ops)
-    console.show({**asdict(found), "passed": result.passed}, result.shown)
+        inspection = inspect_apart(artifact)
+    result = InspectionResult((inspection,), max_layout_ops)
+    console.show({**asdict(inspection), "passed": result.passed}, result.shown)
     return 0 if result.passed else 1

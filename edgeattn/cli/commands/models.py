@@ -10,20 +10,20 @@ def models(json: console.Json = False) -> int:
 
     Example: edgeattn models
     """
-    console.wants(json)
+    console.use_json(json)
     import inspect as python_inspect
 
     from edgeattn.sample_models import MODELS
 
-    found: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     for name, model in MODELS.items():
         arguments = {p.name: p.default for p in python_inspect.signature(model.build).parameters.values()}
-        found[name] = {"about": (python_inspect.getdoc(model.build) or "").split("\n\n")[0], "arguments": arguments}
+        entries[name] = {"about": (python_inspect.getdoc(model.build) or "").split("\n\n")[0], "arguments": arguments}
     console.show(
-        found,
+        entries,
         lambda: [
             f"[bold]{name}[/]  {entry['about']}\n  " + "  ".join(f"{k}={v}" for k, v in entry["arguments"].items())
-            for name, entry in found.items()
+            for name, entry in entries.items()
         ],
     )
     return 0

@@ -13,51 +13,58 @@ def phone(
     host: Annotated[
         str,
         typer.Option(
-            metavar="localhost|lan|ADDRESS", help="Who can reach the page: this computer, or your whole network."
+            metavar="localhost|lan|ADDRESS",
+            help="Who can reach the page: this computer (localhost), or your whole network (lan).",
         ),
     ] = "localhost",
     https: Annotated[
         bool | None,
-        typer.Option("--https/--http", help="With a certificate of its own, or plain. https unless on localhost."),
+        typer.Option(
+            "--https/--http",
+            help="Serve with a self-signed certificate, or without encryption; default: https unless on localhost.",
+        ),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Any free one by default.")] = 0,
-    runs: Annotated[int, typer.Option(min=1, max=10_000, help="Samples of each measurement.")] = 50,
-    wait: Annotated[int | None, typer.Option(min=1, help="Stop after so many phones; else with Ctrl-C.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the page; default: any free port.")] = 0,
+    runs: Annotated[int, typer.Option(min=1, max=10_000, help="Timed runs of each artifact.")] = 50,
+    wait: Annotated[int | None, typer.Option(min=1, help="Stop after this many phones; default: until Ctrl-C.")] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="RECORDS.json", help="Added to if it exists; BUNDLE/records.json by default.")
+        Path | None,
+        typer.Option(metavar="RECORDS.json", help="Add the records to this file; default: BUNDLE/records.json."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="report.html beside the records by default; .html, .md, .csv.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write a report (.html, .md, .csv or .json); default: report.html beside the records."
+        ),
     ] = None,
     adb: Annotated[
-        bool, typer.Option("--adb", help="Open the page on the Android phone that is attached by cable.")
+        bool, typer.Option("--adb", help="Open the page on the Android phone that is attached by USB.")
     ] = False,
     json: console.Json = False,
 ) -> int:
-    """Measure BUNDLE in the browser of a phone: shows an address and a code, the phone opens it, and that is all.
+    """Measure BUNDLE in the browser of any phone: open the address that is shown, or scan its QR code.
 
     Example: edgeattn phone b --host lan
     """
-    console.wants(json)
+    console.use_json(json)
     from dataclasses import asdict
 
     from rich.markup import escape
 
-    from edgeattn.bundle import manifest as bundles
+    from edgeattn.bundle import manifest
     from edgeattn.interface import render_records
-    from edgeattn.report import forms
-    from edgeattn.report import gather as reporting
+    from edgeattn.report import forms, gather
     from edgeattn.system import files, plugins
 
     plugins.require("starlette", "uvicorn", "segno", "cryptography", "matplotlib", "jinja2", extra="phone")
     from edgeattn.phone import session
 
     if adb and host != "localhost":
-        raise typer.BadParameter("--adb brings the page by the cable; leave --host out")
+        raise typer.BadParameter("--adb serves the page through USB; omit --host")
     out = out or bundle / "records.json"
     report = report or out.with_name("report.html")
     forms.check(report)
-    loaded = bundles.load(bundle)
+    loaded = manifest.load(bundle)
     files.check(out, report)
     options = session.Options(
         host=host,
@@ -67,16 +74,16 @@ def phone(
         wait=wait,
         out=out,
         adb=adb,
-        command=console.typed(),
+        command=console.command_line(),
     )
-    found = session.run(loaded, options)
-    where = f"Phones: {found.phones}. Records added to {out}: {len(found.records)}."
-    if found.records:
+    result = session.run(loaded, options)
+    summary = f"Phones: {result.phones}. Records added to {out}: {len(result.records)}."
+    if result.records:
         with console.progress() as progress:
-            reporting.write(reporting.gather((out,), progress), report, progress)
-        where += f" The report is {report}."
+            gather.write(gather.gather((out,), progress), report, progress)
+        summary += f" The report is {report}."
     console.show(
-        {"passed": found.passed, "out": str(out), "report": str(report), **asdict(found)},
-        lambda: [*render_records.measured(found.records, (), found.not_run), escape(where)],
+        {"passed": result.passed, "out": str(out), "report": str(report), **asdict(result)},
+        lambda: [*render_records.measured(result.records, (), result.not_run), escape(summary)],
     )
-    return 0 if found.passed else 1
+    return 0 if result.passed else 1

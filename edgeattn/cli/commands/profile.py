@@ -1,4 +1,4 @@
-"""``edgeattn profile``: how fast, on a target."""
+"""``edgeattn profile``: the speed on a target."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ def profile(
     cpu: console.Cpu = None,
     cores: console.Cores = None,
     cool_down: Annotated[
-        bool, typer.Option("--cool-down", help="android: let the phone cool down before each artifact.")
+        bool, typer.Option("--cool-down", help="android: wait until the phone has cooled down before each artifact.")
     ] = False,
     runner: Annotated[
         str | None,
@@ -23,26 +23,33 @@ def profile(
     ] = None,
     python: console.Python = None,
     install: console.Install = False,
-    runtime: Annotated[list[str] | None, typer.Option(help="One of the target's; all by default.")] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="A runtime of the target; repeatable; default: all.")
+    ] = None,
     threads: Annotated[
-        list[int] | None, typer.Option(min=1, help="Threads of the runtime; several numbers, several records.")
+        list[int] | None, typer.Option(min=1, help="Threads of the runtime; repeatable: a record for each number.")
     ] = None,
-    runs: Annotated[int | None, typer.Option(min=1, help="50, or 3 where instructions are counted.")] = None,
+    runs: Annotated[
+        int | None, typer.Option(min=1, help="Timed runs; default: 50, or 3 where instructions are counted.")
+    ] = None,
     warmup: Annotated[
-        str | None, typer.Option(metavar="auto|N", help="Runs before the first sample: until the times settle, or N.")
+        str | None,
+        typer.Option(
+            metavar="auto|N", help="Untimed runs before the first timed one: until the times settle (auto), or N."
+        ),
     ] = None,
-    operators: Annotated[bool, typer.Option(help="Time by operator too, where the runtime gives it.")] = True,
-    out: Annotated[Path | None, typer.Option(metavar="RECORDS.json", help="Write what was measured.")] = None,
+    operators: Annotated[bool, typer.Option(help="Also time each operator, if the runtime supports it.")] = True,
+    out: Annotated[Path | None, typer.Option(metavar="RECORDS.json", help="Write the records to this file.")] = None,
     json: console.Json = False,
 ) -> int:
-    """Measure every artifact of BUNDLE on a target: times, or counted instructions where it is emulated.
+    """Measure every artifact of BUNDLE on a target: times, or counted instructions on an emulated core.
 
-    Artifacts of one runtime are measured in turn, A B A B. Ctrl-C keeps what was measured.
+    Runs of the artifacts in one runtime are interleaved, A B A B. Ctrl-C ends it and keeps the records so far.
 
     Example: edgeattn profile b --threads 1 --threads 2 --out records.json
     """
-    console.wants(json)
-    from edgeattn.bundle import manifest as bundles
+    console.use_json(json)
+    from edgeattn.bundle import manifest
     from edgeattn.interface.results import ProfileResult
     from edgeattn.profile import devices
     from edgeattn.profile.latency import summary
@@ -56,10 +63,10 @@ def profile(
         warmup=_warmup(warmup),
         runtimes=tuple(dict.fromkeys(runtime or ())),
         operators=operators,
-        command=console.typed(),
+        command=console.command_line(),
     )
     files.check(out)
-    loaded = bundles.load(bundle)
+    loaded = manifest.load(bundle)
     settings = console.settings(
         cpu=cpu,
         cores=cores,
@@ -69,15 +76,15 @@ def profile(
         install="yes" if install else None,
     )
     with console.progress() as progress:
-        found = devices.measure(loaded, options, settings, out, progress)
-    result = ProfileResult(found)
-    statistics = [asdict(summary(record.samples_ns)) if record.samples_ns else None for record in found.records]
+        measured = devices.measure(loaded, options, settings, out, progress)
+    result = ProfileResult(measured)
+    statistics = [asdict(summary(record.samples_ns)) if record.samples_ns else None for record in measured.records]
     ratios = [asdict(ratio) for ratio in result.ratios]
     console.show(
-        {"passed": found.passed, **asdict(found), "statistics": statistics, "ratios": ratios},
+        {"passed": measured.passed, **asdict(measured), "statistics": statistics, "ratios": ratios},
         result.shown,
     )
-    return console.INTERRUPTED if found.interrupted else 0 if found.passed else 1
+    return console.INTERRUPTED if measured.interrupted else 0 if measured.passed else 1
 
 
 def _warmup(text: str | None) -> int | Literal["auto"] | None:

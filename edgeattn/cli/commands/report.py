@@ -1,4 +1,4 @@
-"""``edgeattn report``: what was found, to read."""
+"""``edgeattn report``: a report of records and bundles."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,18 +9,20 @@ from edgeattn.cli import console
 
 
 def report(
-    sources: Annotated[list[Path], typer.Argument(metavar="RECORDS|BUNDLE...", help="Files of records, bundles.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="A .html, .md, .csv or .json.")] = Path("report.html"),
+    sources: Annotated[list[Path], typer.Argument(metavar="RECORDS|BUNDLE...", help="Files of records, or bundles.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The report: .html, .md, .csv or .json.")] = Path(
+        "report.html"
+    ),
     layers: Annotated[
-        bool, typer.Option("--layers/--no-layers", help="Compare the values inside a bundle's artifacts too.")
+        bool, typer.Option("--layers/--no-layers", help="Also compare the values inside a bundle's artifacts.")
     ] = True,
     json: console.Json = False,
 ) -> int:
-    """Write a report of records and bundles: the verdict, the figures, pictures; a bundle's own records are read too.
+    """Write a report of records and bundles: the verdict, figures and pictures. The records in a bundle are included.
 
     Example: edgeattn report b phone.json --out report.html
     """
-    console.wants(json)
+    console.use_json(json)
     from edgeattn.interface.bundle import write_report
 
     with console.progress() as progress:

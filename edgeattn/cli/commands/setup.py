@@ -1,4 +1,4 @@
-"""``edgeattn setup``: what is built or fetched once."""
+"""``edgeattn setup``: builds or downloads what a target needs."""
 
 from typing import Annotated
 
@@ -15,19 +15,19 @@ def setup(
     target: Annotated[str, typer.Argument(help=f"One of {_NAMES}.")],
     json: console.Json = False,
 ) -> int:
-    """Build what a target or the phone's page needs, once, into the cache folder of the user.
+    """Build or download what a target needs, once, into your cache folder.
 
     Example: edgeattn setup emulated-arm
     """
-    console.wants(json)
+    console.use_json(json)
     from edgeattn.errors import BadInputError
     from edgeattn.targets import TARGETS
 
     name = target.replace("-", "_")
     if name in set(TARGETS.names) - set(SETUPS.names):
         raise BadInputError(f"{target} needs no set-up; choose from {_NAMES}")
-    what = SETUPS.get(target)
+    plan = SETUPS.get(target)
     with console.progress() as progress:
-        folder = str(what.build(progress))
-    console.show({"target": target, "folder": folder}, lambda: [f"{target} is ready, in {folder}: {what.about}"])
+        folder = str(plan.build(progress))
+    console.show({"target": target, "folder": folder}, lambda: [f"{target} is ready, in {folder}: {plan.about}"])
     return 0

@@ -1,6 +1,6 @@
-"""One file a study: a question that is answered by measurement, in each runtime and on each target.
+"""Studies, one file each: a question that measurements answer, in each runtime and on each target.
 
-``_run.py`` converts, measures and stores. How the records are read and drawn stands in ``edgeattn/report/studies``.
+``_run.py`` converts, measures and stores. ``edgeattn/report/studies`` presents the records.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Variant:
-    """One thing that is measured.
+    """One module to measure.
 
     Attributes:
-        labels: what the study varies; with format, runtime and target, they tell a record from all others.
-        build: the module in inference mode, and its inputs by name, channels-first; called when it is needed.
-        lowered: deployed by edgeattn's lowering, or converted as it stands.
+        labels: what the study varies; together with format, runtime and target they identify a record.
+        build: returns the module in inference mode, and its inputs by name, channels-first.
+        lowered: whether it is lowered by edgeattn, or converted as it is.
     """
 
     labels: dict[str, str]
@@ -33,11 +33,11 @@ class Variant:
 
 @dataclass(frozen=True)
 class Group:
-    """Variants that are measured in turn (A B A B), so that what disturbs one disturbs all.
+    """Variants whose runs are interleaved (A B A B), so that a disturbance affects all alike.
 
     Attributes:
-        runs: at most; a target that counts instructions needs fewer.
-        warmup: None is until the times settle.
+        runs: the most runs of each; a target that counts instructions needs fewer.
+        warmup: warm-up runs; None: until the times settle.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """``sqnr_db`` is the lowest over cases and outputs, with only the operator that gives ``output`` in int8; None if
-    nothing changed at all. ``number`` is its place in the graph."""
+    """``sqnr_db`` is the lowest over cases and outputs, with only the operator of ``output`` in int8; None if no value
+    changed. ``number`` is the operator's index in the graph."""
 
     number: int
     kind: str
@@ -57,9 +57,10 @@ class Sensitivity:
     sqnr_db: float | None
 
 
-# The groups that a study measures, in their order; True is for the quick study.
+# The groups that a study measures, in order; True means the quick study.
 Groups = Callable[[bool], tuple[Group, ...]]
-# Of a bundle's fp32 artifact of a format: its operators, the most sensitive first, each stored in the file as it comes.
+# (bundle, format, results file, progress) -> the operators of the fp32 artifact, the most sensitive first. Each result
+# is stored in the file as it comes.
 Sweep = Callable[[Bundle, str, Path, Progress], tuple[Sensitivity, ...]]
 
 
@@ -67,8 +68,8 @@ class Study(Protocol):
     """A question and how it is answered: by latency, in ``groups``, or by the errors of a ``sweep``; the other is None.
 
     Attributes:
-        formats: what it is measured in, if nothing else is asked for.
-        model: what the variants of its groups are variants of: the ``model`` of its records.
+        formats: the default formats.
+        model: the model whose variants are measured: the ``model`` of its records.
     """
 
     formats: tuple[str, ...]

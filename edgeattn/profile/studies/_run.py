@@ -1,4 +1,4 @@
-"""Carries a study out: what is not there yet is converted, measured in turn, and stored, group by group."""
+"""Runs a study: converts, measures interleaved, and stores what is missing, group by group."""
 
 import tempfile
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ STORE = "records.json"
 
 @dataclass(frozen=True)
 class Options:
-    """How to carry it out; ``target`` and ``command`` as the user spelled them. No ``formats``: the study's own."""
+    """How to run a study; ``target`` and ``command`` are as the user typed them. No ``formats``: the study's own."""
 
     target: str
     command: str = ""
@@ -32,7 +32,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All records of the study's folder, those of other targets too, and what was not measured this time."""
+    """All records in the study's folder, those of other targets too, and what was not measured this time."""
 
     records: tuple[Record, ...]
     not_run: tuple[NotRun, ...]
@@ -40,27 +40,27 @@ class Outcome:
 
 
 def run(study: str, connection: Connection, options: Options, folder: Path, progress: Progress = silent) -> Outcome:
-    """Measure what ``folder`` does not hold yet; after each group it is stored. An interrupt leaves what was stored.
+    """Measure what ``folder`` lacks, and store the records after each group. An interrupt loses only the current group.
 
     Raises:
         BadInputError: no such study or format, or ``folder`` cannot be written.
         MissingError: the target runs none of the formats.
         ArtifactError: the folder's records cannot be read.
     """
-    asked = STUDIES.get(study)
-    if asked.groups is None:
+    plan = STUDIES.get(study)
+    if plan.groups is None:
         raise BadInputError(f"study {study} measures no latency")
-    formats = [name for name in options.formats or asked.formats if FORMATS.get(name)]
+    formats = [name for name in options.formats or plan.formats if FORMATS.get(name)]
     if not set(formats) & set(connection.runtimes):
         raise MissingError(f"{connection.place} runs none of {', '.join(formats)}; choose another --format or --target")
     store = folder / STORE
-    found = _stored(store, study)
+    stored = _load(store, study)
     not_run: list[NotRun] = []
     todo: list[tuple[Group, str, str]] = []
-    for group in asked.groups(options.quick):
+    for group in plan.groups(options.quick):
         for format_ in formats:
             for runtime in connection.runtimes.get(format_, ()):
-                missing = [v for v in group.variants if not _has(found, v, format_, runtime, connection, options)]
+                missing = [v for v in group.variants if not _has(stored, v, format_, runtime, connection, options)]
                 if missing:
                     todo.append((replace(group, variants=tuple(missing)), format_, runtime))
     progress.plan(len(todo))
@@ -68,8 +68,8 @@ def run(study: str, connection: Connection, options: Options, folder: Path, prog
     try:
         for group, format_, runtime in todo:
             progress(f"{group.name}: {format_} in {runtime} on {connection.place}")
-            found += _measure(asked.model, study, group, format_, runtime, connection, options, not_run)
-            _save(store, found, not_run)
+            stored += _measure(plan.model, study, group, format_, runtime, connection, options, not_run)
+            _save(store, stored, not_run)
     except KeyboardInterrupt:
         stopped = True
     not_run += (
@@ -77,36 +77,36 @@ def run(study: str, connection: Connection, options: Options, folder: Path, prog
         for name in formats
         if name not in connection.runtimes
     )
-    _save(store, found, not_run)
-    return Outcome(tuple(found), tuple(not_run), stopped)
+    _save(store, stored, not_run)
+    return Outcome(tuple(stored), tuple(not_run), stopped)
 
 
-def _stored(store: Path, study: str) -> list[Record]:
+def _load(store: Path, study: str) -> list[Record]:
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInputError(f"{store.parent} cannot be made: {error.strerror}") from error
     if not store.exists():
         return []
-    found = list(records.load(store).records)
-    if any(record.labels.get("study") != study for record in found):
+    stored = list(records.load(store).records)
+    if any(record.labels.get("study") != study for record in stored):
         raise BadInputError(f"{store} holds other records than those of the study {study}; name another --out")
-    return found
+    return stored
 
 
-def _save(store: Path, found: list[Record], not_run: list[NotRun]) -> None:
-    if found or not_run:
-        records.save(store, tuple(found), tuple(not_run))
+def _save(store: Path, stored: list[Record], not_run: list[NotRun]) -> None:
+    if stored or not_run:
+        records.save(store, tuple(stored), tuple(not_run))
 
 
 def _has(
-    found: Iterable[Record], variant: Variant, format_: str, runtime: str, connection: Connection, options: Options
+    stored: Iterable[Record], variant: Variant, format_: str, runtime: str, connection: Connection, options: Options
 ) -> bool:
     labels = {**variant.labels, "runtime": runtime, "place": connection.place}
     return any(
         labels.items() <= record.labels.items()
         and (record.subject.format, record.threads) == (format_, options.threads)
-        for record in found
+        for record in stored
     )
 
 
@@ -120,41 +120,41 @@ def _measure(
     options: Options,
     not_run: list[NotRun],
 ) -> list[Record]:
-    """The records of one group in one runtime; what a converter or the runtime refuses is noted."""
+    """Measure one group in one runtime; variants that a converter or the runtime refuses go to ``not_run``."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
-        variants, jobs = [], []
+        converted, jobs = [], []
         for number, variant in enumerate(group.variants):
             path = Path(scratch) / f"{number}{FORMATS.get(format_).suffix}"
             try:
-                given = single.convert(*variant.build(), format_, path, lowered=variant.lowered)
+                inputs = single.convert(*variant.build(), format_, path, lowered=variant.lowered)
             except EdgeAttnError as error:
                 not_run.append(_refused(variant, format_, options, error))
                 continue
             runs = min(group.runs, connection.runs) if connection.warmup is not None else group.runs
             warmup = group.warmup if connection.warmup is None else connection.warmup
-            variants.append(variant)
-            jobs.append(Job(path, given, warmup, runs, options.threads, runtime))
+            converted.append(variant)
+            jobs.append(Job(path, inputs, warmup, runs, options.threads, runtime))
         if not jobs:
             return []
         try:
-            seen = connection.run_interleaved(jobs)
+            measurements = connection.run_interleaved(jobs)
         except (BadInputError, TargetError) as error:
-            not_run += (_refused(variant, format_, options, error) for variant in variants)
+            not_run += (_refused(variant, format_, options, error) for variant in converted)
             return []
-        made = []
-        for variant, job, one in zip(variants, jobs, seen, strict=True):
+        measured_records = []
+        for variant, job, measurement in zip(converted, jobs, measurements, strict=True):
             name = " ".join((model, *variant.labels.values()))
-            record = measured.record(one, job, measured.subject(job.artifact, name, format_), options.target)
+            record = measured.record(measurement, job, measured.subject(job.artifact, name, format_), options.target)
             labels = {"study": study, "place": connection.place, "runtime": runtime, **variant.labels}
             record = replace(record, model=model, labels=labels, started_at=started, command=options.command)
-            # Not by the time alone, of which two may have the same: clocks are set back.
+            # The time alone is not unique: clocks are set back.
             interleaved = f"{study}, {group.name}, {format_} in {runtime}, {started}"
-            made.append(replace(record, group=interleaved if one.samples_ns else ""))
-    if any(record.partial for record in made):
-        # What is stored is whole: the same command measures this group again.
+            measured_records.append(replace(record, group=interleaved if measurement.samples_ns else ""))
+    if any(record.partial for record in measured_records):
+        # Only whole groups are stored: the same command measures this group again.
         raise KeyboardInterrupt
-    return made
+    return measured_records
 
 
 def _refused(variant: Variant, format_: str, options: Options, error: EdgeAttnError) -> NotRun:

@@ -1,4 +1,4 @@
-"""What the layout buys: the same attention in four forms, which differ in where its channels stand."""
+"""The cost of the layout: the same attention in four forms, which differ in the position of the channel axis."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-# (channels, pixels of a patch, patches): five that show the range, and the three of MobileViTv2-1.0 at 256.
+# (channels, pixels of a patch, patches). The first three are those of MobileViTv2-1.0 at 256.
 SHAPES = ((128, 4, 256), (192, 4, 64), (256, 4, 16), (128, 1, 4096), (512, 1, 256))
-# Those of MobileViTv2-1.0 are the first three of them. What the forms are stands in edgeattn/report/studies/layout.py.
+# edgeattn/report/studies/layout.py describes the forms.
 FORMS = ("reference", "channels_last_linear", "folded", "deployed")
 
 
@@ -20,7 +20,7 @@ class Layout(Study):
     formats = ("onnx", "tflite")
 
     def groups(self, quick: bool, /) -> tuple[Group, ...]:
-        """A group for each shape; the quick study has the smallest shape of the model alone."""
+        """A group for each shape; the quick study has only the smallest shape of the model."""
         return tuple(
             Group(
                 "x".join(map(str, shape)),
@@ -52,9 +52,9 @@ def _build(form: str, shape: tuple[int, int, int]) -> "tuple[nn.Module, dict[str
     x = torch.randn(1, channels, pixels, patches)
     layer = LinearSelfAttention(channels).eval()
     # All forms are the same function.
-    written = {
+    builders = {
         "channels_last_linear": _attentions.ChannelsLastLinearAttention.like,
         "folded": _attentions.FoldedAttention.like,
     }
-    module: nn.Module = written[form](layer) if form in written else layer
+    module: nn.Module = builders[form](layer) if form in builders else layer
     return module, {"x": x}

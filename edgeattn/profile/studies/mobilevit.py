@@ -1,4 +1,4 @@
-"""The paper's Table 1 (arXiv 2206.02680): a whole network with one or another attention inside, over its widths."""
+"""The paper's Table 1 (arXiv 2206.02680): a whole network with different attentions, over its widths."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,13 +19,13 @@ class MobileVit(Study):
     formats = ("onnx",)
 
     def groups(self, quick: bool, /) -> tuple[Group, ...]:
-        """A group for each width; the quick study has the smallest one, on small images."""
+        """A group for each width; the quick study has only the smallest, on small images."""
         size = QUICK_SIZE if quick else IMAGE_SIZE
         return tuple(
             Group(
                 f"width {width}",
                 tuple(
-                    # All are lowered as far as their attention lets them be: what is around it is the same in all.
+                    # All are lowered as far as their attention allows; the rest of the network is the same in all.
                     Variant(
                         {"attention": kind, "width": str(width), "image_size": str(size)},
                         partial(_build, width, kind, size),

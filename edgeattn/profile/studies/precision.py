@@ -1,4 +1,4 @@
-"""Which operator int8 hurts: each alone in eight bits, everything else in float; the sweep goes on where it stopped."""
+"""Sensitivity to int8: each operator alone in eight bits, everything else in float. A stopped sweep resumes."""
 
 import json
 from dataclasses import asdict
@@ -9,8 +9,7 @@ from tempfile import TemporaryDirectory
 from edgeattn.bundle.golden import GoldenCase, golden_cases
 from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.errors import ArtifactError, BadInputError
-from edgeattn.export import quantize as lower
-from edgeattn.export.quantize import QUANTIZERS
+from edgeattn.export.quantize import QUANTIZERS, Job
 from edgeattn.parity.metrics import difference
 from edgeattn.precision import FP32, INT8
 from edgeattn.profile.studies import Sensitivity, Study
@@ -19,7 +18,7 @@ from edgeattn.system import files, plugins
 from edgeattn.system.progress import Progress, silent
 from edgeattn.system.vendor_errors import first_line
 
-# The cases that a sweep is calibrated and judged on, where the bundle has them.
+# The cases that a sweep is calibrated and judged on, if the bundle has them.
 CASES = ("example", "photograph", "calibration")
 
 
@@ -29,11 +28,11 @@ class Precision(Study):
     def sweep(
         self, bundle: Bundle, format_: str, results: Path, progress: Progress = silent
     ) -> tuple[Sensitivity, ...]:
-        """Every operator of ``format_`` that int8 takes, the most sensitive first; ``results`` stores each.
+        """Every operator of ``format_`` that int8 takes, the most sensitive first; the file ``results`` stores each.
 
         Raises:
             BadInputError: the bundle has no fp32 artifact of the format.
-            ArtifactError: ``results`` are of another artifact, or no results.
+            ArtifactError: ``results`` is of another artifact, or not the file of a sweep.
             MissingError: the runtime or the quantiser is not installed.
         """
         artifact = next((a for a in bundle.manifest.artifacts if (a.format, a.precision) == (format_, FP32.name)), None)
@@ -51,10 +50,12 @@ class Precision(Study):
         for number, kind, output in todo:
             progress(f"{format_}: {number} {kind} alone in int8")
             keep = tuple(name for _, name in candidates if name != output)
-            known[output] = Sensitivity(number, kind, output, _alone(artifact, path, keep, cases, backend))
-            document = {"artifact": artifact.file.sha256, "found": [asdict(one) for one in known.values()]}
+            known[output] = Sensitivity(number, kind, output, _sqnr_alone(artifact, path, keep, cases, backend))
+            document = {"artifact": artifact.file.sha256, "found": [asdict(result) for result in known.values()]}
             files.write(results, json.dumps(document, indent=1).encode())
-        return tuple(sorted(known.values(), key=lambda one: float("inf") if one.sqnr_db is None else one.sqnr_db))
+        return tuple(
+            sorted(known.values(), key=lambda result: float("inf") if result.sqnr_db is None else result.sqnr_db)
+        )
 
 
 STUDY: Study = Precision()
@@ -65,24 +66,25 @@ def _read(results: Path, artifact: Artifact) -> dict[str, Sensitivity]:
         return {}
     try:
         document = json.loads(results.read_text())
-        found = {one["output"]: Sensitivity(**one) for one in document["found"]}
+        stored = {fields["output"]: Sensitivity(**fields) for fields in document["found"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{results} holds no sweep: {first_line(error)}; remove it") from error
     if document["artifact"] != artifact.file.sha256:
         raise ArtifactError(f"{results} is of another artifact than {artifact.file.path}; remove it")
-    return found
+    return stored
 
 
-def _alone(
+def _sqnr_alone(
     artifact: Artifact, path: Path, keep: tuple[str, ...], cases: dict[str, GoldenCase], backend: Backend
 ) -> float | None:
-    given = {name: golden.inputs_for(artifact) for name, golden in cases.items()}
+    """The lowest SQNR in dB over cases and outputs, with the operators ``keep`` in float; None if no value changed."""
+    inputs = {name: golden.inputs_for(artifact) for name, golden in cases.items()}
     with TemporaryDirectory() as folder:
         copy = Path(folder, f"alone{path.suffix}")
-        job = lower.Job(path, copy, INT8, tuple(given.values()), keep=keep)
+        job = Job(path, copy, INT8, tuple(inputs.values()), keep=keep)
         QUANTIZERS.get(artifact.format).make(job)
         with backend.open(copy) as session:
-            outputs = {name: session.run(one) for name, one in given.items()}
+            outputs = {name: session.run(case_inputs) for name, case_inputs in inputs.items()}
     lowest = min(
         difference(
             reference=golden.oracle_for(artifact)[output.name],

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 CHANNELS = 512
 TOKENS = (256, 512, 1024, 2048, 4096, 8192, 16384)
-# The others would need gigabytes for their scores, or for their projection.
+# The others would need gigabytes for their scores or projections.
 SEPARABLE_ONLY = (32768, 65536)
 QUICK = (256, 512, 1024)
 KINDS = ("separable", "multi_head", "linformer")
@@ -27,13 +27,13 @@ class Scaling(Study):
             Group(
                 f"{tokens} tokens",
                 tuple(
-                    # Only separable attention has a form that is deployed; the others have nothing to lower.
+                    # Only separable attention has a lowered form.
                     Variant(
                         {"attention": kind, "tokens": str(tokens)}, partial(_build, kind, tokens), kind == "separable"
                     )
                     for kind in (KINDS if tokens <= TOKENS[-1] else KINDS[:1])
                 ),
-                # Seconds for each run of the longest.
+                # A run of the longest takes seconds.
                 runs=30 if tokens <= 2048 else 10 if tokens <= 4096 or tokens > TOKENS[-1] else 3,
                 warmup=None if tokens <= 2048 else 1,
             )

@@ -1,6 +1,7 @@
-"""One file a form of the report, found by the ending of the file that is written: it holds ``FORM``, a :class:`Form`.
+"""Forms of the report, one file each: HTML, Markdown, CSV, JSON. Each holds ``FORM``, a :class:`Form`. The ending of
+the output file chooses the form.
 
-What a document says is a stranger's text: each form escapes it for itself.
+The text of a document is untrusted: each form escapes it.
 """
 
 from pathlib import Path
@@ -32,10 +33,10 @@ def endings() -> tuple[str, ...]:
 
 
 def check(path: Path) -> None:
-    """Refuse an ending that is no form.
+    """Refuse an ending that no form has.
 
     Raises:
-        BadInputError: it is none.
+        BadInputError: no form has this ending.
     """
     known = endings()
     if path.suffix not in known:
@@ -43,10 +44,10 @@ def check(path: Path) -> None:
 
 
 def write(document: Document, path: Path) -> bytes:
-    """The document in the form that the ending of ``path`` says; nothing is written yet.
+    """The bytes of the document in the form that the ending of ``path`` chooses; no file is written.
 
     Raises:
-        BadInputError: the ending is no form.
+        BadInputError: no form has this ending.
         MissingError: a package of the extra ``report`` is not installed.
     """
     check(path)

@@ -1,4 +1,4 @@
-"""A line for each record, and for each thing that was not run: for a spreadsheet. Units stand in the headings."""
+"""CSV for spreadsheets: a line for each record, and each artifact that was not run. Headings have the units."""
 
 import csv
 import io
@@ -8,12 +8,12 @@ from edgeattn.report.document import Document
 from edgeattn.report.forms import Form
 from edgeattn.report.result import Result
 
-# With these, the last four of full width, a spreadsheet begins a formula.
+# A spreadsheet takes a text that begins with one of these for a formula; the last four are full-width forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 class Csv(Form):
-    """A line for each record, and each thing that was not run."""
+    """A line for each record, and each artifact that was not run."""
 
     def write(self, document: Document) -> bytes:
         out = io.StringIO(newline="")

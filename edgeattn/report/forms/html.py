@@ -1,4 +1,4 @@
-"""A page of its own: no script, no request, light and dark. Text is escaped by jinja2; only our own SVGs are not."""
+"""A self-contained page without script or request, light and dark. jinja2 escapes all text, but not our own SVGs."""
 
 import itertools
 from typing import Any
@@ -10,7 +10,7 @@ from edgeattn.report.pictures import canvas
 
 
 class Html(Form):
-    """A page of its own."""
+    """A self-contained page."""
 
     def write(self, document: Document) -> bytes:
         """The page, UTF-8.
@@ -44,21 +44,21 @@ class Html(Form):
 
 
 def runs(section: Section) -> list[tuple[str, list[Part]]]:
-    """The parts of a section by neighbours of one kind: small pictures share a grid, and what is said right after a
-    wide one stands beside it."""
+    """The parts of a section, grouped by neighbours of one kind: small pictures share a grid, and text after a wide
+    picture is set beside it."""
 
     def group(part: Part) -> str:
         if isinstance(part, Picture):
             return "wide" if part.wide else "grid"
         return "table" if isinstance(part, Table) else "text"
 
-    found: list[tuple[str, list[Part]]] = []
+    groups: list[tuple[str, list[Part]]] = []
     for name, parts in itertools.groupby(section.parts, key=group):
-        if name == "text" and found and found[-1][0] == "wide" and len(found[-1][1]) == 1:
-            found[-1] = ("beside", [*found[-1][1], *parts])
+        if name == "text" and groups and groups[-1][0] == "wide" and len(groups[-1][1]) == 1:
+            groups[-1] = ("beside", [*groups[-1][1], *parts])
         else:
-            found.append((name, list(parts)))
-    return found
+            groups.append((name, list(parts)))
+    return groups
 
 
 FORM: Form = Html()

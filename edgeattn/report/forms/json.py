@@ -1,4 +1,4 @@
-"""The report for programs: the verdict, every figure with its unit in its name, the tables, and pictures in words."""
+"""The report for programs: the verdict, every figure with its unit in its name, tables, picture descriptions."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Markdown, for a pull request or a terminal: the same statements and tables; a picture is what it shows, in words."""
+"""Markdown, for a pull request or a terminal: the same statements and tables, and descriptions of the pictures."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from edgeattn.report.document import Cell, Document, Picture, Section, Table, Text
 from edgeattn.report.forms import Form
 
-# Everything that Markdown, or the HTML that it lets through, could take for more than a letter.
+# Characters that have a meaning in Markdown, or in the HTML that it allows.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#!|~])")
 _LINK = re.compile(r"(?i)(https?|ftp|mailto|www)([:.])")
 _TONES = {"bad": "**", "caution": "*"}
@@ -55,14 +55,14 @@ def _cell(cell: Cell) -> str:
 
 
 def _text(text: str) -> str:
-    """On one line, with nothing in it that is not shown as it is."""
+    """The text on one line, escaped."""
     flat = " ".join(text.split())
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     flat = _SPECIAL.sub(r"\\\1", flat)
     if flat.startswith(("-", "+", "=")):  # a list, or a heading of the line before
         flat = f"\\{flat}"
-    # An address is not made a link of: the first letter's own code shows the same.
-    return _LINK.sub(lambda found: f"{found[1]}&#{ord(found[2])};", flat)
+    # An address must not become a link: a character code shows the same.
+    return _LINK.sub(lambda match: f"{match[1]}&#{ord(match[2])};", flat)
 
 
 FORM: Form = Md()

@@ -1,1 +1,1 @@
-"""One file a picture: a pure function of values to an SVG, and a sentence that says what it shows."""
+"""Pictures, one file each: pure functions from values to an SVG and to a description of it."""

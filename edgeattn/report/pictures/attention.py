@@ -1,4 +1,4 @@
-"""Where a model looks: the context scores of its attention layers, over the image that it was given."""
+"""Attention maps: the context scores of a model's attention layers over its input image."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from edgeattn.report.pictures import canvas
 
 @dataclass(frozen=True)
 class Attention:
-    """Where a model looks in one image: ``image`` [H, W, 3] from 0 to 1, ``scores`` [h, w] by the layer's name."""
+    """The attention maps of one image: ``image`` [H, W, 3] from 0 to 1, ``scores`` [h, w] by layer."""
 
     model: str
     about: str
@@ -20,25 +20,27 @@ class Attention:
 
 
 _COLUMNS = 4
-# Below so many times the mean a layer prefers no place.
-_ALIKE = 1.05
+# A layer whose largest score is less than this many times the mean looks at no particular position.
+_UNIFORM = 1.05
 
 
 def describe(attention: Attention) -> str:
-    """What the picture shows, for those who cannot see it: where each layer's scores lie."""
+    """A description for those who cannot see the picture: where each layer's scores are largest."""
     parts = []
     for layer, scores in _named(attention.scores).items():
         row, column = np.unravel_index(int(scores.argmax()), scores.shape)
         high, wide = ((n + 0.5) / size for n, size in zip((row, column), scores.shape, strict=True))
         where = f"most {_third(high, 'at the top', 'at the bottom')}, {_third(wide, 'on the left', 'on the right')}"
-        alike = _spread(scores) < _ALIKE
-        parts.append(f"{layer} everywhere alike" if alike else f"{layer} {where}, {_spread(scores):.1f} times the mean")
+        uniform = _spread(scores) < _UNIFORM
+        parts.append(
+            f"{layer} everywhere alike" if uniform else f"{layer} {where}, {_spread(scores):.1f} times the mean"
+        )
     return f"The image, and over it the context scores of {len(parts)} layers, which look: " + "; ".join(parts) + "."
 
 
 def draw(attention: Attention, *, title: str) -> str:
-    """The image, and a copy of it for each layer that prefers a place, bright where it looks."""
-    drawn = {layer: s for layer, s in _named(attention.scores).items() if _spread(s) >= _ALIKE}
+    """The image, and a copy of it for each layer that is not uniform, bright where the layer looks."""
+    drawn = {layer: s for layer, s in _named(attention.scores).items() if _spread(s) >= _UNIFORM}
     columns = min(_COLUMNS, 1 + len(drawn))
     rows = math.ceil((1 + len(drawn)) / columns)
     grey = attention.image.mean(axis=2)
@@ -63,19 +65,19 @@ def draw(attention: Attention, *, title: str) -> str:
 
 
 def _spread(scores: npt.NDArray[np.float32]) -> float:
-    """The largest score over the mean one."""
+    """The largest score, as a multiple of the mean."""
     return float(scores.max()) * scores.size / max(float(scores.sum()), 1e-30)
 
 
 def _opacity(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Where a layer does not look, the image shines through."""
+    """Opacity of the scores: the image is visible where they are small."""
     least, most = float(scores.min()), float(scores.max())
     opacity: npt.NDArray[np.float32] = 0.15 + 0.6 * (scores - least) / max(most - least, 1e-30)
     return opacity
 
 
 def _named(scores: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
-    """By dotted paths without the parts that all of them begin and end with."""
+    """The scores by shorter names: dotted paths without their common first and last parts."""
     paths = [name.split(".") for name in scores]
     while min(map(len, paths)) > 1 and len({path[0] for path in paths}) == 1:
         paths = [path[1:] for path in paths]
@@ -84,5 +86,5 @@ def _named(scores: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[
     return dict(zip((".".join(path) for path in paths), scores.values(), strict=True))
 
 
-def _third(place: float, low: str, high: str) -> str:
-    return low if place < 1 / 3 else high if place > 2 / 3 else "in the middle"
+def _third(position: float, low: str, high: str) -> str:
+    return low if position < 1 / 3 else high if position > 2 / 3 else "in the middle"

@@ -1,4 +1,4 @@
-"""Shares of a whole, or things side by side, as horizontal bars with their names and numbers."""
+"""Horizontal bars with names and numbers: shares of a whole, or values side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from edgeattn.report.pictures import canvas
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar; ``marked`` ones stand out, ``text`` is written beside it."""
+    """One bar; a ``marked`` bar has another colour, ``text`` is written beside it."""
 
     label: str
     value: float
@@ -17,7 +17,7 @@ class Bar:
 
 
 def describe(bars: Sequence[Bar]) -> str:
-    """What the picture shows, for those who cannot see it."""
+    """A description for those who cannot see the picture."""
     return "; ".join(f"{bar.label}: {bar.text}" for bar in bars) + "."
 
 
@@ -26,10 +26,10 @@ def draw(bars: Sequence[Bar], *, title: str, unit: str) -> str:
     with canvas.figure(4.4, 0.75 + 0.27 * len(bars)) as figure:
         axes = figure.add_subplot()
         colours = [canvas.COLOURS["series-2" if bar.marked else "series-1"] for bar in bars]
-        places = range(len(bars))
-        drawn = axes.barh(places, [bar.value for bar in bars], color=colours, height=0.66)
+        positions = range(len(bars))
+        drawn = axes.barh(positions, [bar.value for bar in bars], color=colours, height=0.66)
         axes.bar_label(drawn, [canvas.plain(bar.text, 24) for bar in bars], padding=3, fontsize=8)
-        axes.set_yticks(places, [canvas.plain(bar.label, 30) for bar in bars])
+        axes.set_yticks(positions, [canvas.plain(bar.label, 30) for bar in bars])
         axes.invert_yaxis()
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)

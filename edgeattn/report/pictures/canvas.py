@@ -1,4 +1,4 @@
-"""What all pictures share: one hand, real text, names for those who cannot see, and colours that a page can change."""
+"""The common style of all pictures: real text, titles for screen readers, and colours that a page can change."""
 
 import io
 import re
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-# By role. In a page each is a variable of its style sheet (`--series-1`), so that it suits light and dark. The series
-# are Okabe and Ito's, told apart by the colour-blind too.
+# Colours by role. In a page each is a variable of its style sheet (`--series-1`), for light and dark. The series are
+# Okabe and Ito's, which the colour-blind can distinguish.
 COLOURS = {
     "ink": "#1b1f24",
     "muted": "#667080",
@@ -28,16 +28,16 @@ COLOURS = {
 }
 SERIES = tuple(colour for role, colour in COLOURS.items() if role.startswith("series"))
 STYLES = ("-", "--", "-.", ":")
-# Characters that no XML may hold; a record from elsewhere may.
+# Characters that XML forbids, and that a record may contain.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _NUMBERED = re.compile(r'\bid="|url\(#|href="#')
 
 _SETTINGS: Any = {
-    # Text stays text, and a dollar sign in a name is no formula.
+    # Text stays text, and a dollar sign in a name begins no formula.
     "svg.fonttype": "none",
     "text.parse_math": False,
     "svg.hashsalt": "edgeattn",
-    # Measured with the font that matplotlib brings along, and shown in it or in what the reader has.
+    # Laid out in the font that matplotlib includes, shown in it or in the reader's own.
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": COLOURS["ink"],
@@ -62,7 +62,7 @@ _SETTINGS: Any = {
 
 
 def plain(text: str, length: int = 80) -> str:
-    """A stranger's text for a picture: no control characters, and no longer than ``length``; the end is what tells."""
+    """Untrusted text for a picture: without control characters, and cut at the front to ``length`` characters."""
     text = _CONTROL.sub(" ", text)
     return text if len(text) <= length else "…" + text[1 - length :]
 
@@ -90,7 +90,7 @@ def figure(width: float, height: float) -> "Iterator[Figure]":
 
 
 def logarithmic(axis: "Axis", least: float, most: float) -> None:
-    """Plain numbers on an axis from ``least`` to ``most``, more than the powers of ten where there are few of them."""
+    """Plain numbers on an axis from ``least`` to ``most``: powers of ten, and more if these are few."""
     from matplotlib.ticker import LogLocator
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 100 * least else (1,)))
@@ -115,11 +115,11 @@ def inline(document: str, prefix: str) -> str:
     element = element.replace("aria-labelledby='title desc'", f"aria-labelledby='{prefix}title {prefix}desc'")
     element = element.replace("<title id='title'>", f"<title id='{prefix}title'>")
     element = element.replace("<desc id='desc'>", f"<desc id='{prefix}desc'>")
-    # It speaks of every element of the page, where the page's own style says the same.
+    # This style would apply to the whole page, whose own style sheet has the same.
     element = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", element, flags=re.DOTALL)
-    element = _NUMBERED.sub(lambda found: found.group() + prefix, element)
+    element = _NUMBERED.sub(lambda match: match.group() + prefix, element)
     for role, colour in COLOURS.items():
         element = element.replace(colour, f"var(--{role})")
-    # The page sets the size; the proportions are the view box's.
+    # The page sets the size; the view box has the proportions.
     head, closed, body = element.partition(">")
     return re.sub(r' (width|height)="[^"]*"', "", head) + closed + body

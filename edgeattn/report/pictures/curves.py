@@ -1,4 +1,4 @@
-"""One quantity against another on logarithmic axes, a line for each series, with its fitted slope: how things scale."""
+"""Scaling curves: one quantity against another on logarithmic axes, a line and a fitted slope for each series."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Series:
 
 
 def describe(series: Sequence[Series], x: str, y: str) -> str:
-    """What the picture shows, for those who cannot see it."""
+    """A description for those who cannot see the picture."""
     lines = (f"{s.name}: from {s.y[0]:.4g} at {s.x[0]:g} to {s.y[-1]:.4g} at {s.x[-1]:g}" for s in series)
     return f"{y} against {x}, both axes logarithmic. " + "; ".join(lines) + "."
 
@@ -38,14 +38,14 @@ def draw(series: Sequence[Series], *, title: str, x: str, y: str) -> str:
     """An SVG; ``x`` and ``y`` name the axes with their units."""
     with canvas.figure(5.6, 4.0) as figure:
         axes = figure.add_subplot()
-        for i, one in enumerate(series):
+        for i, curve in enumerate(series):
             style = canvas.STYLES[i % len(canvas.STYLES)]
-            axes.plot(one.x, one.y, style, marker="o", ms=3.5, lw=1.3, label=canvas.plain(one.name))
+            axes.plot(curve.x, curve.y, style, marker="o", ms=3.5, lw=1.3, label=canvas.plain(curve.name))
         axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
-        heights = [point for one in series for point in one.y]
+        heights = [point for curve in series for point in curve.y]
         canvas.logarithmic(axes.yaxis, min(heights), max(heights))
         axes.xaxis.set_major_formatter("{x:,.10g}")
-        ticks = sorted({point for one in series for point in one.x})
+        ticks = sorted({point for curve in series for point in curve.x})
         if len(ticks) <= 10:
             axes.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks], rotation=30 if len(ticks) > 6 else 0)
             axes.minorticks_off()

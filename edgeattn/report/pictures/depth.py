@@ -1,4 +1,4 @@
-"""The picture of an error growing from layer to layer."""
+"""The error of each layer by depth."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgeattn.report.pictures import canvas
 
-# On a logarithmic axis, no error at all stands here.
+# The logarithmic axis shows an error of zero at this value.
 _LEAST = 0.01
 
 
@@ -16,7 +16,7 @@ class Curve:
 
     Args:
         label: its name in the legend.
-        noise_units: the largest error of each layer, in order of execution; None where there is no number.
+        noise_units: the largest error of each layer, in order of execution; None if it is unknown.
         first: the number and the name of the first layer over its limit.
     """
 
@@ -26,7 +26,7 @@ class Curve:
 
 
 def describe(curves: Sequence[Curve], limit: float) -> str:
-    """What the picture shows, for those who cannot see it."""
+    """A description for those who cannot see the picture."""
     sentences = [f"A line for each runtime, on a logarithmic axis; the limit is {limit:g}."]
     for curve in curves:
         known = [n for n in curve.noise_units if n is not None]

@@ -1,6 +1,6 @@
-"""What the records of a study say: one file a study, of the study's name. It holds ``CHAPTER``, a :class:`Chapter`.
+"""Chapters of the report, one file for each study, of the study's name. It holds ``CHAPTER``, a :class:`Chapter`.
 
-A study without one has its figures alone."""
+A study without a chapter has only its records."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -11,11 +11,11 @@ from edgeattn.system.plugins import Registry
 
 
 class Chapter(Protocol):
-    """What a report says of one study, whose records it is given: one record at least holds a run.
+    """The part of a report on one study, from the study's records. At least one record has samples or counts.
 
     Attributes:
         title: its heading, and the question of its statement.
-        order: where it stands among the others in a report, the smallest number first.
+        order: its position in a report; the smallest number comes first.
     """
 
     title: str
@@ -38,19 +38,19 @@ CHAPTERS: Registry[Chapter] = Registry(__name__, "chapter")
 
 
 def sections(records: Sequence[Record]) -> Iterator[Section]:
-    """A section for each study that has records among these. It needs matplotlib."""
+    """A section for each study with records among ``records``. It needs matplotlib."""
     for chapter, own in _chapters(records):
         yield chapter.section(own)
 
 
 def statements(records: Sequence[Record]) -> Iterator[Statement]:
-    """What each of them found, in a line."""
+    """The answer of each of these studies, in a line."""
     for chapter, own in _chapters(records):
         yield chapter.statement(own)
 
 
 def title(records: Sequence[Record]) -> str:
-    """Of a report that has nothing else."""
+    """The title of a report with studies alone."""
     return ", ".join(chapter.title for chapter, _ in _chapters(records))
 
 

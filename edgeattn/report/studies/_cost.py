@@ -1,4 +1,4 @@
-"""What a record cost: a time, or counted instructions. The two never stand in one table."""
+"""The cost of a run: a time, or counted instructions. No table mixes the two."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def of(record: Record) -> Cost:
 
 
 def ratio(baseline: Record, candidate: Record) -> Interval:
-    """How many times cheaper the candidate is; a bootstrap interval where both were timed in turn, else none."""
+    """How many times cheaper the candidate is; with a bootstrap interval if their runs were interleaved, else none."""
     if baseline.samples_ns and candidate.samples_ns and baseline.group == candidate.group:
         return ratio_of_pairs(baseline_ns=baseline.samples_ns, candidate_ns=candidate.samples_ns)
     value = of(baseline).value / of(candidate).value
@@ -38,30 +38,30 @@ def ratio(baseline: Record, candidate: Record) -> Interval:
 
 
 def times_cheaper(baseline: Record, candidate: Record) -> Cell:
-    """The ratio, in a table."""
+    """The ratio as a table cell."""
     r = ratio(baseline, candidate)
     tone: Tone = "good" if r.low > 1 else "bad" if r.high < 1 else ""
     return Cell(f"{r.value:.2f}", f"{r.low:.2f} to {r.high:.2f}" if r.low < r.high else "", tone)
 
 
 def span(values: Sequence[float]) -> str:
-    """From the least to the largest, as people say it."""
+    """The range of values as text."""
     low, high = f"{min(values):.2f}", f"{max(values):.2f}"
     return low if low == high else f"{low} to {high}"
 
 
-def place(record: Record) -> str:
-    """Where and in what it was measured, as the title of a table."""
+def environment(record: Record) -> str:
+    """Runtime, target, device and threads of a record, as the title of a table."""
     threads = "" if record.threads == 1 else f", {record.threads} threads"
     device = "" if record.device.name == record.target else f", {record.device.name}"
     runtime = f"{record.runtime} {record.runtime_version}".strip()
     return f"{runtime} on {record.target}{device}{threads} ({origin_name(record.origin).lower()})"
 
 
-def by_place(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Records that may be compared with one another."""
+def by_environment(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records by environment: only those of one environment are comparable."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record.samples_ns or record.counts:
-            groups.setdefault(place(record), []).append(record)
+            groups.setdefault(environment(record), []).append(record)
     return groups

@@ -1,4 +1,4 @@
-"""The paper's Table 1 (arXiv 2206.02680), measured: a whole network with one or another attention inside."""
+"""The paper's Table 1 (arXiv 2206.02680), measured: a whole network with different attentions."""
 
 from collections.abc import Sequence
 
@@ -13,23 +13,28 @@ PAPER_MS = {"separable": 3.4, "multi_head": 9.9, "linformer": 10.2}
 
 
 class MobileVit(Chapter):
-    """Of the study mobilevit."""
+    """The chapter of the study mobilevit."""
 
     title = "What it saves in a whole network"
     order = 3
 
     def section(self, records: Sequence[Record]) -> Section:
-        """A picture and a table for each place, with the paper's own ratios beside them."""
+        """A picture and a table for each environment, with the paper's own ratios."""
         parts: list[Part] = []
-        for place, own in _cost.by_place(records).items():
-            names = [name for name in NAMES if any(record.labels["attention"] == name for record in own)]
-            unit = _cost.of(own[0]).unit
-            series = [_series(name, own) for name in names]
+        for environment, group in _cost.by_environment(records).items():
+            names = [name for name in NAMES if any(record.labels["attention"] == name for record in group)]
+            unit = _cost.of(group[0]).unit
+            series = [_series(name, group) for name in names]
             x, y = "size of the file, MiB (4 bytes a parameter)", f"{unit} for one image"
             parts.append(
-                Picture(place, curves.describe(series, x, y), curves.draw(series, title=place, x=x, y=y), wide=True)
+                Picture(
+                    environment,
+                    curves.describe(series, x, y),
+                    curves.draw(series, title=environment, x=x, y=y),
+                    wide=True,
+                )
             )
-            parts.append(_table(place, unit, names, own))
+            parts.append(_table(environment, unit, names, group))
         paper = ", ".join(
             f"{NAMES[name]} {ms / PAPER_MS['separable']:.2f}" for name, ms in PAPER_MS.items() if name != "separable"
         )
@@ -49,17 +54,17 @@ class MobileVit(Chapter):
         return Section(self.title, lead, tuple(parts))
 
     def statement(self, records: Sequence[Record]) -> Statement:
-        """The range of ratios over the widths, in all places."""
-        told = []
+        """The range of ratios over the widths, in all environments."""
+        ranges = []
         for name in ("multi_head", "linformer"):
             ratios = []
-            for own in _cost.by_place(records).values():
-                slow, fast = _by_width(name, own), _by_width("separable", own)
+            for group in _cost.by_environment(records).values():
+                slow, fast = _by_width(name, group), _by_width("separable", group)
                 ratios += [_cost.ratio(slow[w], fast[w]).value for w in slow if w in fast]
             if ratios:
-                told.append(f"{_cost.span(ratios)} times cheaper than {NAMES[name]}")
+                ranges.append(f"{_cost.span(ratios)} times cheaper than {NAMES[name]}")
         return Statement(
-            self.title, told[0] if told else "nothing to compare", "; ".join(told[1:]) + "." if told[1:] else ""
+            self.title, ranges[0] if ranges else "nothing to compare", "; ".join(ranges[1:]) + "." if ranges[1:] else ""
         )
 
 
@@ -74,26 +79,26 @@ def _series(name: str, records: Sequence[Record]) -> curves.Series:
     return curves.Series(NAMES[name], sizes, tuple(_cost.of(record).value for record in own))
 
 
-def _table(place: str, unit: str, names: list[str], records: Sequence[Record]) -> Table:
+def _table(title: str, unit: str, names: list[str], records: Sequence[Record]) -> Table:
     others = [name for name in names if name != "separable"]
     columns = (
         Column("width", True),
         *(Column(f"{NAMES[name]}, {unit}", True) for name in names),
         *(Column(f"{NAMES[name]} / separable", True) for name in others),
     )
-    found = {name: _by_width(name, records) for name in names}
+    by_name = {name: _by_width(name, records) for name in names}
     rows = []
-    for width in sorted({w for own in found.values() for w in own}):
-        there = {name: own[width] for name, own in found.items() if width in own}
-        costs = (Cell(_cost.of(there[name]).text if name in there else "-") for name in names)
+    for width in sorted({w for own in by_name.values() for w in own}):
+        present = {name: own[width] for name, own in by_name.items() if width in own}
+        costs = (Cell(_cost.of(present[name]).text if name in present else "-") for name in names)
         ratios = (
-            _cost.times_cheaper(there[name], there["separable"])
-            if name in there and "separable" in there
+            _cost.times_cheaper(present[name], present["separable"])
+            if name in present and "separable" in present
             else Cell("-")
             for name in others
         )
         rows.append((Cell(f"{width:g}"), *costs, *ratios))
-    return Table(place, columns, tuple(rows))
+    return Table(title, columns, tuple(rows))
 
 
 CHAPTER: Chapter = MobileVit()
