@@ -157,8 +157,8 @@ def test_a_study_goes_on(here: Here) -> None:
     shorter = """
 import dataclasses
 from edgeattn.profile.studies import layout
-groups = layout.groups
-layout.groups = lambda quick: [dataclasses.replace(g, runs=2, warmup=0) for g in groups(quick)]
+groups = layout.STUDY.groups
+layout.STUDY.groups = lambda quick: [dataclasses.replace(g, runs=2, warmup=0) for g in groups(quick)]
 """
     process = here.start(*command, step=2, prelude=shorter)
     answer = here.interrupted(process, (here.folder / "reached").exists)
@@ -181,8 +181,8 @@ def test_in_a_measurement(command: str, here: Here) -> None:
     longer = """
 import dataclasses
 from edgeattn.profile.studies import layout
-groups = layout.groups
-layout.groups = lambda quick: [dataclasses.replace(g, runs=10**9, warmup=0) for g in groups(quick)]
+groups = layout.STUDY.groups
+layout.STUDY.groups = lambda quick: [dataclasses.replace(g, runs=10**9, warmup=0) for g in groups(quick)]
 """
     given = (*profile, 10**9) if command == "profile" else study
     process = here.start(*given, prelude="" if command == "profile" else longer)

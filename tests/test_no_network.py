@@ -38,8 +38,8 @@ RUN_ALL = """
 import contextlib, json, os, sys
 from edgeattn.cli import main as cli
 from edgeattn.profile.studies import layout
-small = layout.groups(True)[:1]
-layout.groups = lambda quick: small
+small = layout.STUDY.groups(True)[:1]
+layout.STUDY.groups = lambda quick: small
 codes = {}
 for line in sys.argv[1:]:
     sys.argv = ["edgeattn", *line.split()]

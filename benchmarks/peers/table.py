@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from benchmarks.peers.convert import OURS
-from benchmarks.peers.measure import RUNTIMES, Row, ratio
+from benchmarks.peers.measure import RUNTIME_OF, Row, ratio
 
 HEADER = (
     "form", "converter", "runtime", "operators", "layout ops", "copy ops", "multiply-adds", "XNNPACK partitions",
@@ -22,7 +22,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def _cells(row: Row, ours: Row) -> tuple[str, ...]:
-    identity = (row.candidate.form, row.candidate.converter, RUNTIMES[row.candidate.format])
+    identity = (row.candidate.form, row.candidate.converter, RUNTIME_OF[row.candidate.format])
     inspection = row.inspection
     if inspection is None:
         return (*identity, *("-",) * (len(HEADER) - 4), f"does not convert: {row.not_run}".replace("|", "\\|"))
