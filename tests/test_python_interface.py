@@ -28,7 +28,7 @@ from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.export import cases, pipeline, source
 from edgeattn.interface.results import ParityResult, ProfileResult, SelfTestResult
 from edgeattn.parity.selftest import Judgement, SelfTest, Trial
-from edgeattn.parity.verdicts import NotRun, Report, Row
+from edgeattn.parity.verdicts import NotChecked, Report, Row
 from edgeattn.profile import devices
 from edgeattn.profile.run import Profile
 from edgeattn.sample_models import attention
@@ -267,7 +267,7 @@ def test_an_interrupt_passes_through(deployed: Bundle, tmp_path: Path, monkeypat
 
 def test_a_notebook_shows_text_and_runs_nothing(deployed: Bundle) -> None:
     row = Row("conversion", HOSTILE, HOSTILE, HOSTILE, HOSTILE, False, HOSTILE, 1.0, 2.0, 3.0, 4.0, 1.0)
-    parity = ParityResult(Report((row,), (NotRun(HOSTILE, HOSTILE, HOSTILE),), {}, (), (HOSTILE,)))
+    parity = ParityResult(Report((row,), (NotChecked(HOSTILE, HOSTILE, HOSTILE),), {}, (), (HOSTILE,)))
     trial = Trial(HOSTILE, "onnx", HOSTILE, HOSTILE, HOSTILE, Judgement("survived", HOSTILE))
     tested = SelfTestResult(SelfTest((trial,), ()))
     measured = replace(HOST, subject=replace(HOST.subject, artifact=HOSTILE), untrusted=(HOSTILE,))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgeattn.errors import BadInputError
 from edgeattn.system import files
+from edgeattn.verdict import Verdict
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
@@ -57,11 +58,9 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class Likeness(Verdict):
     """Parity of the outputs of the measured runs themselves: the worst output of the first and of the last run."""
 
-    passed: bool
-    reason: str
     max_noise_units: float | None
     rms_noise_units: float | None
     sqnr_db: float | None
@@ -227,6 +226,14 @@ class Records:
     schema_version: int
     records: tuple[Record, ...]
     not_run: tuple[NotRun, ...] = ()
+
+
+def documents(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Records as they stand in a file, with their keys in its order."""
+    from pydantic import TypeAdapter
+
+    rows: list[dict[str, Any]] = TypeAdapter(list[Record]).dump_python(list(records))
+    return rows
 
 
 def dump(records: tuple[Record, ...], not_run: tuple[NotRun, ...] = ()) -> bytes:

@@ -15,7 +15,7 @@ from edgeattn.parity import diff
 from edgeattn.parity.accuracy import Accuracy, wilson
 from edgeattn.parity.layers import LayerRow, Layers
 from edgeattn.parity.selftest import SelfTest
-from edgeattn.parity.verdicts import NotRun, Report, Row, worst
+from edgeattn.parity.verdicts import NotChecked, Report, Row, worst
 
 
 def files(bundle: Bundle) -> Table:
@@ -103,7 +103,7 @@ def self_test(result: SelfTest) -> list[Table]:
     return [*mutants, rates, *_not_run("Not run", result.not_run)]
 
 
-def _not_run(title: str, entries: tuple[NotRun, ...]) -> list[Table]:
+def _not_run(title: str, entries: tuple[NotChecked, ...]) -> list[Table]:
     table = tables.table(title, "artifact", "runtime", "reason")
     for entry in entries:
         table.add_row(entry.candidate, entry.runtime, entry.reason)

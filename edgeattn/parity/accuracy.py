@@ -14,16 +14,15 @@ from edgeattn.bundle.manifest import Artifact
 from edgeattn.bundle.tensors import from_edge, to_edge
 from edgeattn.precision import PRECISIONS
 from edgeattn.runtimes import RunEach, Signature
+from edgeattn.verdict import Verdict
 
 Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Verdict):
     """Top-1 of a candidate and of its reference over ``n`` labelled inputs, and how often the two agree."""
 
-    passed: bool
-    reason: str
     n: int
     correct: int
     reference_correct: int

@@ -16,7 +16,7 @@ from edgeattn.errors import ArtifactError, MissingError, TargetError
 from edgeattn.parity.accuracy import Accuracy, evaluate
 from edgeattn.parity.battery import depends_on_input
 from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, relative_error
-from edgeattn.parity.verdicts import NotRun, Report, Row, worst
+from edgeattn.parity.verdicts import NotChecked, Report, Row, worst
 from edgeattn.precision import FP32
 from edgeattn.runtimes import RunEach, Session, Signature, backends
 from edgeattn.system.progress import Progress, silent
@@ -31,7 +31,7 @@ class _ReportBuilder:
     """The parts of a report, collected while the check runs."""
 
     rows: list[Row] = field(default_factory=list)
-    not_run: list[NotRun] = field(default_factory=list)
+    not_run: list[NotChecked] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     accuracy: list[Accuracy] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -59,14 +59,14 @@ def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connectio
     for artifact in bundle.manifest.artifacts:
         for backend in backends(artifact.format):
             if backend.missing:
-                builder.not_run.append(NotRun(artifact.file.path, backend.label, backend.missing))
+                builder.not_run.append(NotChecked(artifact.file.path, backend.label, backend.missing))
                 continue
             progress(f"{artifact.file.path} in {backend.label}")
             try:
                 with backend.open(bundle.path(artifact.file)) as session:
                     _check(artifact, backend.label, session.signature, _run_each(session), cases, labelled, builder)
             except MissingError as error:  # the runtime is installed, but lacks something that this artifact needs
-                builder.not_run.append(NotRun(artifact.file.path, backend.label, str(error)))
+                builder.not_run.append(NotChecked(artifact.file.path, backend.label, str(error)))
             else:
                 builder.versions[backend.label] = backend.runtime.version()
     return builder.build()
@@ -129,10 +129,10 @@ def _case_runs(
     for case, golden in cases.items():
         inputs = golden.inputs_for(artifact)
         if case in artifact.beyond:
-            builder.not_run.append(NotRun(artifact.file.path, label, f"case {case}: {artifact.beyond[case]}"))
+            builder.not_run.append(NotChecked(artifact.file.path, label, f"case {case}: {artifact.beyond[case]}"))
             continue
         if not signature.accepts(inputs):
-            builder.not_run.append(NotRun(artifact.file.path, label, f"case {case} is of another shape"))
+            builder.not_run.append(NotChecked(artifact.file.path, label, f"case {case} is of another shape"))
             continue
         yield _CaseRun(case, golden, (inputs,))
         runs += 1
@@ -191,7 +191,7 @@ def _on_target(
     for artifact in bundle.manifest.artifacts:
         path, target = artifact.file.path, connection.place
         if artifact.format not in connection.runtimes:
-            builder.not_run.append(NotRun(path, target, f"{target} does not run {artifact.format}"))
+            builder.not_run.append(NotChecked(path, target, f"{target} does not run {artifact.format}"))
         for runtime in connection.runtimes.get(artifact.format, ()):
             label = f"{runtime} on {target}"
             progress(f"{path} in {label}")
@@ -200,7 +200,7 @@ def _on_target(
             try:
                 _check(artifact, label, signature, run_each, cases, labelled, builder)
             except _NoOutputsError:
-                builder.not_run.append(NotRun(path, label, "it gives no outputs, times only"))
+                builder.not_run.append(NotChecked(path, label, "it gives no outputs, times only"))
 
 
 def _run_on_target(

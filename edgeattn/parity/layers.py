@@ -18,7 +18,7 @@ from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.parity import layer_match
 from edgeattn.parity.layer_file import read
 from edgeattn.parity.layer_match import Layer, Match, Matcher
-from edgeattn.parity.verdicts import NotRun
+from edgeattn.parity.verdicts import NotChecked
 from edgeattn.precision import FP32
 from edgeattn.runtimes import RUNTIMES, Observe, Observed, missing
 from edgeattn.system.progress import Progress, silent
@@ -84,7 +84,7 @@ class Layers:
     """Every artifact in every runtime that shows the values inside; what was not compared, and why."""
 
     depths: tuple[Depth, ...]
-    not_run: tuple[NotRun, ...]
+    not_run: tuple[NotChecked, ...]
 
     @property
     def passed(self) -> bool:
@@ -156,7 +156,7 @@ def compare(bundle: Bundle, progress: Progress = silent) -> Layers:
             else:
                 depths.append(_depth(name, runtime, layers, matches, rows))
         if reason is not None:
-            not_run.append(NotRun(name, runtime, reason))
+            not_run.append(NotChecked(name, runtime, reason))
     if not depths:
         raise MissingError(f"no artifact's layers could be seen here: {not_run[0].reason}")
     return Layers(tuple(depths), tuple(not_run))

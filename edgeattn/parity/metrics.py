@@ -12,16 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeattn.precision import PRECISIONS, NoiseLimits
+from edgeattn.verdict import Verdict
 
 Array = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Verdict):
     """How far a candidate is from the oracle."""
 
-    passed: bool
-    reason: str
     max_abs: float
     max_noise_units: float
     rms_noise_units: float

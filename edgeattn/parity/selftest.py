@@ -15,7 +15,7 @@ from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.parity.check import check_artifact
 from edgeattn.parity.mutation import EDITORS, mutants, same
-from edgeattn.parity.verdicts import NotRun, Row
+from edgeattn.parity.verdicts import NotChecked, Row
 from edgeattn.precision import FP32
 from edgeattn.runtimes import Session, Signature, backends
 from edgeattn.system.progress import Progress, silent
@@ -26,14 +26,14 @@ MUTANTS_PER_KIND = 3
 
 # killed: a row of hop two failed. refused: the runtime does not run the file. equivalent: on every case, the outputs
 # are those of the artifact bit for bit. survived: the outputs differ, and parity passes them.
-Verdict = Literal["killed", "refused", "equivalent", "survived"]
+Outcome = Literal["killed", "refused", "equivalent", "survived"]
 
 
 @dataclass(frozen=True)
 class Judgement:
     """``case`` is the golden case that killed the mutant; ``noise_units`` is its largest error, if it has a number."""
 
-    verdict: Verdict
+    verdict: Outcome
     reason: str
     case: str | None = None
     noise_units: float | None = None
@@ -54,7 +54,7 @@ class Trial:
 @dataclass(frozen=True)
 class SelfTest:
     trials: tuple[Trial, ...]
-    not_run: tuple[NotRun, ...]
+    not_run: tuple[NotChecked, ...]
 
     @property
     def passed(self) -> bool:
@@ -93,25 +93,25 @@ def self_test(bundle: Bundle, progress: Progress = silent) -> SelfTest:
     """
     cases = golden_cases(bundle)
     trials: list[Trial] = []
-    not_run: list[NotRun] = []
+    not_run: list[NotChecked] = []
     for artifact in bundle.manifest.artifacts:
         if artifact.format not in EDITORS.names:
-            not_run.append(NotRun(artifact.file.path, "-", f"{artifact.format} files cannot be mutated"))
+            not_run.append(NotChecked(artifact.file.path, "-", f"{artifact.format} files cannot be mutated"))
             continue
         if artifact.precision != FP32.name:
             reason = f"{artifact.precision} rounds by more than these damages do: they are done to the fp32 artifact"
-            not_run.append(NotRun(artifact.file.path, "-", reason))
+            not_run.append(NotChecked(artifact.file.path, "-", reason))
             continue
         for backend in backends(artifact.format):
             if backend.missing:
-                not_run.append(NotRun(artifact.file.path, backend.label, backend.missing))
+                not_run.append(NotChecked(artifact.file.path, backend.label, backend.missing))
                 continue
             try:
                 trials += _trials(
                     _Subject(artifact, backend.label, backend.open, cases), bundle.path(artifact.file), progress
                 )
             except MissingError as error:
-                not_run.append(NotRun(artifact.file.path, backend.label, str(error)))
+                not_run.append(NotChecked(artifact.file.path, backend.label, str(error)))
     if not trials:
         raise MissingError(f"no artifact could be run here: {not_run[0].reason}")
     return SelfTest(tuple(trials), tuple(not_run))

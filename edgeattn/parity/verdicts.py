@@ -34,7 +34,7 @@ def worst(rows: Iterable[Row]) -> Row:
 
 
 @dataclass(frozen=True)
-class NotRun:
+class NotChecked:
     """An artifact, or a case of it, that was not checked in a runtime, and why."""
 
     candidate: str
@@ -45,7 +45,7 @@ class NotRun:
 @dataclass(frozen=True)
 class Report:
     rows: tuple[Row, ...]
-    not_run: tuple[NotRun, ...]
+    not_run: tuple[NotChecked, ...]
     runtimes: dict[str, str]
     accuracy: tuple[Accuracy, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -43,7 +43,7 @@ def ratios(records: Sequence[Record]) -> tuple[Ratio, ...]:
 
 
 Quantity = Literal["time", "instructions", "size", "layout ops", "parity"]
-Verdict = Literal["faster", "slower", "can't tell", "fewer", "more", "same", "different"]
+Outcome = Literal["faster", "slower", "can't tell", "fewer", "more", "same", "different"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Change:
     old: float | None
     new: float | None
     growth: Interval | None
-    verdict: Verdict
+    verdict: Outcome
     passed: bool
     note: str = ""
 
@@ -140,7 +140,7 @@ def _change(
     old_value: float | None,
     new_value: float | None,
     growth: Interval | None,
-    verdict: Verdict,
+    verdict: Outcome,
     passed: bool = True,
     note: str = "",
 ) -> Change:
@@ -160,7 +160,7 @@ def _time(old: Record, new: Record, limit: float) -> Change:
     else:
         speed = ratio_of_runs(baseline_ns=old.samples_ns, candidate_ns=new.samples_ns)
         growth, note = Interval(1 / speed.value, 1 / speed.high, 1 / speed.low), ""
-    verdict: Verdict = "slower" if growth.low > 1 else "faster" if growth.high < 1 else "can't tell"
+    verdict: Outcome = "slower" if growth.low > 1 else "faster" if growth.high < 1 else "can't tell"
     return _change(new, "time", old_p50, new_p50, growth, verdict, growth.low <= limit, note)
 
 
@@ -186,7 +186,7 @@ def _instructions(old: Record, new: Record, limit: float) -> Change:
     if old.device.details.get("cpu") != new.device.details.get("cpu"):
         return _change(new, "instructions", *medians, None, "can't tell", note="counted on another core")
     growth = Interval(_over(medians[1], medians[0]), _over(b[0], a[-1]), _over(b[-1], a[0]))
-    verdict: Verdict = "more" if growth.low > 1 else "fewer" if growth.high < 1 else "same"
+    verdict: Outcome = "more" if growth.low > 1 else "fewer" if growth.high < 1 else "same"
     return _change(new, "instructions", *medians, growth, verdict, growth.low <= limit)
 
 
@@ -205,5 +205,5 @@ def _layout_ops(old: Record, new: Record, limit: int | None) -> Change:
     )
 
 
-def _more(old: int, new: int) -> Verdict:
+def _more(old: int, new: int) -> Outcome:
     return "same" if old == new else "more" if new > old else "fewer"

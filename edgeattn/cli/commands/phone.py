@@ -52,6 +52,7 @@ def phone(
     from rich.markup import escape
 
     from edgeattn.bundle import manifest
+    from edgeattn.bundle.records import documents
     from edgeattn.interface import render_records
     from edgeattn.report import forms, gather
     from edgeattn.system import files, plugins
@@ -82,8 +83,9 @@ def phone(
         with console.progress() as progress:
             gather.write(gather.gather((out,), progress), report, progress)
         summary += f" The report is {report}."
+    shown = {**asdict(result), "records": documents(result.records)}
     console.show(
-        {"passed": result.passed, "out": str(out), "report": str(report), **asdict(result)},
+        {"passed": result.passed, "out": str(out), "report": str(report), **shown},
         lambda: [*render_records.measured(result.records, (), result.not_run), escape(summary)],
     )
     return 0 if result.passed else 1

@@ -50,6 +50,7 @@ def profile(
     """
     console.use_json(json)
     from edgeattn.bundle import manifest
+    from edgeattn.bundle.records import documents
     from edgeattn.interface.results import ProfileResult
     from edgeattn.profile import devices
     from edgeattn.profile.latency import summary
@@ -80,10 +81,8 @@ def profile(
     result = ProfileResult(measured)
     statistics = [asdict(summary(record.samples_ns)) if record.samples_ns else None for record in measured.records]
     ratios = [asdict(ratio) for ratio in result.ratios]
-    console.show(
-        {"passed": measured.passed, **asdict(measured), "statistics": statistics, "ratios": ratios},
-        result.shown,
-    )
+    document = {"passed": measured.passed, **asdict(measured), "records": documents(measured.records)}
+    console.show({**document, "statistics": statistics, "ratios": ratios}, result.shown)
     return console.INTERRUPTED if measured.interrupted else 0 if measured.passed else 1
 
 

@@ -38,6 +38,7 @@ def study(
     Example: edgeattn study layout --quick --out s
     """
     console.use_json(json)
+    from edgeattn.bundle.records import documents
     from edgeattn.profile.studies import STUDIES
 
     study = STUDIES.get(name)
@@ -60,8 +61,9 @@ def study(
         document = compose(Content(records=outcome.records, not_run=outcome.not_run))
         for form in ("report.html", "report.md"):
             files.write(folder / form, forms.write(document, folder / form))
+    shown = {**asdict(outcome), "records": documents(outcome.records)}
     console.show(
-        {"study": name, "folder": str(folder), "verdict": document.verdict, **asdict(outcome)},
+        {"study": name, "folder": str(folder), "verdict": document.verdict, **shown},
         lambda: [
             *(f"{statement.question}: {statement.answer}; {statement.detail}" for statement in document.verdict),
             f"{len(outcome.records)} records and the report are in {folder}",
