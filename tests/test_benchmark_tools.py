@@ -19,8 +19,7 @@ from edgeattn.bundle import records
 from edgeattn.bundle.records import Device
 from edgeattn.errors import BadInputError, TargetError
 from edgeattn.targets import Job
-from edgeattn.targets.android import benchmark_model as _benchmark_model
-from edgeattn.targets.android import benchmark_tools as _benchmark_tools
+from edgeattn.targets.android import benchmark_model, benchmark_tools
 from edgeattn.targets.android import onnxruntime_perf_test as _onnxruntime_perf_test
 
 Command = Callable[..., Answer]
@@ -102,8 +101,8 @@ RESULTS = "".join(f"edgeattn-1,{seconds},34603008,98,{run}\n" for run, seconds i
 
 def test_how_benchmark_model_is_started() -> None:
     job = Job(JOB.artifact, {}, warmup=4, runs=7, threads=2, operators=True)
-    once = _benchmark_model.TOOL.once(job, 4, "./b", "../a.tflite", starts=7)
-    after = _benchmark_model.TOOL.after(job, "./b", "../a.tflite")
+    once = benchmark_model.TOOL.once(job, 4, "./b", "../a.tflite", starts=7)
+    after = benchmark_model.TOOL.after(job, "./b", "../a.tflite")
     for line in (once, after):
         assert "./b --graph=../a.tflite --num_threads=2 --use_xnnpack=true --min_secs=0 --warmup_min_secs=0 " in line
     assert "--warmup_runs=4 --num_runs=1 " in once
@@ -130,7 +129,7 @@ def test_how_onnxruntime_perf_test_is_started() -> None:
 def test_benchmark_model(start: str, tmp_path: Path) -> None:
     other = start.replace("count=1 curr=51203", "count=1 curr=50111")
     (tmp_path / "out.txt").write_text(f"== start\n{start}== start\n{other}")
-    seen = _benchmark_model.TOOL.parse(tmp_path, JOB, 5)
+    seen = benchmark_model.TOOL.parse(tmp_path, JOB, 5)
     assert seen.samples_ns == (51_203_000, 50_111_000)
     assert (seen.load_ns, seen.first_run_ns, seen.clock_step_ns) == (119_515_000, 87_112_000, 1000)
     assert (seen.operators, seen.operators_note, seen.peak_memory_bytes) == ((), "", None)
@@ -139,7 +138,7 @@ def test_benchmark_model(start: str, tmp_path: Path) -> None:
 def test_times_by_operator_of_benchmark_model(tmp_path: Path) -> None:
     (tmp_path / "out.txt").write_text(f"== start\n{START}")
     (tmp_path / "operators.txt").write_text(START + PROFILED)
-    seen = _benchmark_model.TOOL.parse(tmp_path, Job(JOB.artifact, {}, operators=True), 5)
+    seen = benchmark_model.TOOL.parse(tmp_path, Job(JOB.artifact, {}, operators=True), 5)
     gemm, transpose = seen.operators
     assert (gemm.kind, gemm.name) == ("Fully Connected (NC, F32) GEMM", "Delegate/Fully Connected (NC, F32) GEMM:0")
     assert (gemm.median_ns, gemm.layout) == (4_125_000, False)
@@ -154,7 +153,7 @@ def test_no_sample_is_made_of_a_sum(tmp_path: Path) -> None:
         "count=1 curr=51203", "count=2 first=51000 curr=51406 min=51000 max=51406 avg=51203 std=203"
     )
     (tmp_path / "out.txt").write_text(f"== start\n{several}")
-    assert _benchmark_model.TOOL.parse(tmp_path, JOB, 5).samples_ns == ()
+    assert benchmark_model.TOOL.parse(tmp_path, JOB, 5).samples_ns == ()
 
 
 def test_onnxruntime_perf_test(tmp_path: Path) -> None:
@@ -330,10 +329,10 @@ def test_a_tool_that_stops_early(tmp_path: Path) -> None:
     assert seen.stopped == "exit code 1, after 1 of 2 runs"
 
 
-def tool_of(name: str, folder: Path) -> _benchmark_tools.Tool:
+def tool_of(name: str, folder: Path) -> benchmark_tools.Tool:
     path = folder / name
     path.write_bytes(b"\x7fELF" + bytes(14) + b"\xb7\x00")
-    return _benchmark_tools.find(path)
+    return benchmark_tools.find(path)
 
 
 @pytest.mark.parametrize(
@@ -348,4 +347,4 @@ def test_files_that_are_no_tool(name: str, content: bytes | None, said: str, tmp
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInputError, match=said):
-        _benchmark_tools.find(tmp_path / name)
+        benchmark_tools.find(tmp_path / name)

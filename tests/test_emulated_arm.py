@@ -19,8 +19,7 @@ from edgeattn.bundle import records
 from edgeattn.errors import BadInputError, MissingError
 from edgeattn.system.progress import Progress
 from edgeattn.targets import Job
-from edgeattn.targets._runner import fetch as _arm_fetch
-from edgeattn.targets._runner import job_folder
+from edgeattn.targets._runner import fetch, job_folder
 from edgeattn.targets.emulated_arm import toolchain
 
 Command = Callable[..., Answer]
@@ -234,13 +233,13 @@ def test_a_set_up_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 
 def test_the_pins_are_those_of_the_project() -> None:
     locked = set((ROOT / "requirements.txt").read_text().split())
-    pinned = [line.split()[0] for line in _arm_fetch.data("requirements.txt").read_text().splitlines() if "==" in line]
+    pinned = [line.split()[0] for line in fetch.data("requirements.txt").read_text().splitlines() if "==" in line]
     assert len(pinned) == 3
     assert set(pinned) <= locked
     listed = set((ROOT / "packages.txt").read_text().split())
     assert set(toolchain.PACKAGES) - {"apt", "dpkg"} <= listed
     litert = next(pin.partition("==")[2] for pin in pinned if pin.startswith("ai-edge-litert"))
-    assert f'LITERT_VERSION "{litert}"' in _arm_fetch.data("litert.h").read_text()
+    assert f'LITERT_VERSION "{litert}"' in fetch.data("litert.h").read_text()
 
 
 def test_of_two_set_ups_at_once_one_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,7 @@ from edgeattn.report.results import result
 from edgeattn.runtimes import backends
 from edgeattn.runtimes.coreml import UNITS
 from edgeattn.targets import Job, iphone
-from edgeattn.targets._apple import coreml
-from edgeattn.targets._apple import worker as _coreml_worker
+from edgeattn.targets._apple import coreml, worker
 from edgeattn.targets._runner import job_folder
 
 Command = Callable[..., Answer]
@@ -70,7 +69,7 @@ def framework(darwin: None, monkeypatch: pytest.MonkeyPatch) -> type[apple.Frame
 
     def start(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> str:
         assert list(command[:3]) == [sys.executable, "-m", "edgeattn.targets._apple.worker"]
-        codes = [_coreml_worker.main([str(folder)]) for folder in command[3:]]
+        codes = [worker.main([str(folder)]) for folder in command[3:]]
         return "exit code 1" if any(codes) else ""
 
     monkeypatch.setattr(job_folder, "start", start)

@@ -23,7 +23,7 @@ from edgeattn.errors import TargetError
 from edgeattn.system import cache
 from edgeattn.targets import Measurement, ssh
 from edgeattn.targets._runner import board as _board
-from edgeattn.targets.ssh import connection as _ssh_session
+from edgeattn.targets.ssh import connection
 from edgeattn.targets.ssh.connection import Address
 
 Command = Callable[..., Answer]
@@ -150,14 +150,14 @@ def test_the_page_is_true(
 
 def test_cores_are_those(board: Sshd) -> None:
     core = max(os.sched_getaffinity(0))
-    with _ssh_session.session(Address.parse(board.target.partition(":")[2]), "python3") as opened:
+    with connection.session(Address.parse(board.target.partition(":")[2]), "python3") as opened:
         said = opened.run(["python3", "-c", "import os; print(os.sched_getaffinity(0))"], cores=[core]).out
     assert said.strip() == f"{{{core}}}"
 
 
 def test_an_artifact_goes_over_once(board: Sshd, made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put, sent = _ssh_session.Session.put, []
-    monkeypatch.setattr(_ssh_session.Session, "put", lambda s, path, x: (sent.append(path), put(s, path, x)))
+    put, sent = connection.Session.put, []
+    monkeypatch.setattr(connection.Session, "put", lambda s, path, x: (sent.append(path), put(s, path, x)))
     job = job_of(made_bundle, ".tflite", runs=1)
     with targets.connect(board.target, {}) as there:
         first, second = there.run(job), there.run(job)

@@ -19,8 +19,7 @@ from test_targets import job_of
 from edgeattn import targets
 from edgeattn.errors import TargetError
 from edgeattn.system.progress import silent
-from edgeattn.targets.ssh import connection as _ssh_session
-from edgeattn.targets.ssh import install as _ssh_install
+from edgeattn.targets.ssh import connection, install
 from edgeattn.targets.ssh.connection import Address, CommandResult
 
 Command = Callable[..., Answer]
@@ -153,7 +152,7 @@ def test_an_installation(board: Sshd, bare_python: Path, edgeattn: Command, made
 def test_an_installation_that_fails(
     board: Sshd, bare_python: Path, edgeattn: Command, made_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_ssh_install, "PACKAGES", dict.fromkeys(_ssh_install.PACKAGES, (("not-a-package",),)))
+    monkeypatch.setattr(install, "PACKAGES", dict.fromkeys(install.PACKAGES, (("not-a-package",),)))
     board.use(bare_python)
     board.profile("export PIP_NO_INDEX=1")
     answer = refused(edgeattn, made_bundle, board.target, "--install")
@@ -174,14 +173,14 @@ class OldBoard:
         return nullcontext()
 
     def run(self, command: list[str]) -> CommandResult:
-        self.asked.append([word for word in command if word not in _ssh_install.PIP][1:])
+        self.asked.append([word for word in command if word not in install.PIP][1:])
         refused = "pip" in command and "tflite-runtime==2.14.0" not in command
         return CommandResult(int(refused), "", "ERROR: No matching distribution found\n" if refused else "")
 
 
 def test_what_is_tried_in_an_installation() -> None:
     board, here = OldBoard(), metadata.version
-    _ssh_install.install(board, "python3", "there", ["onnxruntime", "litert"], silent)
+    install.install(board, "python3", "there", ["onnxruntime", "litert"], silent)
     assert board.asked == [
         ["venv", "--clear", "there"],
         [f"onnxruntime=={here('onnxruntime')}"],
@@ -240,7 +239,7 @@ def test_a_shell_that_does_not_let_us_in(board: Sshd, edgeattn: Command, made_bu
 
 
 def test_a_shell_that_hangs(board: Sshd, made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ssh_session, "HELLO_S", 1)
+    monkeypatch.setattr(connection, "HELLO_S", 1)
     board.profile("sleep 3")
     with pytest.raises(TargetError, match="did not answer within 1 s"), targets.connect(board.target, {}):
         pass
@@ -258,20 +257,20 @@ def test_a_board_cannot_write_where_it_likes(
     board: Sshd, made_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = tmp_path / "agent.py"
-    agent.write_text(_ssh_session.AGENT.read_text().replace('"file": path,', '"file": "../" + path.replace("/", "-"),'))
-    monkeypatch.setattr(_ssh_session, "AGENT", agent)
+    agent.write_text(connection.AGENT.read_text().replace('"file": path,', '"file": "../" + path.replace("/", "-"),'))
+    monkeypatch.setattr(connection, "AGENT", agent)
     with targets.connect(board.target, {}) as there, pytest.raises(TargetError, match="left no result"):
         there.run(job_of(made_bundle, ".onnx", runs=3))
 
 
 def test_a_board_that_talks_nonsense(board: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = tmp_path / "agent.py"
-    agent.write_text(_ssh_session.AGENT.read_text().replace("json.dumps(message).encode()", 'b"nonsense"'))
-    monkeypatch.setattr(_ssh_session, "AGENT", agent)
+    agent.write_text(connection.AGENT.read_text().replace("json.dumps(message).encode()", 'b"nonsense"'))
+    monkeypatch.setattr(connection, "AGENT", agent)
     said = "sent an invalid message: b'nonsense"
     with pytest.raises(TargetError, match=said), targets.connect(board.target, {}):
         pass
 
 
 def test_the_agent_can_be_read_by_an_old_python() -> None:
-    ast.parse(_ssh_session.AGENT.read_text(), feature_version=(3, 8))
+    ast.parse(connection.AGENT.read_text(), feature_version=(3, 8))

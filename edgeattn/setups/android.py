@@ -4,7 +4,7 @@ from pathlib import Path
 
 from edgeattn.setups import Setup
 from edgeattn.system.progress import Progress
-from edgeattn.targets._runner import native as _arm_native
+from edgeattn.targets._runner import native
 
 
 class Android(Setup):
@@ -13,10 +13,10 @@ class Android(Setup):
     about = "the native runner for arm64, with its libraries"
 
     def missing(self) -> str | None:
-        return _arm_native.missing()
+        return native.missing()
 
     def build(self, progress: Progress) -> Path:
-        return _arm_native.build(progress).folder
+        return native.build(progress).folder
 
 
 SETUP: Setup = Android()

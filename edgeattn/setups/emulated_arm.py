@@ -4,7 +4,7 @@ from pathlib import Path
 
 from edgeattn.setups import Setup
 from edgeattn.system.progress import Progress
-from edgeattn.targets.emulated_arm import toolchain as _arm_setup
+from edgeattn.targets.emulated_arm import toolchain
 
 
 class EmulatedArm(Setup):
@@ -13,10 +13,10 @@ class EmulatedArm(Setup):
     about = "QEMU with the counting plugin, an ARM Python, and the native runner"
 
     def missing(self) -> str | None:
-        return _arm_setup.missing()
+        return toolchain.missing()
 
     def build(self, progress: Progress) -> Path:
-        return _arm_setup.build(progress).folder
+        return toolchain.build(progress).folder
 
 
 SETUP: Setup = EmulatedArm()

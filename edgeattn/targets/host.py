@@ -13,8 +13,7 @@ from pathlib import Path
 from edgeattn.bundle.records import Device, Origin
 from edgeattn.errors import BadInputError
 from edgeattn.targets import RUNTIMES, Job, Measurement, Target
-from edgeattn.targets._runner import board
-from edgeattn.targets._runner import job_folder as _folder
+from edgeattn.targets._runner import board, job_folder
 
 ORIGIN: Origin = "host"
 
@@ -36,12 +35,12 @@ class _Host:
 
     def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
-            folders = _folder.write_each(Path(scratch), jobs)
+            folders = job_folder.write_each(Path(scratch), jobs)
             before = _state()
-            stopped = _folder.start([sys.executable, _folder.WORKER, *folders], environment=os.environ)
+            stopped = job_folder.start([sys.executable, job_folder.WORKER, *folders], environment=os.environ)
             after = _state()
             measurements = (
-                _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
+                job_folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
                 for folder, job in zip(folders, jobs, strict=True)
             )
             return tuple(replace(measurement, before=before, after=after) for measurement in measurements)

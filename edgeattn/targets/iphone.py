@@ -23,7 +23,7 @@ from edgeattn.runtimes import RUNTIMES, missing
 from edgeattn.runtimes.coreml import UNITS
 from edgeattn.system.output import quiet
 from edgeattn.targets import INTERRUPTED, Job, Measurement, Target
-from edgeattn.targets._apple import coreml as _coreml
+from edgeattn.targets._apple import coreml
 
 ORIGIN: Origin = "phone"
 # The oldest iOS that coremltools' app runs on, and its default bundle identifier, which belongs to Apple's team.
@@ -40,7 +40,7 @@ def _phones() -> list[Any]:
 
             return [device for device in Remote.get_devices() if device.type == DeviceType.IPHONE]
     except Exception as error:
-        raise MissingError(f"Xcode's devicectl cannot list iPhones: {_coreml.error_text(error)}") from error
+        raise MissingError(f"Xcode's devicectl cannot list iPhones: {coreml.error_text(error)}") from error
 
 
 def _unusable(phone: Any) -> str:
@@ -98,7 +98,7 @@ async def _prepare(phone: Any, folder: Path) -> Any:
     except Exception as error:
         raise MissingError(
             f"coremltools' app cannot be built, signed, installed or started on {phone.name}: "
-            f"{_coreml.error_text(error)}; unlock the phone, sign in to Xcode with the team, and set "
+            f"{coreml.error_text(error)}; unlock the phone, sign in to Xcode with the team, and set "
             f"PRODUCT_BUNDLE_IDENTIFIER to a name of your own, as {credentials.bundle_identifier or APP} may belong to "
             f"somebody else"
         ) from error
@@ -130,7 +130,7 @@ class _IPhone:
         self.loop, self.phone = loop, phone
         self.place = f"iphone ({phone.name})"
         self.version = f"iOS {phone.os_version} ({phone.os_build_number})"
-        self.device = Device(phone.name, {"system": self.version, "udid": phone.udid, "threads": _coreml.THREADS})
+        self.device = Device(phone.name, {"system": self.version, "udid": phone.udid, "threads": coreml.THREADS})
 
     def run(self, job: Job) -> Measurement:
         return self.run_interleaved([job])[0]
@@ -219,9 +219,9 @@ class _IPhone:
         except Exception as error:
             # The app's own errors have negative codes (JSON-RPC); those of devicectl are exit codes.
             if isinstance(code := getattr(error, "error_code", None), int) and code < 0:
-                raise refusal(f"{about}: {_coreml.error_text(error)}") from error
+                raise refusal(f"{about}: {coreml.error_text(error)}") from error
             hint = "" if self.phone.session.is_alive() else "; its app has ended: is the phone attached and unlocked?"
-            raise TargetError(f"{about}: {_coreml.error_text(error)}{hint}") from error
+            raise TargetError(f"{about}: {coreml.error_text(error)}{hint}") from error
 
     async def _read_plan(self, session: _Session) -> None:
         """The compute plan and, if requested, times by operator; the measurement is valid without them."""
@@ -231,15 +231,15 @@ class _IPhone:
         try:
             session.note = ""
             plan = await self._await(session.model.retrieve_compute_plan(), TargetError, about)
-            session.note = _coreml.summary(plan)
+            session.note = coreml.summary(plan)
             if session.job.operators:
                 with _copied(session.job.artifact) as copy:
                     units = ct.ComputeUnit[UNITS[session.runtime]]
                     model = ct.models.MLModel(str(copy), compute_units=units, skip_model_load=True)
-                    request = _coreml.operators(model, self.phone, session.job.inputs)
+                    request = coreml.operators(model, self.phone, session.job.inputs)
                     timings = await self._await(request, TargetError, "no times by operator")
-                session.operators = _coreml.in_package_order(timings, session.job.artifact)
-                session.note += f"; {_coreml.ESTIMATE}"
+                session.operators = coreml.in_package_order(timings, session.job.artifact)
+                session.note += f"; {coreml.ESTIMATE}"
         except (EdgeAttnError, ValueError) as error:
             session.note = "; ".join(filter(None, (session.note, str(error))))
 
@@ -275,7 +275,7 @@ class IPhone(Target):
     """An attached iPhone."""
 
     origin = ORIGIN
-    caveat = _coreml.CAVEAT
+    caveat = coreml.CAVEAT
 
     def unavailable(self) -> str | None:
         if platform.system() != "Darwin":

@@ -17,9 +17,8 @@ from edgeattn.bundle.records import Device, Origin
 from edgeattn.errors import BadInputError
 from edgeattn.runtimes.coreml import UNITS
 from edgeattn.targets import RUNTIMES, Job, Measurement, Target
-from edgeattn.targets._apple import coreml as _coreml
-from edgeattn.targets._apple import worker as _coreml_worker
-from edgeattn.targets._runner import job_folder as _folder
+from edgeattn.targets._apple import coreml, worker
+from edgeattn.targets._runner import job_folder
 
 ORIGIN: Origin = "host"
 
@@ -46,24 +45,24 @@ class _Mac:
         # Always with the compute plan: a time says little without knowing which unit ran what.
         jobs = [replace(job, operators=True) if _is_package(job) else job for job in jobs]
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
-            folders = _folder.write_each(Path(scratch), jobs)
+            folders = job_folder.write_each(Path(scratch), jobs)
             for folder, job in zip(folders, jobs, strict=True):
                 runtime = job.runtime or next(iter(UNITS))
-                (folder / _coreml_worker.RUNTIME_FILE).write_text(runtime, encoding="utf-8")
+                (folder / worker.RUNTIME_FILE).write_text(runtime, encoding="utf-8")
             command: list[str | Path] = [sys.executable, "-m", "edgeattn.targets._apple.worker", *folders]
-            stopped = _folder.start(command, environment=os.environ)
+            stopped = job_folder.start(command, environment=os.environ)
             return tuple(self._read(folder, job, stopped) for folder, job in zip(folders, jobs, strict=True))
 
     def _read(self, folder: Path, job: Job, stopped: str) -> Measurement:
         if not _is_package(job):
-            return _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
-        device = replace(self.device, details={**self.device.details, "threads": _coreml.THREADS})
-        measurement = _folder.read(folder, job, origin=ORIGIN, device=device, stopped=stopped)
-        return replace(measurement, operators=_coreml.in_package_order(measurement.operators, job.artifact))
+            return job_folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
+        device = replace(self.device, details={**self.device.details, "threads": coreml.THREADS})
+        measurement = job_folder.read(folder, job, origin=ORIGIN, device=device, stopped=stopped)
+        return replace(measurement, operators=coreml.in_package_order(measurement.operators, job.artifact))
 
 
 def _is_package(job: Job) -> bool:
-    return job.artifact.suffix == _coreml.SUFFIX
+    return job.artifact.suffix == coreml.SUFFIX
 
 
 def _sysctl(name: str) -> str:
@@ -80,7 +79,7 @@ class Mac(Target):
 
     origin = ORIGIN
     trial = True
-    caveat = _coreml.CAVEAT
+    caveat = coreml.CAVEAT
 
     def unavailable(self) -> str | None:
         if platform.system() == "Darwin":

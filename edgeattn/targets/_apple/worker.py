@@ -14,8 +14,8 @@ import numpy as np
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.runtimes import RUNTIMES
 from edgeattn.runtimes.coreml import UNITS
-from edgeattn.targets._apple import coreml as _coreml
-from edgeattn.targets._runner import worker as _worker
+from edgeattn.targets._apple import coreml
+from edgeattn.targets._runner import worker
 
 RUNTIME_FILE = "runtime.txt"
 
@@ -31,21 +31,19 @@ class CoreMl:
         try:
             import coremltools as ct
         except ImportError as error:
-            raise _worker.RefusedError("missing", "coremltools is not installed: pip install coremltools") from error
+            raise worker.RefusedError("missing", "coremltools is not installed: pip install coremltools") from error
         try:
             self.model = ct.models.MLModel(path, compute_units=ct.ComputeUnit[UNITS[self.name]])
             _require_loaded(self.model)
         except Exception as error:
-            raise _worker.RefusedError(
-                "artifact", f"Core ML refuses the package: {_coreml.error_text(error)}"
-            ) from error
+            raise worker.RefusedError("artifact", f"Core ML refuses the package: {coreml.error_text(error)}") from error
         description = self.model.get_spec().description
         self.input_names = [tensor.name for tensor in description.input]
         self.outputs = [tensor.name for tensor in description.output]
         self.values: dict[str, Any] = {}
 
     def feed(self, inputs: Arrays) -> None:
-        _worker.check_names(self.input_names, inputs)
+        worker.check_names(self.input_names, inputs)
         self.inputs = inputs
 
     def run(self) -> None:
@@ -60,10 +58,10 @@ class CoreMl:
 
         try:
             plan = MLComputePlan.load_from_path(self.model.get_compiled_model_path(), self.model.compute_unit)
-            note = f"{_coreml.summary(plan)}; {_coreml.ESTIMATE}"
-            timings = asyncio.run(_coreml.operators(self.model, None, self.inputs))
+            note = f"{coreml.summary(plan)}; {coreml.ESTIMATE}"
+            timings = asyncio.run(coreml.operators(self.model, None, self.inputs))
         except Exception as error:  # noqa: BLE001 - what was measured is good without a plan
-            return [], f"no compute plan, which needs macOS 14.4 or later: {_coreml.error_text(error)}"
+            return [], f"no compute plan, which needs macOS 14.4 or later: {coreml.error_text(error)}"
         return [[op.name, op.kind, op.median_ns, op.layout, op.unit] for op in timings], note
 
 
@@ -78,7 +76,7 @@ def _require_loaded(model: Any) -> None:
 
 def main(arguments: list[str]) -> int:
     program = [sys.executable, "-m", "edgeattn.targets._apple.worker"]
-    return _worker.command(program, arguments, {**_worker.RUNTIMES, _coreml.SUFFIX: CoreMl})
+    return worker.command(program, arguments, {**worker.RUNTIMES, coreml.SUFFIX: CoreMl})
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ from pathlib import Path
 from edgeattn.errors import MissingError
 from edgeattn.system import cache
 from edgeattn.system.progress import Progress, silent
-from edgeattn.targets._runner import fetch as _arm_fetch
+from edgeattn.targets._runner import fetch
 
 PACKAGES = {
     "gcc-aarch64-linux-gnu": "aarch64-linux-gnu-gcc",
     "libc6-dev-arm64-cross": "/usr/aarch64-linux-gnu/include/stdio.h",
-    **_arm_fetch.PACKAGES,
+    **fetch.PACKAGES,
 }
 ARM_PACKAGES = ("libstdc++6",)
 WHEELS = ("ai-edge-litert",)
@@ -41,7 +41,7 @@ def missing() -> str | None:
     """What is missing, with the command that fixes it; None if the runner is built."""
     if built():
         return None
-    absent = _arm_fetch.missing_packages("android", PACKAGES)
+    absent = fetch.missing_packages("android", PACKAGES)
     return absent or "the runner for phones is not built; run: edgeattn setup android"
 
 
@@ -62,7 +62,7 @@ def build(progress: Progress = silent) -> Native:
     Raises:
         MissingError: a package of Debian is not installed, or something cannot be fetched.
     """
-    if absent := _arm_fetch.missing_packages("android", PACKAGES):
+    if absent := fetch.missing_packages("android", PACKAGES):
         raise MissingError(absent)
     return Native(cache.once(_folder(), lambda folder: _build(folder, progress)))
 
@@ -70,28 +70,28 @@ def build(progress: Progress = silent) -> Native:
 def compile_runner(root: Path, native: Path) -> None:
     """Put the runner into the folder ``native``, with the libraries that it needs from the file tree ``root``."""
     native.mkdir(exist_ok=True)
-    shutil.copy2(root / _arm_fetch.DIST_PACKAGES / "ai_edge_litert" / "libLiteRt.so", native)
+    shutil.copy2(root / fetch.DIST_PACKAGES / "ai_edge_litert" / "libLiteRt.so", native)
     for name in LIBRARIES:
         library = next(root / folder / name for folder in _LIBRARY_FOLDERS if (root / folder / name).exists())
         shutil.copy2(library, native / name)
     cache.run(
         "compiling the native runner",
-        *("aarch64-linux-gnu-gcc", *WARNINGS, "-s", "-o", native / "runner", _arm_fetch.data("runner.c")),
+        *("aarch64-linux-gnu-gcc", *WARNINGS, "-s", "-o", native / "runner", fetch.data("runner.c")),
         *(f"-L{native}", "-lLiteRt", "-Wl,--allow-shlib-undefined"),
     )
 
 
 def _folder() -> Path:
-    return _arm_fetch.folder_of("android", Path(__file__))
+    return fetch.folder_of("android", Path(__file__))
 
 
 def _build(folder: Path, progress: Progress) -> None:
     root = folder / "root"
     progress.plan(3)
     progress("fetching Debian's ARM libraries")
-    _arm_fetch.fetch_debian(root, ARM_PACKAGES)
+    fetch.fetch_debian(root, ARM_PACKAGES)
     progress("fetching the ARM wheel of LiteRT")
-    _arm_fetch.fetch_wheels(root, WHEELS)
+    fetch.fetch_wheels(root, WHEELS)
     progress("compiling the native runner")
     compile_runner(root, folder)
     shutil.rmtree(root)

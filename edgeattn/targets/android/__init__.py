@@ -17,11 +17,10 @@ from edgeattn.errors import BadInputError, MissingError, TargetError
 from edgeattn.system import parallel
 from edgeattn.targets import INTERRUPTED, Job, Measurement, Target
 from edgeattn.targets._runner import cores as _cores
-from edgeattn.targets._runner import job_folder as _folder
+from edgeattn.targets._runner import job_folder
 from edgeattn.targets._runner import native as _arm_native
 from edgeattn.targets.android import adb as _adb
-from edgeattn.targets.android import benchmark_tools as _benchmark_tools
-from edgeattn.targets.android import state as _phone_state
+from edgeattn.targets.android import benchmark_tools, state
 
 ORIGIN: Origin = "phone"
 # Results are fetched at this interval while a job runs: a lost phone cannot give them any more. Not often, as it costs
@@ -51,14 +50,14 @@ class _Android:
         phone: _adb.Phone,
         *,
         native: _arm_native.Native | None,
-        tool: _benchmark_tools.Tool | None,
+        tool: benchmark_tools.Tool | None,
         cores: str,
         cool_down: bool,
     ) -> None:
         self.phone, self.native, self.tool = phone, native, tool
         self.place = f"android:{phone.serial}"
         self.folder = f"{_adb.DATA_FOLDER}/edgeattn-{secrets.token_hex(4)}"
-        self.initial_state = _phone_state.read(phone)
+        self.initial_state = state.read(phone)
         if "arm64-v8a" not in self.initial_state.abis:
             abis = self.initial_state.abis or "it does not say what"
             raise MissingError(f"{self.place} does not run arm64 programs (but {abis}), and the runner is one")
@@ -92,20 +91,20 @@ class _Android:
             for number, job in enumerate(jobs):
                 (local / str(number)).mkdir()
                 artifact = self._send(job.artifact, f"artifact-{len(self._sent)}{job.artifact.suffix}")
-                _folder.write(local / str(number), job, artifact=f"../../{artifact}")
+                job_folder.write(local / str(number), job, artifact=f"../../{artifact}")
             self.phone.shell(f"rm -rf {self.folder}/job")
             self.phone.push(local, f"{self.folder}/job")
             started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs))
-            before = _phone_state.read(self.phone) if timed else None
+            before = state.read(self.phone) if timed else None
             stopped = self._execute(started, local)
             after = self._read_state() if timed else None
             measurements = [
                 tool.read(local / str(number), job, device=self.device, stopped=stopped)
                 if tool
-                else _folder.read(local / str(number), job, origin=ORIGIN, device=self.device, stopped=stopped)
+                else job_folder.read(local / str(number), job, origin=ORIGIN, device=self.device, stopped=stopped)
                 for number, job in enumerate(jobs)
             ]
-        throttling = _phone_state.throttled(before, after) if before and after else ()
+        throttling = state.throttled(before, after) if before and after else ()
         return tuple(
             replace(
                 measurement,
@@ -131,7 +130,7 @@ class _Android:
         live_files = tuple(f"{number}/{file}" for number in range(jobs) for file in ("result.json", "samples.txt"))
         return _Run(f"exec {_adb.quote(words)}", live_files)
 
-    def _tool_run(self, jobs: Sequence[Job], tool: _benchmark_tools.Tool) -> _Run:
+    def _tool_run(self, jobs: Sequence[Job], tool: benchmark_tools.Tool) -> _Run:
         for file in (tool.path, *tool.libraries):
             self._send(file, file.name)
         self.phone.shell(f"chmod 755 {self.folder}/{tool.path.name}")
@@ -161,7 +160,7 @@ class _Android:
         except KeyboardInterrupt:
             stopped = INTERRUPTED
         else:
-            stopped = _folder.stop_reason(_signalled(process.returncode), stderr)
+            stopped = job_folder.stop_reason(_signalled(process.returncode), stderr)
             if not activity.alive:
                 stopped = f"it did nothing for {SILENCE_S:.0f} s, and was ended"
         try:
@@ -174,9 +173,9 @@ class _Android:
             return f"the phone was lost; {self.folder} is still on it"
         return stopped
 
-    def _read_state(self) -> _phone_state.State | None:
+    def _read_state(self) -> state.State | None:
         with suppress(TargetError):
-            return _phone_state.read(self.phone)
+            return state.read(self.phone)
         return None
 
     def _cool(self) -> str:
@@ -184,7 +183,7 @@ class _Android:
         if self.cool_c is None:
             return ""
         until = time.monotonic() + COOLING_S
-        while (now_c := _phone_state.read(self.phone).temperature or 0.0) > self.cool_c + COOL_ENOUGH_C:
+        while (now_c := state.read(self.phone).temperature or 0.0) > self.cool_c + COOL_ENOUGH_C:
             if time.monotonic() > until:
                 warmer = now_c - self.cool_c
                 return f"it was {warmer:.0f} °C warmer than before the first run, after {COOLING_S:.0f} s of waiting"
@@ -243,7 +242,7 @@ class Android(Target):
             BadInputError: several phones are attached, or a setting is invalid.
             MissingError: no phone is attached, or the runner is not built.
         """
-        tool = _benchmark_tools.find(Path(settings["runner"])) if "runner" in settings else None
+        tool = benchmark_tools.find(Path(settings["runner"])) if "runner" in settings else None
         phone = _adb.reach(address)
         native = _arm_native.ready() if tool is None or _arm_native.built() else None
         connection = _Android(

@@ -9,8 +9,7 @@ from pathlib import Path
 from edgeattn.bundle.records import Device
 from edgeattn.errors import BadInputError, TargetError
 from edgeattn.targets import INTERRUPTED, Job, Measurement
-from edgeattn.targets.android import benchmark_model as _benchmark_model
-from edgeattn.targets.android import onnxruntime_perf_test as _onnxruntime_perf_test
+from edgeattn.targets.android import benchmark_model, onnxruntime_perf_test
 from edgeattn.targets.android.benchmark_output import BenchmarkTool
 
 # The tools have no warm-up until the times settle: they get this number of runs instead.
@@ -80,7 +79,7 @@ class Tool:
         )
 
 
-_KNOWN = (_benchmark_model.TOOL, _onnxruntime_perf_test.TOOL)
+_KNOWN = (benchmark_model.TOOL, onnxruntime_perf_test.TOOL)
 
 
 def find(path: Path) -> Tool:

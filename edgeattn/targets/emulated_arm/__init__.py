@@ -10,8 +10,8 @@ from pathlib import Path
 from edgeattn.bundle.records import Counts, Device, Origin
 from edgeattn.errors import BadInputError, TargetError
 from edgeattn.targets import RUNTIMES, Job, Measurement, Target
-from edgeattn.targets._runner import job_folder as _folder
-from edgeattn.targets.emulated_arm import toolchain as _arm_setup
+from edgeattn.targets._runner import job_folder
+from edgeattn.targets.emulated_arm import toolchain
 
 ORIGIN: Origin = "emulated"
 DEFAULT_CPU = "cortex-a76"
@@ -23,7 +23,7 @@ class _Emulated:
     warmup: int | None = 2
     runs = 3
 
-    def __init__(self, emulator: _arm_setup.Emulator, cpu: str) -> None:
+    def __init__(self, emulator: toolchain.Emulator, cpu: str) -> None:
         self.emulator, self.cpu = emulator, cpu
         self.place = f"emulated-arm ({cpu})"
         self.device = Device(f"emulated {cpu}", {"cpu": cpu, "qemu": emulator.versions["qemu-user"]})
@@ -39,12 +39,12 @@ class _Emulated:
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
             folder = Path(scratch)
             counting = job.runs > 0
-            _folder.write(folder, job, count=counting)
+            job_folder.write(folder, job, count=counting)
             plugin = f"out={folder / 'counts.txt'}" + (f",blocks={blocks}" if blocks else "") if counting else None
             if job.artifact.suffix == ".tflite" and not blocks:
                 runner = self.emulator.runner(self.cpu, plugin=plugin)
             else:
-                runner = [*self.emulator.python(self.cpu, plugin=plugin), str(_folder.WORKER)]
+                runner = [*self.emulator.python(self.cpu, plugin=plugin), str(job_folder.WORKER)]
             # A minimal environment: its content moves addresses, and so counts, as does the seed of Python's hashes.
             # numpy needs no threads of its own.
             environment = {
@@ -54,8 +54,8 @@ class _Emulated:
                 "PYTHONHASHSEED": "0",
                 "ORT_DISABLE_TELEMETRY": "1",
             }
-            stopped = _folder.start([*runner, folder], environment=environment)
-            measurement = _folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
+            stopped = job_folder.start([*runner, folder], environment=environment)
+            measurement = job_folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
             counts = _counts(folder / "counts.txt") if counting else ()
         if not measurement.stopped and len(counts) != job.runs:
             raise TargetError(
@@ -92,7 +92,7 @@ class EmulatedArm(Target):
     trial = True
 
     def unavailable(self) -> str | None:
-        return _arm_setup.missing()
+        return toolchain.missing()
 
     @contextmanager
     def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Emulated]:
@@ -100,9 +100,9 @@ class EmulatedArm(Target):
         if address:
             raise BadInputError(f"--target emulated-arm takes no address, not {address!r}; choose a core with --cpu")
         cpu = settings.get("cpu", DEFAULT_CPU)
-        if cpu not in _arm_setup.CPUS:
-            raise BadInputError(f"there is no core {cpu!r}; choose from {', '.join(_arm_setup.CPUS)}")
-        yield _Emulated(_arm_setup.ready(), cpu)
+        if cpu not in toolchain.CPUS:
+            raise BadInputError(f"there is no core {cpu!r}; choose from {', '.join(toolchain.CPUS)}")
+        yield _Emulated(toolchain.ready(), cpu)
 
 
 TARGET: Target = EmulatedArm()

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeattn.errors import MissingError
 from edgeattn.system import cache
 from edgeattn.system.progress import Progress, silent
-from edgeattn.targets._runner import fetch as _arm_fetch
+from edgeattn.targets._runner import fetch
 from edgeattn.targets._runner import native as _arm_native
 
 # Debian's packages that must be installed here, each with a command or file of it: its presence proves the package's.
@@ -116,11 +116,11 @@ def build(progress: Progress = silent) -> Emulator:
 
 
 def _missing_packages() -> str | None:
-    return _arm_fetch.missing_packages("emulated-arm", PACKAGES)
+    return fetch.missing_packages("emulated-arm", PACKAGES)
 
 
 def _folder() -> Path:
-    return _arm_fetch.folder_of("emulated-arm", Path(__file__), Path(_arm_native.__file__))
+    return fetch.folder_of("emulated-arm", Path(__file__), Path(_arm_native.__file__))
 
 
 def _build(folder: Path, progress: Progress) -> None:
@@ -128,10 +128,10 @@ def _build(folder: Path, progress: Progress) -> None:
     progress.plan(4)
     progress("fetching QEMU and Debian's ARM packages")
     architecture = cache.run("asking for this machine's architecture", "dpkg", "--print-architecture").strip()
-    versions = _arm_fetch.fetch_debian(folder / "host", HOST_PACKAGES, architecture=architecture)
-    versions |= _arm_fetch.fetch_debian(folder / "root", ARM_PACKAGES)
+    versions = fetch.fetch_debian(folder / "host", HOST_PACKAGES, architecture=architecture)
+    versions |= fetch.fetch_debian(folder / "root", ARM_PACKAGES)
     progress("fetching the ARM wheels of numpy, onnxruntime and LiteRT")
-    versions |= _arm_fetch.fetch_wheels(folder / "root", WHEELS)
+    versions |= fetch.fetch_wheels(folder / "root", WHEELS)
     progress("compiling the counting plugin and the native runner")
     _compile(emulator)
     for cpu in CPUS:
@@ -148,7 +148,7 @@ def _build(folder: Path, progress: Progress) -> None:
 def _compile(emulator: Emulator) -> None:
     cache.run(
         "compiling the plugin",
-        *("gcc", *_arm_native.WARNINGS, "-shared", "-fPIC", "-o", emulator.plugin, _arm_fetch.data("counter.c")),
+        *("gcc", *_arm_native.WARNINGS, "-shared", "-fPIC", "-o", emulator.plugin, fetch.data("counter.c")),
     )
     _arm_native.compile_runner(emulator.folder / "root", emulator.native)
 

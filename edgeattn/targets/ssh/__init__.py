@@ -14,8 +14,8 @@ from edgeattn.errors import MissingError
 from edgeattn.system.progress import Progress
 from edgeattn.targets import INTERRUPTED, RUNTIMES, Job, Measurement, Target
 from edgeattn.targets._runner import cores as _cores
-from edgeattn.targets._runner import job_folder as _folder
-from edgeattn.targets.ssh import install as _ssh_install
+from edgeattn.targets._runner import job_folder
+from edgeattn.targets.ssh import install
 from edgeattn.targets.ssh.connection import Address, LostError, Session, session
 
 ORIGIN: Origin = "board"
@@ -87,14 +87,14 @@ class _Board:
     def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         after: dict[str, str] = {}
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
-            folders = _folder.write_each(Path(scratch), jobs)
+            folders = job_folder.write_each(Path(scratch), jobs)
             for folder in folders:
                 self._send(folder)
             names, before = [folder.name for folder in folders], self.session.state()
             try:
-                command = [self.interpreter.path, _folder.WORKER.name, *names]
+                command = [self.interpreter.path, job_folder.WORKER.name, *names]
                 result = self.session.run(command, folders=names, cores=self.cores, into=Path(scratch))
-                stopped = _folder.stop_reason(result.code, result.err)
+                stopped = job_folder.stop_reason(result.code, result.err)
                 after = self.session.state()
                 for name in names:
                     self.session.remove(name)
@@ -104,7 +104,7 @@ class _Board:
                 self.session.close()
                 stopped = INTERRUPTED
             measurements = [
-                _folder.read(folder, job, origin=ORIGIN, device=self._device(job), stopped=stopped)
+                job_folder.read(folder, job, origin=ORIGIN, device=self._device(job), stopped=stopped)
                 for folder, job in zip(folders, jobs, strict=True)
             ]
         throttling = _throttled(before, after)
@@ -121,7 +121,7 @@ class _Board:
     def _send(self, folder: Path) -> None:
         """Send the worker and the job; an artifact is sent only once."""
         if not self.sent:
-            self.session.put(_folder.WORKER.name, _folder.WORKER.read_bytes())
+            self.session.put(job_folder.WORKER.name, job_folder.WORKER.read_bytes())
         for file in sorted(folder.iterdir()):
             content, path = file.read_bytes(), f"{folder.name}/{file.name}"
             if not file.name.startswith("artifact"):
@@ -164,7 +164,7 @@ class Ssh(Target):
         wanted = [runtime for known in RUNTIMES.values() for runtime in known]
         with _connected(address, settings) as board:
             if not set(wanted) <= board.interpreter.packages.keys():
-                _ssh_install.install(board.session, board.python, board.environment, wanted, progress)
+                install.install(board.session, board.python, board.environment, wanted, progress)
 
     @contextmanager
     def connect(self, address: str, settings: Mapping[str, str]) -> Iterator[_Board]:
