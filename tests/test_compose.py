@@ -99,7 +99,7 @@ def test_through_the_mean_over_the_map(pool: Callable[[Tensor], Tensor]) -> None
 )
 def test_what_stays(first: nn.Module, second: nn.Module, between: Callable[[Tensor], Tensor]) -> None:
     lowering = lowered(Net(first, second, between), X)
-    assert not lowering.changed
+    assert not lowering.changes
     assert agree(Net(first, second, between), lowering, X)
 
 
@@ -128,6 +128,6 @@ def test_what_is_read_twice_stays(second: nn.Module, again: str) -> None:
     """A BatchNorm too: its convolution's own output is still wanted."""
     module = Twice(second, again).double().eval()
     lowering = lower(module, layout="channels_first", inputs=(X,))
-    assert not lowering.changed
+    assert not lowering.changes
     with torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(module(X), lowering.module(X), strict=True))
