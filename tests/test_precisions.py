@@ -318,7 +318,8 @@ def test_a_sweep_goes_on_where_it_stopped(
     assert found[0]["sqnr_db"] <= found[1]["sqnr_db"]
     assert (tmp_path / "onnx.svg").read_text().startswith("<?xml")
 
-    monkeypatch.setattr("edgeattn.export.quantize.onnx.make", lambda job: pytest.fail("measured again"))
+    make = "edgeattn.export.quantize.onnx.OnnxQuantizer.make"
+    monkeypatch.setattr(make, lambda self, job: pytest.fail("measured again"))
     again = edgeattn("study", "precision", "--bundle", made.folder, "--format", "onnx", "--out", tmp_path, "--json")
     assert again.document["found"] == first.document["found"]
 
@@ -362,7 +363,7 @@ def test_an_operator_is_kept_by_name(edgeattn: Callable[..., Any], made: bundles
     from edgeattn.export.quantize import onnx as quantiser
 
     model = ("attention", *(part for pair in LAYER for part in ("--arg", pair)), "--format", "onnx")
-    _, output = quantiser.candidates(made.path(artifact(made, "onnx", "fp32").file))[0]
+    _, output = quantiser.QUANTIZER.candidates(made.path(artifact(made, "onnx", "fp32").file))[0]
     answer = edgeattn("export", *model, "--precision", "int8", "--keep", output, "--out", tmp_path / "b", "--json")
     assert answer.code == 0
     details = answer.document["manifest"]["artifacts"][0]["details"]
