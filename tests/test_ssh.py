@@ -66,7 +66,7 @@ def workers(board: Sshd) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has just ended
             here = f"TMPDIR={board.tmp}".encode() in (process / "environ").read_bytes()
-            if here and b"\0_worker.py\0" in (process / "cmdline").read_bytes():
+            if here and b"\0worker.py\0" in (process / "cmdline").read_bytes():
                 found.append(int(process.name))
     return found
 
