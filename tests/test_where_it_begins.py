@@ -18,12 +18,13 @@ from torch import nn
 from edgeattn import lower
 from edgeattn.bundle import manifest as bundles
 from edgeattn.export import pipeline, source
+from edgeattn.formats import FORMATS
 from edgeattn.parity import layers as inside
 from edgeattn.sample_models.mobilevitv2 import MobileViTv2
 from edgeattn.system import plugins
 
 Command = Callable[..., Answer]
-FORMATS = {"onnx": "channels_first", "tflite": "channels_last", "mlpackage": "channels_first"}
+LAYOUTS = {"onnx": "channels_first", "tflite": "channels_last", "mlpackage": "channels_first"}
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 
 
@@ -96,7 +97,7 @@ def trace(edgeattn: Command, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         """Break a weight of one artifact, and give what `parity --layers` says of that artifact."""
         folder, file = tmp_path / "broken", f"{made.name}-fp32.{suffix}"
         shutil.copytree(made.folder, folder)
-        parameter = made.lowered[FORMATS[suffix]].get_parameter(weight)
+        parameter = made.lowered[LAYOUTS[suffix]].get_parameter(weight)
         break_weight(folder, file, parameter, CHANGES[change])
         answer = edgeattn("parity", folder, "--layers", "--json")
         assert answer.code == 1, answer.err
@@ -107,7 +108,7 @@ def trace(edgeattn: Command, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return run
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", LAYOUTS)
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("part", ["key", "value", "out"])
 def test_the_layer(suffix: str, change: str, part: str, layer: Made, trace: Callable[..., dict[str, Any]]) -> None:
@@ -121,7 +122,7 @@ def test_the_layer(suffix: str, change: str, part: str, layer: Made, trace: Call
     assert found["first"]["source"].startswith("attention.py:")
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", LAYOUTS)
 @pytest.mark.parametrize(
     ("part", "change"),
     [
