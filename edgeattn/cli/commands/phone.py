@@ -47,7 +47,6 @@ def phone(
     Example: edgeattn phone b --host lan
     """
     console.use_json(json)
-    from dataclasses import asdict
 
     from rich.markup import escape
 
@@ -83,7 +82,7 @@ def phone(
         with console.progress() as progress:
             gather.write(gather.gather((out,), progress), report, progress)
         summary += f" The report is {report}."
-    shown = {**asdict(result), "records": documents(result.records)}
+    shown = {**vars(result), "records": documents(result.records)}
     console.show(
         {"passed": result.passed, "out": str(out), "report": str(report), **shown},
         lambda: [*render_records.measured(result.records, (), result.not_run), escape(summary)],

@@ -81,7 +81,7 @@ def profile(
     result = ProfileResult(measured)
     statistics = [asdict(summary(record.samples_ns)) if record.samples_ns else None for record in measured.records]
     ratios = [asdict(ratio) for ratio in result.ratios]
-    document = {"passed": measured.passed, **asdict(measured), "records": documents(measured.records)}
+    document = {"passed": measured.passed, **vars(measured), "records": documents(measured.records)}
     console.show({**document, "statistics": statistics, "ratios": ratios}, result.shown)
     return console.INTERRUPTED if measured.interrupted else 0 if measured.passed else 1
 

@@ -1,6 +1,5 @@
 """``edgeattn study``: a question about attention, answered by measurement."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +60,7 @@ def study(
         document = compose(Content(records=outcome.records, not_run=outcome.not_run))
         for form in ("report.html", "report.md"):
             files.write(folder / form, forms.write(document, folder / form))
-    shown = {**asdict(outcome), "records": documents(outcome.records)}
+    shown = {**vars(outcome), "records": documents(outcome.records)}
     console.show(
         {"study": name, "folder": str(folder), "verdict": document.verdict, **shown},
         lambda: [
