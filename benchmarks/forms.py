@@ -33,12 +33,12 @@ class Measured:
 def measure(layer: LinearSelfAttention, x: torch.Tensor, format_name: str, *, runs: int) -> Measured:
     """Convert both forms of ``layer`` for ``x`` [B, C, P, N], read them back, and time them interleaved, one thread."""
     format_ = FORMATS.get(format_name)
-    lowering = lower(layer, layout=format_.layout)
-    last = lowering.edge_layout == "channels_last"
+    lowering = lower(layer, layout=format_.layout, inputs=(x,))
+    last = format_.layout == "channels_last"
     lowered_input = to_channels_last(x).contiguous() if last else x
     with tempfile.TemporaryDirectory() as folder:
         lowered = Path(folder) / f"lowered{format_.suffix}"
-        format_.convert(Job(lowering.module, {"x": lowered_input}, ("y",)), lowered)
+        format_.convert(Job(lowering.with_edges(format_.layout), {"x": lowered_input}, ("y",)), lowered)
         reference, refusal = Path(folder) / f"reference{format_.suffix}", ""
         try:
             format_.convert(Job(layer, {"x": x}, ("y",)), reference)

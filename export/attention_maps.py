@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from edgeattn.export.cases import Case
     from edgeattn.export.source import Source
+    from edgeattn.lowering import Understood
 
 FOLDER = "attention"
 # The descriptions of the user's own cases begin with this (edgeattn.export.cases).
@@ -28,7 +29,7 @@ USER_CASE = "given as "
 _CLASSES = 4
 
 
-def write(source: "Source", chosen: "dict[str, Case]", folder: Path) -> File | None:
+def write(source: "Source", understood: "Understood", chosen: "dict[str, Case]", folder: Path) -> File | None:
     """Write the maps into ``folder``: of some labelled inputs, or else of the photograph and the user's own inputs.
 
     Returns:
@@ -40,7 +41,7 @@ def write(source: "Source", chosen: "dict[str, Case]", folder: Path) -> File | N
     tensors: dict[str, npt.NDArray[Any]] = {}
     maps = []
     for i, (about, image) in enumerate(images.items()):
-        scores = _scores(source, image)
+        scores = _scores(understood, image)
         if not scores:
             return None
         tensors[f"image/{i}"] = np.ascontiguousarray(image[0].numpy())
@@ -72,38 +73,12 @@ def _images(source: "Source", chosen: "dict[str, Case]") -> "dict[str, Tensor]":
     }
 
 
-def _scores(source: "Source", image: "Tensor") -> dict[str, npt.NDArray[np.float32]]:
+def _scores(understood: "Understood", image: "Tensor") -> dict[str, npt.NDArray[np.float32]]:
     """The map of each attention layer by its module's path, in the order of the calls."""
-    from edgeattn.attention import context_score_map
-    from edgeattn.export.source import run
-    from edgeattn.lowering import recognise
-    from edgeattn.lowering.observe import watching
+    from edgeattn.lowering.attentions import scores
 
-    attentions = {}
-    for outer, module in source.module.named_modules():
-        parts = recognise.block(module)
-        for inner, attention in module.named_modules(prefix=outer) if parts else ():
-            if parts and (layer := recognise.attention(attention)):
-                attentions[inner] = layer, parts.patch_size
-    if not attentions:
-        return {}
-    scores_by_path: dict[str, npt.NDArray[np.float32]] = {}
-
-    def record(path: str, _: object, inputs: "tuple[Tensor, ...]") -> None:
-        if path in attentions:
-            (layer, patch_size), attended = attentions[path], inputs[-1]
-            grid = _grid(attended.shape[-1], image.shape[-2] / image.shape[-1])
-            scores_by_path[path] = (
-                context_score_map(layer, attended, patch_size=patch_size, grid=grid)[0].detach().numpy()
-            )
-
-    with watching(source.module, record):
-        run(source.module, {next(iter(source.inputs)): image})
-    return {path: np.ascontiguousarray(scores) for path, scores in scores_by_path.items()}
-
-
-def _grid(patches: int, aspect: float) -> tuple[int, int]:
-    """(rows, columns) of a grid of ``patches``, as near as possible to the image's height over width."""
-    rows = [n for n in range(1, patches + 1) if patches % n == 0]
-    best = min(rows, key=lambda n: abs(np.log(n * n / patches / aspect)))
-    return best, patches // best
+    return {
+        layer.path: np.ascontiguousarray(layer.weights.float().numpy())
+        for layer in scores(understood, [image])
+        if layer.weights is not None
+    }

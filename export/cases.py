@@ -5,12 +5,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgeattn.errors import BadInputError
 from edgeattn.export.source import Source, run
 from edgeattn.export.weights import read_weights
-from edgeattn.lowering import recognise
+from edgeattn.lowering import Understood
+from edgeattn.lowering.attentions import scores
 from edgeattn.lowering.observe import watching
 from edgeattn.parity import battery
 from edgeattn.parity.check import BATCH_OF_TWO
@@ -29,7 +30,9 @@ class Case:
     inputs: dict[str, Tensor]
 
 
-def inputs(source: Source, files: list[Path], *, dynamic_batch: bool) -> tuple[dict[str, Case], dict[str, str]]:
+def inputs(
+    source: Source, understood: Understood, files: list[Path], *, dynamic_batch: bool
+) -> tuple[dict[str, Case], dict[str, str]]:
     """Every case by name: the example, the battery, the user's files and tensors, and a batch of two if the batch
     size is dynamic.
 
@@ -40,7 +43,7 @@ def inputs(source: Source, files: list[Path], *, dynamic_batch: bool) -> tuple[d
         BadInputError: a case of the user's does not fit the model, or has the name of another case.
     """
     cases = {"example": Case("the model's own example", source.inputs)}
-    battery_cases, omitted = _battery(source)
+    battery_cases, omitted = _battery(source, understood)
     cases |= battery_cases
     user_cases = [(file.stem, f"given as {file.name}", str(file), read_weights(file)) for file in files]
     user_cases += [(name, "given as tensors", f"the case {name}", tensors) for name, tensors in source.cases.items()]
@@ -54,7 +57,7 @@ def inputs(source: Source, files: list[Path], *, dynamic_batch: bool) -> tuple[d
     return cases, omitted
 
 
-def _battery(source: Source) -> tuple[dict[str, Case], dict[str, str]]:
+def _battery(source: Source, understood: Understood) -> tuple[dict[str, Case], dict[str, str]]:
     limits = battery.limits_of(source.preprocessing)
     floats = {n: x for n, x in source.inputs.items() if x.is_floating_point()}
     if not floats:
@@ -69,7 +72,7 @@ def _battery(source: Source) -> tuple[dict[str, Case], dict[str, str]]:
         values = {name: torch.from_numpy(variants[title].values) for name, variants in per_input.items()}
         about = "; ".join(variants[title].about for variants in per_input.values())
         cases[title] = Case(about, {**source.inputs, **values})
-    photograph, large_scores = _photograph(source, floats, limits), _large_scores(source)
+    photograph, large_scores = _photograph(source, floats, limits), _large_scores(source, understood)
     for title, case_or_reason in (("photograph", photograph), ("large_scores", large_scores)):
         if isinstance(case_or_reason, str):
             omitted[title] = case_or_reason
@@ -108,39 +111,22 @@ def _photograph(source: Source, floats: dict[str, Tensor], limits: tuple[float, 
     return Case("scikit-learn's china.jpg", {**source.inputs, **tensors})
 
 
-def _large_scores(source: Source) -> Case | str:
+def _large_scores(source: Source, understood: Understood) -> Case | str:
     """The example, scaled so that the first attention's scores reach +-50 and its softmax is nearly one-hot."""
-    layer = next((layer for m in source.module.modules() if (layer := recognise.attention(m))), None)
-    if layer is None:
+    largest = _largest_score(understood, source.inputs)
+    if largest is None:
         return "there is no separable attention in the model"
-    largest = _largest_score(source, source.inputs)
     scale = LARGE_SCORE / largest if largest else 1.0
     scaled = {n: x * scale if x.is_floating_point() else x for n, x in source.inputs.items()}
-    if not 0.5 <= _largest_score(source, scaled) / LARGE_SCORE <= 2:
+    if not 0.5 <= (_largest_score(understood, scaled) or 0.0) / LARGE_SCORE <= 2:
         return "a norm before the attention removes the scale of the input from its scores"
     return Case(f"the example times {scale:.4g}: the first attention's scores reach {LARGE_SCORE:g}", scaled)
 
 
-def _largest_score(source: Source, inputs: dict[str, Tensor]) -> float:
-    """The largest absolute query of the first attention that is called."""
-    scores: list[float] = []
-
-    def record(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-        layer = recognise.attention(module)
-        if layer is not None and not scores:
-            attended = (*args, *named.values())[-1]
-            query = torch.nn.functional.conv2d(attended, layer.qkv_proj.weight[:1])
-            scores.append(float(query.abs().max()))
-
-    handles = [
-        m.register_forward_pre_hook(record, with_kwargs=True) for m in source.module.modules() if recognise.attention(m)
-    ]
-    try:
-        run(source.module, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return scores[0] if scores else 0.0
+def _largest_score(understood: Understood, inputs: dict[str, Tensor]) -> float | None:
+    """The largest absolute score of the first attention; None if there is none."""
+    found = scores(understood, tuple(inputs.values()))
+    return float(found[0].logits.abs().max()) if found else None
 
 
 def beyond_fp16(source: Source, chosen: dict[str, Case]) -> dict[str, str]:

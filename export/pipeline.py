@@ -17,7 +17,7 @@ from edgeattn.bundle.manifest import (
     writing,
 )
 from edgeattn.errors import BadInputError, ConversionError
-from edgeattn.export import attention_maps, calibration, cases, reference
+from edgeattn.export import attention_maps, calibration, cases
 from edgeattn.export.converter import Converter
 from edgeattn.export.quantize import EDGE_TYPES, FLOAT32, QUANTIZERS, Quantizer
 from edgeattn.export.source import Source
@@ -32,7 +32,7 @@ from edgeattn.export.writing import (
 )
 from edgeattn.formats import FORMATS, Format
 from edgeattn.layout import Layout
-from edgeattn.lowering import Lowering, lower
+from edgeattn.lowering import Lowering, understand
 from edgeattn.parity.check import steps, verify
 from edgeattn.parity.verdicts import Report
 from edgeattn.precision import FP32, Precision
@@ -48,7 +48,7 @@ _CONVERSION = 5
 class Options:
     """How to export. No ``formats`` means all of them; a converter that refuses the module is then noted, not fatal.
 
-    ``keep`` are the outputs of operators that stay in float, as the study ``precision`` names them.
+    ``lowering`` is False to export the module as it is. ``keep`` are the outputs of operators that stay in float, as the study ``precision`` names them.
     """
 
     formats: tuple[str, ...] = ()
@@ -60,6 +60,7 @@ class Options:
     calibrate: Path | None = None
     keep: tuple[str, ...] = ()
     edge_type: str = FLOAT32
+    lowering: bool = True
 
 
 @dataclass(frozen=True)
@@ -130,23 +131,25 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
     precisions = {precision for name in names for precision in _requested(name, options)}
     _plan(names, options, progress)
     lowerings: dict[Layout, Lowering] = {}
+    understood = understand(
+        source.module, tuple(source.inputs.values()), dynamic_batch=options.dynamic_batch, lowering=options.lowering
+    )
     for name in names:
         layout = FORMATS.get(name).layout
         if layout not in lowerings:
             progress(f"lowering to {layout}")
-            lowerings[layout] = lower(source.module, layout=layout, inputs=tuple(source.inputs.values()))
+            lowerings[layout] = understood.lowered(layout)
 
     with writing(destination, force=options.force) as folder, TemporaryDirectory() as scratch:
         progress("reference outputs in float64 and float32")
-        exact = reference.exact(source, lowerings)
-        chosen, omitted = cases.inputs(source, list(options.inputs), dynamic_batch=options.dynamic_batch)
+        chosen, omitted = cases.inputs(source, understood, list(options.inputs), dynamic_batch=options.dynamic_batch)
         # Palettes need no calibration, but they are judged on such inputs.
         calibrated_on = (
             calibration.choose(source, options.calibrate) if any(p.has_few_bits for p in precisions) else None
         )
         if calibrated_on:
             chosen[calibration.CASE] = cases.Case("the last of the calibration set", calibrated_on.inputs[-1])
-        golden_files = write_golden(source, lowerings, exact, chosen, folder)
+        golden_files = write_golden(source, lowerings, chosen, folder, understood.oracle)
         evaluation = write_evaluation(source, folder)
         artifacts, refused = [], {}
         beyond = cases.beyond_fp16(source, chosen) if precisions - {FP32} else {}
@@ -181,7 +184,7 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
         for name in set(options.keep) - known:
             raise BadInputError(f"no operator that int8 takes gives {name!r}; `edgeattn study precision` names them")
         progress("layers: what is computed inside, and where the artifacts hold it")
-        layer_files = write_layers(source, lowerings, exact, artifacts, folder)
+        layer_files = write_layers(source, lowerings, artifacts, folder)
         manifest = Manifest(
             schema_version=SCHEMA,
             model=source.name,
@@ -197,7 +200,7 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
             parity={},
             evaluation=evaluation,
             layers=layer_files,
-            attention=attention_maps.write(source, chosen, folder),
+            attention=attention_maps.write(source, understood, chosen, folder),
             cases={name: case.about for name, case in chosen.items()},
             cases_omitted=omitted,
             calibration=describe_calibration(calibrated_on) if any(p.is_calibrated for p in precisions) else None,

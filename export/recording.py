@@ -1,6 +1,7 @@
 """Records the intermediate values of a lowered module on the example input, in PyTorch, at export."""
 
 import linecache
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from edgeattn.export.source import run
-from edgeattn.lowering import Lowering, to_channels_last
+from edgeattn.lowering import Lowering
 from edgeattn.lowering.observe import watching
 from edgeattn.parity.layer_match import Layer, Positions, sample
 
 _CODE_CHARS = 100
+_FRAME = re.compile(r'File "(.+?)", line (\d+), in .*\n(.*)')
 _TORCH = str(Path(torch.__file__).parent)
 
 
@@ -42,6 +44,7 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.running: list[tuple[str, nn.Module]] = []
         self.values: dict[str, _Value] = {}
+        self.source = ""  # of the node that is run, where a graph is
         self._number_of: dict[int, int] = {}  # storage address -> number of its value
         self._alive: list[Tensor] = []  # keeps storages alive, so that no address is used twice
 
@@ -71,14 +74,14 @@ class _Recorder(TorchFunctionMode):
         shape = tuple(value.shape)
         positions = sample(shape)
         elements = value.detach().reshape(-1)[torch.from_numpy(positions)].double().numpy()
-        source = "" if op == "output" else _source()
+        source = "" if op == "output" else self.source or _source()
         self._number_of[value.untyped_storage().data_ptr()] = len(self.values)
         self._alive.append(value)
         self.values[unique] = _Value(unique, op, source, tuple(sorted(set(inputs))), shape, positions, elements)
 
     def _names(self, func: Any) -> tuple[str, str]:
         path, module = self.running[-1]
-        function = func.__name__.strip("_")
+        function = func.__name__.split(".")[0].strip("_")
         if type(module).__module__.startswith("torch.nn.") and not any(module.children()):
             return path or type(module).__name__, type(module).__name__
         return f"{path}.{function}()".removeprefix("."), function
@@ -97,6 +100,34 @@ def _source() -> str:
     return f"{Path(file).name}:{frame.f_lineno} {linecache.getline(file, frame.f_lineno).strip()[:_CODE_CHARS]}"
 
 
+class _Nodes(fx.Interpreter):
+    """Runs a lowered graph; a function's node is named by the user's own module and line that it comes from."""
+
+    def __init__(self, module: fx.GraphModule, recorder: _Recorder) -> None:
+        super().__init__(module)
+        self.recorder = recorder
+
+    def run_node(self, n: fx.Node) -> Any:
+        """The value of a node."""
+        stack = list(n.meta.get("nn_module_stack", {}).values())
+        path = str(stack[-1][0]) if stack else ""
+        self.recorder.running.append((path, nn.Sequential(nn.Identity())))
+        self.recorder.source = _last_line(n.meta.get("stack_trace") or "")
+        result = super().run_node(n)
+        self.recorder.running.pop()
+        self.recorder.source = ""
+        return result
+
+
+def _last_line(trace: str) -> str:
+    """The innermost line of a stack trace outside torch, as ``FILE:LINE CODE``."""
+    lines = [(file, line, code) for file, line, code in _FRAME.findall(trace) if not file.startswith(_TORCH)]
+    if not lines:
+        return ""
+    file, line, code = lines[-1]
+    return f"{Path(file).name}:{line} {code.strip()[:_CODE_CHARS]}"
+
+
 def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[_Value, ...]:
     recorder = _Recorder()
 
@@ -106,30 +137,31 @@ def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[st
     def leave(_: str, __: nn.Module, ___: Any) -> None:
         recorder.running.pop()
 
-    with watching(module, enter, leave), recorder:
-        results = run(module, inputs)
+    with watching(module, enter, leave), recorder, torch.no_grad():
+        if isinstance(module, fx.GraphModule):
+            values = _Nodes(module, recorder).run(*inputs.values())
+            results = (values,) if isinstance(values, Tensor) else tuple(values)
+        else:
+            results = run(module, inputs)
     for name, value in zip(outputs, results, strict=True):
         recorder.output(name, value)
     return tuple(recorder.values.values())
 
 
-def record(lowering: Lowering, exact: Lowering, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[Layer, ...]:
+def record(lowering: Lowering, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[Layer, ...]:
     """Every value that ``lowering`` computes, in order of execution, the outputs last.
 
     Args:
-        lowering: in float32.
-        exact: the same lowering in float64.
+        lowering: of a network.
         inputs: the example input, channels-first.
         outputs: the names of the outputs.
 
     Returns:
         The layers; none if the module takes other steps in float64, so that they have no oracle.
     """
-    if lowering.edge_layout == "channels_last":
-        inputs = {name: to_channels_last(x) for name, x in inputs.items()}
     double = {name: x.double() if x.is_floating_point() else x for name, x in inputs.items()}
     single = _recorded(lowering.module, inputs, outputs)
-    truth = _recorded(exact.module, double, outputs)
+    truth = _recorded(lowering.exact, double, outputs)
     if [(v.name, v.shape) for v in single] != [(v.name, v.shape) for v in truth]:
         return ()
     return tuple(

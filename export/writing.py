@@ -18,16 +18,16 @@ from edgeattn.precision import FP32
 def write_golden(
     source: Source,
     lowerings: dict[Layout, Lowering],
-    exact: dict[Layout, Lowering],
     chosen: dict[str, cases.Case],
     folder: Path,
+    oracle: torch.nn.Module | None,
 ) -> dict[str, manifest.File]:
-    """Write each golden case; the files by the case's name."""
+    """Write each golden case; the files by the case's name. ``oracle``: see :func:`edgeattn.export.reference.case`."""
     (folder / "golden").mkdir()
     files = {}
     for name, case in chosen.items():
         path = folder / "golden" / f"{name}.safetensors"
-        reference.case(source, lowerings, exact, case.inputs).write(path)
+        reference.case(source, lowerings, case.inputs, oracle).write(path)
         files[name] = manifest.describe(folder, path)
     return files
 
@@ -35,7 +35,6 @@ def write_golden(
 def write_layers(
     source: Source,
     lowerings: dict[Layout, Lowering],
-    exact: dict[Layout, Lowering],
     artifacts: list[manifest.Artifact],
     folder: Path,
 ) -> dict[str, manifest.File]:
@@ -44,7 +43,7 @@ def write_layers(
     files = {}
     example = GoldenCase({name: x.detach().numpy() for name, x in source.inputs.items()})
     for layout, lowering in lowerings.items():
-        recorded = recording.record(lowering, exact[layout], source.inputs, list(source.outputs))
+        recorded = recording.record(lowering, source.inputs, list(source.outputs))
         if not recorded:
             continue
         path = folder / layers.FOLDER / f"{layout}.safetensors"

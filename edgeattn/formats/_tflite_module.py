@@ -1,11 +1,24 @@
 """A module as litert-torch converts it best: with named inputs and outputs, and its means channels-last."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from edgeattn.lowering import is_spatial_mean
+
+def is_spatial_mean(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Whether this call is the mean over H and W of a [B, C, H, W], with or without keeping the axes."""
+    if not (args and isinstance(args[0], Tensor) and args[0].dim() == 4):
+        return False
+    name = getattr(func, "__name__", "")
+    if name == "adaptive_avg_pool2d":
+        size = args[1] if len(args) > 1 else kwargs.get("output_size")
+        return size in (1, (1, 1), [1, 1])
+    if name != "mean" or set(kwargs) - {"dim", "keepdim"}:
+        return False
+    dims = args[1] if len(args) > 1 else kwargs.get("dim")
+    return isinstance(dims, tuple | list) and sorted(d % 4 for d in dims) == [2, 3]
 
 
 class _SpatialMeans(TorchFunctionMode):

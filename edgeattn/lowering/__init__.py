@@ -5,14 +5,14 @@ It knows no format and no runtime; ``formats`` and the rooms above may import it
 
 from edgeattn.bundle.change import Change
 from edgeattn.lowering.edges import to_channels_first, to_channels_last
-from edgeattn.lowering.observe import is_spatial_mean
-from edgeattn.lowering.rewrite import Lowering, lower
+from edgeattn.lowering.rewrite import Lowering, Understood, lower, understand
 
 __all__ = [
     "Change",
     "Lowering",
-    "is_spatial_mean",
+    "Understood",
     "lower",
     "to_channels_first",
     "to_channels_last",
+    "understand",
 ]

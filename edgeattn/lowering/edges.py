@@ -1,20 +1,11 @@
 """The layout of a module's inputs and outputs, if it is not the layout inside."""
 
-from collections.abc import Callable
-from typing import Any
+import copy
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, fx, nn
 
-
-class ChannelsFirstEdges(nn.Module):
-    """Channels-first outside, channels-last inside: one transpose for each tensor of rank 4."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        return _outputs(self.inner(*(to_channels_last(x) for x in inputs)), to_channels_first)
+from edgeattn.lowering.physical import TO_FIRST, TO_LAST
 
 
 class ChannelsLastEdges(nn.Module):
@@ -25,20 +16,69 @@ class ChannelsLastEdges(nn.Module):
         self.inner = inner
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        return _outputs(self.inner(*(to_channels_first(x) for x in inputs)), to_channels_last)
+        """The outputs of the module inside."""
+        result = self.inner(*(to_channels_first(x) for x in inputs))
+        if isinstance(result, Tensor):
+            return to_channels_last(result)
+        if hasattr(result, "to_tuple"):
+            result = result.to_tuple()
+        return tuple(map(to_channels_last, result.values() if isinstance(result, dict) else result))
 
 
 def to_channels_last(x: Tensor) -> Tensor:
     """[B, C, H, W] -> [B, H, W, C]; other ranks have no layout and stay."""
-    return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
+    return x.permute(*TO_LAST) if x.dim() == 4 else x
 
 
 def to_channels_first(x: Tensor) -> Tensor:
     """[B, H, W, C] -> [B, C, H, W]; other ranks have no layout and stay."""
-    return x.permute(0, 3, 1, 2) if x.dim() == 4 else x
+    return x.permute(*TO_FIRST) if x.dim() == 4 else x
 
 
-def _outputs(result: Any, change: Callable[[Tensor], Tensor]) -> Tensor | tuple[Tensor, ...]:
-    if isinstance(result, Tensor):
-        return change(result)
-    return tuple(change(value) for value in (result.values() if isinstance(result, dict) else result))
+def with_last_edges(module: nn.Module) -> nn.Module:
+    """``module`` with channels-last inputs and outputs. In a graph, transposes that cancel are left out."""
+    if not isinstance(module, fx.GraphModule) or any(n.op == "call_method" for n in module.graph.nodes):
+        return ChannelsLastEdges(module).eval()
+    result = copy.deepcopy(module)
+    graph = result.graph
+    permute = torch.ops.aten.permute.default
+    for node in list(graph.nodes):
+        if node.op == "placeholder" and node.meta["val"].dim() == 4:
+            with graph.inserting_after(node):
+                first = graph.call_function(permute, (node, TO_FIRST))
+            node.replace_all_uses_with(first, delete_user_cb=lambda user, first=first: user is not first)
+            for user in list(first.users):
+                if user.target is permute and list(user.args[1]) == TO_LAST:
+                    user.replace_all_uses_with(node)
+    (output,) = (n for n in graph.nodes if n.op == "output")
+    single = isinstance(output.args[0], fx.Node)
+    results = [output.args[0]] if single else list(output.args[0])
+    ranks = [v.dim() for v in _shapes(module)]
+    with graph.inserting_before(output):
+        for i, node in enumerate(results):
+            if ranks[i] == 4:
+                cancels = node.target is permute and list(node.args[1]) == TO_FIRST
+                results[i] = node.args[0] if cancels else graph.call_function(permute, (node, TO_LAST))
+    output.args = (results[0] if single else tuple(results),)
+    graph.eliminate_dead_code()
+    result.recompile()
+    return result
+
+
+def _shapes(module: fx.GraphModule) -> list[Tensor]:
+    """The outputs of a graph on inputs of its shapes, without computing them."""
+    inputs = [n.meta["val"] for n in module.graph.nodes if n.op == "placeholder"]
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        fakes = [torch.empty(tuple(x.shape), dtype=module_dtype(module, x.dtype)) for x in inputs]
+        values = module(*fakes)
+    return [values] if isinstance(values, Tensor) else list(values)
+
+
+def module_dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:
+    """The floating type of a module's tensors; ``dtype`` itself if that is no floating type."""
+    if not dtype.is_floating_point:
+        return dtype
+    tensors = [*module.parameters(), *module.buffers()]
+    return next((t.dtype for t in tensors if t.is_floating_point()), dtype)

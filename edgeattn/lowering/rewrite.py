@@ -1,145 +1,210 @@
-"""Find the layers that have a deployable form, and replace them by it."""
+"""The whole lowering: capture, recognise, rewrite, and write in one layout, each step proved.
+
+What cannot be captured, recognised or proved is exported as it is, with a sentence: the lowering may fail to help, but
+never gives another function, and never stops an export that works without it.
+"""
+
+from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, fx, nn
 
 from edgeattn.bundle.change import Change
 from edgeattn.errors import LoweringError
 from edgeattn.layout import Layout
-from edgeattn.lowering import recognise
-from edgeattn.lowering.attention import ChannelsFirstAttention, ChannelsLastAttention
-from edgeattn.lowering.batchnorm import fold_batchnorms
-from edgeattn.lowering.compose import compose
-from edgeattn.lowering.edges import ChannelsFirstEdges, ChannelsLastEdges
-from edgeattn.lowering.observe import observe
-from edgeattn.lowering.patches import PatchFreeBlock, PatchFreeLayers, fold_affine
+from edgeattn.lowering.build import Builder
+from edgeattn.lowering.capture import capture, rounds_inside, with_dtype
+from edgeattn.lowering.edges import with_last_edges
+from edgeattn.lowering.emit import CannotWrite, emit
+from edgeattn.lowering.movement import name, simplify_movement
+from edgeattn.lowering.network import Network, origin
+from edgeattn.lowering.passes import rewrite
+from edgeattn.lowering.proof import LIMIT, Values, equal, random_like
+from edgeattn.system.vendor_errors import first_line
+
+# Operators that one lowering may set aside as opaque before it gives up.
+_MOST_RETRIES = 8
+_MOVING = ("permute", "transpose", "t", "im2col", "col2im", "pixel_shuffle", "pixel_unshuffle")
 
 
 @dataclass(frozen=True)
 class Lowering:
-    """A lowered module, the changes, and the layout that its inputs and outputs now have."""
+    """A lowered module, the same in float64, and the changes. Inputs and outputs are channels-first, as before."""
 
     module: nn.Module
+    exact: nn.Module
     changes: tuple[Change, ...]
-    edge_layout: Layout
 
     def with_edges(self, layout: Layout) -> nn.Module:
-        """The module with inputs and outputs in ``layout``; if that is not its own, transposes are added."""
-        if layout == self.edge_layout:
-            return self.module
-        wrap = ChannelsFirstEdges if layout == "channels_first" else ChannelsLastEdges
-        return wrap(self.module).eval()
+        """The module with the inputs and outputs of rank 4 in ``layout``."""
+        return self.module if layout == "channels_first" else with_last_edges(self.module)
 
 
-_ATTENTION = "key folded onto the context vector (2/3 of the multiply-adds), query bias dropped, no expand or split"
-_BLOCK = "patches without unfolding: a softmax over two axes; GroupNorm's affine part in the convolutions"
-
-
-def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor] = ()) -> Lowering:
+def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor], dynamic_batch: bool = False) -> Lowering:
     """Rewrite ``module`` to its deployable form, exactly.
-
-    Separable self-attention is found in our form, timm's, transformers' and CVNets' (:mod:`recognise`). With example
-    inputs, whole MobileViTv2 blocks, BatchNorms and pairs of convolutions with nothing between them are rewritten too;
-    the constants of a block then hold for that image size.
 
     Args:
         module: any module in evaluation mode; it is left untouched.
-        layout: ``channels_first`` for ONNX and Core ML; ``channels_last`` for TFLite. If ``module`` is itself the
-            attention, its edges become channels-last as well: [B, P, N, C]; inside a network the network keeps its
-            edges, with a transpose on either side of what is channels-last.
-        inputs: positional example inputs; without them only the attention is rewritten.
+        layout: ``channels_first`` for ONNX and Core ML; ``channels_last`` for TFLite.
+        inputs: positional example inputs; the result takes inputs of their shapes.
+        dynamic_batch: the result takes any number of samples.
 
     Returns:
-        A new module and its changes; a module with nothing to lower is returned as an equal copy, without changes.
+        A new module and its changes. A module that cannot be lowered is returned as an equal copy, with one change
+        that says why.
 
     Raises:
-        LoweringError: the module is in training mode (dropout on the scores forbids key folding), or the
-            layout is unknown.
+        LoweringError: the module is in training mode (dropout on the scores forbids key folding), or the layout is
+            unknown.
     """
-    if layout not in ("channels_first", "channels_last"):
-        raise LoweringError(f"layout must be channels_first or channels_last, not {layout!r}")
+    return understand(module, inputs, dynamic_batch=dynamic_batch).lowered(layout)
+
+
+def understand(
+    module: nn.Module, inputs: Sequence[Tensor], *, dynamic_batch: bool = False, lowering: bool = True
+) -> Understood:
+    """What ``module`` computes, once for all layouts; arguments and errors as :func:`lower`.
+
+    Without ``lowering`` it is given back as it is.
+    """
     if any(part.training for part in module.modules()):
         raise LoweringError("the module is in training mode; call module.eval() before it is lowered")
-
-    layer = recognise.attention(module)
-    if layer is not None:
-        form = ChannelsFirstAttention if layout == "channels_first" else ChannelsLastAttention
-        lowered = form(layer).eval()
-        return Lowering(lowered, (Change("", _name(module), _name(lowered), _ATTENTION),), layout)
-
-    result = _Root(copy.deepcopy(module))
-    changes: list[Change] = []
-    if inputs:
-        observation = observe(module, inputs)
-        changes += fold_batchnorms(result.root, observation)
-        changes += _blocks(result, layout, observation.sizes)
-    changes += _attentions(result, layout)
-    while inputs and (composed := compose(result.root, observe(result.root, inputs))):
-        changes += composed
-    return Lowering(result.root.eval(), tuple(changes), "channels_first")
+    inputs = tuple(x.detach() for x in inputs)
+    if dynamic_batch:
+        inputs = tuple(x if x.shape[0] > 1 else x.repeat(2, *[1] * (x.dim() - 1)) for x in inputs)
+    try:
+        graph = capture(module, inputs)
+        simplify_movement(graph)
+    except LoweringError as error:
+        return Understood(module, inputs, None, str(error), dynamic_batch, lowering)
+    return Understood(module, inputs, graph, "", dynamic_batch, lowering)
 
 
-class _Root(nn.Module):
-    """Holds the module, so that the root can be replaced like any other part."""
+@dataclass
+class Understood:
+    """A module, and its graph in float64; ``why_not`` says why there is none. ``enabled``: whether it is lowered."""
 
-    def __init__(self, root: nn.Module) -> None:
-        super().__init__()
-        self.root = root
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    graph: fx.GraphModule | None
+    why_not: str
+    dynamic_batch: bool
+    enabled: bool = True
+    _opaque: set[fx.Node] = field(default_factory=set)
+    _network: tuple[Network, Any] | None = None
 
-    def parts(self) -> list[tuple[nn.Module, str, str, nn.Module]]:
-        """(parent, name in it, path, part) of every module; a shared one once for each path."""
-        parts = []
-        for parent_path, parent in list(self.named_modules()):
-            for name, child in list(parent.named_children()):
-                path = f"{parent_path}.{name}" if parent_path else name
-                parts.append((parent, name, path.removeprefix("root").removeprefix("."), child))
-        return parts
+    def lowered(self, layout: Layout) -> Lowering:
+        """The module in one layout."""
+        if layout not in ("channels_first", "channels_last"):
+            raise LoweringError(f"layout must be channels_first or channels_last, not {layout!r}")
+        if not self.enabled:
+            return self.unchanged("")
+        why = self.why_not
+        for _ in range(_MOST_RETRIES):
+            if self.graph is None or why:
+                break
+            try:
+                return self._written(layout)
+            except CannotWrite as error:
+                if error.node is None or error.node in self._opaque:
+                    why = error.why
+                else:
+                    self._opaque.add(error.node)
+                    self._network = None
+        if self.graph is not None and not why:
+            why = "too many of its operators cannot be written in another order"
+        return self.unchanged(why)
+
+    @property
+    def oracle(self) -> nn.Module | None:
+        """The network in float64, for a module that cannot be run in it: one that rounds to float32 inside."""
+        return self.graph if self.graph is not None and rounds_inside(self.graph) else None
+
+    def unchanged(self, why: str) -> Lowering:
+        """The module as it is, with a sentence."""
+        module = copy.deepcopy(self.module).eval()
+        exact = copy.deepcopy(module).double()
+        changes = (Change("", type(self.module).__name__, "as it is", f"not lowered: {why}"),) if why else ()
+        return Lowering(module, exact, changes)
+
+    def network(self) -> tuple[Network, Any]:
+        """The operators, rewritten, and the axis of a free batch."""
+        assert self.graph is not None
+        if self._network is None:
+            exact = [x.double() if x.is_floating_point() else x for x in self.inputs]
+            values = Values(self.graph, [exact, random_like(exact)])
+            builder = Builder(self.graph, values, batch=self.dynamic_batch, opaque=frozenset(self._opaque))
+            network = Network(builder.ops, builder.outputs, values)
+            rewrite(network)
+            self._network = network, builder.batch
+        return self._network
+
+    def _written(self, layout: Layout) -> Lowering:
+        assert self.graph is not None
+        network, batch = self.network()
+        exact, permutations = emit(network, layout, batch=batch)
+        before = sum(name(n) in _MOVING for n in self.graph.graph.nodes if n.op == "call_function")
+        if layout == "channels_first" and permutations > before:
+            raise CannotWrite(None, "more permutations would be left than it has")
+        self._prove(exact)
+        dtype = next((x.dtype for x in self.inputs if x.is_floating_point()), torch.float32)
+        return Lowering(with_dtype(exact, dtype), exact, tuple(_listed(network, layout)))
+
+    def _prove(self, exact: fx.GraphModule) -> None:
+        """Compare the written graph with the module's own, on all inputs and, where the batch is free, with another."""
+        assert self.graph is not None
+        inputs = [x.double() if x.is_floating_point() else x for x in self.inputs]
+        with torch.no_grad():
+            for example in (inputs, random_like(inputs)):
+                try:
+                    expected, result = self.graph(*example), _flat(exact(*example))
+                except (RuntimeError, IndexError) as error:
+                    raise CannotWrite(None, f"what was written cannot run: {first_line(error)}") from error
+                if not all(equal(a, b) for a, b in zip(expected, result, strict=True)):
+                    floor = self._floor(example, expected)
+                    if not all(equal(a, b, floor) for a, b in zip(expected, result, strict=True)):
+                        raise CannotWrite(None, "what was written has other values")
+            if self.dynamic_batch:
+                three = [torch.cat([x, x[:1].flip(-1)])[:3] for x in self.inputs]
+                try:
+                    original = copy.deepcopy(self.module).double()
+                    expected = _flat(original(*(x.double() if x.is_floating_point() else x for x in three)))
+                    result = _flat(exact(*(x.double() if x.is_floating_point() else x for x in three)))
+                except Exception as error:  # the module's own code, with another batch
+                    raise CannotWrite(None, f"it cannot take another batch: {first_line(error)}") from error
+                if not all(equal(a, b, 1e-8) for a, b in zip(expected, result, strict=True)):
+                    raise CannotWrite(None, "it computes otherwise with another batch")
+
+    def _floor(self, example: Sequence[Tensor], expected: Sequence[Any]) -> float:
+        """What float64's rounding does to an ill-conditioned network: float32's own error, 29 bits further down."""
+        assert self.graph is not None
+        single = with_dtype(self.graph, torch.float32)
+        rounded = single(*(x.float() if x.is_floating_point() else x for x in example))
+        errors = [
+            float((a - b.double()).abs().max() / a.abs().max().clamp_min(1e-300))
+            for a, b in zip(expected, rounded, strict=True)
+            if isinstance(a, Tensor) and a.is_floating_point() and a.numel()
+        ]
+        return max([LIMIT, *(24 * 2.0**-29 * error for error in errors)])
 
 
-def _blocks(result: _Root, layout: Layout, sizes: dict[str, tuple[int, int]]) -> list[Change]:
-    changes = []
-    for parent, name, path, part in result.parts():
-        parts = recognise.block(part)
-        if parts is None:
-            continue
-        size = sizes.get(f"{path}.{parts.before[-1]}" if path else parts.before[-1])
-        if size is None or size[0] % parts.patch_size[0] or size[1] % parts.patch_size[1]:
-            continue  # called with several sizes, or with a size that the block itself refuses
-        last = layout == "channels_last"
-        layers: nn.Module = PatchFreeLayers(parts.layers, parts.norm.eps, size, parts.patch_size, channels_last=last)
-        if last:
-            layers = ChannelsFirstEdges(layers)
-        block = PatchFreeBlock(
-            nn.Sequential(*(getattr(part, before) for before in parts.before)),
-            layers,
-            nn.Sequential(fold_affine(parts.project, parts.norm), *parts.after),
-            parts.patch_size if parts.resizes else None,
-        ).eval()
-        setattr(parent, name, block)
-        changes.append(Change(path, _name(part), f"{_name(block)}, {layout}", _BLOCK))
-    return changes
+def _flat(result: Any) -> list[Any]:
+    if isinstance(result, Tensor):
+        return [result]
+    if hasattr(result, "to_tuple"):
+        result = result.to_tuple()
+    values = result.values() if isinstance(result, dict) else result
+    return [y for value in values if value is not None for y in _flat(value)]
 
 
-def _attentions(result: _Root, layout: Layout) -> list[Change]:
-    forms: dict[nn.Module, nn.Module] = {}  # one module used twice is lowered once
-    changes = []
-    for parent, name, path, part in result.parts():
-        layer = recognise.attention(part)
-        if layer is None:
-            continue
-        if part not in forms:
-            forms[part] = (
-                ChannelsFirstAttention(layer)
-                if layout == "channels_first"
-                else ChannelsFirstEdges(ChannelsLastAttention(layer))
-            ).eval()
-        setattr(parent, name, forms[part])
-        changes.append(Change(path, _name(part), _name(forms[part]), _ATTENTION))
-    return changes
+def _listed(network: Network, layout: Layout) -> list[Change]:
+    """The changes, each once, with the layout's own."""
+    return list(dict.fromkeys(network.changes + network.refused))
 
 
-def _name(module: nn.Module) -> str:
-    return type(module).__name__
+__all__ = ["Lowering", "Understood", "lower", "origin", "understand"]

@@ -9,7 +9,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from edgeattn.lowering.patches import normalise_half, normalise_last
+from edgeattn.lowering.forms import normalise_half, normalise_last
 from edgeattn.lowering.projections import conv, is_pointwise, linear, put
 
 # Sums of LONG terms or more are added in parts of PART. Measured on MobileViTv2-1.0: docs/precisions.md.

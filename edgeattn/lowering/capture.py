@@ -1,0 +1,123 @@
+"""What a module computes: its ATen graph by torch.export, in float64, with its weights as constants.
+
+Class names and module trees say nothing certain of what is computed; the graph does, hooks, aliases and
+reparametrised weights included. In float64, so that every rewrite can be compared with what it replaces; the rounding
+to float32 comes last, once.
+"""
+
+import copy
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+
+from edgeattn.errors import LoweringError
+from edgeattn.system.output import quiet
+from edgeattn.system.vendor_errors import first_line
+
+# What is written in simpler operators first: the passes then know one spelling of each.
+_DECOMPOSED = (
+    "einsum", "scaled_dot_product_attention", "addcmul", "addcdiv", "baddbmm", "instance_norm", "rms_norm", "square",
+    "cosine_similarity", "tensordot", "inner", "std", "var", "normalize", "hinge",
+)  # fmt: skip
+
+
+def capture(module: nn.Module, inputs: Sequence[Tensor]) -> fx.GraphModule:
+    """The graph of ``module``, from its inputs in order to a flat tuple of its outputs.
+
+    Args:
+        module: in evaluation mode.
+        inputs: positional example inputs, which the shapes in the graph are those of.
+
+    Raises:
+        LoweringError: torch.export refuses the module, or it changes a state of its own; one sentence.
+    """
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.export.export(module, tuple(inputs), strict=False)
+            program = program.run_decompositions(_table())
+    except Exception as error:  # the module's own code runs in it
+        raise LoweringError(f"torch.export refuses it: {first_line(error)}") from error
+    return with_dtype(_unlifted(program), torch.float64)
+
+
+def _table() -> dict[Any, Callable[..., Any]]:
+    table = torch.export.default_decompositions()
+    return {op: rule for op, rule in table.items() if op.name().removeprefix("aten::").split(".")[0] in _DECOMPOSED}
+
+
+def _unlifted(program: Any) -> fx.GraphModule:
+    """The program with its weights as attributes, and its own outputs alone."""
+    root = nn.Module()
+    graph = fx.Graph()
+    signature = program.graph_signature
+    changed = [s for s in signature.output_specs if s.kind not in (OutputKind.USER_OUTPUT,)]
+    if changed:
+        raise LoweringError("it changes a state of its own when it runs")
+    tensors = {**program.state_dict, **program.constants}
+    nodes: dict[fx.Node, Any] = {}
+    specs = iter(signature.input_specs)
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            spec = next(specs)
+            if spec.kind == InputKind.USER_INPUT:
+                if isinstance(spec.arg, ConstantArgument):
+                    nodes[node] = spec.arg.value
+                    continue
+                nodes[node] = graph.placeholder(node.name)
+                nodes[node].meta = dict(node.meta)
+            elif isinstance(tensors.get(spec.target), Tensor):
+                name = f"weight_{len(nodes)}"
+                root.register_buffer(name, tensors[spec.target].detach().clone())
+                nodes[node] = graph.get_attr(name)
+                nodes[node].meta["weight"] = spec.target
+            else:
+                raise LoweringError(f"it holds something that is no tensor, {spec.target}")
+        elif node.op == "output":
+            results = [nodes[n] if isinstance(n, fx.Node) else n for n in node.args[0]]
+            graph.output(tuple(result for result in results if result is not None))
+        elif "_assert" not in str(node.target):
+            nodes[node] = graph.node_copy(node, lambda n: nodes[n])
+            if node.op == "get_attr":
+                raise LoweringError("it chooses between branches when it runs")
+    for node in graph.nodes:
+        if any(isinstance(value, torch.SymInt) for value in _flat((node.meta.get("val"),))):
+            raise LoweringError("the shapes of its values depend on their contents")
+    return fx.GraphModule(root, graph)
+
+
+def _flat(values: Any) -> list[Any]:
+    return [y for x in values for y in (_flat(x) if isinstance(x, list | tuple) else [x])]
+
+
+def with_dtype(module: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
+    """A copy in which every float32 and float64 is ``dtype``, in tensors and in arguments."""
+    other = {torch.float32: dtype, torch.float64: dtype}
+    module = copy.deepcopy(module)
+    for node in module.graph.nodes:
+        if node.op == "call_function" and node.target is not operator.getitem:
+            node.args = fx.node.map_aggregate(node.args, lambda a: _dtype(a, other))
+            node.kwargs = fx.node.map_aggregate(node.kwargs, lambda a: _dtype(a, other))
+            value = node.meta.get("val")
+            made = not node.all_input_nodes and isinstance(value, Tensor) and value.dtype in other
+            if made and any(a.name == "dtype" for a in node.target._schema.arguments):
+                node.kwargs = {**node.kwargs, "dtype": dtype}  # zeros(n) is of the default type
+    module.recompile()
+    return module.to(dtype)
+
+
+def rounds_inside(module: fx.GraphModule) -> bool:
+    """Whether the network names a floating type inside: a softmax in float32, say."""
+    return any(
+        isinstance(a, torch.dtype) and a.is_floating_point
+        for node in module.graph.nodes
+        if node.op == "call_function" and node.all_input_nodes
+        for a in [*node.args, *node.kwargs.values()]
+    )
+
+
+def _dtype(argument: Any, other: dict[torch.dtype, torch.dtype]) -> Any:
+    return other.get(argument, argument) if isinstance(argument, torch.dtype) else argument

@@ -1,0 +1,26 @@
+"""One file per kind of rewrite; each holds functions that are a :class:`edgeattn.lowering.network.Pass`."""
+
+from edgeattn.lowering.network import Network, Pass
+from edgeattn.lowering.passes.affine import into_products, into_readers
+from edgeattn.lowering.passes.attention import fold_keys, no_query_bias, separate_projections
+from edgeattn.lowering.passes.branches import merge_branches
+from edgeattn.lowering.passes.compose import compose
+from edgeattn.lowering.passes.spelling import one_spelling
+
+# In this order, again and again until none of them finds anything.
+PASSES: tuple[Pass, ...] = (
+    one_spelling,
+    into_products,
+    into_readers,
+    separate_projections,
+    no_query_bias,
+    fold_keys,
+    merge_branches,
+    compose,
+)
+
+
+def rewrite(network: Network) -> None:
+    """Run all passes until nothing changes."""
+    while any([apply(network) for apply in PASSES]):
+        pass
