@@ -12,7 +12,7 @@ from edgeattn.export import pipeline, source
 from edgeattn.export.quantize._half import LONG, PART, SummedInParts, for_half
 from edgeattn.formats import tflite
 from edgeattn.lowering import lower
-from edgeattn.lowering.patches import normalise_half, normalise_last
+from edgeattn.lowering.forms import normalise_half, normalise_last
 from edgeattn.runtimes import litert
 from edgeattn.sample_models import mobilevitv2
 
@@ -68,17 +68,18 @@ def test_a_norm_keeps_the_range_of_fp16(scale: float) -> None:
     x = torch.randn(2, 2, 4, 4, 8) * scale
     x = x / x.abs().max() * scale
     epsilon = 1e-5
-    exact = normalise_last(x.double(), epsilon)
-    assert torch.allclose(normalise_half(x.double(), epsilon), exact, rtol=1e-12, atol=1e-12)
-    assert (normalise_half(x.half(), epsilon).double() - exact).abs().max() < 0.02
+    axes = [-5, -4, -3, -2, -1]
+    exact = normalise_last(x.double(), epsilon, axes)
+    assert torch.allclose(normalise_half(x.double(), epsilon, axes), exact, rtol=1e-12, atol=1e-12)
+    assert (normalise_half(x.half(), epsilon, axes).double() - exact).abs().max() < 0.02
     if scale >= 1e3:  # where the other form is lost
-        plain = normalise_last(x.half(), epsilon).double()
+        plain = normalise_last(x.half(), epsilon, axes).double()
         assert not (plain - exact).abs().max() < 0.5
 
 
 def test_a_flat_map_is_not_divided_by_zero() -> None:
     flat = torch.full((2, 2, 4, 4, 8), 3.0)
-    assert torch.equal(normalise_half(flat.half(), 1e-5), torch.zeros_like(flat).half())
+    assert torch.equal(normalise_half(flat.half(), 1e-5, [-5, -4, -3, -2, -1]), torch.zeros_like(flat).half())
 
 
 @pytest.mark.parametrize("width", [0.5, 2.0])
@@ -97,9 +98,10 @@ def test_a_whole_network_is_the_same_in_float64(width: float) -> None:
 def test_attention_alone() -> None:
     layer = LinearSelfAttention(LONG).double().eval()
     x = torch.randn(1, LONG, 4, 6, dtype=torch.float64)
-    lowered = lower(layer, layout="channels_last").module
-    last = x.permute(0, 2, 3, 1)
-    assert torch.allclose(for_half(lowered)(last), lowered(last), rtol=1e-12, atol=1e-12)
+    lowered = lower(layer, layout="channels_last", inputs=(x,)).module
+    made = for_half(lowered)
+    assert any(isinstance(part, SummedInParts) for part in made.modules())
+    assert torch.allclose(made(x), lowered(x), rtol=1e-12, atol=1e-12)
 
 
 def test_the_artifact_has_it_and_is_one_partition(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from edgeattn.bundle.change import Change
 from edgeattn.lowering.axes import leaves
@@ -79,7 +79,7 @@ class Network:
             equal(aligned(a, old.axes, old.axes), aligned(b, new.axes, old.axes))
             for a, b in zip(before, after, strict=True)
         )
-        change = self._change(path_of or old, why)
+        change = self._change(path_of or old, why, _title(new))
         if not proved:
             self.refused.append(replace(change, reason=f"not made, as the values would differ: {why}"))
             return False
@@ -110,9 +110,9 @@ class Network:
         visit(op)
         return list(result)
 
-    def _change(self, op: Op, why: str) -> Change:
+    def _change(self, op: Op, why: str, after: str) -> Change:
         path, kind = origin(op)
-        return Change(path, kind, "", why)
+        return Change(path, kind, after, why)
 
 
 class Pass(Protocol):
@@ -125,7 +125,12 @@ class Pass(Protocol):
 
 def origin(op: Op) -> tuple[str, str]:
     """The path and the class of the user's module that an operator comes from; empty if there is none."""
-    stack = op.node.meta.get("nn_module_stack") if op.node is not None else None
+    return ("", "") if op.node is None else origin_of(op.node)
+
+
+def origin_of(node: fx.Node) -> tuple[str, str]:
+    """The same of a node."""
+    stack = node.meta.get("nn_module_stack")
     if not stack:
         return "", ""
     path, kind = list(stack.values())[-1]
@@ -142,3 +147,8 @@ def each(network: Network, kind: type[Any]) -> Iterator[Any]:
     for op in list(network.ops):
         if isinstance(op, kind) and network.has(op):
             yield op
+
+
+def _title(op: Op) -> str:
+    """What an operator is called in the list of changes."""
+    return "Conv2d" if isinstance(op, Opaque) else type(op).__name__

@@ -7,6 +7,7 @@ never gives another function, and never stops an export that works without it.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +23,12 @@ from edgeattn.lowering.capture import capture, rounds_inside, with_dtype
 from edgeattn.lowering.edges import with_last_edges
 from edgeattn.lowering.emit import CannotWrite, emit
 from edgeattn.lowering.movement import name, simplify_movement
-from edgeattn.lowering.network import Network, origin
+from edgeattn.lowering.network import Network, origin, origin_of
 from edgeattn.lowering.passes import rewrite
 from edgeattn.lowering.proof import LIMIT, Values, equal, random_like
 from edgeattn.system.vendor_errors import first_line
 
+IN_PLACE = "patches, heads or channels are not moved: the values stay where they are, and what reads them knows where"
 # Operators that one lowering may set aside as opaque before it gives up.
 _MOST_RETRIES = 8
 _MOVING = ("permute", "transpose", "t", "im2col", "col2im", "pixel_shuffle", "pixel_unshuffle")
@@ -148,12 +150,15 @@ class Understood:
         assert self.graph is not None
         network, batch = self.network()
         exact, permutations = emit(network, layout, batch=batch)
-        before = sum(name(n) in _MOVING for n in self.graph.graph.nodes if n.op == "call_function")
-        if layout == "channels_first" and permutations > before:
+        movements = _movements(self.graph)
+        if layout == "channels_first" and permutations > movements.total():
             raise CannotWrite(None, "more permutations would be left than it has")
         self._prove(exact)
+        changes = [*network.changes, *network.refused]
+        if movements.total() and not permutations:
+            changes += [Change(*place, f"the same, {layout}", IN_PLACE) for place in movements]
         dtype = next((x.dtype for x in self.inputs if x.is_floating_point()), torch.float32)
-        return Lowering(with_dtype(exact, dtype), exact, tuple(_listed(network, layout)))
+        return Lowering(with_dtype(exact, dtype), exact, tuple(dict.fromkeys(changes)))
 
     def _prove(self, exact: fx.GraphModule) -> None:
         """Compare the written graph with the module's own, on all inputs and, where the batch is free, with another."""
@@ -202,9 +207,11 @@ def _flat(result: Any) -> list[Any]:
     return [y for value in values if value is not None for y in _flat(value)]
 
 
-def _listed(network: Network, layout: Layout) -> list[Change]:
-    """The changes, each once, with the layout's own."""
-    return list(dict.fromkeys(network.changes + network.refused))
+def _movements(graph: fx.GraphModule) -> Counter[tuple[str, str]]:
+    """How often each module, by path and class, moves values."""
+    return Counter(
+        origin_of(node) for node in graph.graph.nodes if node.op == "call_function" and name(node) in _MOVING
+    )
 
 
 __all__ = ["Lowering", "Understood", "lower", "origin", "understand"]
