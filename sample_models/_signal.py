@@ -1,15 +1,11 @@
 """Random weights that carry a signal from the input to the output, as trained ones do."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def settle(
-    model: nn.Module, image_size: int, *, pictures: int = 2, run: Callable[[Tensor], object] | None = None
-) -> None:
+def settle(model: nn.Module, image_size: int, *, pictures: int = 2) -> None:
     """Give random weights the two properties of trained ones that keep an error small on its way through.
 
     BatchNorms get the statistics of some pictures (without them the signal dies out), and depthwise kernels are
@@ -20,7 +16,6 @@ def settle(
         model: in place; it is left in training mode.
         image_size: side of the pictures [pictures, 3, image_size, image_size].
         pictures: their number; a BatchNorm behind a global mean sees as many values of each channel, and no more.
-        run: what is called with the pictures instead of the model.
     """
     with torch.no_grad():
         for part in model.modules():
@@ -28,8 +23,7 @@ def settle(
                 part.weight.abs_()
             if isinstance(part, nn.BatchNorm2d):
                 part.momentum = None  # the mean over all batches: here a single one
-        model.double().train()
-        (run or model)(_pictures(pictures, image_size))
+        model.double().train()(_pictures(pictures, image_size))
         model.float()
 
 

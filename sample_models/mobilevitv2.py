@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
-from edgeattn.sample_models import Model, _attentions, _checkpoints
+from edgeattn.sample_models import Model, _attentions, _dense_checkpoints
 from edgeattn.sample_models._signal import settle
 
 PATCH = 2
@@ -130,6 +130,9 @@ class MobileViTv2(nn.Module):
             stride 1, and their kernels are dilated to see as far as before.
         attention: of the transformer layers, one of ``_attentions.KINDS``.
         image_size: side of the images, where the attention has to know the number of patches (Linformer).
+
+    Attributes:
+        channels: of the maps of the five stages.
     """
 
     def __init__(
@@ -211,7 +214,7 @@ def build(
 class Sample(Model):
     build = staticmethod(build)
     # What `--weights` accepts besides the model's own state dict.
-    recognise = staticmethod(_checkpoints.recognise)
+    recognise = staticmethod(_dense_checkpoints.recogniser("mobilevitv2"))
 
 
 MODEL: Model = Sample()
