@@ -12,7 +12,7 @@ from edgeattn.system.output import quiet
 
 # File names of checkpoints that transformers saves, and suffixes of weights files.
 FILES = ("model.safetensors", "pytorch_model.bin")
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
 
 

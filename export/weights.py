@@ -8,16 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
-from edgeattn.export import hub
+from edgeattn.export import hub, wrappers
 from edgeattn.system.vendor_errors import first_line
 
 
 def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path | None) -> None:
     """Load ``state``, which came from ``path``, strictly; only BatchNorm's counters may be missing."""
     expected = module.state_dict()
+    state = wrappers.put_back(state, expected)
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     missing = [key for key in missing if not key.endswith(".num_batches_tracked")]
     if missing or extra:
+        wrappers.refuse_two(state, path)
         differences = [
             f"{what} {', '.join(keys[:3])}" for what, keys in (("missing", missing), ("extra", extra)) if keys
         ]
@@ -32,7 +34,7 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path | None)
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file, by name: .safetensors, a torch file without running any pickled code, or a
-    folder as transformers saves it."""
+    folder as transformers saves it. What training wraps around them is taken off, and said on stderr."""
     if path.is_dir():
         weights_files = [path / name for name in hub.FILES if (path / name).is_file()]
         if not weights_files:
@@ -41,23 +43,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise BadInputError(f"there is no weights file {path}")
     if path.suffix not in hub.SUFFIXES:
-        raise BadInputError(f"{path} is no weights file; give a .safetensors, .pt, .pth or .bin file")
+        raise BadInputError(f"{path} is no weights file; give a .safetensors, .pt, .pth, .bin or .ckpt file")
     from safetensors.torch import load_file
 
     _refuse_compressed(path)
     try:
         if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
+            found: object = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BadInputError(
             f"{path} holds pickled code or is damaged and was not loaded; save a plain state_dict"
         ) from error
     except Exception as error:  # torch's unpickler raises anything on a damaged file
         raise BadInputError(f"{path} cannot be read as weights: {first_line(error)}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BadInputError(f"{path} holds no state_dict (tensors by name)")
-    return state
+    return wrappers.take_off(found, path)
 
 
 def _refuse_compressed(path: Path) -> None:

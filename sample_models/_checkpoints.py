@@ -1,7 +1,7 @@
 """MobileViTv2 checkpoints of CVNets, timm and transformers, by their keys: the source, the size, our names.
 
 Each source is a list of (pattern, replacement) on whole keys; the first match is taken, and a key without a match
-keeps its name, so that strict loading reports it as unexpected.
+keeps its name, so that strict loading reports it as unexpected. Heads for dense tasks: ``_dense_checkpoints``.
 """
 
 import re
@@ -23,7 +23,7 @@ _RESIDUAL = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A recognised checkpoint: arguments for ``mobilevitv2``, its tensors under our names, preprocessing."""
+    """A recognised checkpoint: arguments for the sample model, its tensors under our names, preprocessing."""
 
     source: str
     arguments: dict[str, Any]
@@ -88,7 +88,7 @@ _TIMM = [
     (r"stages\.(\d)\.1\.conv_proj\.(conv|bn)\.(\w+)", "stages.{0}.1.project.{1c}.{2}"),
     (r"head\.fc\.(\w+)", "classifier.{0}"),
 ]
-_CVNETS = [
+CVNETS = [
     (r"conv_1\.block\.(conv|norm)\.(\w+)", "stem.{0c}.{1}"),
     (r"layer_1\.0\.block\.(\w+)\.block\.(conv|norm)\.(\w+)", "stages.0.{0r}.{1c}.{2}"),
     (r"layer_(\d)\.(\d)\.block\.(\w+)\.block\.(conv|norm)\.(\w+)", "stages.{0-}.{1}.{2r}.{3c}.{4}"),
@@ -108,7 +108,10 @@ _CVNETS = [
     ),
     (r"layer_(\d)\.1\.global_rep\.(\d)\.pre_norm_ffn\.1\.block\.conv\.(\w+)", "stages.{0-}.1.layers.{1}.expand.{2}"),
     (r"layer_(\d)\.1\.global_rep\.(\d)\.pre_norm_ffn\.3\.block\.conv\.(\w+)", "stages.{0-}.1.layers.{1}.reduce.{2}"),
-    (r"layer_(\d)\.1\.global_rep\.\d\.(weight|bias)", "stages.{0-}.1.norm.{1}"),
+    # The norm comes last: behind two, four and three layers.
+    (r"layer_(3)\.1\.global_rep\.2\.(weight|bias)", "stages.{0-}.1.norm.{1}"),
+    (r"layer_(4)\.1\.global_rep\.4\.(weight|bias)", "stages.{0-}.1.norm.{1}"),
+    (r"layer_(5)\.1\.global_rep\.3\.(weight|bias)", "stages.{0-}.1.norm.{1}"),
     (r"layer_(\d)\.1\.conv_proj\.block\.(conv|norm)\.(\w+)", "stages.{0-}.1.project.{1c}.{2}"),
     (r"classifier\.1\.(\w+)", "classifier.{0}"),
 ]
@@ -119,8 +122,13 @@ _SOURCES: dict[str, tuple[str, list[tuple[str, str]], dict[str, Any]]] = {
         "mobilevitv2.conv_stem.convolution.weight", _TRANSFORMERS, _preprocessing("BGR", "bilinear"),
     ),
     "timm": ("stages.0.0.conv1_1x1.conv.weight", _TIMM, _preprocessing("RGB", "bicubic")),
-    "cvnets": ("conv_1.block.conv.weight", _CVNETS, _preprocessing("RGB", "bilinear")),
+    "cvnets": ("conv_1.block.conv.weight", CVNETS, _preprocessing("RGB", "bilinear")),
 }  # fmt: skip
+
+
+def source_of(state: Mapping[str, Tensor]) -> str | None:
+    """Where a classification checkpoint is from, by a key that only this source has."""
+    return next((source for source, (marker, _, _) in _SOURCES.items() if marker in state), None)
 
 
 def recognise(state: Mapping[str, Tensor]) -> Checkpoint | None:
@@ -129,16 +137,31 @@ def recognise(state: Mapping[str, Tensor]) -> Checkpoint | None:
     Raises:
         BadInputError: the source is known, but there is no classifier, which gives width and classes.
     """
-    for source, (marker, patterns, preprocessing) in _SOURCES.items():
-        if marker not in state:
-            continue
-        renamed = {_rename(key, patterns): value for key, value in state.items()}
-        if "classifier.weight" not in renamed or renamed["classifier.weight"].dim() != 2:
-            raise BadInputError(f"this {source} checkpoint has no classifier; give one of a classification model")
-        classes, channels = renamed["classifier.weight"].shape
-        arguments = {"width": channels / 512, "num_classes": classes}
-        return Checkpoint(source, arguments, renamed, preprocessing)
-    return None
+    source = source_of(state)
+    if source is None:
+        return None
+    _, patterns, preprocessing = _SOURCES[source]
+    renamed = rename(state, patterns)
+    if "classifier.weight" not in renamed or renamed["classifier.weight"].dim() != 2:
+        raise BadInputError(f"this {source} checkpoint has no classifier; give one of a classification model")
+    classes, channels = renamed["classifier.weight"].shape
+    arguments = {"width": channels / 512, "num_classes": classes}
+    return Checkpoint(source, arguments, renamed, preprocessing)
+
+
+def rename(state: Mapping[str, Tensor], patterns: list[tuple[str, str]]) -> dict[str, Tensor]:
+    """The tensors under our names.
+
+    Raises:
+        BadInputError: two keys are of the same parameter.
+    """
+    origins: dict[str, str] = {}
+    for key in state:
+        name = _rename(key, patterns)
+        if name in origins:
+            raise BadInputError(f"this checkpoint has {origins[name]} and {key}, which are the same parameter")
+        origins[name] = key
+    return {name: state[key] for name, key in origins.items()}
 
 
 def _rename(key: str, patterns: list[tuple[str, str]]) -> str:

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
-from edgeattn.sample_models import Model, _attentions, _checkpoints
+from edgeattn.sample_models import Model, _attentions, _dense_checkpoints
+from edgeattn.sample_models._signal import settle
 
 PATCH = 2
 
@@ -17,25 +18,40 @@ def make_divisible(value: float, divisor: int, minimum: int | None = None) -> in
 
 
 def convolution(
-    inside: int, outside: int, kernel: int, *, stride: int = 1, groups: int = 1, activation: bool = True
+    inside: int,
+    outside: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    activation: type[nn.Module] | None = nn.SiLU,
 ) -> nn.Sequential:
-    """Convolution, BatchNorm and, mostly, SiLU."""
+    """Convolution, BatchNorm and, mostly, an activation. [B, inside, H, W] -> [B, outside, H / stride, W / stride]."""
+    padding = kernel // 2 * dilation
     layers: list[nn.Module] = [
-        nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(inside, outside, kernel, stride, padding, dilation=dilation, groups=groups, bias=False),
         nn.BatchNorm2d(outside),
     ]
-    return nn.Sequential(*layers, nn.SiLU()) if activation else nn.Sequential(*layers)
+    return nn.Sequential(*layers) if activation is None else nn.Sequential(*layers, activation())
+
+
+def initialise(module: nn.Module) -> None:
+    """Random weights as CVNets draws them; PyTorch's default lets the signal die out."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out")
 
 
 class InvertedResidual(nn.Module):
     """MobileNetV2's block: expand by 2, depthwise 3x3, reduce; with a residual where the shapes allow it."""
 
-    def __init__(self, inside: int, outside: int, stride: int) -> None:
+    def __init__(self, inside: int, outside: int, stride: int, dilation: int = 1) -> None:
         super().__init__()
         hidden = make_divisible(2 * inside, 8)
         self.expand = convolution(inside, hidden, 1)
-        self.depthwise = convolution(hidden, hidden, 3, stride=stride, groups=hidden)
-        self.reduce = convolution(hidden, outside, 1, activation=False)
+        self.depthwise = convolution(hidden, hidden, 3, stride=stride, dilation=dilation, groups=hidden)
+        self.reduce = convolution(hidden, outside, 1, activation=None)
         self.residual = stride == 1 and inside == outside
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,17 +83,27 @@ class TransformerLayer(nn.Module):
 class MobileViTBlock(nn.Module):
     """Local representation, patches, transformer layers, patches back, projection. No skip connection."""
 
-    def __init__(self, channels: int, dim: int, depth: int, *, attention: str = "separable", patches: int = 0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        dim: int,
+        depth: int,
+        *,
+        dilation: int = 1,
+        attention: str = "separable",
+        patches: int = 0,
+    ) -> None:
         super().__init__()
         self.patch_size = (PATCH, PATCH)
         self.local = nn.Sequential(
-            convolution(channels, channels, 3, groups=channels), nn.Conv2d(channels, dim, 1, bias=False)
+            convolution(channels, channels, 3, dilation=dilation, groups=channels),
+            nn.Conv2d(channels, dim, 1, bias=False),
         )
         self.layers = nn.Sequential(
             *(TransformerLayer(dim, _attentions.build(attention, dim, patches)) for _ in range(depth))
         )
         self.norm = nn.GroupNorm(1, dim)
-        self.project = convolution(dim, channels, 1, activation=False)
+        self.project = convolution(dim, channels, 1, activation=None)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H', W'], H and W rounded up to whole patches (bilinear, align_corners, as CVNets)."""
@@ -100,8 +126,13 @@ class MobileViTv2(nn.Module):
         width: multiplies the channels; the paper has 0.5 to 2.0.
         num_classes: of the classifier.
         features: give the maps of the five stages instead of logits, for dense tasks.
+        output_stride: of the last map: 32, or 16 or 8 for dense tasks, as CVNets does it: the last stages then have
+            stride 1, and their kernels are dilated to see as far as before.
         attention: of the transformer layers, one of ``_attentions.KINDS``.
         image_size: side of the images, where the attention has to know the number of patches (Linformer).
+
+    Attributes:
+        channels: of the maps of the five stages.
     """
 
     def __init__(
@@ -110,19 +141,25 @@ class MobileViTv2(nn.Module):
         num_classes: int = 1000,
         *,
         features: bool = False,
+        output_stride: int = 32,
         attention: str = "separable",
         image_size: int = 256,
     ) -> None:
         super().__init__()
+        if output_stride not in (8, 16, 32):
+            raise BadInputError(f"output_stride must be 8, 16 or 32, not {output_stride}")
         stem = make_divisible(min(max(32 * width, 16), 64), 8, 16)
         first = make_divisible(64 * width, 16)
         second, third, fourth, fifth = (make_divisible(n * width, 8) for n in (128, 256, 384, 512))
         dims = [make_divisible(n * width, 8) for n in (128, 192, 256)]
+        # Of the last two stages. The first block of a stage has the dilation of the stage before.
+        strides = (2 if output_stride >= 16 else 1, 2 if output_stride == 32 else 1)
+        fourth_dilation, fifth_dilation = 2 // strides[0], 4 // strides[0] // strides[1]
 
-        def block(channels: int, dim: int, depth: int, stride: int) -> MobileViTBlock:
-            side = -(-image_size // stride)  # every stride rounds up
+        def block(channels: int, dim: int, depth: int, stride: int, dilation: int = 1) -> MobileViTBlock:
+            side = -(-image_size // min(stride, output_stride))  # every stride rounds up
             patches = (-(-side // PATCH)) ** 2
-            return MobileViTBlock(channels, dim, depth, attention=attention, patches=patches)
+            return MobileViTBlock(channels, dim, depth, dilation=dilation, attention=attention, patches=patches)
 
         self.features = features
         self.stem = convolution(3, stem, 3, stride=2)
@@ -131,14 +168,18 @@ class MobileViTv2(nn.Module):
                 InvertedResidual(stem, first, 1),
                 nn.Sequential(InvertedResidual(first, second, 2), InvertedResidual(second, second, 1)),
                 nn.Sequential(InvertedResidual(second, third, 2), block(third, dims[0], 2, 8)),
-                nn.Sequential(InvertedResidual(third, fourth, 2), block(fourth, dims[1], 4, 16)),
-                nn.Sequential(InvertedResidual(fourth, fifth, 2), block(fifth, dims[2], 3, 32)),
+                nn.Sequential(
+                    InvertedResidual(third, fourth, strides[0]), block(fourth, dims[1], 4, 16, fourth_dilation)
+                ),
+                nn.Sequential(
+                    InvertedResidual(fourth, fifth, strides[1], fourth_dilation),
+                    block(fifth, dims[2], 3, 32, fifth_dilation),
+                ),
             ]
         )
+        self.channels = (first, second, third, fourth, fifth)
         self.classifier = nn.Identity() if features else nn.Linear(fifth, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # as CVNets; PyTorch's default lets the signal die out
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        initialise(self)
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """[B, 3, H, W] -> [B, num_classes], or the five maps [B, C, H / stride, W / stride]."""
@@ -160,44 +201,20 @@ def build(
     features: bool = False,
     attention: str = "separable",
 ) -> tuple[nn.Module, dict[str, Tensor]]:
-    """MobileViTv2 with random weights that carry a signal through: see :func:`_settle`."""
+    """MobileViTv2 with random weights that carry a signal through."""
     for name, value in (("width", width), ("image_size", image_size), ("num_classes", num_classes)):
         if value <= 0:
             raise BadInputError(f"{name} must be above 0, not {value}")
     model = MobileViTv2(width, num_classes, features=features, attention=attention, image_size=image_size)
     # Pictures of 128 are enough, except for Linformer, whose weights depend on the number of patches.
-    _settle(model, image_size if attention == "linformer" else min(image_size, 128))
+    settle(model, image_size if attention == "linformer" else min(image_size, 128))
     return model.eval(), {"image": torch.randn(1, 3, image_size, image_size)}
-
-
-def _settle(model: MobileViTv2, image_size: int) -> None:
-    """Give random weights the two properties of trained ones that keep an error small on its way through.
-
-    BatchNorms get the statistics of two pictures (without them the signal dies out), and depthwise kernels are
-    positive, like a blur: with random signs they take edges of edges, and 1 % of noise behind the stem becomes 20 %
-    of the logits, where the trained digits sample makes 0.1 % of it. In float64: the weights do not depend on threads.
-    """
-    with torch.no_grad():
-        for part in model.modules():
-            if isinstance(part, nn.Conv2d) and part.groups > 1:
-                part.weight.abs_()
-            if isinstance(part, nn.BatchNorm2d):
-                part.momentum = None  # the mean over all batches: here a single one
-        model.double().train()(_pictures(2, image_size))
-        model.float()
-
-
-def _pictures(number: int, side: int) -> Tensor:
-    """[number, 3, side, side] of smooth noise from about -1 to 1: half as strong in each octave, as photographs are."""
-    octaves = [2**n for n in range(1, side.bit_length()) if 2**n <= side] or [1]
-    waves = (torch.randn(number, 3, n, n, dtype=torch.float64) / n**0.5 for n in octaves)
-    return sum((F.interpolate(wave, size=(side, side), mode="bilinear") for wave in waves), torch.zeros(())) / 2
 
 
 class Sample(Model):
     build = staticmethod(build)
     # What `--weights` accepts besides the model's own state dict.
-    recognise = staticmethod(_checkpoints.recognise)
+    recognise = staticmethod(_dense_checkpoints.recogniser("mobilevitv2"))
 
 
 MODEL: Model = Sample()

@@ -133,7 +133,7 @@ def make_weights(path: Path, kind: str) -> None:
         ("cut", "w.pt", "cannot be read as weights"),
         ("text", "w.safetensors", "cannot be read as weights"),
         ("text", "w.pt", "cannot be read as weights"),
-        ("text", "w.txt", "is no weights file; give a .safetensors, .pt, .pth or .bin file"),
+        ("text", "w.txt", "is no weights file; give a .safetensors, .pt, .pth, .bin or .ckpt file"),
     ],
 )
 def test_weights_are_refused(

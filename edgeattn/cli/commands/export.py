@@ -20,7 +20,7 @@ def export(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Weights: a .safetensors, .pt, .pth or .bin file, a checkpoint folder, or a Hugging Face name."
+            help="Weights: a .safetensors, .pt, .pth, .bin or .ckpt file, a checkpoint folder, or a Hugging Face name."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of the bundle; default: MODEL-bundle.")] = None,
