@@ -1,17 +1,19 @@
-"""The function that builds a model: a sample model's, or one in the user's own file; and its arguments."""
+"""The function that builds a model: a sample model's, one in the user's own file, or one that reads a program."""
 
 import contextlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from torch import nn
+from torch.export import ExportedProgram
 
 from edgeattn.errors import BadInputError, EdgeAttnError
-from edgeattn.export.source import inputs as examples
+from edgeattn.export.source import programs
 from edgeattn.export.user_code import contained
 from edgeattn.sample_models import MODELS
 from edgeattn.system.vendor_errors import first_line
@@ -56,12 +58,35 @@ def _value(key: str, text: str, parameter: inspect.Parameter | None) -> Any:
     raise BadInputError(f"argument {key} must be {wanted}, not {text!r}")
 
 
-def find(model: str) -> tuple[str, Callable[..., Any]]:
+def name_of(model: str) -> str:
+    """The name of the model that ``model`` names, and of its files."""
+    if model.endswith(programs.SUFFIX):
+        return file_name(Path(model).stem)
+    return model.rpartition(":")[2]
+
+
+def file_name(name: str) -> str:
+    """``name`` without what a file name cannot hold."""
+    return re.sub(r"[^\w.-]", "_", name).lstrip(".-")
+
+
+def find(model: str) -> Callable[..., Any]:
+    """The function that builds the model.
+
+    Raises:
+        BadInputError: there is no such model, file or function, or the file fails on import.
+    """
+    if model.endswith(programs.SUFFIX):
+        if not Path(model).is_file():
+            raise BadInputError(f"there is no file {model}")
+        return lambda: programs.read(Path(model))
     if ".py:" not in model:
         if model not in MODELS.names:
             known = ", ".join(MODELS.names)
-            raise BadInputError(f"there is no sample model {model!r}; choose from {known}, or give FILE.py:FACTORY")
-        return model, MODELS.get(model).build
+            raise BadInputError(
+                f"there is no sample model {model!r}; choose from {known}, or give FILE.py:FACTORY or FILE.pt2"
+            )
+        return MODELS.get(model).build
     file, _, function = model.rpartition(":")
     path = Path(file)
     if not path.is_file():
@@ -83,7 +108,7 @@ def find(model: str) -> tuple[str, Callable[..., Any]]:
     build = getattr(namespace, function, None)
     if not callable(build):
         raise BadInputError(f"{path} has no function {function!r}")
-    return function, build
+    return build  # type: ignore[no-any-return]
 
 
 def call(build: Callable[..., Any], arguments: dict[str, Any], name: str) -> Any:
@@ -95,10 +120,10 @@ def call(build: Callable[..., Any], arguments: dict[str, Any], name: str) -> Any
         raise BadInputError(f"{name} failed: {type(error).__name__}: {first_line(error)}") from error
 
 
-def unpack(returned: Any, name: str) -> tuple[nn.Module, Any, Any]:
+def unpack(returned: Any, name: str) -> tuple[nn.Module | ExportedProgram, Any, Any]:
     """(module, inputs or None, evaluation or None) from a factory's return value."""
     parts = returned if isinstance(returned, tuple) and len(returned) in (2, 3) else (returned,)
     module, inputs, labelled = (*parts, None, None)[:3]
-    if not isinstance(module, nn.Module):
+    if not isinstance(module, nn.Module | ExportedProgram):
         raise BadInputError(f"{name} returned {type(module).__name__}, not a torch.nn.Module")
-    return module, None if inputs is None else examples.example(inputs, name), labelled
+    return module, inputs, labelled

@@ -23,7 +23,9 @@ class Source:
     """A module in evaluation mode with its example inputs and outputs by name.
 
     ``calibration`` [n, ...] are unlabelled inputs for its only input, to calibrate int8 on. ``cases`` are more inputs
-    to check parity on, each as ``inputs``.
+    to check parity on, each as ``inputs``. ``notes`` are sentences for the user: what was changed, and why.
+
+    The module takes the inputs in this order, by position.
     """
 
     name: str
@@ -35,3 +37,4 @@ class Source:
     evaluation: Evaluation | None = None
     calibration: Tensor | None = None
     cases: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

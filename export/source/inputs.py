@@ -1,14 +1,33 @@
-"""The example inputs, by the names of forward's parameters."""
+"""The example inputs: tensors by the names of forward's parameters, and whether they are passed by them."""
 
 import inspect
+import keyword
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
+from edgeattn.export.source import programs
 from edgeattn.export.source.given import Inputs
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# What every format takes as the name of a tensor.
+_NOT_IN_NAMES = re.compile(r"\W", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Named:
+    """Inputs by name, in order. ``keywords`` are forward's parameters that they are passed by, in the same order; none
+    where they are passed by position. ``renamed`` are names that files cannot hold, each with the one in its place."""
+
+    inputs: dict[str, Tensor]
+    keywords: tuple[str, ...]
+    renamed: dict[str, str]
 
 
 def example(inputs: Any, name: str) -> Any:
@@ -22,7 +41,7 @@ def example(inputs: Any, name: str) -> Any:
 
 
 def copies(inputs: Inputs, name: str) -> Any:
-    """Copies on the CPU, as a tuple or a dict."""
+    """Contiguous copies on the CPU, as a tuple or a dict."""
 
     def copied(x: Tensor) -> Tensor:
         return x.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -32,33 +51,59 @@ def copies(inputs: Inputs, name: str) -> Any:
     return tuple(map(copied, example(inputs, name)))
 
 
-def shape(text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise BadInputError(f"--input-shape takes positive numbers such as 1,3,256,256, not {text!r}")
-    return numbers
+def named(module: nn.Module, inputs: Any) -> Named:
+    """Inputs by the names of forward's parameters, in their order. A dict with other names keeps them and its order.
+
+    Raises:
+        BadInputError: some names are of no parameter, or a parameter without a default is left out.
+    """
+    constants = programs.constants(module)
+    parameters = {n: p for n, p in inspect.signature(module.forward).parameters.items() if n not in constants}
+    positional = [name for name, p in parameters.items() if p.kind in _POSITIONAL]
+    if not isinstance(inputs, dict):
+        if len(positional) < len(inputs):
+            positional = [f"x_{i}" for i in range(len(inputs))]
+        inputs = dict(zip(positional, inputs, strict=False))
+        by_name = bool(constants)
+    elif by_name := _go_by_name(parameters, inputs):
+        known = [name for name in parameters if name in inputs]
+        inputs = {name: inputs[name] for name in (*known, *(key for key in inputs if key not in known))}
+        by_name = bool(constants) or list(inputs) != positional[: len(inputs)]
+    renamed = _renamed([*inputs])
+    return Named(
+        dict(zip(renamed.values(), inputs.values(), strict=True)),
+        tuple(inputs) if by_name else (),
+        {old: new for old, new in renamed.items() if old != new},
+    )
 
 
-def named(module: nn.Module, inputs: Any) -> dict[str, Tensor]:
-    """Inputs by the names of forward's parameters, in their order. A dict with other names stays as it is."""
-    names = [
-        p.name
-        for p in inspect.signature(module.forward).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if isinstance(inputs, dict):
-        first = names[: len(inputs)]
-        if not inputs.keys() & set(names):
-            return dict(inputs)
-        if inputs.keys() != set(first):
-            names_in_dict = ", ".join(inputs)
-            raise BadInputError(
-                f"the module takes {', '.join(names)} in this order; {names_in_dict} are not the first of them"
-            )
-        return {name: inputs[name] for name in first}
-    if len(names) < len(inputs):
-        names = [f"x_{i}" for i in range(len(inputs))]
-    return dict(zip(names, inputs, strict=False))
+def _go_by_name(parameters: Mapping[str, inspect.Parameter], inputs: dict[str, Tensor]) -> bool:
+    """Whether the names of a dict are those of forward's parameters, and not the user's own.
+
+    Raises:
+        BadInputError: some of them are, and others are wrong or missing.
+    """
+    takes = {name: p for name, p in parameters.items() if p.kind not in _OPEN}
+    needed = [name for name, p in takes.items() if p.default is p.empty]
+    is_open = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if not inputs.keys() & takes.keys() and (needed or not is_open):
+        return False
+    unknown = [name for name in inputs if name not in takes]
+    missing = [name for name in needed if name not in inputs]
+    if missing or (unknown and not is_open):
+        wrong = f"there is no {', '.join(unknown)}" if unknown and not is_open else f"{', '.join(missing)} is missing"
+        raise BadInputError(f"the module takes the inputs {', '.join(takes)}; {wrong}")
+    return True
+
+
+def _renamed(names: list[str]) -> dict[str, str]:
+    """Each name, with the one that the files have: letters of ASCII, digits and _, and no two the same."""
+    result: dict[str, str] = {}
+    for name in names:
+        safe = _NOT_IN_NAMES.sub("_", name)
+        safe = stem = f"x_{safe}" if not safe or safe[0].isdigit() or keyword.iskeyword(safe) else safe
+        number = 1
+        while safe in result.values() or (safe != name and safe in names):
+            safe, number = f"{stem}_{number}", number + 1
+        result[name] = safe
+    return result
