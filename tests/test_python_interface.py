@@ -316,10 +316,10 @@ def test_nothing_in_it_prints_or_exits() -> None:
 def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"(?ms)^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text())
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names: dict[str, Any] = {"__name__": "page"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for block in blocks:
             exec(compile(block, "python.md", "exec"), names)
-    assert {"b", "epoch-7", "report.md"} == {p.name for p in tmp_path.iterdir()}
+    assert {"b", "epoch-7", "p", "report.md"} == {p.name for p in tmp_path.iterdir()}
