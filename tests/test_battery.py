@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from edgeattn import deploy
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle.golden import golden_cases
 from edgeattn.bundle.tensors import Arrays
@@ -101,7 +102,7 @@ def test_what_a_model_cannot_have_is_said() -> None:
     assert cases.inputs(whole, [], dynamic_batch=False)[0].keys() == {"example"}
 
 
-def test_integers_and_numbers_have_cases_too() -> None:
+def test_integers_and_numbers_have_cases_too(tmp_path: Path) -> None:
     """An integer may be an index, a boolean has no negative, and a number no axis to be mirrored along."""
     inputs = {
         "x": torch.tensor([[1.0, 2.0]]),
@@ -118,6 +119,7 @@ def test_integers_and_numbers_have_cases_too() -> None:
         "number": 0.5,
     }
     assert {case.inputs["number"].shape for case in found.values()} == {()}
+    assert deploy(Sum(), inputs, out=tmp_path / "b", formats="onnx").passed
 
 
 class Sum(nn.Module):
