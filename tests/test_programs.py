@@ -77,6 +77,24 @@ def test_a_program_can_be_a_part(net: Net) -> None:
     assert torch.allclose(made.outputs["y"], torch.relu(net.body(IMAGE)))
 
 
+class Typed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores = self.conv(image.to(self.conv.weight.dtype)).softmax(1, dtype=torch.float32).type_as(image)
+        return self.conv(image) * scores + torch.ones(4, 1, 1, dtype=image.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_types_that_a_program_took_from_its_weights_are_no_constants(dtype: torch.dtype) -> None:
+    module = Typed().to(dtype).eval()
+    made = source.from_module(torch.export.export(module, (IMAGE.to(dtype),)))
+    assert torch.allclose(made.outputs["y"], module.float()(IMAGE.to(dtype).float()), atol=1e-6)
+    assert made.outputs["y"].dtype == torch.float32
+
+
 def test_a_program_in_another_type_is_exported_in_float32() -> None:
     low = torch.export.export(nn.Conv2d(3, 4, 1).bfloat16(), (IMAGE.bfloat16(),))
     made = source.from_module(low)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Answer
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgeattn import deploy
@@ -123,6 +124,16 @@ def test_what_comes_with_it_is_in_the_type_of_its_inputs() -> None:
     assert made.evaluation.inputs.dtype == made.calibration.dtype == torch.float32
     with pytest.raises(BadInputError, match=r"torch.float32 each, but the model takes .* torch.bfloat16"):
         source.from_module(net, X.bfloat16(), evaluation=(more, labels))
+
+
+def test_weights_from_a_file_keep_their_digits(folder: Path) -> None:
+    """They are loaded into the model in float32, and not first rounded to its own type."""
+    weights = {name: torch.rand_like(x) for name, x in source.load("m.py:plain").module.state_dict().items()
+               if x.is_floating_point()}  # fmt: skip
+    save_file(weights, folder / "w.safetensors")
+    made = source.load("m.py:bfloat16", weights=folder / "w.safetensors")
+    assert len(made.notes) == 1
+    assert all(torch.equal(made.module.state_dict()[name], x) for name, x in weights.items())
 
 
 class Casts(nn.Module):

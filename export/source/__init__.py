@@ -63,15 +63,15 @@ def load(
     with contained():
         torch.manual_seed(seed)
         built, inputs, with_labels = factory.unpack(factory.call(build, parsed, name), name)
-        module = copied(built, name)
+        module, notes = copied(built, name)
         if shapes:
             inputs = tuple(torch.randn(shape) for shape in shapes)
         inputs = _example(built, module, inputs, name, "return (module, inputs) or give --input-shape 1,3,64,64")
         if size:
             inputs = sizes.resized(inputs, size, name)
         if state is not None:
-            load_weights(module.float(), state, weights)
-        made = ready(module, inputs, f" at {size[0]}x{size[1]}" if size else "")
+            load_weights(module, state, weights)
+        made = ready(module, inputs, notes, f" at {size[0]}x{size[1]}" if size else "")
     evaluation = calibration = None
     if with_labels is not None:
         evaluation = labelled.evaluation(with_labels, made.given, made.outputs, name)
@@ -115,8 +115,8 @@ def from_module(
         if not _NAME.fullmatch(what):
             raise BadInputError(f"{what!r:.120} cannot name a file: use letters, digits, and then _, . or -")
     with contained():
-        copy = copied(module, name)
-        made = ready(copy, _example(module, copy, inputs, name, "give them too"))
+        copy, notes = copied(module, name)
+        made = ready(copy, _example(module, copy, inputs, name, "give them too"), notes)
         more_cases = {
             case: examples.named(copy, examples.copies(case_inputs, case)).inputs
             for case, case_inputs in (cases or {}).items()

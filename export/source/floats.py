@@ -2,14 +2,9 @@
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
-
-def kinds(tensors: Iterable[Tensor]) -> list[str]:
-    """The float types of the tensors: ``bfloat16``."""
-    found = {str(x.dtype).removeprefix("torch.") for x in tensors if x.is_floating_point()}
-    return sorted(found)
+_SINGLE = "float32"
 
 
 def single(x: Tensor) -> Tensor:
@@ -17,15 +12,20 @@ def single(x: Tensor) -> Tensor:
     return x.float() if x.is_floating_point() else x
 
 
-def note(module: nn.Module, inputs: Iterable[Tensor]) -> str:
-    """What the user is told before module and inputs are turned to float32; nothing if all of them are."""
-    inside, outside = kinds([*module.parameters(), *module.buffers()]), kinds(inputs)
-    if others := [kind for kind in inside if kind != _SINGLE]:
-        partly = "partly " if _SINGLE in inside else ""
-        return f"the model is {partly}in {' and '.join(others)}: it is exported in float32, and takes float32"
-    if others := [kind for kind in outside if kind != _SINGLE]:
-        return f"the example inputs are in {' and '.join(others)}: the model is exported in float32, and takes float32"
-    return ""
+def note_on_module(module: nn.Module) -> str:
+    """What the user is told before ``module`` is turned to float32; nothing if it is all in float32."""
+    kinds = _kinds([*module.parameters(), *module.buffers()])
+    partly = "partly " if _SINGLE in kinds else ""
+    others = " and ".join(kind for kind in kinds if kind != _SINGLE)
+    return f"the model is {partly}in {others}: it is exported in float32, and takes float32" if others else ""
 
 
-_SINGLE = str(torch.float32).removeprefix("torch.")
+def note_on_inputs(inputs: Iterable[Tensor]) -> str:
+    """The same for the example inputs."""
+    others = " and ".join(kind for kind in _kinds(inputs) if kind != _SINGLE)
+    return f"the example inputs are in {others}: the model is exported in float32, and takes float32" if others else ""
+
+
+def _kinds(tensors: Iterable[Tensor]) -> list[str]:
+    """The float types of the tensors, such as ``bfloat16``."""
+    return sorted({str(x.dtype).removeprefix("torch.") for x in tensors if x.is_floating_point()})

@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,22 @@ def clean(module: nn.Module) -> None:
     names = [name for name, _ in _placeholders(module)]
     if names and names != list(inspect.signature(module.forward).parameters):
         raise BadInputError("the program takes a dict or a list of inputs: export it with each tensor as a parameter")
+
+
+def to_float32(module: nn.Module) -> None:
+    """Take the types of a program's own weights out of its graph: what was the type of a weight is a constant there."""
+    for part in module.modules():
+        if isinstance(part, fx.GraphModule):
+            tensors = [*part.parameters(), *part.buffers()]
+            kinds = {x.dtype for x in tensors if x.is_floating_point()} - {torch.float32}
+            for node in part.graph.nodes if kinds else ():
+                node.args, node.kwargs = fx.node.map_aggregate((node.args, node.kwargs), partial(_single, kinds))
+            part.recompile()
+    module.float()
+
+
+def _single(kinds: set[torch.dtype], value: Any) -> Any:
+    return torch.float32 if isinstance(value, torch.dtype) and value in kinds else value
 
 
 def _trains(node: fx.Node) -> bool:

@@ -24,8 +24,8 @@ class Ready:
     notes: tuple[str, ...]
 
 
-def copied(model: nn.Module | ExportedProgram, name: str) -> nn.Module:
-    """A copy of a module, or a program as a module, on the CPU and in evaluation mode.
+def copied(model: nn.Module | ExportedProgram, name: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """A copy of a module, or a program as a module, on the CPU, in evaluation mode and in float32; and what to say.
 
     Raises:
         BadInputError: it is no module that can be exported, or cannot be copied.
@@ -34,30 +34,35 @@ def copied(model: nn.Module | ExportedProgram, name: str) -> nn.Module:
     try:
         module = wrappers.copied(module)
         programs.clean(module)
-        return module.cpu().eval()
+        note = floats.note_on_module(module)
+        programs.to_float32(module)
+        return module.cpu().eval(), (note,) if note else ()
     except BadInputError:
         raise
     except Exception as error:  # a module may hold anything
         raise BadInputError(f"{name} cannot be copied: {type(error).__name__}: {first_line(error)}") from error
 
 
-def ready(module: nn.Module, example: Any, about: str = "") -> Ready:
-    """Run ``module`` on ``example``, in float32. ``about`` says what is special about these inputs.
+def ready(module: nn.Module, example: Any, notes: tuple[str, ...], about: str = "") -> Ready:
+    """Run ``module``, which is a copy in float32, on ``example``.
+
+    ``notes`` are those of the copy; ``about`` says what is special about these inputs.
 
     Raises:
         BadInputError: the inputs do not fit the module, or it fails on them.
     """
     named = examples.named(module, example)
     programs.fits(module, named.inputs)
-    notes = [f"the input {old} is named {new} in the files" for old, new in named.renamed.items()]
-    if note := floats.note(module, named.inputs.values()):
-        notes.append(note)
+    if not notes and (note := floats.note_on_inputs(named.inputs.values())):
+        notes = (note,)
+    if notes:
         about += " in float32"
-    module, inputs = module.float(), {name: floats.single(x) for name, x in named.inputs.items()}
+    notes += tuple(f"the input {old} is named {new} in the files" for old, new in named.renamed.items())
+    inputs = {name: floats.single(x) for name, x in named.inputs.items()}
     if named.keywords:
         module = InOrder(module, named.keywords, programs.constants(module))
     result = outputs.first(module, inputs, about)
     if not outputs.is_flat(result):
         module = InOrder(module)
     values = outputs.flat(result)
-    return Ready(module, inputs, outputs.named(values, inputs), named.inputs, tuple(notes))
+    return Ready(module, inputs, outputs.named(values, inputs), named.inputs, notes)
