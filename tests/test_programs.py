@@ -147,6 +147,11 @@ def test_what_is_the_same_in_training_mode_is_not(module: nn.Module) -> None:
     assert torch.allclose(source.from_module(trained(module)).outputs["y"], module.eval()(IMAGE), atol=1e-6)
 
 
+class Times(nn.Module):
+    def forward(self, x: Tensor, number: int) -> Tensor:
+        return x * number
+
+
 class Listed(nn.Module):
     def forward(self, images: list[Tensor]) -> Tensor:
         return images[0] + images[1]
@@ -163,6 +168,10 @@ def test_other_sizes_are_refused_where_the_program_has_fixed_them(net: Net) -> N
         source.from_module(free, torch.randn(2, 3, 8, 8))
     with pytest.raises(BadInputError, match="takes a dict or a list of inputs"):
         source.from_module(torch.export.export(Listed(), ([MASK, MASK],)))
+    times = torch.export.export(Times(), (IMAGE, 3), dynamic_shapes={"x": None, "number": Dim.DYNAMIC})
+    with pytest.raises(BadInputError, match="takes number, a number that may change: export it with a fixed one"):
+        source.from_module(times)
+    assert list(source.from_module(torch.export.export(Times(), (IMAGE, 3))).inputs) == ["x"]
 
 
 def test_without_its_examples_it_gets_random_ones(net: Net, program: ExportedProgram) -> None:

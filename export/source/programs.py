@@ -63,13 +63,16 @@ def clean(module: nn.Module) -> None:
                     f"the program was exported in training mode ({node.target}): call model.eval() before the export"
                 )
         part.recompile()
-    names = [name for name, _ in _placeholders(module)]
-    if names and names != list(inspect.signature(module.forward).parameters):
+    placeholders = dict(_placeholders(module))
+    if placeholders and list(placeholders) != list(inspect.signature(module.forward).parameters):
         raise BadInputError("the program takes a dict or a list of inputs: export it with each tensor as a parameter")
+    for name, value in placeholders.items():
+        if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
+            raise BadInputError(f"the program takes {name}, a number that may change: export it with a fixed one")
 
 
 def to_float32(module: nn.Module) -> None:
-    """Take the types of a program's own weights out of its graph: what was the type of a weight is a constant there."""
+    """Turn a module to float32, and in the graphs of programs the types of their weights, which are constants there."""
     for part in module.modules():
         if isinstance(part, fx.GraphModule):
             tensors = [*part.parameters(), *part.buffers()]
