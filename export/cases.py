@@ -52,9 +52,17 @@ def inputs(
             raise BadInputError(f"there is a case {name!r} already: give {label} another name")
         cases[name] = Case(about, _fitting(tensors, label, source))
     if dynamic_batch:
-        two = {n: torch.cat([x, -x.flip(-1)]) for n, x in source.inputs.items()}
+        two = {name: _and_mirrored(x) for name, x in source.inputs.items()}
         cases[BATCH_OF_TWO] = Case("the example, and it mirrored and negated", two)
     return cases, omitted
+
+
+def _and_mirrored(x: Tensor) -> Tensor:
+    """A batch of two: ``x``, and it mirrored and negated. Integers may be indices: they are mirrored only."""
+    if not x.dim():
+        return x
+    mirrored = x.flip(-1)
+    return torch.cat([x, -mirrored if x.is_floating_point() else mirrored])
 
 
 def _battery(source: Source, understood: Understood) -> tuple[dict[str, Case], dict[str, str]]:

@@ -4,14 +4,15 @@ import contextlib
 import os
 import random
 import sys
+import warnings
 from collections.abc import Iterator
 
 
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
     """Code in the block prints to stderr. Afterwards the working directory, the random states of Python, numpy and
-    torch, and torch's default type and threads are restored. In the block gradients are on, and inference mode and
-    autocast are off, as by default."""
+    torch, torch's default type and threads, and the filters of warnings are restored. In the block gradients are on,
+    and inference mode and autocast are off, as by default."""
     import numpy as np
     import torch
 
@@ -24,7 +25,10 @@ def contained() -> Iterator[None]:
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast("cpu", enabled=False),
+        warnings.catch_warnings(),
     ):
+        # torch's own use of what it deprecates, in the copy of a program of torch.export.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
         try:
             yield
         finally:

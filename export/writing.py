@@ -84,7 +84,7 @@ def describe_tensors(values: dict[str, torch.Tensor], dynamic_batch: bool) -> tu
     return tuple(
         manifest.Tensor(
             name,
-            (None, *x.shape[1:]) if dynamic_batch else tuple(x.shape),
+            (None, *x.shape[1:]) if dynamic_batch and x.dim() else tuple(x.shape),
             str(x.dtype).removeprefix("torch."),
             "channels_first" if x.dim() == 4 else None,
         )

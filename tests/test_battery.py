@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from edgeattn import deploy
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle.golden import golden_cases
 from edgeattn.bundle.tensors import Arrays
@@ -99,6 +100,31 @@ def test_what_a_model_cannot_have_is_said() -> None:
     assert "no separable attention" in omitted["large_scores"]
     whole = source.Source("m", {}, Plain(False), {"x": torch.zeros(1, 4, dtype=torch.int64)}, {"y": torch.zeros(1, 4)})
     assert cases.inputs(whole, [], dynamic_batch=False)[0].keys() == {"example"}
+
+
+def test_integers_and_numbers_have_cases_too(tmp_path: Path) -> None:
+    """An integer may be an index, a boolean has no negative, and a number no axis to be mirrored along."""
+    inputs = {
+        "x": torch.tensor([[1.0, 2.0]]),
+        "ids": torch.tensor([[3, 4]]),
+        "mask": torch.tensor([[True, False]]),
+        "number": torch.tensor(0.5),
+    }
+    made = source.Source("m", {}, Sum(), inputs, {"y": torch.zeros(1, 2)})
+    found, _ = cases.inputs(made, [], dynamic_batch=True)
+    assert {name: x.tolist() for name, x in found["batch_of_two"].inputs.items()} == {
+        "x": [[1, 2], [-2, -1]],
+        "ids": [[3, 4], [4, 3]],
+        "mask": [[True, False], [False, True]],
+        "number": 0.5,
+    }
+    assert {case.inputs["number"].shape for case in found.values()} == {()}
+    assert deploy(Sum(), inputs, out=tmp_path / "b", formats="onnx").passed
+
+
+class Sum(nn.Module):
+    def forward(self, x: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor, number: torch.Tensor) -> torch.Tensor:
+        return x + ids + mask + number
 
 
 def test_the_manifest_says_what_each_case_is(made_bundle: Path) -> None:

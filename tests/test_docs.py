@@ -34,6 +34,7 @@ NOT_RUN = {
     "--target mac": "hardware; tests/test_mac.py runs it with stand-ins",
     "--weights apple/": "it asks a hub; tests/test_checkpoints.py puts a stand-in there",
     "--weights model.safetensors": "it needs a checkpoint; tests/test_checkpoints.py makes some and exports one",
+    "edgeattn export model.pt2": "it needs a program; tests/test_programs.py saves one and exports it",
     "edgeattn export digits": "a minute, for its 360 held-out digits; tests/test_digits.py exports it",
     "export mobilevitv2 .*--precision": "minutes, and exit 1: int8 misses its limit there, as the page says",
     "--self-test": "a hundred damaged copies; tests/test_selftest.py runs it",
@@ -51,6 +52,7 @@ SMALLER = (
     (r"export mobilevitv2", "export mobilevitv2 --arg width=0.5 --arg image_size=64"),
     (r"export mine.py:make", "export mine.py:make --arg width=0.5 --arg size=64"),
     (r"--runs 200", "--runs 20"),
+    (r"--arg image_size=64 --image-size 192", "--image-size 64"),
 )
 # Two measurements on a busy machine: a regression that is certain is an answer too.
 ANSWERS = {"edgeattn compare old.json new.json": (0, 1)}

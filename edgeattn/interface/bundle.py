@@ -66,9 +66,13 @@ class Bundle(Result):
 
     Every method calls ``progress`` with each step that begins. Nothing is printed. Errors are those of
     :mod:`edgeattn.errors`; their messages name options as on the command line: ``--force`` is ``force=True``.
+
+    ``notes`` are sentences of the export that made it: what of the model was changed, and why. The manifest does not
+    keep them.
     """
 
     data: bundles.Bundle
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Bundle":
@@ -147,7 +151,7 @@ class Bundle(Result):
                 lines.append(escape(sentence(self.recommended(max_accuracy_drop), max_accuracy_drop)))
         except ArtifactError as error:  # another tool may have made the bundle: show the rest
             lines.append(escape(str(error)))
-        return lines
+        return [*lines, *(escape(f"Note: {note}") for note in self.notes)]
 
     def rows(self) -> list[dict[str, Any]]:
         return [

@@ -10,14 +10,15 @@ from edgeattn.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.export import ExportedProgram
 
     from edgeattn.export.pipeline import Options
     from edgeattn.export.source import Inputs, Source
 
 
 def deploy(
-    module: "nn.Module",
-    inputs: "Inputs",
+    module: "nn.Module | ExportedProgram",
+    inputs: "Inputs | None" = None,
     *,
     out: str | os.PathLike[str] | None = None,
     name: str | None = None,
@@ -40,9 +41,10 @@ def deploy(
     printed. An artifact that fails parity is no error: check ``bundle.passed``, or call :func:`edgeattn.assert_parity`.
 
     Args:
-        module: the module to export, without the wrappers of torch.compile and of data parallelism.
+        module: the module to export, in any float type: it is exported in float32, and ``bundle.notes`` says so. The
+            wrappers of torch.compile and of data parallelism are taken off, also inside. A program of torch.export too.
         inputs: example inputs with a batch of 1: a tensor, a tuple of tensors in the order of forward's parameters, or
-            a dict of tensors by their names.
+            a dict of tensors by their names. None is for a program: the inputs that it was exported with.
         out: the bundle's folder; None is NAME-bundle in the working directory.
         name: the name of the model and the files; None is the class's name.
         formats: onnx, tflite, coreml; none means all, and then a format that refuses the module is in
@@ -97,7 +99,9 @@ def deploy(
             cases=cases,
         )
 
-    return export_to_bundle(build, name or type(module).__name__, options, None if out is None else Path(out), progress)
+    return export_to_bundle(
+        build, name or source.name_of(module), options, None if out is None else Path(out), progress
+    )
 
 
 def export_to_bundle(
@@ -113,7 +117,8 @@ def export_to_bundle(
     pipeline.check(options, out)
     progress.plan(1)
     progress(f"building {name}")
-    return Bundle(pipeline.export(build(), options, out, progress).bundle)
+    source = build()
+    return Bundle(pipeline.export(source, options, out, progress).bundle, source.notes)
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def cases(
         "constant": Case("0.5 everywhere", np.full(shape, 0.5)),
         "zero": Case("0 everywhere", np.zeros(shape)),
         "one_pixel": Case("0 but for one pixel, 1 in every channel", one_pixel),
-        "mixed_scale": Case(f"normal, each channel of its own scale, seed {seed}", normal * scale),
+        "mixed_scale": Case(f"normal, each channel of its own scale, seed {seed}", (normal * scale).reshape(shape)),
     }
     if limits is not None:
         middle, half = (low + high) / 2, (high - low) / 2
@@ -63,7 +63,7 @@ def cases(
     out_of_range = "" if limits is None else ", beyond what the model expects"
     battery["tiny"] = Case(f"normal times {TINY:g}, seed {seed}{out_of_range}", normal * TINY)
     battery["large"] = Case(f"normal times {LARGE:g}, seed {seed}{out_of_range}", normal * LARGE)
-    return {name: Case(case.about, case.values.astype(dtype)) for name, case in battery.items()}
+    return {name: Case(case.about, np.asarray(case.values, dtype)) for name, case in battery.items()}
 
 
 def photograph(

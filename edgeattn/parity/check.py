@@ -136,7 +136,7 @@ def _case_runs(
             continue
         yield _CaseRun(case, golden, (inputs,))
         runs += 1
-        halves = tuple({name: x[i : i + 1] for name, x in inputs.items()} for i in range(2))
+        halves = tuple({name: x[i : i + 1] if x.ndim else x for name, x in inputs.items()} for i in range(2))
         if case == BATCH_OF_TWO and all(map(signature.accepts, halves)):
             yield _CaseRun(f"{case}, by halves", golden, halves)
     first, golden = next(iter(cases.items()))

@@ -10,7 +10,9 @@ from edgeattn.precision import FP32
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="The name of a sample model, or FILE.py:FACTORY; the file is executed.")],
+    model: Annotated[
+        str, typer.Argument(help="A sample model, FILE.py:FACTORY, or FILE.pt2 of torch.export; the file may run code.")
+    ],
     arg: Annotated[list[str] | None, typer.Option(metavar="K=V", help="An argument of the model; repeatable.")] = None,
     format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; repeatable; default: all.")] = None,
     precision: Annotated[
@@ -27,6 +29,9 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     input_shape: Annotated[
         list[str] | None, typer.Option(metavar="1,3,256,256", help="The shape of a random example input.")
+    ] = None,
+    image_size: Annotated[
+        str | None, typer.Option(metavar="N or HxW", help="The size of the example image, in place of the model's own.")
     ] = None,
     input: Annotated[
         list[Path] | None, typer.Option(metavar="FILE.safetensors", help="More inputs to check parity on; repeatable.")
@@ -69,6 +74,7 @@ def export(
     console.use_json(json)
     from edgeattn.bundle import manifest
     from edgeattn.export import pipeline, source
+    from edgeattn.export.source import factory
     from edgeattn.interface.deploy import export_to_bundle
 
     options = pipeline.Options(
@@ -84,13 +90,14 @@ def export(
     )
 
     def build() -> source.Source:
-        return source.load(model, arg or (), weights=weights, input_shapes=input_shape or ())
+        return source.load(model, arg or (), weights=weights, input_shapes=input_shape or (), image_size=image_size)
 
     with console.progress() as progress:
-        bundle = export_to_bundle(build, model.rpartition(":")[2], options, out, progress)
+        bundle = export_to_bundle(build, factory.name_of(model), options, out, progress)
     document = {
         "bundle": str(bundle.path),
         "passed": bundle.passed,
+        "notes": bundle.notes,
         "recommended": bundle.recommended(max_accuracy_drop),
         "manifest": manifest.document(bundle.manifest),
     }

@@ -1,0 +1,31 @@
+"""The one form in which a model is called from here on: tensors in order, and tensors in order out of it."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from edgeattn.export.source.outputs import flat
+
+
+class InOrder(nn.Module):
+    """Calls ``model`` by keyword, with its inputs and with constants, and returns its outputs flat.
+
+    Only what cannot be called in order, or returns nested or missing outputs, is wrapped in it.
+    """
+
+    def __init__(
+        self, model: nn.Module, keywords: tuple[str, ...] = (), constants: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.keywords = keywords
+        self.constants = constants or {}
+        self.eval()
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if self.keywords:
+            result = self.model(**dict(zip(self.keywords, inputs, strict=True)), **self.constants)
+        else:
+            result = self.model(*inputs)
+        values = flat(result)
+        return values[0] if len(values) == 1 else values

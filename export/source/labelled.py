@@ -1,0 +1,55 @@
+"""What may come with a model: labelled inputs, calibration inputs, the preprocessing of its images."""
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgeattn.errors import BadInputError
+from edgeattn.export.source import floats
+from edgeattn.export.source.given import Evaluation
+
+
+def evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Tensor], name: str) -> Evaluation:
+    """The labelled inputs of a factory, checked: the model must have one input, and logits as its first output.
+
+    ``inputs`` are the example's, in the type that they were given in.
+    """
+    example, logits = next(iter(inputs.values())), next(iter(outputs.values()))
+    if len(inputs) != 1 or example.shape[:1] != (1,) or logits.dim() != 2 or len(logits) != 1:
+        raise BadInputError(f"{name} cannot be evaluated: that needs one input of batch 1, and logits [1, classes]")
+    fields = labelled if isinstance(labelled, dict) else {}
+    values, labels = fields.get("inputs"), fields.get("labels")
+    if not isinstance(values, Tensor) or not isinstance(labels, Tensor):
+        raise BadInputError(f"{name} must give its evaluation as a dict of tensors: inputs and labels")
+    if values.shape[1:] != example.shape[1:] or values.dtype != example.dtype:
+        raise BadInputError(
+            f"the evaluation inputs of {name} are {list(values.shape[1:])} {values.dtype} each, but the model takes "
+            f"{list(example.shape[1:])} {example.dtype}"
+        )
+    if labels.shape != values.shape[:1] or labels.dtype != torch.int64 or not len(labels):
+        raise BadInputError(f"{name} must give one int64 label for each of its evaluation inputs")
+    if not bool(((labels >= 0) & (labels < logits.shape[1])).all()):
+        raise BadInputError(f"the evaluation labels of {name} must be from 0 to {logits.shape[1] - 1}")
+    return Evaluation(floats.single(values), labels)
+
+
+def preprocessing(values: Any, name: str) -> dict[str, Any]:
+    """The image preprocessing, checked to fit into the manifest."""
+    try:
+        json.dumps(values)
+        return dict(values or {})
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"the preprocessing of {name} must be plain numbers, texts, lists and dicts") from error
+
+
+def calibration(values: Any, inputs: dict[str, Tensor], name: str) -> Tensor | None:
+    """Calibration inputs, checked to fit the model's only input; ``inputs`` as for :func:`evaluation`."""
+    if values is None:
+        return None
+    example = next(iter(inputs.values()))
+    fits = isinstance(values, Tensor) and values.shape[1:] == example.shape[1:] and values.dtype == example.dtype
+    if not fits or not len(values) or len(inputs) != 1 or len(example) != 1:
+        raise BadInputError(f"to calibrate {name}, give one tensor for its only input: {list(example.shape[1:])} each")
+    return floats.single(values)

@@ -1,0 +1,68 @@
+"""A model made ready for the export: a copy that takes its inputs in order, in float32, and was run on them once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from edgeattn.errors import BadInputError
+from edgeattn.export.source import floats, outputs, programs, wrappers
+from edgeattn.export.source import inputs as examples
+from edgeattn.export.source.adapter import InOrder
+from edgeattn.system.vendor_errors import first_line
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The module as it is exported, with its inputs and outputs; ``given`` are the inputs in the user's own types."""
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    given: dict[str, Tensor]
+    notes: tuple[str, ...]
+
+
+def copied(model: nn.Module | ExportedProgram, name: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """A copy of a module, or a program as a module, on the CPU, in evaluation mode and in float32; and what to say.
+
+    Raises:
+        BadInputError: it is no module that can be exported, or cannot be copied.
+    """
+    module = model.module() if isinstance(model, ExportedProgram) else model
+    try:
+        module = wrappers.copied(module)
+        programs.clean(module)
+        note = floats.note_on_module(module)
+        programs.to_float32(module)
+        return module.cpu().eval(), (note,) if note else ()
+    except BadInputError:
+        raise
+    except Exception as error:  # a module may hold anything
+        raise BadInputError(f"{name} cannot be copied: {type(error).__name__}: {first_line(error)}") from error
+
+
+def ready(module: nn.Module, example: Any, notes: tuple[str, ...], about: str = "") -> Ready:
+    """Run ``module``, which is a copy in float32, on ``example``.
+
+    ``notes`` are those of the copy; ``about`` says what is special about these inputs.
+
+    Raises:
+        BadInputError: the inputs do not fit the module, or it fails on them.
+    """
+    named = examples.named(module, example)
+    programs.fits(module, named.inputs)
+    if not notes and (note := floats.note_on_inputs(named.inputs.values())):
+        notes = (note,)
+    if notes:
+        about += " in float32"
+    notes += tuple(f"the input {old} is named {new} in the files" for old, new in named.renamed.items())
+    inputs = {name: floats.single(x) for name, x in named.inputs.items()}
+    if named.keywords:
+        module = InOrder(module, named.keywords, programs.constants(module))
+    result = outputs.first(module, inputs, about)
+    if not outputs.is_flat(result):
+        module = InOrder(module)
+    values = outputs.flat(result)
+    return Ready(module, inputs, outputs.named(values, inputs), named.inputs, notes)
