@@ -48,7 +48,8 @@ _CONVERSION = 5
 class Options:
     """How to export. No ``formats`` means all of them; a converter that refuses the module is then noted, not fatal.
 
-    ``lowering`` is False to export the module as it is. ``keep`` are the outputs of operators that stay in float, as the study ``precision`` names them.
+    ``lowering`` is False to export the module as it is. ``keep`` are the outputs of operators that stay in float, as
+    the study ``precision`` names them.
     """
 
     formats: tuple[str, ...] = ()

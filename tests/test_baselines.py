@@ -11,6 +11,7 @@ from torch import nn
 
 from edgeattn import LinearSelfAttention, lower
 from edgeattn.errors import BadInputError
+from edgeattn.lowering.passes.attention import KEY_FOLDED
 from edgeattn.sample_models import _attentions
 from edgeattn.sample_models._attentions import (
     ChannelsLastLinearAttention,
@@ -73,8 +74,8 @@ def test_mobilevitv2_with_any_of_them(kind: str) -> None:
     torch.manual_seed(0)
     model, x = MobileViTv2(0.5, 10, attention=kind, image_size=72).double().eval(), torch.randn(1, 3, 72, 72).double()
     lowering = lower(model, layout="channels_first", inputs=(x,))
-    blocks = [change for change in lowering.changes if change.before == "MobileViTBlock"]
-    assert len(blocks) == (3 if kind == "separable" else 0)
+    folded = [change for change in lowering.changes if change.reason == KEY_FOLDED]
+    assert len(folded) == (9 if kind in ("separable", "channels_last_linear") else 0)
     with torch.no_grad():
         expected = model(x)
         assert torch.allclose(lowering.module(x), expected, rtol=0, atol=1e-10 * float(expected.abs().max()))

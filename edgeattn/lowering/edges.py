@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, fx, nn
 
-from edgeattn.lowering.physical import TO_FIRST, TO_LAST
+from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST
 
 
 class ChannelsLastEdges(nn.Module):

@@ -77,7 +77,10 @@ class Score(nn.Module):
 
 
 class ScoreLast(nn.Module):
-    """One value from all channels: [..., C] -> [..., 1]. As a linear layer with one output it would cost two reshapes."""
+    """One value from all channels: [..., C] -> [..., 1].
+
+    As a linear layer with one output it would cost two reshapes.
+    """
 
     def __init__(self, weight: Tensor, *, keepdim: bool) -> None:
         super().__init__()

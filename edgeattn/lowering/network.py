@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -147,6 +147,14 @@ def each(network: Network, kind: type[Any]) -> Iterator[Any]:
     for op in list(network.ops):
         if isinstance(op, kind) and network.has(op):
             yield op
+
+
+def wherever(network: Network, kind: type[Any], apply: Callable[[Network, Any], bool]) -> bool:
+    """Apply a rewrite to every operator of one kind; whether any was made."""
+    made = False
+    for op in each(network, kind):
+        made |= apply(network, op)
+    return made
 
 
 def _title(op: Op) -> str:

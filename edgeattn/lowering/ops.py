@@ -54,7 +54,7 @@ class Op:
 
 
 def aligned(value: Tensor, axes: Sequence[Axis], target: Sequence[Axis]) -> Tensor:
-    """A tensor with a dimension for each of ``axes`` as one with a dimension for each of ``target``, for broadcasting."""
+    """A tensor with a dimension for each of ``axes`` as one with a dimension for each of ``target``, to broadcast."""
     value = value.reshape(sizes(axes))
     axes = leaves(axes)
     present = [axis for axis in target if axis in axes]

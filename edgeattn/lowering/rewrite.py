@@ -18,14 +18,14 @@ from torch import Tensor, fx, nn
 from edgeattn.bundle.change import Change
 from edgeattn.errors import LoweringError
 from edgeattn.layout import Layout
-from edgeattn.lowering.build import Builder
 from edgeattn.lowering.capture import capture, rounds_inside, with_dtype
 from edgeattn.lowering.edges import with_last_edges
-from edgeattn.lowering.emit import CannotWrite, emit
 from edgeattn.lowering.movement import name, simplify_movement
 from edgeattn.lowering.network import Network, origin, origin_of
 from edgeattn.lowering.passes import rewrite
 from edgeattn.lowering.proof import LIMIT, Values, equal, random_like
+from edgeattn.lowering.reading import read
+from edgeattn.lowering.writing import CannotWriteError, emit
 from edgeattn.system.vendor_errors import first_line
 
 IN_PLACE = "patches, heads or channels are not moved: the values stay where they are, and what reads them knows where"
@@ -112,7 +112,7 @@ class Understood:
                 break
             try:
                 return self._written(layout)
-            except CannotWrite as error:
+            except CannotWriteError as error:
                 if error.node is None or error.node in self._opaque:
                     why = error.why
                 else:
@@ -140,7 +140,7 @@ class Understood:
         if self._network is None:
             exact = [x.double() if x.is_floating_point() else x for x in self.inputs]
             values = Values(self.graph, [exact, random_like(exact)])
-            builder = Builder(self.graph, values, batch=self.dynamic_batch, opaque=frozenset(self._opaque))
+            builder = read(self.graph, values, batch=self.dynamic_batch, opaque=frozenset(self._opaque))
             network = Network(builder.ops, builder.outputs, values)
             rewrite(network)
             self._network = network, builder.batch
@@ -152,7 +152,7 @@ class Understood:
         exact, permutations = emit(network, layout, batch=batch)
         movements = _movements(self.graph)
         if layout == "channels_first" and permutations > movements.total():
-            raise CannotWrite(None, "more permutations would be left than it has")
+            raise CannotWriteError(None, "more permutations would be left than it has")
         self._prove(exact)
         changes = [*network.changes, *network.refused]
         if movements.total() and not permutations:
@@ -169,11 +169,11 @@ class Understood:
                 try:
                     expected, result = self.graph(*example), _flat(exact(*example))
                 except (RuntimeError, IndexError) as error:
-                    raise CannotWrite(None, f"what was written cannot run: {first_line(error)}") from error
+                    raise CannotWriteError(None, f"what was written cannot run: {first_line(error)}") from error
                 if not all(equal(a, b) for a, b in zip(expected, result, strict=True)):
                     floor = self._floor(example, expected)
                     if not all(equal(a, b, floor) for a, b in zip(expected, result, strict=True)):
-                        raise CannotWrite(None, "what was written has other values")
+                        raise CannotWriteError(None, "what was written has other values")
             if self.dynamic_batch:
                 three = [torch.cat([x, x[:1].flip(-1)])[:3] for x in self.inputs]
                 try:
@@ -181,9 +181,9 @@ class Understood:
                     expected = _flat(original(*(x.double() if x.is_floating_point() else x for x in three)))
                     result = _flat(exact(*(x.double() if x.is_floating_point() else x for x in three)))
                 except Exception as error:  # the module's own code, with another batch
-                    raise CannotWrite(None, f"it cannot take another batch: {first_line(error)}") from error
+                    raise CannotWriteError(None, f"it cannot take another batch: {first_line(error)}") from error
                 if not all(equal(a, b, 1e-8) for a, b in zip(expected, result, strict=True)):
-                    raise CannotWrite(None, "it computes otherwise with another batch")
+                    raise CannotWriteError(None, "it computes otherwise with another batch")
 
     def _floor(self, example: Sequence[Tensor], expected: Sequence[Any]) -> float:
         """What float64's rounding does to an ill-conditioned network: float32's own error, 29 bits further down."""

@@ -22,5 +22,8 @@ PASSES: tuple[Pass, ...] = (
 
 def rewrite(network: Network) -> None:
     """Run all passes until nothing changes."""
-    while any([apply(network) for apply in PASSES]):
-        pass
+    changed = True
+    while changed:
+        changed = False
+        for apply in PASSES:
+            changed |= apply(network)

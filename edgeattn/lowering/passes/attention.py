@@ -35,7 +35,8 @@ def separate_projections(network: Network) -> bool:
             continue
         new = [_rows(source, s) for s in slices]
         if all(linear is not None for linear in new):
-            done |= any([network.swap(s, linear) for s, linear in zip(slices, new, strict=True) if linear is not None])
+            for part, linear in zip(slices, new, strict=True):
+                done |= linear is not None and network.swap(part, linear)
     return done
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from edgeattn.lowering.axes import leaves, size
-from edgeattn.lowering.network import Network, each
+from edgeattn.lowering.network import Network, wherever
 from edgeattn.lowering.ops import Linear, Op, Opaque, Pointwise, View
 from edgeattn.lowering.passes.affine import affine_of, along
 from edgeattn.lowering.passes.products import Conv, conv_of, conv_op
@@ -22,16 +22,12 @@ _WHY = "parallel linear branches merged into one"
 
 def merge_branches(network: Network) -> bool:
     """Merge the two branches of every sum of linear maps of one value."""
-    return any(
-        [
-            _merged(network, op)
-            for op in each(network, Pointwise)
-            if kind(op) == "add" and len(op.inputs) == 2 and len(op.args) == 2 and not op.kwargs
-        ]
-    )
+    return wherever(network, Pointwise, _merged)
 
 
 def _merged(network: Network, op: Pointwise) -> bool:
+    if kind(op) != "add" or len(op.inputs) != 2 or len(op.args) != 2 or op.kwargs:
+        return False
     first, second = op.inputs
     if set(first.axes) != set(op.axes) or set(second.axes) != set(op.axes):
         return False

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from edgeattn.lowering.axes import leaves, size, sizes
-from edgeattn.lowering.network import Network, each
+from edgeattn.lowering.network import Network, wherever
 from edgeattn.lowering.ops import Linear, Op, Opaque, Reduce
 from edgeattn.lowering.passes.products import conv_of, conv_op
 
@@ -24,7 +24,7 @@ _POOLED = "linear map composed, through the mean over the map, with the one that
 
 def compose(network: Network) -> bool:
     """Replace every pair by its product where that is cheaper."""
-    return any([_composed(network, op) for op in each(network, Linear)])
+    return wherever(network, Linear, _composed)
 
 
 def _composed(network: Network, outer: Linear) -> bool:

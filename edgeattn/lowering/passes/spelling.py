@@ -5,15 +5,13 @@ from __future__ import annotations
 import torch
 
 from edgeattn.lowering.axes import leaves
-from edgeattn.lowering.network import Network, each
+from edgeattn.lowering.network import Network, wherever
 from edgeattn.lowering.ops import Constant, Contract, Op, Pointwise, Reduce, Softmax
 
 
 def one_spelling(network: Network) -> bool:
     """Rewrite exp(s) / sum(exp(s)) as a softmax, and the sum of a product of two values as a contraction."""
-    return any([_softmax(network, op) for op in each(network, Pointwise)]) | any(
-        [_contraction(network, op) for op in each(network, Reduce)]
-    )
+    return wherever(network, Pointwise, _softmax) | wherever(network, Reduce, _contraction)
 
 
 def kind(op: Op) -> str:

@@ -1,0 +1,114 @@
+"""Reading products: with a constant matrix, and of two values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from edgeattn.lowering.axes import fresh, leaves
+from edgeattn.lowering.ops import Contract, Linear, View
+from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError
+
+aten = torch.ops.aten
+
+
+def linear_of(b: Builder, x: View, dim: int, weight: Tensor, bias: Tensor | None, node: fx.Node) -> View:
+    """A matrix [out, in] over one dimension."""
+    x = b.solid(x)
+    outside = fresh([len(weight)])[0]
+    dims = (*x.dims[:dim], outside, *x.dims[dim + 1 :])
+    op = Linear(inputs=[x.op], inside=x.dims[dim], outside=outside, weight=weight, bias=bias, dims=dims)
+    return b.add(op, node, (*x.shape[:dim], len(weight), *x.shape[dim + 1 :]))
+
+
+def linear(b: Builder, node: fx.Node) -> View:
+    x, weight, bias = (*node.args, None)[:3]
+    matrix = b.fixed(weight)
+    assert matrix is not None
+    return linear_of(b, b.view(x), len(b.view(x).shape) - 1, matrix, b.fixed(bias), node)
+
+
+def addmm(b: Builder, node: fx.Node) -> View:
+    bias, x, matrix = node.args[:3]
+    weight, term = b.fixed(matrix), b.fixed(bias)
+    if node.kwargs or weight is None or term is None or term.dim() != 1:
+        raise UnknownSpellingError("a sum of matrices")
+    return linear_of(b, b.view(x), 1, weight.T, term.expand(weight.shape[1]), node)
+
+
+def conv2d(b: Builder, node: fx.Node) -> View:
+    x, weight, bias, stride, padding, _, groups = (*node.args, *(None, 1, 0, 1, 1)[len(node.args) - 2 :])[:7]
+    kernel = b.fixed(weight)
+    if kernel is None or groups != 1 or any(n != 1 for n in kernel.shape[2:]):
+        raise UnknownSpellingError("no 1x1 convolution")
+    ones = lambda v, n: v == n or (isinstance(v, list | tuple) and all(i == n for i in v))  # noqa: E731
+    if not (ones(stride, 1) and (ones(padding, 0) or padding == "valid")):
+        raise UnknownSpellingError("a stride or padding")
+    view = b.view(x)
+    if len(view.shape) != kernel.dim():
+        raise UnknownSpellingError("no batch")
+    return linear_of(b, view, 1, kernel.flatten(1), b.fixed(bias), node)
+
+
+def convolution(b: Builder, node: fx.Node) -> View:
+    if node.args[6]:
+        raise UnknownSpellingError("transposed")
+    return conv2d_of(b, node, (*node.args[:6], node.args[8]))
+
+
+def conv2d_of(b: Builder, node: fx.Node, args: tuple[Any, ...]) -> View:
+    kept, node.args = node.args, args
+    try:
+        return conv2d(b, node)
+    finally:
+        node.args = kept
+
+
+def matmul(b: Builder, node: fx.Node) -> View:
+    first, second = (b.view(n) for n in node.args[:2])
+    if len(second.shape) == 2 and b.is_fixed(node.args[1]) and len(first.shape) >= 2:
+        matrix = b.fixed(node.args[1])
+        assert matrix is not None
+        return linear_of(b, first, len(first.shape) - 1, matrix.T, None, node)
+    if b.is_fixed(node.args[0]) and len(second.shape) >= 2:
+        matrix = b.fixed(node.args[0])
+        assert matrix is not None
+        same = matrix.reshape(-1, *matrix.shape[-2:])
+        if bool((same == same[:1]).all()) and len(second.shape) >= matrix.dim():
+            return linear_of(b, second, len(second.shape) - 2, same[0], None, node)
+    if b.is_fixed(node.args[1]) and len(first.shape) >= len(second.shape):
+        matrix = b.fixed(node.args[1])
+        assert matrix is not None
+        same = matrix.reshape(-1, *matrix.shape[-2:])
+        if len(second.shape) > 2 and bool((same == same[:1]).all()):
+            return linear_of(b, first, len(first.shape) - 1, same[0].T, None, node)
+    if min(len(first.shape), len(second.shape)) < 2:
+        raise UnknownSpellingError("a product with a vector")
+    return product(b, node, first, second)
+
+
+def product(b: Builder, node: fx.Node, first: View, second: View) -> View:
+    first, second = b.solid(first), b.solid(second)
+    # [..., M, 1, K] times [..., 1, N, K], summed over K: the batch and K get common axes, M and N different ones.
+    a = View(first.op, (*first.dims[:-1], (), first.dims[-1]), (*first.shape[:-1], 1, first.shape[-1]))
+    b = View(
+        second.op, (*second.dims[:-2], (), second.dims[-1], second.dims[-2]),
+        (*second.shape[:-2], 1, second.shape[-1], second.shape[-2]),
+    )  # fmt: skip
+    (a, b), dims, shape = b.broadcast([a, b])
+    over = dims[-1]
+    if not leaves(over):
+        raise UnknownSpellingError("an outer product")
+    op = Contract(inputs=[a.op, b.op], over=over, dims=dims[:-1])
+    return b.add(op, node, shape[:-1])
+
+
+RULES: dict[str, Rule] = {
+    "linear": linear,
+    "addmm": addmm,
+    **dict.fromkeys(("conv1d", "conv2d"), conv2d),
+    "convolution": convolution,
+    **dict.fromkeys(("matmul", "bmm", "mm"), matmul),
+}

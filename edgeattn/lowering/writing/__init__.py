@@ -1,0 +1,52 @@
+"""From operators on named axes to a graph in one layout: one rule for each kind of operator."""
+
+from typing import Any
+
+from torch import fx
+
+from edgeattn.layout import Layout
+from edgeattn.lowering import ops
+from edgeattn.lowering.axes import Axis
+from edgeattn.lowering.network import Network
+from edgeattn.lowering.writing import elementwise, linear, parts, products, reductions
+from edgeattn.lowering.writing.emitter import CannotWriteError, Emitter, Rule
+
+RULES: dict[type[Any], Rule] = {
+    ops.Input: parts.input_,
+    ops.Constant: parts.constant,
+    ops.Rename: parts.rename,
+    ops.Slice: parts.slice_,
+    ops.Concat: parts.concat,
+    ops.Expand: parts.expand,
+    ops.Opaque: parts.opaque,
+    ops.Pointwise: elementwise.pointwise,
+    ops.Linear: linear.linear_map,
+    ops.Reduce: reductions.reduce_,
+    ops.Softmax: reductions.softmax,
+    ops.Norm: reductions.norm,
+    ops.Contract: products.contract,
+}
+__all__ = ["CannotWriteError", "emit"]
+
+
+def emit(network: Network, layout: Layout, *, batch: Axis | None = None) -> tuple[fx.GraphModule, int]:
+    """The network as a graph module in float64, with channels-first edges, and the permutations in it.
+
+    ``batch``: the axis whose length is free.
+    """
+    emitter = Emitter(network, layout, RULES, batch)
+    for op in network.ops:
+        try:
+            emitter.write(op)
+        except (NotImplementedError, RuntimeError, ValueError, IndexError, AssertionError, StopIteration) as error:
+            raise CannotWriteError(op.node, f"{type(op).__name__}: {error}") from error
+    results = []
+    for view in network.outputs:
+        emitter.w.op = view.op
+        results.append(emitter.logical(view))
+    emitter.w.graph.output(tuple(results) if len(results) > 1 else results[0])
+    module = fx.GraphModule(emitter.w.root, emitter.w.graph).eval()
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
+    return module, emitter.w.permutations

@@ -1,0 +1,76 @@
+"""Dimensions of tensors: cut and joined as an operator wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from edgeattn.lowering.axes import Axis, Group, flat, size, sizes
+from edgeattn.lowering.ops import aligned
+from edgeattn.lowering.writing.physical import Phys
+
+# Core ML has five axes at most.
+MOST_AXES = 5
+
+
+def short(groups: list[Group]) -> list[Group]:
+    """Without dimensions of length 1, as far as there are more dimensions than Core ML takes."""
+    for group in list(groups):
+        if len(groups) > MOST_AXES and not group:
+            groups.remove(group)
+    return groups
+
+
+def separated(x: Phys, over: set[Axis], *, whole: bool = False) -> list[Group]:
+    """The dimensions of a tensor, cut where one has axes of ``over`` and others. ``whole``: these are one dimension."""
+    groups: list[Group] = []
+    for group in x.groups:
+        start = len(groups)
+        if not group:
+            groups.append(group)
+        for axis in group:
+            if len(groups) > start and (axis in over) == (groups[-1][-1] in over):
+                groups[-1] = (*groups[-1], axis)
+            else:
+                groups.append((axis,))
+    if whole:
+        joined: list[Group] = []
+        for group in groups:
+            if joined and group and joined[-1] and set(group) <= over and set(joined[-1]) <= over:
+                joined[-1] = (*joined[-1], *group)
+            else:
+                joined.append(group)
+        groups = joined
+    return short(groups)
+
+
+def runs(groups: Sequence[Group], axes: Sequence[Axis]) -> list[Group]:
+    """``axes``, in the dimensions that they have in ``groups``; those of length 1 stay, at the front or between."""
+    wanted, result = set(axes), []
+    for group in groups:
+        cut = tuple(a for a in group if a in wanted)
+        if cut:
+            result.append(cut)
+        elif not group and len(result) < len(axes):
+            result.append(())
+    # An order that differs from the groups' own falls back to single axes.
+    return result if list(flat(result)) == list(axes) else [(a,) for a in axes]
+
+
+def ending(x: Phys, axes: Group) -> list[Group]:
+    """The dimensions of a tensor, with ``axes``, the last ones, as the last dimension."""
+    if not axes:
+        return x.groups
+    front = x.axes[: len(x.axes) - len(axes)]
+    if not front:
+        return [*[()] * (len(x.shape) > 1), tuple(axes)]
+    return [*runs(x.groups, front), tuple(axes)]
+
+
+def one_hot(kept: Sequence[Axis], rest: Sequence[Axis]) -> Tensor:
+    """[L, P]: which place on the axes ``kept`` each place on the axes ``rest`` has."""
+    number = torch.arange(size(kept)).reshape(sizes(kept))
+    places = aligned(number, kept, rest).expand(sizes(rest)).reshape(-1)
+    return torch.nn.functional.one_hot(places, size(kept)).double()

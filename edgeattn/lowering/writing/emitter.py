@@ -1,0 +1,113 @@
+"""From operators on named axes to a graph in one layout, without moving what need not be moved.
+
+Every value keeps the order in which it was made, as long as what reads it does not care: elementwise functions,
+reductions, norms, 1x1 convolutions at any number of places. Where an operator asks for another order, a permutation
+is written, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+
+from edgeattn.layout import Layout
+from edgeattn.lowering.axes import Axis, Group, flat, leaves, size, sizes
+from edgeattn.lowering.network import Network
+from edgeattn.lowering.ops import (
+    Constant,
+    Op,
+    View,
+    aligned,
+    viewed,
+)
+from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys, Writer
+from edgeattn.lowering.writing.regions import split_regions
+
+aten = torch.ops.aten
+
+
+class CannotWriteError(Exception):
+    """An operator cannot be written in this layout; ``node`` is what it comes from."""
+
+    def __init__(self, node: fx.Node | None, why: str) -> None:
+        super().__init__(why)
+        self.node, self.why = node, why
+
+
+Rule = Callable[["Emitter", Any], Any]
+
+
+class Emitter:
+    """Writes the operators of one network, in order; ``values`` are what is written so far."""
+
+    def __init__(self, network: Network, layout: Layout, rules: Mapping[type[Any], Rule], batch: Axis | None) -> None:
+        self.w = Writer(layout, batch)
+        self.rules = rules
+        self.network = network
+        self.values: dict[Op, Any] = {}
+        # Regions that are written with one axis for each part of the map, in channels-last.
+        self.split = split_regions(network) if self.w.is_last else {}
+
+    def write(self, op: Op) -> None:
+        """Write one operator."""
+        self.w.op = op
+        self.values[op] = self.rules[type(op)](self, op)
+
+    def of(self, op: Op, reader: Op | None = None) -> Phys:
+        """A value, in the form of the reader's region."""
+        x: Phys = self.values[op]
+        if reader is not None and (axes := self.split.get(reader)):
+            return self._cut(x, axes)
+        return x
+
+    def _cut(self, x: Phys, parts: frozenset[Axis]) -> Phys:
+        """The value with a dimension for each of ``parts`` that it has; the other axes stay together."""
+        groups: list[Group] = []
+        parts = frozenset(leaves(parts))
+        for axis in x.axes:
+            if groups and axis not in parts and groups[-1][-1] not in parts and axis is not self.w.batch:
+                groups[-1] = (*groups[-1], axis)
+            else:
+                groups.append((axis,))
+        # Dimensions of length 1, which a sum has left, do no harm.
+        is_cut = groups == [g for g in x.groups if g]
+        return x if is_cut or not set(x.axes) & parts else self.w.view(x, groups)
+
+    # Constants are put into any order and shape where they are read.
+
+    def constant(self, op: Constant, groups: Sequence[Group]) -> fx.Node:
+        """A constant as a tensor with such dimensions, of length 1 where it has no axis."""
+        axes = op.axes
+        has = [g if set(leaves(g)) & set(axes) else () for g in groups]
+        if set(axes) - set(flat(has)):
+            raise NotImplementedError("a constant along other axes")
+
+        def make() -> fx.Node:
+            value = aligned(op.evaluate(), axes, flat(has)).expand(sizes(flat(has)))
+            dims = [size(leaves(g)) for g in has]
+            while dims and dims[0] == 1:
+                dims = dims[1:]
+            return self.w.buffer(value.reshape(dims))
+
+        return self.w.remembered((op, tuple(tuple(map(id, leaves(g))) for g in groups)), make)
+
+    def logical(self, view: View) -> fx.Node:
+        """A value as a tensor in the order and shape of a view."""
+        if isinstance(view.op, Constant):
+            return self.w.buffer(viewed(view.op.evaluate(), view))
+        x = self.of(view.op)
+        if not isinstance(x, Phys):
+            node: fx.Node = x
+            return node
+        if len(view.shape) == 4 and self.w.is_last and flat([view.dims[i] for i in TO_LAST]) == x.axes:
+            x = self.w.view(x, [view.dims[i] for i in TO_LAST])
+            node = self.w.permute(x.node, TO_FIRST, free=True)
+        else:
+            node = self.w.view(self.w.reorder(x, flat(view.dims)), list(view.dims)).node
+        if any(n > 1 and not leaves(g) for g, n in zip(view.dims, view.shape, strict=True)):
+            keep = [-1 if leaves(g) else n for g, n in zip(view.dims, view.shape, strict=True)]
+            node = self.w.call(aten.expand.default, node, keep)
+        return node

@@ -1,0 +1,168 @@
+"""Writing what cuts, joins, repeats and renames, and functions of tensors in their original order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgeattn.lowering import forms
+from edgeattn.lowering.axes import flat, leaves, size
+from edgeattn.lowering.ops import (
+    Concat,
+    Constant,
+    Expand,
+    Input,
+    Opaque,
+    Rename,
+    Slice,
+    filled,
+)
+from edgeattn.lowering.passes.products import conv_of
+from edgeattn.lowering.writing.dimensions import runs, separated
+from edgeattn.lowering.writing.emitter import Emitter
+from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys
+
+aten = torch.ops.aten
+
+
+def input_(e: Emitter, op: Input) -> Phys:
+    assert op.node is not None
+    node = e.w.graph.placeholder(str(op.node.target))
+    node.meta = {"val": op.node.meta["val"]}
+    shape = tuple(op.node.meta["val"].shape)
+    if e.w.is_last and len(shape) == 4:
+        node = e.w.permute(node, TO_LAST, free=True)
+        order = [op.dims[i] for i in TO_LAST]
+        return Phys(node, flat(order), tuple(shape[i] for i in TO_LAST))
+    return Phys(node, op.axes, shape)
+
+
+def constant(e: Emitter, op: Constant) -> Any:
+    return None
+
+
+def rename(e: Emitter, op: Rename) -> Any:
+    if isinstance(op.inputs[0], Constant):
+        raise NotImplementedError("a constant with other names")
+    x = e.of(op.inputs[0])
+    return replace(x, order=op.renamed(x.axes))
+
+
+def slice_(e: Emitter, op: Slice) -> Phys:
+    x = e.of(op.inputs[0], op)
+    inside, outside = leaves(op.inside), leaves(op.outside)
+    at = [x.axes.index(a) for a in inside]
+    if at != list(range(at[0], at[0] + len(at))):
+        x = e.w.reorder(x, [*(a for a in x.axes if a not in inside), *inside])
+    x = e.w.view(x, separated(x, set(inside), whole=True))
+    dim = next(i for i, g in enumerate(x.groups) if g == inside)
+    number = size(outside)
+    end = op.start + (number - 1) * op.step + 1
+    node = e.w.call(aten.slice.Tensor, x.node, dim, op.start, end, op.step)
+    order = tuple(b for a in x.axes for b in (outside if a is inside[0] else () if a in inside else (a,)))
+    return Phys(node, order, (*x.shape[:dim], number, *x.shape[dim + 1 :]), x.is_map)
+
+
+def concat(e: Emitter, op: Concat) -> Phys:
+    outside = leaves(op.outside)
+    if any(isinstance(x, Constant) for x in op.inputs):
+        raise NotImplementedError("a constant in a concatenation")
+    parts = [e.of(x, op) for x in op.inputs]
+    kept_axes = [a for a in op.axes if a not in outside]
+    lead = max(range(len(parts)), key=lambda k: (parts[k].is_map, size(parts[k].axes)))
+    own = leaves(op.inside[lead])
+    if set(parts[lead].axes) != {*kept_axes, *own}:
+        raise NotImplementedError("an input that is broadcast")
+    order = list(parts[lead].axes)
+    if own:
+        at = order.index(own[0])
+        if order[at : at + len(own)] != list(own):
+            parts[lead] = e.w.reorder(parts[lead], [*(a for a in order if a not in own), *own])
+            order = list(parts[lead].axes)
+            at = order.index(own[0])
+    else:
+        at = len(order)
+        home = next((i for i, g in enumerate(op.dims) if leaves(g) == outside), len(op.dims))
+        before = flat(op.dims[:home])
+        places = [i + 1 for i, a in enumerate(order) if a in before]
+        at = max(places, default=0)
+    front = [a for a in order[:at] if a not in own]
+    back = [a for a in order[at:] if a not in own]
+    groups = parts[lead].groups
+    shape_front = runs(groups, front)
+    shape_back = runs(groups, back)
+    nodes = []
+    for part, group in zip(parts, op.inside, strict=True):
+        mine = leaves(group)
+        part = e.w.reorder(part, [*front, *mine, *back])
+        nodes.append(e.w.view(part, [*shape_front, mine, *shape_back]).node)
+    node = e.w.call(aten.cat.default, nodes, len(shape_front))
+    shape = (*(size(g) for g in shape_front), size(outside), *(size(g) for g in shape_back))
+    return Phys(node, (*front, *outside, *back), shape, any(p.is_map for p in parts))
+
+
+def expand(e: Emitter, op: Expand) -> Phys:
+    if isinstance(op.inputs[0], Constant):
+        raise NotImplementedError("a constant that is written out")
+    x = e.of(op.inputs[0], op)
+    new = [a for a in op.axes if a not in x.axes]
+    order = list(x.axes)
+    for i, axis in enumerate(op.axes):
+        if axis in new:
+            before = op.axes[i - 1] if i else None
+            order.insert(order.index(before) + 1 if before in order else 0, axis)
+    groups = [(a,) for a in order]
+    y = e.w.view(x, [() if a in new else (a,) for a in order])
+    shape = [-1 if a not in new else a.size for a in order]
+    node = e.w.call(aten.expand.default, y.node, shape)
+    return Phys(node, tuple(order), tuple(size(g) for g in groups))
+
+
+def opaque(e: Emitter, op: Opaque) -> Any:
+    if op.is_map and e.w.is_last:
+        return _map_last(e, op)
+    nodes = [e.logical(v) for v in op.views]
+    convolution = conv_of(op)
+    if convolution is not None:
+        node = e.w.module(_conv_module(convolution), nodes[0])
+    else:
+        node = e.w.call(op.target, *filled(op.args, nodes), **filled(op.kwargs, nodes))
+    if not op.shape and not op.axes and not _is_tensor(op):
+        return node
+    return Phys(node, op.axes, op.shape, op.is_map)
+
+
+def _map_last(e: Emitter, op: Opaque) -> Phys:
+    view = op.views[0]
+    x = e.of(view.op)
+    order = flat([view.dims[i] for i in TO_LAST])
+    x = e.w.view(e.w.reorder(x, order), [view.dims[i] for i in TO_LAST])
+    first = e.w.permute(x.node, TO_FIRST, free=True)
+    convolution = conv_of(op)
+    if convolution is not None:
+        node = e.w.module(_conv_module(convolution), first)
+    else:
+        nodes = [first, *(e.logical(v) for v in op.views[1:])]
+        node = e.w.call(op.target, *filled(op.args, nodes), **filled(op.kwargs, nodes))
+    node = e.w.permute(node, TO_LAST, free=True)
+    return Phys(node, flat([op.dims[i] for i in TO_LAST]), tuple(op.shape[i] for i in TO_LAST), is_map=True)
+
+
+def _is_tensor(op: Opaque) -> bool:
+    value = op.node.meta.get("val") if op.node is not None else None
+    return isinstance(value, Tensor)
+
+
+def _conv_module(parts: Any) -> nn.Conv2d:
+    out, width, *kernel = parts.weight.shape
+    module = nn.Conv2d(
+        width * parts.groups, out, tuple(kernel), parts.stride, parts.padding, parts.dilation, parts.groups,
+        bias=parts.bias is not None,
+    )  # fmt: skip
+    module.weight = forms.constant(parts.weight)
+    if parts.bias is not None:
+        module.bias = forms.constant(parts.bias)
+    return module

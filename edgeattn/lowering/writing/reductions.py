@@ -1,0 +1,123 @@
+"""Writing reductions, softmax and norms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from edgeattn.lowering import forms
+from edgeattn.lowering.axes import Group, flat, leaves, size, sizes
+from edgeattn.lowering.movement import name
+from edgeattn.lowering.ops import (
+    Constant,
+    Norm,
+    Op,
+    Reduce,
+    Softmax,
+    aligned,
+)
+from edgeattn.lowering.projections import constant
+from edgeattn.lowering.writing.dimensions import ending, separated
+from edgeattn.lowering.writing.emitter import Emitter
+from edgeattn.lowering.writing.physical import Phys
+
+aten = torch.ops.aten
+
+
+def reduce_(e: Emitter, op: Reduce) -> Phys:
+    x = e.of(op.inputs[0], op)
+    return reduced(e, op, x, leaves(op.over), op.target, keepdim=op.keepdim or op in e.split)
+
+
+def reduced(e: Emitter, op: Op, x: Phys, over: Group, target: Any, *, keepdim: bool) -> Phys:
+    groups = separated(x, set(over))
+    x = e.w.view(x, groups)
+    dims = [i for i, g in enumerate(groups) if g and set(g) <= set(over)]
+    kept = tuple(a for a in x.axes if a not in over)
+    shape = [1 if i in dims else n for i, n in enumerate(x.shape) if keepdim or i not in dims]
+    functions = {
+        torch.sum: aten.sum.dim_IntList, torch.mean: aten.mean.dim, torch.amax: aten.amax.default,
+        torch.amin: aten.amin.default,
+    }  # fmt: skip
+    if target in functions:
+        node = e.w.call(functions[target], x.node, dims, keepdim)
+    else:
+        node = e.w.call(target, x.node, dims, keepdim)
+    return Phys(node, kept, tuple(shape), x.is_map and keepdim and len(shape) == 4)
+
+
+def softmax(e: Emitter, op: Softmax) -> Phys:
+    x = e.of(op.inputs[0], op)
+    over = leaves(op.over)
+    order = x.axes
+    at = [order.index(a) for a in over]
+    together = at == list(range(at[0], at[0] + len(at)))
+    at_end = at[-1] == len(order) - 1
+    if op.target is not torch.softmax and not (together and (at_end or not e.w.is_last)):
+        x = e.w.reorder(x, [*(a for a in order if a not in over), *over])
+        together, order = True, x.axes
+        at = [order.index(a) for a in over]
+        at_end = True
+    if together and (at_end or not e.w.is_last):
+        groups = separated(x, set(over), whole=True)
+        x = e.w.view(x, groups)
+        dim = next(i for i, g in enumerate(x.groups) if g == over)
+        function = aten.softmax.int if op.target is torch.softmax else aten.log_softmax.int
+        if e.w.is_last and dim != len(x.shape) - 1:
+            x = e.w.view(x, [g for g in x.groups if g])
+            dim = len(x.shape) - 1
+        return replace(x, node=e.w.call(function, x.node, dim - len(x.shape)))
+    x = e.w.view(x, separated(x, set(over)))
+    dims = [i - len(x.shape) for i, g in enumerate(x.groups) if g and set(g) <= set(over)]
+    return replace(x, node=e.w.module(forms.SplitSoftmax(dims), x.node))
+
+
+def norm(e: Emitter, op: Norm) -> Phys:
+    x = e.of(op.inputs[0], op)
+    over = leaves(op.over)
+    order = x.axes
+    kind = name(op.node) if op.node is not None else ""
+    at_end = set(order[len(order) - len(over) :]) == set(over)
+    if not over:
+        raise NotImplementedError("a norm of one value")
+    if kind == "layer_norm" and at_end:
+        axes = order[len(order) - len(over) :]
+        x = e.w.view(x, ending(x, axes))
+        return replace(x, node=_native(e, op, x, axes, "layer_norm", 1))
+    if kind == "group_norm" and not e.w.is_last and tuple(order) == tuple(op.axes) and op.affine:
+        if len(x.shape) < 3 or x.groups[1] != leaves(op.affine):
+            x = e.w.view(x, [*(op.dims[:2]), flat(op.dims[2:])])
+        groups = size(leaves(op.affine)) // max(1, size([a for a in over if a in leaves(op.affine)]))
+        return replace(x, node=_native(e, op, x, leaves(op.affine), "group_norm", groups))
+    x = e.w.view(x, separated(x, set(over)))
+    dims = [i for i, g in enumerate(x.groups) if g and set(g) <= set(over)]
+    if not e.w.is_last and len(dims) > 1 and dims[0] == 1:
+        normal: nn.Module = forms.NormaliseFirst(op.epsilon, dims[1:])
+    else:
+        normal = forms.Normalise(op.epsilon, [i - len(x.shape) for i in dims])
+    y = replace(x, node=e.w.module(normal, x.node))
+    for parameter, function in ((op.weight, aten.mul.Tensor), (op.bias, aten.add.Tensor)):
+        if parameter is not None:
+            along = Constant(value=parameter, dims=tuple((a,) for a in leaves(op.affine)))
+            y = replace(y, node=e.w.call(function, y.node, e.constant(along, y.groups)))
+    return y
+
+
+def _native(e: Emitter, op: Norm, x: Phys, axes: Group, kind: str, groups: int) -> fx.Node:
+    """PyTorch's own norm, with its weights in the order in which the channels lie."""
+    weight, bias = (
+        None if p is None else aligned(p, op.affine, axes).expand(sizes(axes)).reshape(-1) for p in (op.weight, op.bias)
+    )
+    is_affine = weight is not None or bias is not None
+    module: nn.LayerNorm | nn.GroupNorm
+    if kind == "layer_norm":
+        module = nn.LayerNorm(size(axes), eps=op.epsilon, elementwise_affine=is_affine)
+    else:
+        module = nn.GroupNorm(groups, size(axes), eps=op.epsilon, affine=is_affine)
+    if is_affine:
+        module.weight = constant(torch.ones(size(axes)) if weight is None else weight)
+        module.bias = constant(torch.zeros(size(axes)) if bias is None else bias)
+    return e.w.module(module.double(), x.node)
