@@ -24,6 +24,7 @@ from edgeattn.errors import EdgeAttnError
 from edgeattn.formats import FORMATS, Job
 from edgeattn.interface.deploy import deploy
 from edgeattn.layout import Layout
+from edgeattn.runtimes import RUNTIMES
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import spellings
@@ -31,7 +32,7 @@ from spelling_checks import lowered_error, moving_ops
 from spellings import Spelling
 
 LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
-EXPORTED = ("onnx", "tflite")
+EXPORTED = {"onnx": "onnxruntime", "tflite": "litert"}
 KINDS = {"equivalent": False, "near miss": True}
 SAME, DIFFERENT, MOVES, FAILS, NEITHER = "same", "DIFFERENT", "moves data", "fails lowered", "fails either way"
 # A near miss may keep what it has, and a converter may refuse a module however it is exported.
@@ -72,7 +73,7 @@ def exported(kind: str, number: int, format_name: str) -> Verdict:
             bundle = deploy(module, inputs, out=Path(folder) / "bundle", name="spelled", formats=format_name)
         except Exception as failure:  # noqa: BLE001 - as above
             reason = str(failure).splitlines()[0] if isinstance(failure, EdgeAttnError) else repr(failure)
-            alone = _converts_as_it_is(kind, number, format_name, Path(folder))
+            alone = _works_as_it_is(kind, number, format_name, Path(folder))
             return Verdict(kind, format_name, FAILS if alone else NEITHER, reason)
         if not bundle.passed:
             worst = next(row for row in bundle.parity_at_export.rows() if not row["passed"])
@@ -82,12 +83,16 @@ def exported(kind: str, number: int, format_name: str) -> Verdict:
     return Verdict(kind, format_name, MOVES if ops else SAME, ", ".join(f"{n} {name}" for name, n in ops.items()))
 
 
-def _converts_as_it_is(kind: str, number: int, format_name: str, folder: Path) -> bool:
+def _works_as_it_is(kind: str, number: int, format_name: str, folder: Path) -> bool:
+    """Whether the plain module is converted, and its file runs."""
     module, inputs = _built(kind, number)
     format_ = FORMATS.get(format_name)
-    job = Job(module, {f"x{n}": x for n, x in enumerate(inputs)}, ("y",))
+    path = folder / f"as-it-is{format_.suffix}"
+    named = {f"x{n}": x for n, x in enumerate(inputs)}
     try:
-        format_.convert(job, folder / f"as-it-is{format_.suffix}")
+        format_.convert(Job(module, named, ("y",)), path)
+        with RUNTIMES.get(EXPORTED[format_name]).open(path) as session:
+            session.run({name: x.numpy() for name, x in named.items()})
     except Exception:  # noqa: BLE001 - as above
         return False
     return True
