@@ -1,33 +1,42 @@
 """timm itself, beside a torch without CUDA: ``real_timm.load()`` instead of ``import timm``.
 
-timm imports torchvision, for its data loaders; no model that is measured here calls anything of it. The torchvision of
-PyPI is built for CUDA, so that its compiled part does not load beside a CPU build of torch; its Python part then stops
-at the first of two operators that it describes and that nobody has defined. They are defined here, by name and without
-a kernel: a call of one would be an error.
+timm imports torchvision, and so do transformers' vision models where it is installed: for their data loaders; no model
+calls anything of it. The torchvision of PyPI for Linux is built for CUDA, so that its compiled part does not load
+beside a CPU build of torch. Its Python part then fails on import, at two operators that it describes and that nobody
+has defined. They are defined here, by name and without a kernel: a call of one would be an error.
 """
 
-import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 import torch
 
-# Kept for as long as the process runs: a library that is collected takes its operators along.
-_LIBRARIES: list[torch.library.Library] = []
+
+@cache
+def declare_operators() -> torch.library.Library | None:
+    """Define what torchvision describes, if its compiled part does not; before anything imports torchvision.
+
+    The definitions last as long as the library that is returned, which the cache holds.
+    """
+    spec = find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        for compiled in Path(spec.origin).parent.glob("_C*.so"):
+            torch.ops.load_library(compiled)
+    except OSError:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return library
+    return None
 
 
 def load() -> ModuleType:
     """The package timm."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _LIBRARIES.append(library)
+    declare_operators()
     import timm
 
     return timm

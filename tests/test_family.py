@@ -1,13 +1,11 @@
 """The table of `make bench-family`, and timm beside our torch; only the benchmark itself converts the models."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks import real_timm
 from benchmarks.family.measure import DIFFERENT, OURS, SAME, STOCK, Row
 from benchmarks.family.models import MEMBERS, build
