@@ -1,6 +1,7 @@
 """One model in every format: what its stock converter makes of the plain module, and what edgeattn makes of it."""
 
 import copy
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def _stock(name: str, module: nn.Module, image: Tensor, format_name: str, folder
     try:
         format_.convert(Job(copy.deepcopy(module), {"image": image}, ("y",)), path)
     except EdgeAttnError as error:
-        return Row(name, format_name, STOCK, refusal=_sentence(error))
+        return _refused(name, format_name, STOCK, _sentence(error))
     verdict, units = _checked(path, format_name, module, image)
     return _row(name, format_name, STOCK, inspect(path), verdict, units)
 
@@ -83,8 +84,8 @@ def _ours(name: str, module: nn.Module, image: Tensor, folder: Path) -> list[Row
     try:
         bundle = deploy(module, {"image": image}, out=folder / "bundle", name="model")
     except Exception as error:  # noqa: BLE001 - a failure of ours is a row of the table, whatever it is
-        return [Row(name, format_name, OURS, refusal=_sentence(error)) for format_name in FORMATS.names]
-    rows = [Row(name, format_name, OURS, refusal=reason) for format_name, reason in bundle.refused.items()]
+        return [_refused(name, format_name, OURS, _sentence(error)) for format_name in FORMATS.names]
+    rows = [_refused(name, format_name, OURS, reason) for format_name, reason in bundle.refused.items()]
     return rows + [_row(name, a.format, OURS, inspect(a.path), *_judged(bundle, a.path)) for a in bundle.artifacts]
 
 
@@ -117,3 +118,8 @@ def _row(name: str, format_name: str, form: str, found: Inspection, verdict: str
 
 def _sentence(error: Exception) -> str:
     return first_line(error) if isinstance(error, EdgeAttnError) else f"{type(error).__name__}: {first_line(error)}"
+
+
+def _refused(name: str, format_name: str, form: str, reason: str) -> Row:
+    """A row without a file. Of a path on this machine, as a compiler names source lines, the file's name stays."""
+    return Row(name, format_name, form, refusal=re.sub(r"(?<!\S)/\S*/", "", reason))
