@@ -10,7 +10,7 @@ DEBIAN := $(VENV)/.debian
 TORCH_LINKS ?= https://download.pytorch.org/whl/cpu/torch/
 
 .PHONY: demo test lint format types tests docs lock audit bench bench-peers bench-models bench-sound bench-arm
-.PHONY: train-digits clean
+.PHONY: bench-spellings bench-family train-digits clean
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py
@@ -41,6 +41,14 @@ bench: $(READY)
 # Others' MobileViTv2 and converters beside ours; bench-models is its old name. Not part of the tests.
 bench-peers bench-models: $(READY)
 	$(BIN)/python -m benchmarks.peers
+
+# The attention in 500 spellings, and 500 near misses: lowered, compared, counted; some exported.
+bench-spellings: $(READY)
+	$(BIN)/python benchmarks/all_spellings.py
+
+# Models of timm and transformers, through the stock converters and through edgeattn.
+bench-family: $(READY)
+	$(BIN)/python -m benchmarks.family
 
 bench-sound: $(READY)
 	$(BIN)/python benchmarks/sound.py

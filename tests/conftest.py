@@ -18,6 +18,12 @@ from hypothesis import settings
 from edgeattn.cli import main as cli
 from edgeattn.phone import setup
 
+sys.path.append(str(Path(__file__).parent.parent))
+from benchmarks import real_timm
+
+# Before a test imports transformers' vision models, or timm.
+real_timm.declare_operators()
+
 # Fixtures of another file, for all tests.
 __all__ = ["adb_server", "attach", "base_root"]
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks import real_timm
 from edgeattn.sample_models._checkpoints import recognise
 from edgeattn.sample_models.mobilevitv2 import PATCH, MobileViTBlock, build
 
@@ -52,6 +53,7 @@ class Logits(nn.Module):
 
 def transformers_form(ours: nn.Module) -> nn.Module:
     """transformers' own model with our weights."""
+    real_timm.declare_operators()
     from transformers import MobileViTV2Config, MobileViTV2ForImageClassification
 
     model = MobileViTV2ForImageClassification(MobileViTV2Config(num_labels=CLASSES))
