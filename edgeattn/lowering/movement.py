@@ -54,11 +54,8 @@ def simplify_movement(graph: fx.GraphModule) -> list[fx.Node]:
         if axes is not None:
             with graph.graph.inserting_before(node):
                 x = found.source
-                for target, argument in (
-                    ("view", axes[0]),
-                    ("permute", axes[1]),
-                    ("view", list(node.meta["val"].shape)),
-                ):
+                steps = [("reshape", axes[0]), ("permute", axes[1]), ("reshape", list(node.meta["val"].shape))]
+                for target, argument in steps[2:] if axes[1] == sorted(axes[1]) else steps:
                     x = _call(graph, getattr(aten, target).default, (x, argument), node)
             node.replace_all_uses_with(x)
             moved[x] = _Moved(found.source, found.where, plain=True)

@@ -118,6 +118,8 @@ class Understood:
                 else:
                     self._opaque.add(error.node)
                     self._network = None
+            except Exception as error:  # noqa: BLE001  # a fault in here must not stop an export that works without it
+                why = f"a fault of edgeattn's: {type(error).__name__}: {first_line(error)}; please report it"
         if self.graph is not None and not why:
             why = "too many of its operators cannot be written in another order"
         return self.unchanged(why)

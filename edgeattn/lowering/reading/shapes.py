@@ -52,8 +52,8 @@ def permute(b: Builder, node: fx.Node) -> View:
 def transpose(b: Builder, node: fx.Node) -> View:
     rank = len(b.view(node.args[0]).shape)
     order = list(range(rank))
-    a, b = (int(d) % rank for d in node.args[1:3])  # type: ignore[arg-type]
-    order[a], order[b] = b, a
+    first, second = (int(d) % rank for d in node.args[1:3])  # type: ignore[arg-type]
+    order[first], order[second] = second, first
     return ordered(b, node, order)
 
 
