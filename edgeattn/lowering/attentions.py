@@ -10,8 +10,8 @@ from torch import Tensor
 
 from edgeattn.lowering.axes import Group, flat, leaves, size, sizes
 from edgeattn.lowering.network import Network, origin
-from edgeattn.lowering.ops import Contract, Input, Op, Opaque, Softmax, aligned
-from edgeattn.lowering.passes.attention import weighted
+from edgeattn.lowering.ops import Input, Op, Opaque, Softmax, aligned
+from edgeattn.lowering.passes.attention import is_separable
 from edgeattn.lowering.rewrite import Understood
 
 
@@ -36,7 +36,7 @@ def scores(understood: Understood, inputs: Sequence[Tensor]) -> list[Scores]:
     if understood.graph is None:
         return []
     network, _ = understood.network()
-    found = [op for op in network.ops if isinstance(op, Softmax) and _is_separable(network, op)]
+    found = [op for op in network.ops if isinstance(op, Softmax) and is_separable(network, op)]
     if not found:
         return []
     values = _run(network, inputs, found)
@@ -48,13 +48,6 @@ def scores(understood: Understood, inputs: Sequence[Tensor]) -> list[Scores]:
             number += 1
         result.append(Scores(unique, values[op.inputs[0]], _map(network, op, values[op])))
     return result
-
-
-def _is_separable(network: Network, op: Softmax) -> bool:
-    return any(
-        isinstance(user, Contract) and (both := weighted(user)) is not None and both[1] is op
-        for user in network.users(op)
-    )
 
 
 def _run(network: Network, inputs: Sequence[Tensor], wanted: Sequence[Op]) -> dict[Op, Tensor]:

@@ -26,6 +26,14 @@ def weighted(op: Contract) -> tuple[Op, Op] | None:
     return None
 
 
+def is_separable(network: Network, op: Softmax) -> bool:
+    """Whether a softmax gives the weights of a weighted sum."""
+    return any(
+        isinstance(user, Contract) and (both := weighted(user)) is not None and both[1] is op
+        for user in network.users(op)
+    )
+
+
 def separate_projections(network: Network) -> bool:
     """A linear map that is only read in a few slices, as one linear map for each slice: nothing is copied then."""
     done = False

@@ -19,10 +19,12 @@ from edgeattn.lowering.network import Network
 from edgeattn.lowering.ops import (
     Constant,
     Op,
+    Softmax,
     View,
     aligned,
     viewed,
 )
+from edgeattn.lowering.passes.attention import is_separable
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys, Writer
 from edgeattn.lowering.writing.regions import split_regions
 
@@ -48,6 +50,8 @@ class Emitter:
         self.rules = rules
         self.network = network
         self.values: dict[Op, Any] = {}
+        # The norms of such networks are over whole maps: PyTorch's own is one op less exact (forms.NormaliseFirst).
+        self.is_separable = any(isinstance(op, Softmax) and is_separable(network, op) for op in network.ops)
         # Regions that are written with one axis for each part of the map, in channels-last.
         self.split = split_regions(network) if self.w.is_last else {}
 

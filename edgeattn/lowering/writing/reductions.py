@@ -87,7 +87,7 @@ def norm(e: Emitter, op: Norm) -> Phys:
         axes = order[len(order) - len(over) :]
         x = e.w.view(x, ending(x, axes))
         return replace(x, node=_native(e, op, x, axes, "layer_norm", 1))
-    if kind == "group_norm" and not e.w.is_last and tuple(order) == tuple(op.axes) and op.affine:
+    if kind == "group_norm" and not e.w.is_last and order == op.axes and op.affine and not e.is_separable:
         if len(x.shape) < 3 or x.groups[1] != leaves(op.affine):
             x = e.w.view(x, [*(op.dims[:2]), flat(op.dims[2:])])
         groups = size(leaves(op.affine)) // max(1, size([a for a in over if a in leaves(op.affine)]))
