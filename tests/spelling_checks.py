@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from edgeattn import lower
 from edgeattn.formats.graph import is_one_hot
 from edgeattn.layout import Layout
-from edgeattn.lowering import Lowering, to_channels_first, to_channels_last
+from edgeattn.lowering import Lowering
 
 PERMUTES = {"permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t", "numpy_T", "mT", "adjoint"}
 MOVES = {
@@ -32,11 +32,9 @@ TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 def lowered_error(module: nn.Module, inputs: Sequence[Tensor], layout: Layout) -> tuple[Lowering, float]:
     """``module`` lowered, and the largest difference of its outputs over the largest output."""
     lowering = lower(module, layout=layout, inputs=tuple(inputs))
-    last = lowering.edge_layout == "channels_last"
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
         expected = module(*inputs)
-        found = lowering.module(*map(to_channels_last, inputs) if last else inputs)
-    found = to_channels_first(found) if last else found
+        found = lowering.module(*inputs)
     if found.shape != expected.shape or not found.isfinite().all():
         return lowering, float("inf")
     return lowering, float((found - expected).abs().max() / expected.abs().max())
@@ -44,9 +42,7 @@ def lowered_error(module: nn.Module, inputs: Sequence[Tensor], layout: Layout) -
 
 def moving_ops(lowering: Lowering, inputs: Sequence[Tensor], layout: Layout) -> list[str]:
     """The ops of the lowered module's graph that only move data, as an artifact in ``layout`` would have them."""
-    last = lowering.edge_layout == "channels_last"
-    edges = [to_channels_last(x).contiguous() for x in inputs] if last else list(inputs)
-    return list(_moving(lowering.module, edges, layout))
+    return list(_moving(lowering.module, list(inputs), layout))
 
 
 def _moving(module: nn.Module, inputs: Sequence[Tensor], layout: Layout) -> Iterator[str]:

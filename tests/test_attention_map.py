@@ -24,7 +24,8 @@ def understood(loaded: source.Source) -> Understood:
 
 def test_where_a_vision_model_looks(tmp_path: Path) -> None:
     loaded = source.load("digits")
-    file = write(loaded, understood(loaded), {"example": cases.Case("the model's own example", loaded.inputs)}, tmp_path)
+    chosen = {"example": cases.Case("the model's own example", loaded.inputs)}
+    file = write(loaded, understood(loaded), chosen, tmp_path)
     assert file
     manifest = type("Manifest", (), {"attention": file, "model": "digits"})()
     maps = attention_maps.read(bundles.Bundle(tmp_path, manifest))

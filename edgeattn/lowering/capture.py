@@ -21,8 +21,11 @@ from edgeattn.system.vendor_errors import first_line
 # What is written in simpler operators first: the passes then know one spelling of each.
 _DECOMPOSED = (
     "einsum", "scaled_dot_product_attention", "addcmul", "addcdiv", "baddbmm", "instance_norm", "rms_norm", "square",
-    "cosine_similarity", "tensordot", "inner", "std", "var", "normalize", "hinge",
+    "cosine_similarity", "tensordot", "inner",
 )  # fmt: skip
+
+# A table of more values is computed where it is read.
+_MOST_FOLDED = 1 << 22
 
 
 def capture(module: nn.Module, inputs: Sequence[Tensor]) -> fx.GraphModule:
@@ -41,7 +44,33 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> fx.GraphModule:
             program = program.run_decompositions(_table())
     except Exception as error:  # the module's own code runs in it
         raise LoweringError(f"torch.export refuses it: {first_line(error)}") from error
-    return with_dtype(_unlifted(program), torch.float64)
+    return _folded(with_dtype(_unlifted(program), torch.float64))
+
+
+def _folded(module: fx.GraphModule) -> fx.GraphModule:
+    """With everything that does not depend on an input as a constant: reparametrised weights, tables of indices."""
+    fixed: dict[fx.Node, Tensor] = {}
+    with torch.no_grad():
+        for node in module.graph.nodes:
+            if node.op == "get_attr":
+                fixed[node] = getattr(module, str(node.target))
+            elif node.op == "call_function" and all(n in fixed for n in node.all_input_nodes):
+                value = node.target(
+                    *fx.node.map_arg(node.args, fixed.__getitem__), **fx.node.map_arg(node.kwargs, fixed.__getitem__)
+                )
+                if isinstance(value, Tensor) and value.numel() <= _MOST_FOLDED:
+                    fixed[node] = value
+    for node, value in fixed.items():
+        if node.op == "call_function" and any(user not in fixed for user in node.users):
+            name = f"folded_{node.name}"
+            module.register_buffer(name, value)
+            with module.graph.inserting_before(node):
+                constant = module.graph.get_attr(name)
+            constant.meta = dict(node.meta)
+            node.replace_all_uses_with(constant)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
 
 
 def _table() -> dict[Any, Callable[..., Any]]:

@@ -20,6 +20,8 @@ def kind(op: Op) -> str:
 
 
 def _softmax(network: Network, op: Pointwise) -> bool:
+    if kind(op) == "exp":
+        return _of_logarithm(network, op)
     if kind(op) != "div" or len(op.inputs) != 2:
         return False
     powers, total = op.inputs
@@ -37,6 +39,22 @@ def _softmax(network: Network, op: Pointwise) -> bool:
     if set(scores.axes) != set(op.axes):
         return False
     return network.swap(op, new, "softmax that was written out")
+
+
+def _of_logarithm(network: Network, op: Pointwise) -> bool:
+    """exp(log_softmax(s)), and exp(s - logsumexp(s))."""
+    (source,) = op.inputs
+    if isinstance(source, Softmax) and source.target is torch.log_softmax:
+        scores, over = source.inputs[0], source.over
+    elif kind(source) == "sub" and len(source.inputs) == 2 and isinstance(source.inputs[1], Reduce):
+        scores, total = source.inputs
+        if total.target is not torch.logsumexp or total.inputs[0] is not scores:
+            return False
+        over = total.over
+    else:
+        return False
+    new = Softmax(inputs=[scores], over=over, target=torch.softmax, dims=op.dims, node=op.node)
+    return set(scores.axes) == set(op.axes) and network.swap(op, new, "softmax that was written out")
 
 
 def _contraction(network: Network, op: Reduce) -> bool:

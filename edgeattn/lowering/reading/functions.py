@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from edgeattn.lowering.axes import Group, flat, leaves, regroup
+from edgeattn.lowering.axes import Group, flat, leaves, regroup, size
 from edgeattn.lowering.movement import name
 from edgeattn.lowering.ops import Norm, Reduce, Slot, Softmax, View
 from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError
@@ -18,6 +18,11 @@ aten = torch.ops.aten
 
 def reduced(b: Builder, node: fx.Node, target: Any, dims: Sequence[int] | None, keepdim: bool) -> View:
     x = b.solid(b.view(node.args[0]))
+    return reduced_view(b, node, x, target, dims, keepdim=keepdim)
+
+
+def reduced_view(b: Builder, node: fx.Node, x: View, target: Any, dims: Sequence[int] | None, *, keepdim: bool) -> View:
+    """A reduction of some dimensions, of all without ``dims``."""
     rank = len(x.shape)
     over = set(range(rank)) if not dims else {d % rank for d in dims}
     group = flat(x.dims[d] for d in sorted(over))
@@ -43,6 +48,41 @@ def linalg_vector_norm(b: Builder, node: fx.Node) -> View:
         raise UnknownSpellingError("another norm")
     dims = args.get("dim")
     return reduced(b, node, euclidean, [dims] if isinstance(dims, int) else dims, bool(args.get("keepdim")))  # type: ignore[arg-type]
+
+
+def variance(b: Builder, node: fx.Node) -> Any:
+    """var, std and var_mean, written out."""
+    args = dict(zip(("self", "dim"), node.args, strict=False)) | dict(node.kwargs)
+    x, keepdim = b.solid(b.view(args["self"])), bool(args.get("keepdim"))
+    rank = len(x.shape)
+    dims = args.get("dim")
+    over = list(range(rank)) if not dims else [d % rank for d in ([dims] if isinstance(dims, int) else dims)]
+    correction = args.get("correction", 1)
+    number = size(flat(x.dims[d] for d in over))
+    mean = reduced_view(b, node, x, torch.mean, over, keepdim=True)
+    off = b.pointwise(aten.sub.Tensor, (Slot(0), Slot(1)), {}, [x, mean], node)
+    square = b.pointwise(aten.mul.Tensor, (Slot(0), Slot(0)), {}, [off], node)
+    spread = reduced_view(b, node, square, torch.mean, over, keepdim=keepdim)
+    if correction:
+        factor = b.constant(torch.tensor(number / (number - correction), dtype=torch.float64))
+        spread = b.pointwise(aten.mul.Tensor, (Slot(0), Slot(1)), {}, [spread, factor], node)
+    if name(node) == "std":
+        return b.pointwise(aten.sqrt.default, (Slot(0),), {}, [spread], node)
+    if name(node) == "var":
+        return spread
+    return [spread, mean if keepdim else reduced_view(b, node, x, torch.mean, over, keepdim=False)]
+
+
+def logsumexp(b: Builder, node: fx.Node) -> View:
+    x, dims, keepdim = (*node.args, False)[:3]
+    return reduced_view(b, node, b.solid(b.view(x)), torch.logsumexp, list(dims), keepdim=bool(keepdim))  # type: ignore[arg-type]
+
+
+def filled_like(b: Builder, node: fx.Node) -> View:
+    """zeros_like and its kin: one number, broadcast."""
+    value = b.values.of(node)[0]
+    one = b.constant(value.reshape(-1)[0].clone())
+    return View(one.op, ((),) * value.dim(), tuple(value.shape))
 
 
 def adaptive_avg_pool2d(b: Builder, node: fx.Node) -> View:
@@ -132,6 +172,9 @@ def _solid(parameter: Tensor, group: Group) -> Tensor:
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("sum", "mean", "amax", "amin"), reduce_),
+    **dict.fromkeys(("var", "std", "var_mean"), variance),
+    "logsumexp": logsumexp,
+    **dict.fromkeys(("zeros_like", "ones_like", "full_like"), filled_like),
     "linalg_vector_norm": linalg_vector_norm,
     "adaptive_avg_pool2d": adaptive_avg_pool2d,
     **dict.fromkeys(("softmax", "_softmax", "log_softmax", "_log_softmax"), softmax),

@@ -92,16 +92,16 @@ def matmul(b: Builder, node: fx.Node) -> View:
 def product(b: Builder, node: fx.Node, first: View, second: View) -> View:
     first, second = b.solid(first), b.solid(second)
     # [..., M, 1, K] times [..., 1, N, K], summed over K: the batch and K get common axes, M and N different ones.
-    a = View(first.op, (*first.dims[:-1], (), first.dims[-1]), (*first.shape[:-1], 1, first.shape[-1]))
-    b = View(
+    rows = View(first.op, (*first.dims[:-1], (), first.dims[-1]), (*first.shape[:-1], 1, first.shape[-1]))
+    columns = View(
         second.op, (*second.dims[:-2], (), second.dims[-1], second.dims[-2]),
         (*second.shape[:-2], 1, second.shape[-1], second.shape[-2]),
     )  # fmt: skip
-    (a, b), dims, shape = b.broadcast([a, b])
+    (rows, columns), dims, shape = b.broadcast([rows, columns])
     over = dims[-1]
     if not leaves(over):
         raise UnknownSpellingError("an outer product")
-    op = Contract(inputs=[a.op, b.op], over=over, dims=dims[:-1])
+    op = Contract(inputs=[rows.op, columns.op], over=over, dims=dims[:-1])
     return b.add(op, node, shape[:-1])
 
 

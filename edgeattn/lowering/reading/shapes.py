@@ -117,6 +117,23 @@ def narrow(b: Builder, node: fx.Node) -> View:
     return slice_of(b, x, dim, int(node.args[2]) % x.shape[dim], int(node.args[3]), 1, node)  # type: ignore[arg-type]
 
 
+def chosen(b: Builder, node: fx.Node) -> View:
+    """index_select, and an index on one dimension, where they take every n-th value."""
+    x = b.view(node.args[0])
+    if name(node) == "index":
+        indices = list(node.args[1])  # type: ignore[arg-type]
+        (dim,) = (i for i, n in enumerate(indices) if n is not None)
+        index = b.fixed(indices[dim])
+    else:
+        dim, index = which(b, node, 0), b.fixed(node.args[2])
+    assert index is not None
+    places = index.tolist()
+    steps = {after - before for before, after in zip(places, places[1:], strict=False)} or {1}
+    if index.dim() != 1 or len(steps) != 1 or min(steps) < 1 or not places:
+        raise UnknownSpellingError("an index that is no slice")
+    return slice_of(b, x, dim, places[0] % x.shape[dim], len(places), min(steps), node)
+
+
 def select(b: Builder, node: fx.Node) -> View:
     x = b.view(node.args[0])
     dim = which(b, node, 0)
@@ -194,6 +211,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expand),
     "slice": sliced,
     "narrow": narrow,
+    **dict.fromkeys(("index_select", "index"), chosen),
     "select": select,
     **dict.fromkeys(("split", "split_with_sizes", "chunk", "unbind"), split),
     "getitem": getitem,

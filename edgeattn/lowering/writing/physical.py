@@ -96,6 +96,9 @@ class Writer:
 
     def _free(self, path: str) -> str:
         """A path that neither is taken nor is a folder of one that is."""
+        for leaf in self._names:
+            if path.startswith(f"{leaf}."):  # a module cannot be in what was written as a leaf: it stands beside it
+                path = leaf + "_" + path[len(leaf) + 1 :].replace(".", "_")
         number, name = 1, path
         while any(n == name or n.startswith(f"{name}.") or name.startswith(f"{n}.") for n in self._names):
             number += 1
