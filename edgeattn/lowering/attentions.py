@@ -64,10 +64,10 @@ def _run(network: Network, inputs: Sequence[Tensor], wanted: Sequence[Op]) -> di
     with torch.no_grad():
         for op in network.ops:
             if op in needed:
-                given = isinstance(op, Input)
-                values[op] = (
-                    exact[op.number].reshape(sizes(op.axes)) if given else op.evaluate(*(values[x] for x in op.inputs))
-                )
+                if isinstance(op, Input):
+                    values[op] = exact[op.number].reshape(sizes(op.axes))
+                else:
+                    values[op] = op.evaluate(*(values[x] for x in op.inputs))
     return values
 
 

@@ -74,7 +74,7 @@ def _folded(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _table() -> dict[Any, Callable[..., Any]]:
-    table = torch.export.default_decompositions()
+    table: Any = torch.export.default_decompositions()
     return {op: rule for op, rule in table.items() if op.name().removeprefix("aten::").split(".")[0] in _DECOMPOSED}
 
 

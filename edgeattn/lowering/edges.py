@@ -1,6 +1,7 @@
 """The layout of a module's inputs and outputs, if it is not the layout inside."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -48,21 +49,28 @@ def with_last_edges(module: nn.Module) -> nn.Module:
                 first = graph.call_function(permute, (node, TO_FIRST))
             node.replace_all_uses_with(first, delete_user_cb=lambda user, first=first: user is not first)
             for user in list(first.users):
-                if user.target is permute and list(user.args[1]) == TO_LAST:
+                if _permutes(user, TO_LAST):
                     user.replace_all_uses_with(node)
     (output,) = (n for n in graph.nodes if n.op == "output")
-    single = isinstance(output.args[0], fx.Node)
-    results = [output.args[0]] if single else list(output.args[0])
+    given: Any = output.args[0]
+    single = isinstance(given, fx.Node)
+    results = [given] if single else list(given)
     ranks = [v.dim() for v in _shapes(module)]
     with graph.inserting_before(output):
         for i, node in enumerate(results):
             if ranks[i] == 4:
-                cancels = node.target is permute and list(node.args[1]) == TO_FIRST
-                results[i] = node.args[0] if cancels else graph.call_function(permute, (node, TO_LAST))
+                results[i] = (
+                    node.args[0] if _permutes(node, TO_FIRST) else graph.call_function(permute, (node, TO_LAST))
+                )
     output.args = (results[0] if single else tuple(results),)
     graph.eliminate_dead_code()
     result.recompile()
     return result
+
+
+def _permutes(node: fx.Node, order: list[int]) -> bool:
+    args: tuple[Any, ...] = node.args
+    return node.target is torch.ops.aten.permute.default and list(args[1]) == order
 
 
 def _shapes(module: fx.GraphModule) -> list[Tensor]:

@@ -126,6 +126,8 @@ class PatchSum(nn.Module):
     leaves int8 no steps for the scores.
     """
 
+    offsets: Tensor
+
     def __init__(self, offsets: Tensor) -> None:
         super().__init__()
         self.register_buffer("offsets", offsets)  # [L, P], one-hot
@@ -137,6 +139,8 @@ class PatchSum(nn.Module):
 
 class PatchSpread(nn.Module):
     """A value for each offset in a patch, at every pixel with that offset: [B, C, P] -> [B, C, L]."""
+
+    pixels: Tensor
 
     def __init__(self, pixels: Tensor) -> None:
         super().__init__()

@@ -83,6 +83,8 @@ def _why(op: Op) -> str:
 def into_products(network: Network) -> bool:
     """Fold a factor or term into the Linear or convolution that it alone reads."""
     done = False
+    op: Pointwise
+    new: Op | None
     for op in each(network, Pointwise):
         affine = affine_of(op)
         if affine is None or network.only_user(affine.x) is not op:
@@ -131,16 +133,16 @@ def into_readers(network: Network) -> bool:
             plain = Norm(
                 inputs=op.inputs, over=op.over, epsilon=op.epsilon, affine=op.affine, dims=op.dims, node=op.node
             )
-            parts = [(plain, op.affine, op.weight, op.bias)]
+            parts = Affine(plain, op.affine, op.weight, op.bias)
         elif (affine := affine_of(op)) is not None:
-            parts = [(affine.x, affine.axes, affine.factor, affine.term)]
+            parts = affine
         else:
             continue
         readers = network.users(op)
         if network.is_output(op) or not readers:
             continue
-        ((x, axes, factor, term),) = parts
-        new = [_reading(reader, op, x, leaves(axes), factor, term) for reader in readers]
+        x = parts.x
+        new = [_reading(reader, op, x, leaves(parts.axes), parts.factor, parts.term) for reader in readers]
         if any(reader is None for reader in new):
             continue
         made = [

@@ -69,6 +69,7 @@ def _rows(source: Linear, part: Op) -> Linear | None:
 def no_query_bias(network: Network) -> bool:
     """Drop the bias of a linear map that only a softmax over other axes reads."""
     done = False
+    op: Softmax
     for op in each(network, Softmax):
         (source,) = op.inputs
         if not isinstance(source, Linear) or source.bias is None or network.only_user(source) is not op:
@@ -87,11 +88,14 @@ def no_query_bias(network: Network) -> bool:
 def fold_keys(network: Network) -> bool:
     """Take a linear map out of a weighted sum, to behind it."""
     done = False
+    op: Contract
     for op in each(network, Contract):
         both = weighted(op)
-        if both is None or not isinstance(both[0], Linear):
+        if both is None:
             continue
         key, weights = both
+        if not isinstance(key, Linear):
+            continue
         over = leaves(op.over)
         outside, inside = leaves(key.outside), leaves(key.inside)
         x = key.inputs[0]

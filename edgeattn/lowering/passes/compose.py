@@ -13,7 +13,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from edgeattn.lowering.axes import leaves, size, sizes
+from edgeattn.lowering.axes import Group, leaves, size, sizes
 from edgeattn.lowering.network import Network, wherever
 from edgeattn.lowering.ops import Linear, Op, Opaque, Reduce
 from edgeattn.lowering.passes.products import conv_of, conv_op
@@ -60,10 +60,9 @@ def _composed(network: Network, outer: Linear) -> bool:
     if isinstance(source, Linear):
         x = source.inputs[0]
         if mean is not None:
-            kept = [axis for axis in x.axes if axis not in leaves(mean.over)]
             x = Reduce(
                 inputs=[x], target=mean.target, over=mean.over, keepdim=mean.keepdim,
-                dims=_without(source.inputs[0], mean, kept), node=mean.node,
+                dims=_without(source.inputs[0], mean), node=mean.node,
             )  # fmt: skip
         new = Linear(
             inputs=[x], inside=source.inside, outside=outer.outside, weight=weight, bias=term, dims=outer.dims,
@@ -82,7 +81,7 @@ def _composed(network: Network, outer: Linear) -> bool:
     return network.swap(outer, new, _POOLED if mean else _DIRECT, path_of=source)
 
 
-def _without(x: Op, mean: Reduce, kept: list[object]) -> tuple[tuple[object, ...], ...]:
+def _without(x: Op, mean: Reduce) -> tuple[Group, ...]:
     over = leaves(mean.over)
     dims = []
     for group in x.dims:

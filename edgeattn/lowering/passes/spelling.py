@@ -46,9 +46,9 @@ def _of_logarithm(network: Network, op: Pointwise) -> bool:
     (source,) = op.inputs
     if isinstance(source, Softmax) and source.target is torch.log_softmax:
         scores, over = source.inputs[0], source.over
-    elif kind(source) == "sub" and len(source.inputs) == 2 and isinstance(source.inputs[1], Reduce):
+    elif kind(source) == "sub" and len(source.inputs) == 2:
         scores, total = source.inputs
-        if total.target is not torch.logsumexp or total.inputs[0] is not scores:
+        if not isinstance(total, Reduce) or total.target is not torch.logsumexp or total.inputs[0] is not scores:
             return False
         over = total.over
     else:

@@ -181,7 +181,7 @@ class Builder:
 
     def broadcast(self, views: list[View]) -> tuple[list[View], tuple[Group, ...], tuple[int, ...]]:
         """The views with common axes for common dimensions; the dimensions and shape of what is made of them."""
-        shape = tuple(torch.broadcast_shapes(*(v.shape for v in views)))
+        shape = _broadcast(*(v.shape for v in views))
         rank = len(shape)
         views = [
             View(v.op, ((),) * (rank - len(v.shape)) + v.dims, (1,) * (rank - len(v.shape)) + v.shape) for v in views
@@ -221,7 +221,7 @@ class Builder:
     def _opaque(self, node: fx.Node) -> Any:
         nodes: list[fx.Node] = []
 
-        def slot(n: fx.Node) -> Slot:
+        def slot(n: fx.Node) -> Any:
             nodes.append(n)
             return Slot(len(nodes) - 1)
 
@@ -252,7 +252,7 @@ class Builder:
     def _pointwise(self, node: fx.Node) -> View:
         nodes: list[fx.Node] = []
 
-        def slot(n: fx.Node) -> Slot:
+        def slot(n: fx.Node) -> Any:
             nodes.append(n)
             return Slot(len(nodes) - 1)
 
@@ -269,13 +269,17 @@ class Builder:
         kind = str(getattr(target, "__name__", "")).split(".")[0]
         if kind == "mul" and len(views) == 2:
             for one, other in (views, views[::-1]):
-                if isinstance(one.op, Constant) and bool((one.op.value == 1).all()) and one.op.value.numel() == 1:
-                    shape = torch.broadcast_shapes(one.shape, other.shape)
-                    if tuple(shape) == other.shape:
-                        return other
+                is_one = isinstance(one.op, Constant) and bool((one.op.value == 1).all()) and one.op.value.numel() == 1
+                if is_one and _broadcast(one.shape, other.shape) == other.shape:
+                    return other
         views, dims, shape = self.broadcast(views)
         op = Pointwise(inputs=[v.op for v in views], target=target, args=args, kwargs=dict(kwargs), dims=dims)
         return self.add(op, node, shape)
+
+
+def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    of: Any = torch.broadcast_shapes  # it has no types
+    return tuple(of(*shapes))
 
 
 # Functions of each element that PyTorch does not tag so.

@@ -34,25 +34,25 @@ def reduced_view(b: Builder, node: fx.Node, x: View, target: Any, dims: Sequence
 
 
 def reduce_(b: Builder, node: fx.Node) -> View:
-    args = dict(zip(("b", "dim", "keepdim"), node.args, strict=False)) | dict(node.kwargs)
+    args: dict[str, Any] = dict(zip(("b", "dim", "keepdim"), node.args, strict=False)) | dict(node.kwargs)
     dims = args.get("dim")
     if args.get("dtype") not in (None, torch.float64):
         raise UnknownSpellingError("another type")
     target = {"sum": torch.sum, "mean": torch.mean, "amax": torch.amax, "amin": torch.amin}[name(node)]
-    return reduced(b, node, target, [dims] if isinstance(dims, int) else dims, bool(args.get("keepdim")))  # type: ignore[arg-type]
+    return reduced(b, node, target, [dims] if isinstance(dims, int) else dims, bool(args.get("keepdim")))
 
 
 def linalg_vector_norm(b: Builder, node: fx.Node) -> View:
-    args = dict(zip(("b", "ord", "dim", "keepdim"), node.args, strict=False)) | dict(node.kwargs)
+    args: dict[str, Any] = dict(zip(("b", "ord", "dim", "keepdim"), node.args, strict=False)) | dict(node.kwargs)
     if args.get("ord", 2) != 2:
         raise UnknownSpellingError("another norm")
     dims = args.get("dim")
-    return reduced(b, node, euclidean, [dims] if isinstance(dims, int) else dims, bool(args.get("keepdim")))  # type: ignore[arg-type]
+    return reduced(b, node, euclidean, [dims] if isinstance(dims, int) else dims, bool(args.get("keepdim")))
 
 
 def variance(b: Builder, node: fx.Node) -> Any:
     """var, std and var_mean, written out."""
-    args = dict(zip(("self", "dim"), node.args, strict=False)) | dict(node.kwargs)
+    args: dict[str, Any] = dict(zip(("self", "dim"), node.args, strict=False)) | dict(node.kwargs)
     x, keepdim = b.solid(b.view(args["self"])), bool(args.get("keepdim"))
     rank = len(x.shape)
     dims = args.get("dim")
@@ -104,14 +104,15 @@ def softmax(b: Builder, node: fx.Node) -> View:
 
 
 def group_norm(b: Builder, node: fx.Node) -> View:
-    x, groups, weight, bias, epsilon, *_ = (*node.args, None, None, 1e-5)[:5] if len(node.args) < 5 else node.args
+    args: tuple[Any, ...] = (*node.args, None, None, 1e-5)[:5] if len(node.args) < 5 else node.args
+    x, groups, weight, bias, epsilon, *_ = args
     view = b.solid(b.view(x))
     shape = view.shape
-    cut = regroup(view.dims[1], [int(groups), shape[1] // int(groups)])  # type: ignore[call-overload]
+    cut = regroup(view.dims[1], [int(groups), shape[1] // int(groups)])
     if cut is None:
         raise UnknownSpellingError("groups across axes")
     over = (*cut[1], *flat(view.dims[2:]))
-    return norm(b, node, view, over, float(epsilon), view.dims[1], weight, bias)  # type: ignore[arg-type]
+    return norm(b, node, view, over, float(epsilon), view.dims[1], weight, bias)
 
 
 def layer_norm(b: Builder, node: fx.Node) -> View:

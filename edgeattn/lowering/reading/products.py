@@ -43,7 +43,10 @@ def conv2d(b: Builder, node: fx.Node) -> View:
     kernel = b.fixed(weight)
     if kernel is None or groups != 1 or any(n != 1 for n in kernel.shape[2:]):
         raise UnknownSpellingError("no 1x1 convolution")
-    ones = lambda v, n: v == n or (isinstance(v, list | tuple) and all(i == n for i in v))  # noqa: E731
+
+    def ones(v: Any, n: int) -> bool:
+        return bool(v == n) or (isinstance(v, list | tuple) and all(i == n for i in v))
+
     if not (ones(stride, 1) and (ones(padding, 0) or padding == "valid")):
         raise UnknownSpellingError("a stride or padding")
     view = b.view(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ def turned(b: Builder, node: fx.Node) -> View:
 
 def movedim(b: Builder, node: fx.Node) -> View:
     rank = len(b.view(node.args[0]).shape)
-    return ordered(b, node, torch.empty(range(rank)).movedim(*node.args[1:]).shape)  # type: ignore[arg-type, call-overload]
+    return ordered(b, node, torch.empty(range(rank)).movedim(*node.args[1:]).shape)  # type: ignore[arg-type]
 
 
 def ordered(b: Builder, node: fx.Node, order: Sequence[int]) -> View:
@@ -78,9 +79,9 @@ def expand(b: Builder, node: fx.Node) -> View:
 
 
 def which(b: Builder, node: fx.Node, default: int, at: int = 1) -> int:
-    value = node.args[at] if len(node.args) > at else node.kwargs.get("dim", default)
+    value: Any = node.args[at] if len(node.args) > at else node.kwargs.get("dim", default)
     rank = len(b.view(node.args[0]).shape)
-    return int(value) % rank  # type: ignore[call-overload, no-any-return]
+    return int(value) % rank
 
 
 def slice_of(b: Builder, x: View, dim: int, start: int, number: int, step: int, node: fx.Node) -> View:
@@ -107,8 +108,9 @@ def slice_of(b: Builder, x: View, dim: int, start: int, number: int, step: int, 
 def sliced(b: Builder, node: fx.Node) -> View:
     x = b.view(node.args[0])
     dim = which(b, node, 0)
-    start, end, step = (*node.args[2:5], None, None, None)[:3]
-    first, last, by = slice(start, end, step or 1).indices(x.shape[dim])  # type: ignore[arg-type]
+    bounds: tuple[Any, ...] = (*node.args[2:5], None, None, None)
+    start, end, step = bounds[:3]
+    first, last, by = slice(start, end, step or 1).indices(x.shape[dim])
     return slice_of(b, x, dim, first, len(range(first, last, by)), by, node)
 
 
@@ -128,7 +130,7 @@ def chosen(b: Builder, node: fx.Node) -> View:
         dim, index = which(b, node, 0), b.fixed(node.args[2])
     assert index is not None
     places = index.tolist()
-    steps = {after - before for before, after in zip(places, places[1:], strict=False)} or {1}
+    steps = {after - before for before, after in pairwise(places)} or {1}
     if index.dim() != 1 or len(steps) != 1 or min(steps) < 1 or not places:
         raise UnknownSpellingError("an index that is no slice")
     return slice_of(b, x, dim, places[0] % x.shape[dim], len(places), min(steps), node)
@@ -158,7 +160,8 @@ def split(b: Builder, node: fx.Node) -> list[View]:
 def getitem(b: Builder, node: fx.Node) -> Any:
     of = b.views[node.args[0]]  # type: ignore[index]
     if isinstance(of, list):
-        return of[node.args[1]]  # type: ignore[call-overload]
+        number: Any = node.args[1]
+        return of[number]
     raise UnknownSpellingError("an output of an opaque function")
 
 
@@ -169,14 +172,15 @@ def cat(b: Builder, node: fx.Node) -> View:
 
 
 def dim_of(b: Builder, node: fx.Node, x: View, at: int, default: int) -> int:
-    value = node.args[at] if len(node.args) > at else node.kwargs.get("dim", default)
-    return int(value) % len(x.shape)  # type: ignore[call-overload, no-any-return]
+    value: Any = node.args[at] if len(node.args) > at else node.kwargs.get("dim", default)
+    return int(value) % len(x.shape)
 
 
 def stack(b: Builder, node: fx.Node) -> View:
     views = [b.solid(b.view(n)) for n in node.args[0]]  # type: ignore[union-attr]
     rank = len(views[0].shape) + 1
-    dim = (int(node.args[1]) if len(node.args) > 1 else int(node.kwargs.get("dim", 0))) % rank  # type: ignore[arg-type, call-overload]
+    value: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    dim = int(value) % rank
     views = [View(v.op, (*v.dims[:dim], (), *v.dims[dim:]), (*v.shape[:dim], 1, *v.shape[dim:])) for v in views]
     return joined(b, node, views, dim)
 

@@ -30,13 +30,13 @@ def pointwise(e: Emitter, op: Pointwise) -> Phys:
     groups, fitted = common_groups(
         e, fitted, [x.axes for x in op.inputs if isinstance(x, Constant)], fitted[lead], order
     )
-    nodes: dict[int, fx.Node] = {}
+    nodes: list[fx.Node] = []
     at = dict(zip([i for i, x in enumerate(op.inputs) if not isinstance(x, Constant)], fitted, strict=True))
     for i, x in enumerate(op.inputs):
         if isinstance(x, Constant):
-            nodes[i] = e.constant(x, groups)
+            nodes.append(e.constant(x, groups))
         else:
-            nodes[i] = shaped(e, at[i], groups)
+            nodes.append(shaped(e, at[i], groups))
     node = e.w.call(op.target, *filled(op.args, nodes), **op.kwargs)
     shape = tuple(size(leaves(g)) for g in groups)
     is_map = any(p.is_map and len(p.axes) == len(order) for p in fitted)

@@ -96,7 +96,8 @@ class Emitter:
                 dims = dims[1:]
             return self.w.buffer(value.reshape(dims))
 
-        return self.w.remembered((op, tuple(tuple(map(id, leaves(g))) for g in groups)), make)
+        node: fx.Node = self.w.remembered((op, tuple(tuple(map(id, leaves(g))) for g in groups)), make)
+        return node
 
     def logical(self, view: View) -> fx.Node:
         """A value as a tensor in the order and shape of a view."""

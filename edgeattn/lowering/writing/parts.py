@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgeattn.lowering import forms
+from edgeattn.lowering import projections
 from edgeattn.lowering.axes import flat, leaves, size
 from edgeattn.lowering.ops import (
     Concat,
@@ -162,7 +162,7 @@ def _conv_module(parts: Any) -> nn.Conv2d:
         width * parts.groups, out, tuple(kernel), parts.stride, parts.padding, parts.dilation, parts.groups,
         bias=parts.bias is not None,
     )  # fmt: skip
-    module.weight = forms.constant(parts.weight)
+    module.weight = projections.constant(parts.weight)
     if parts.bias is not None:
-        module.bias = forms.constant(parts.bias)
+        module.bias = projections.constant(parts.bias)
     return module

@@ -31,7 +31,8 @@ def contract(e: Emitter, op: Contract) -> Phys:
             return patches
         product = _product(e, op, values, weights)
         return reduced(e, op, product, over, torch.sum, keepdim=op.keepdim or op in e.split)
-    return _matrix_product(e, op, *(e.of(x, op) for x in op.inputs), over)
+    first, second = (e.of(x, op) for x in op.inputs)
+    return _matrix_product(e, op, first, second, over)
 
 
 def _product(e: Emitter, op: Op, values: Phys, weights: Phys) -> Phys:
