@@ -5,7 +5,7 @@ from math import inf
 import numpy as np
 import pytest
 
-from edgeattn.parity.metrics import Array, Comparison, compare, relative_error
+from edgeattn.parity.metrics import EXACT_LIMIT, Array, Comparison, compare, exact_limit, relative_error
 
 rng = np.random.default_rng(0)
 WEIGHT, X = rng.standard_normal((64, 64)), rng.standard_normal((64, 500))
@@ -82,3 +82,29 @@ def test_relative_error() -> None:
     assert relative_error(reference=np.array([0.0, 4.0]), candidate=np.array([0.0, 5.0])) == 0.25
     assert relative_error(reference=np.zeros(2), candidate=np.array([0.0, 0.5])) == 0.5
     assert relative_error(reference=np.ones(2), candidate=np.array([1.0, np.nan])) == inf
+
+
+def hop_one(condition: float, error: float) -> bool:
+    """Whether a lowered form with a relative error in float64 is the same function, where float32's own is larger by
+    ``condition`` than its rounding."""
+    oracle = rng.standard_normal((8, 64))
+    noise = 2.0**-24 * condition * np.abs(oracle).max()
+    reference = oracle + noise * rng.choice([-1, 1], oracle.shape)
+    exact = oracle * (1 + error)
+    limit = exact_limit(oracle=oracle, reference=reference)
+    return relative_error(reference=oracle, candidate=exact) <= limit
+
+
+def test_float64_rounds_more_in_an_ill_conditioned_network() -> None:
+    assert hop_one(1, 1e-11)
+    assert not hop_one(1, 1e-6)
+    assert not hop_one(1, 2e-10)
+    # 2^-53 grows by a million, as 2^-24 does.
+    assert hop_one(1e6, 2.0**-53 * 1e6)
+    assert not hop_one(1e6, 1e-6)
+
+
+def test_without_a_reference_that_can_be_compared_the_limit_stays() -> None:
+    one = np.ones((2, 2))
+    assert exact_limit(oracle=one, reference=np.full((2, 2), np.nan)) == EXACT_LIMIT
+    assert exact_limit(oracle=one, reference=one[:1]) == EXACT_LIMIT

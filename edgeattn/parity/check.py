@@ -15,7 +15,7 @@ from edgeattn.bundle.tensors import Arrays, from_edge
 from edgeattn.errors import ArtifactError, MissingError, TargetError
 from edgeattn.parity.accuracy import Accuracy, evaluate
 from edgeattn.parity.battery import depends_on_input
-from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, relative_error
+from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, exact_limit, relative_error
 from edgeattn.parity.verdicts import NotChecked, Report, Row, worst
 from edgeattn.precision import FP32
 from edgeattn.runtimes import RunEach, Session, Signature, backends
@@ -235,16 +235,17 @@ def _hop_one(bundle: Bundle, cases: dict[str, GoldenCase]) -> list[Row]:
     for layout in bundle.manifest.lowering:
         for case, golden in cases.items():
             for output in bundle.manifest.outputs:
-                oracle = golden.reference("fp64")[output.name]
+                oracle, reference = golden.reference("fp64")[output.name], golden.reference("fp32")[output.name]
                 exact = golden.lowered(layout, "fp64")[output.name]
                 verdict = compare(
                     oracle=oracle,
-                    reference=golden.reference("fp32")[output.name],
+                    reference=reference,
                     candidate=golden.lowered(layout, "fp32")[output.name],
                     precision=FP32.name,
                 )
                 error = relative_error(reference=oracle, candidate=exact) if oracle.shape == exact.shape else None
-                row = _row("lowering", layout, "pytorch", case, output.name, verdict, error)
+                limit = exact_limit(oracle=oracle, reference=reference)
+                row = _row("lowering", layout, "pytorch", case, output.name, verdict, error, limit)
                 rows.append(row)
     return rows
 
@@ -292,9 +293,10 @@ def _row(
     output: str,
     verdict: Comparison,
     exact: float | None = None,
+    exact_limit: float = EXACT_LIMIT,
 ) -> Row:
     passed, reason = verdict.passed, verdict.reason
-    if exact is not None and not exact <= EXACT_LIMIT:
+    if exact is not None and not exact <= exact_limit:
         passed, reason = False, f"the lowered form is another function: {exact:.3g} relative error in float64"
 
     def finite(value: float) -> float | None:

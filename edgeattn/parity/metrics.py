@@ -35,6 +35,20 @@ class Comparison(Verdict):
 
 # Two exact forms in float64 differ by rounding alone: 2^-52 times the square root of the longest sum, with a margin.
 EXACT_LIMIT = 1e-10
+# Float64 rounds 29 bits below float32. An ill-conditioned network amplifies both by the same factor, which the
+# reference's own error in float32 shows; 24 as for the error of a candidate (NoiseLimits).
+_PER_NOISE = 24 * 2.0**-29
+
+
+def exact_limit(*, oracle: Array, reference: Array) -> float:
+    """The largest relative error in float64 of an exact form: :data:`EXACT_LIMIT`, more for ill-conditioned networks.
+
+    Args:
+        oracle: the reference in float64.
+        reference: the reference in float32.
+    """
+    noise = relative_error(reference=oracle, candidate=reference) if oracle.shape == reference.shape else inf
+    return max(EXACT_LIMIT, _PER_NOISE * noise) if noise < inf else EXACT_LIMIT
 
 
 def relative_error(*, reference: Array, candidate: Array) -> float:
