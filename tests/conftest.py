@@ -23,6 +23,9 @@ from benchmarks import real_timm
 
 # Before a test imports transformers' vision models, or timm.
 real_timm.declare_operators()
+# And before a process that a test starts does.
+SITE = str(Path(__file__).parent / "site")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (SITE, os.environ.get("PYTHONPATH"))))
 
 # Fixtures of another file, for all tests.
 __all__ = ["adb_server", "attach", "base_root"]

@@ -1,5 +1,7 @@
 """The table of `make bench-family`, and timm beside our torch; only the benchmark itself converts the models."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,3 +69,11 @@ def test_only_what_is_marked_is_replaced(tmp_path: Path) -> None:
     page.write_text("nothing marked")
     with pytest.raises(ValueError, match="must have"):
         write(page, "new")
+
+
+def test_vision_models_of_others_are_imported_in_a_process_of_its_own_too() -> None:
+    code = (
+        "import sys; assert not {'torch', 'torchvision'} & set(sys.modules); "
+        "from transformers import MobileViTV2Model; import timm, torchvision"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

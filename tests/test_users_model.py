@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Answer
+from conftest import SITE, Answer
 
 from edgeattn.export.user_code import contained
 
@@ -123,12 +123,12 @@ def test_what_is_said(factory: str, said: str, model: Path, edgeattn: Command) -
 
 def test_one_that_hangs_can_be_interrupted(model: Path) -> None:
     command = ["edgeattn", "export", "m.py:hangs", "--format", "onnx", "--out", "b"]
-    root = str(Path(__file__).parent.parent)
+    path = os.pathsep.join([SITE, str(ROOT)])
     # A shell may have started the tests with interrupts ignored, which the command would inherit.
     code = f"import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv = {command}"
     code += "; from edgeattn.cli.main import main; main()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": root}, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     assert process.stderr.readline() == "begins\n"
@@ -164,7 +164,7 @@ def test_files_of_a_users_own_are_never_taken_for_ours(tmp_path: Path) -> None:
     script = shutil.which("edgeattn", path=str(Path(sys.executable).parent))
     assert script, "the command is not installed beside this Python"
     # Their folder first on the path, as a notebook, pytest and `python -m` have it.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), SITE, str(ROOT)])}
     for number, words in enumerate(([script], [sys.executable, "-m", "edgeattn"])):
         done = subprocess.run(
             [*words, *command, f"b{number}"],
