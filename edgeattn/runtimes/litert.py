@@ -92,12 +92,22 @@ class _Session:
             return self._run(inputs)
 
     def _run(self, inputs: Arrays) -> Arrays:
+        inputs = {n: as_declared(x, self.inputs[n]["dtype"]) if n in self.inputs else x for n, x in inputs.items()}
         if self.runner is not None:
             return dict(self.runner(**inputs))
         for name, value in inputs.items():
             self.interpreter.set_tensor(self.inputs[name]["index"], value)
         self.interpreter.invoke()
         return {d["name"]: self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()}
+
+
+def as_declared(value: npt.NDArray[np.generic], dtype: Any) -> npt.NDArray[np.generic]:
+    """Integers in the integer type that the file declares, int32 for PyTorch's int64, say; unchanged if one does not
+    fit it, as LiteRT refuses them with a reason."""
+    if value.dtype == dtype or not (np.issubdtype(value.dtype, np.integer) and np.issubdtype(dtype, np.integer)):
+        return value
+    cast = value.astype(dtype)
+    return cast if np.array_equal(cast, value) else value
 
 
 def partitions(path: Path) -> int:
