@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from edgeattn.export.source import run
+from edgeattn.export.source.adapter import below
 from edgeattn.lowering import Lowering
 from edgeattn.lowering.observe import watching
 from edgeattn.parity.layer_match import Layer, Positions, sample
@@ -128,11 +129,11 @@ def _last_line(trace: str) -> str:
     return f"{Path(file).name}:{line} {code.strip()[:_CODE_CHARS]}"
 
 
-def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[_Value, ...]:
+def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], root: str) -> tuple[_Value, ...]:
     recorder = _Recorder()
 
     def enter(path: str, part: nn.Module, _: object) -> None:
-        recorder.running.append((path, part))
+        recorder.running.append((below(path, root), part))
 
     def leave(_: str, __: nn.Module, ___: Any) -> None:
         recorder.running.pop()
@@ -148,20 +149,21 @@ def _recorded(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[st
     return tuple(recorder.values.values())
 
 
-def record(lowering: Lowering, inputs: dict[str, Tensor], outputs: Sequence[str]) -> tuple[Layer, ...]:
+def record(lowering: Lowering, inputs: dict[str, Tensor], outputs: Sequence[str], root: str = "") -> tuple[Layer, ...]:
     """Every value that ``lowering`` computes, in order of execution, the outputs last.
 
     Args:
         lowering: of a network.
         inputs: the example input, channels-first.
         outputs: the names of the outputs.
+        root: the path of the user's own module, if the lowering left it inside of another.
 
     Returns:
         The layers; none if the module takes other steps in float64, so that they have no oracle.
     """
     double = {name: x.double() if x.is_floating_point() else x for name, x in inputs.items()}
-    single = _recorded(lowering.module, inputs, outputs)
-    truth = _recorded(lowering.exact, double, outputs)
+    single = _recorded(lowering.module, inputs, outputs, root)
+    truth = _recorded(lowering.exact, double, outputs, root)
     if [(v.name, v.shape) for v in single] != [(v.name, v.shape) for v in truth]:
         return ()
     return tuple(

@@ -9,6 +9,7 @@ from edgeattn.bundle import manifest
 from edgeattn.bundle.golden import GoldenCase, HeldOut
 from edgeattn.export import calibration, cases, recording, reference
 from edgeattn.export.source import Source, run
+from edgeattn.export.source.adapter import root_of
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering
 from edgeattn.parity import layer_file, layers
@@ -43,7 +44,7 @@ def write_layers(
     files = {}
     example = GoldenCase({name: x.detach().numpy() for name, x in source.inputs.items()})
     for layout, lowering in lowerings.items():
-        recorded = recording.record(lowering, source.inputs, list(source.outputs))
+        recorded = recording.record(lowering, source.inputs, list(source.outputs), root_of(source.module))
         if not recorded:
             continue
         path = folder / layers.FOLDER / f"{layout}.safetensors"

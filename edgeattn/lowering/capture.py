@@ -28,12 +28,13 @@ _DECOMPOSED = (
 _MOST_FOLDED = 1 << 22
 
 
-def capture(module: nn.Module, inputs: Sequence[Tensor]) -> fx.GraphModule:
+def capture(module: nn.Module, inputs: Sequence[Tensor], root: str = "") -> fx.GraphModule:
     """The graph of ``module``, from its inputs in order to a flat tuple of its outputs.
 
     Args:
         module: in evaluation mode.
         inputs: positional example inputs, which the shapes in the graph are those of.
+        root: the path of the module in it that the paths of the nodes are seen from.
 
     Raises:
         LoweringError: torch.export refuses the module, or it changes a state of its own; one sentence.
@@ -44,7 +45,22 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> fx.GraphModule:
             program = program.run_decompositions(_table())
     except Exception as error:  # the module's own code runs in it
         raise LoweringError(f"torch.export refuses it: {first_line(error)}") from error
-    return _folded(with_dtype(_unlifted(program), torch.float64))
+    graph = _unlifted(program)
+    if root:
+        _seen_from(root, graph)
+    return _folded(with_dtype(graph, torch.float64))
+
+
+def _seen_from(root: str, module: fx.GraphModule) -> None:
+    """Leave out of every node's stack of modules those outside of ``root``, and ``root`` out of the others' paths."""
+    for node in module.graph.nodes:
+        stack = node.meta.get("nn_module_stack")
+        if stack:
+            node.meta["nn_module_stack"] = {
+                key: (str(path)[len(root) + 1 :], kind)
+                for key, (path, kind) in stack.items()
+                if path == root or str(path).startswith(f"{root}.")
+            }
 
 
 def _folded(module: fx.GraphModule) -> fx.GraphModule:

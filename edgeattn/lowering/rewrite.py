@@ -68,28 +68,39 @@ def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor], dynami
 
 
 def understand(
-    module: nn.Module, inputs: Sequence[Tensor], *, dynamic_batch: bool = False, lowering: bool = True
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    *,
+    dynamic_batch: bool = False,
+    lowering: bool = True,
+    root: str = "",
 ) -> Understood:
     """What ``module`` computes, once for all layouts; arguments and errors as :func:`lower`.
 
-    Without ``lowering`` it is given back as it is.
+    Without ``lowering`` it is given back as it is. ``root`` is the path of the module in it that the paths of changes
+    are seen from.
     """
     if any(part.training for part in module.modules()):
         raise LoweringError("the module is in training mode; call module.eval() before it is lowered")
     inputs = tuple(x.detach() for x in inputs)
     if dynamic_batch:
+        if not all(x.dim() for x in inputs):
+            raise LoweringError("an input of no dimension has no batch that could be free")
         inputs = tuple(x if x.shape[0] > 1 else x.repeat(2, *[1] * (x.dim() - 1)) for x in inputs)
     try:
-        graph = capture(module, inputs)
+        graph = capture(module, inputs, root)
         simplify_movement(graph)
     except LoweringError as error:
-        return Understood(module, inputs, None, str(error), dynamic_batch, lowering)
-    return Understood(module, inputs, graph, "", dynamic_batch, lowering)
+        return Understood(module, inputs, None, str(error), dynamic_batch, lowering, root)
+    return Understood(module, inputs, graph, "", dynamic_batch, lowering, root)
 
 
 @dataclass
 class Understood:
-    """A module, and its graph in float64; ``why_not`` says why there is none. ``enabled``: whether it is lowered."""
+    """A module, and its graph in float64; ``why_not`` says why there is none. ``enabled``: whether it is lowered.
+
+    ``root``: see :func:`understand`.
+    """
 
     module: nn.Module
     inputs: tuple[Tensor, ...]
@@ -97,6 +108,7 @@ class Understood:
     why_not: str
     dynamic_batch: bool
     enabled: bool = True
+    root: str = ""
     _opaque: set[fx.Node] = field(default_factory=set)
     _network: tuple[Network, Any] | None = None
 
@@ -133,7 +145,8 @@ class Understood:
         """The module as it is, with a sentence."""
         module = copy.deepcopy(self.module).eval()
         exact = copy.deepcopy(module).double()
-        changes = (Change("", type(self.module).__name__, "as it is", f"not lowered: {why}"),) if why else ()
+        kind = type(self.module.get_submodule(self.root)).__name__
+        changes = (Change("", kind, "as it is", f"not lowered: {why}"),) if why else ()
         return Lowering(module, exact, changes)
 
     def network(self) -> tuple[Network, Any]:

@@ -7,6 +7,22 @@ from torch import Tensor, nn
 from edgeattn.export.source.outputs import flat
 
 
+def root_of(module: nn.Module) -> str:
+    """The path of the user's own module in ``module``; empty if it is that itself."""
+    steps = []
+    while isinstance(module, InOrder):
+        steps.append("model")
+        module = module.model
+    return ".".join(steps)
+
+
+def below(path: str, root: str) -> str:
+    """A path as seen from the module at ``root``; a path outside of it is empty."""
+    if not root:
+        return path
+    return path.removeprefix(f"{root}.") if path.startswith(f"{root}.") else ""
+
+
 class InOrder(nn.Module):
     """Calls ``model`` by keyword, with its inputs and with constants, and returns its outputs flat.
 
