@@ -21,6 +21,7 @@ from edgeattn.export import attention_maps, calibration, cases
 from edgeattn.export.converter import Converter
 from edgeattn.export.quantize import EDGE_TYPES, FLOAT32, QUANTIZERS, Quantizer
 from edgeattn.export.source import Source
+from edgeattn.export.source.adapter import root_of
 from edgeattn.export.user_code import contained
 from edgeattn.export.writing import (
     describe_calibration,
@@ -119,6 +120,12 @@ def export(source: Source, options: Options, out: Path, progress: Progress = sil
         return _export(source, options, out.absolute(), out, progress)
 
 
+def _check_batch(source: Source) -> None:
+    for name, value in source.inputs.items():
+        if not value.dim():
+            raise BadInputError(f"--dynamic-batch: the input {name} has no batch: it is one number, of no dimension")
+
+
 def _plan(names: Sequence[str], options: Options, progress: Progress) -> None:
     """Announce all steps of an export."""
     conversions = [name for name in names for _ in _requested(name, options)]
@@ -132,8 +139,14 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
     precisions = {precision for name in names for precision in _requested(name, options)}
     _plan(names, options, progress)
     lowerings: dict[Layout, Lowering] = {}
+    if options.dynamic_batch:
+        _check_batch(source)
     understood = understand(
-        source.module, tuple(source.inputs.values()), dynamic_batch=options.dynamic_batch, lowering=options.lowering
+        source.module,
+        tuple(source.inputs.values()),
+        dynamic_batch=options.dynamic_batch,
+        lowering=options.lowering,
+        root=root_of(source.module),
     )
     for name in names:
         layout = FORMATS.get(name).layout
@@ -205,6 +218,8 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
             cases={name: case.about for name, case in chosen.items()},
             cases_omitted=omitted,
             calibration=describe_calibration(calibrated_on) if any(p.is_calibrated for p in precisions) else None,
+            notes=source.notes,
+            lowered=options.lowering,
         )
         report = verify(Bundle(folder, manifest), progress)
         parity = {"passed": report.passed, **asdict(report), "refused": refused}

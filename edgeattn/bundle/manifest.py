@@ -18,8 +18,9 @@ from edgeattn.errors import ArtifactError, BadInputError
 from edgeattn.system.files import parse, read
 
 # History: 1, the first; 2, labelled inputs, the descriptions of the cases, the omitted cases, and values of layers; 3,
-# the calibration of lower precisions.
-SCHEMA = 4
+# the calibration of lower precisions; 4, the attention maps, and inputs and outputs that hold steps; 5, the notes, and
+# whether the module was lowered.
+SCHEMA = 5
 MANIFEST = "manifest.json"
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -88,7 +89,8 @@ class Manifest:
     ``cases`` says what each golden case is, ``cases_omitted`` why the model cannot have one of the battery's.
     ``evaluation`` holds labelled inputs and the reference's logits, if the source had any. ``layers`` holds what the
     lowered forms compute inside (by layout), and where the artifacts do (by their paths); ``attention`` where a vision
-    model looks (:mod:`edgeattn.export.attention_maps`). Older bundles have neither.
+    model looks (:mod:`edgeattn.export.attention_maps`). Older bundles have neither. ``notes`` are sentences of the
+    export: what of the model was changed, and why. ``lowered`` is False where it was exported as it is, as asked.
     """
 
     schema_version: int
@@ -109,6 +111,8 @@ class Manifest:
     layers: dict[str, File] | None = None
     calibration: Calibrated | None = None
     attention: File | None = None
+    notes: tuple[str, ...] = ()
+    lowered: bool = True
 
 
 @dataclass(frozen=True)

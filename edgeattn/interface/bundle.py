@@ -66,13 +66,9 @@ class Bundle(Result):
 
     Every method calls ``progress`` with each step that begins. Nothing is printed. Errors are those of
     :mod:`edgeattn.errors`; their messages name options as on the command line: ``--force`` is ``force=True``.
-
-    ``notes`` are sentences of the export that made it: what of the model was changed, and why. The manifest does not
-    keep them.
     """
 
     data: bundles.Bundle
-    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Bundle":
@@ -95,6 +91,11 @@ class Bundle(Result):
     def manifest(self) -> Manifest:
         """The manifest: inputs, outputs, lowering, hashes, versions of the tools."""
         return self.data.manifest
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences of the export that made it: what of the model was changed, and why."""
+        return self.manifest.notes
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:

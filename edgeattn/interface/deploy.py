@@ -32,6 +32,7 @@ def deploy(
     dynamic_batch: bool = False,
     edge_layout: str | None = None,
     edge_type: str = "float32",
+    lowering: bool = True,
     force: bool = False,
     progress: Progress = silent,
 ) -> Bundle:
@@ -62,6 +63,7 @@ def deploy(
         edge_layout: the layout of TFLite's inputs and outputs: channels_last (None means this) or channels_first.
         edge_type: the type of inputs and outputs in fp16 and int8: float32, or own: int8 in TFLite's int8,
             float16 in fp16 of ONNX and Core ML.
+        lowering: False exports the module as it is: to compare with, or to see whether the lowering is at fault.
         force: replace an existing bundle.
         progress: called with each step that begins.
 
@@ -86,6 +88,7 @@ def deploy(
         calibrate=folder,
         keep=_names(keep),
         edge_type=edge_type,
+        lowering=lowering,
     )
 
     def build() -> "Source":
@@ -118,7 +121,7 @@ def export_to_bundle(
     progress.plan(1)
     progress(f"building {name}")
     source = build()
-    return Bundle(pipeline.export(source, options, out, progress).bundle, source.notes)
+    return Bundle(pipeline.export(source, options, out, progress).bundle)
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:

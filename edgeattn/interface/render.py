@@ -34,7 +34,8 @@ def lowering(bundle: Bundle) -> Table:
         for (before, after, reason), number in changes_by_kind.items():
             table.add_row(layout, f"{number} x {before}", after, reason)
         if not changes:
-            table.add_row(layout, "-", "-", "nothing to lower: exported as it is")
+            why = "nothing to lower: exported as it is" if bundle.manifest.lowered else "exported as it is, as asked"
+            table.add_row(layout, "-", "-", why)
     return table
 
 

@@ -65,6 +65,13 @@ def export(
             help="Type of inputs and outputs: float32, or own: int8 in TFLite int8, float16 in ONNX and Core ML fp16."
         ),
     ] = "float32",
+    no_lowering: Annotated[
+        bool,
+        typer.Option(
+            "--no-lowering",
+            help="Export the module as it is: to compare with, or to see whether the lowering is at fault.",
+        ),
+    ] = False,
     json: console.Json = False,
 ) -> int:
     """Export MODEL to a bundle, and check that every artifact is still the same model.
@@ -87,6 +94,7 @@ def export(
         calibrate=calibrate,
         keep=tuple(keep or ()),
         edge_type=edge_type,
+        lowering=not no_lowering,
     )
 
     def build() -> source.Source:
