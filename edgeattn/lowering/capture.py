@@ -65,7 +65,7 @@ def _seen_from(root: str, module: fx.GraphModule) -> None:
 
 def _folded(module: fx.GraphModule) -> fx.GraphModule:
     """With everything that does not depend on an input as a constant: reparametrised weights, tables of indices."""
-    fixed: dict[fx.Node, Tensor] = {}
+    fixed: dict[fx.Node, Any] = {}
     with torch.no_grad():
         for node in module.graph.nodes:
             if node.op == "get_attr":
@@ -74,10 +74,10 @@ def _folded(module: fx.GraphModule) -> fx.GraphModule:
                 value = node.target(
                     *fx.node.map_arg(node.args, fixed.__getitem__), **fx.node.map_arg(node.kwargs, fixed.__getitem__)
                 )
-                if isinstance(value, Tensor) and value.numel() <= _MOST_FOLDED:
+                if not isinstance(value, Tensor) or value.numel() <= _MOST_FOLDED:
                     fixed[node] = value
     for node, value in fixed.items():
-        if node.op == "call_function" and any(user not in fixed for user in node.users):
+        if node.op == "call_function" and isinstance(value, Tensor) and any(user not in fixed for user in node.users):
             name = f"folded_{node.name}"
             module.register_buffer(name, value)
             with module.graph.inserting_before(node):
