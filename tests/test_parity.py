@@ -1,10 +1,15 @@
 """The measure itself: what is the same passes, whatever its scale; what is broken does not."""
 
+from dataclasses import replace
 from math import inf
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgeattn.bundle import manifest
+from edgeattn.bundle.golden import golden_case
+from edgeattn.parity.check import verify
 from edgeattn.parity.metrics import EXACT_LIMIT, Array, Comparison, compare, exact_limit, relative_error
 
 rng = np.random.default_rng(0)
@@ -108,3 +113,23 @@ def test_without_a_reference_that_can_be_compared_the_limit_stays() -> None:
     one = np.ones((2, 2))
     assert exact_limit(oracle=one, reference=np.full((2, 2), np.nan)) == EXACT_LIMIT
     assert exact_limit(oracle=one, reference=one[:1]) == EXACT_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("noise", "error", "same"),
+    [(0.0, 1e-11, True), (0.0, 1e-6, False), (0.0, 4e-10, False), (1.0, 4e-10, True), (1.0, 1e-6, False)],
+)
+def test_hop_one_judges_by_it(noise: float, error: float, same: bool, bundle: Path) -> None:
+    """A form that is off in float64 by ``error``, of a network whose float32 is off by ``noise`` percent."""
+    data = manifest.load(bundle)
+    name, file = next(iter(data.manifest.golden.items()))
+    case = golden_case(data, name)
+    ((output, value),) = case.reference("fp64").items()
+    case.references["fp32"][output] += np.float32(noise / 100 * np.abs(value).max())
+    case.lowered("channels_first", "fp64")[output] *= 1 + error
+    case.write(data.path(file))
+    golden = {name: manifest.describe(bundle, data.path(file))}
+    report = verify(replace(data, manifest=replace(data.manifest, golden=golden, artifacts=())))
+    (row,) = (row for row in report.rows if row.candidate == "channels_first")
+    assert row.passed is same, row.reason
+    assert same or "another function" in row.reason

@@ -12,7 +12,7 @@ from edgeattn.lowering.axes import Group, flat, leaves, size, sizes
 from edgeattn.lowering.network import Network, origin
 from edgeattn.lowering.ops import Input, Op, Opaque, Softmax, aligned
 from edgeattn.lowering.passes.attention import is_separable
-from edgeattn.lowering.rewrite import Understood
+from edgeattn.lowering.rewrite import Understood, of_two
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ def scores(understood: Understood, inputs: Sequence[Tensor]) -> list[Scores]:
     if understood.graph is None:
         return []
     network, _ = understood.network()
+    if understood.dynamic_batch:
+        inputs = of_two(inputs)
     found = [op for op in network.ops if isinstance(op, Softmax) and is_separable(network, op)]
     if not found:
         return []

@@ -86,13 +86,18 @@ def understand(
     if dynamic_batch:
         if not all(x.dim() for x in inputs):
             raise LoweringError("an input of no dimension has no batch that could be free")
-        inputs = tuple(x if x.shape[0] > 1 else x.repeat(2, *[1] * (x.dim() - 1)) for x in inputs)
+        inputs = of_two(inputs)
     try:
         graph = capture(module, inputs, root)
         simplify_movement(graph)
     except LoweringError as error:
         return Understood(module, inputs, None, str(error), dynamic_batch, lowering, root)
     return Understood(module, inputs, graph, "", dynamic_batch, lowering, root)
+
+
+def of_two(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Inputs of one sample as inputs of two, which a free batch is read with."""
+    return tuple(x if x.shape[0] > 1 else x.repeat(2, *[1] * (x.dim() - 1)) for x in inputs)
 
 
 @dataclass
