@@ -27,6 +27,7 @@ from edgeattn.bundle import records
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.export import cases, pipeline, source
 from edgeattn.interface.results import ParityResult, ProfileResult, SelfTestResult
+from edgeattn.lowering import understand
 from edgeattn.parity.selftest import Judgement, SelfTest, Trial
 from edgeattn.parity.verdicts import NotChecked, Report, Row
 from edgeattn.profile import devices
@@ -247,7 +248,7 @@ def test_a_case_does_not_take_the_place_of_another() -> None:
     x = torch.randn(1, 2, 3, 4)
     made = source.from_module(nn.ReLU(), x, cases={"example": x})
     with pytest.raises(BadInputError, match="there is a case 'example' already"):
-        cases.inputs(made, [], dynamic_batch=False)
+        cases.inputs(made, understand(made.module, (x,)), [], dynamic_batch=False)
 
 
 def test_an_interrupt_passes_through(deployed: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +259,7 @@ def test_an_interrupt_passes_through(deployed: Bundle, tmp_path: Path, monkeypat
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "lower", interrupted)
+    monkeypatch.setattr(pipeline, "understand", interrupted)
     with pytest.raises(KeyboardInterrupt):
         deploy(nn.ReLU(), torch.randn(1, 2, 3, 4), out=tmp_path / "b", formats="onnx")
     assert list(tmp_path.iterdir()) == []
