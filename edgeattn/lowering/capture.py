@@ -20,7 +20,7 @@ from edgeattn.system.vendor_errors import first_line
 
 # What is written in simpler operators first: the passes then know one spelling of each.
 _DECOMPOSED = (
-    "einsum", "scaled_dot_product_attention", "addcmul", "addcdiv", "baddbmm", "instance_norm", "rms_norm", "square",
+    "einsum", "addcmul", "addcdiv", "baddbmm", "instance_norm", "rms_norm", "square",
     "cosine_similarity", "tensordot", "inner",
 )  # fmt: skip
 
