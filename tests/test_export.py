@@ -16,6 +16,9 @@ from edgeattn.bundle import manifest as bundles
 
 Command = Callable[..., Answer]
 
+# The weights of the key and of the output projection, in the lowered layer.
+KEY, OUT = "qkv_proj_2.weight", "out_proj.bias"
+
 
 def replace_file(bundle: Path, name: str, content: bytes) -> None:
     """Put another file into a bundle, with its hash: a broken artifact that nobody tampered with."""
@@ -170,7 +173,7 @@ def test_a_users_own_file(edgeattn: Command, tmp_path: Path) -> None:
 
 def test_parity_sees_a_broken_onnx(edgeattn: Command, bundle: Path) -> None:
     model = onnx.load(bundle / "attention-fp32.onnx")
-    weight = next(t for t in model.graph.initializer if t.name == "key.weight")
+    weight = next(t for t in model.graph.initializer if t.name == KEY)
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
     replace_file(bundle, "attention-fp32.onnx", model.SerializeToString())
     answer = edgeattn("parity", bundle, "--json")
@@ -188,7 +191,7 @@ def test_parity_sees_a_broken_tflite(edgeattn: Command, bundle: Path) -> None:
 
     content = (bundle / "attention-fp32.tflite").read_bytes()
     model = onnx.load(bundle / "attention-fp32.onnx")
-    bias = next(onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "out.bias")
+    bias = next(onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.name == OUT)
     assert content.count(bias.tobytes()) == 1
     replace_file(bundle, "attention-fp32.tflite", content.replace(bias.tobytes(), bytes(bias.nbytes)))
     assert load_file(bundle / "golden/example.safetensors")
