@@ -1,7 +1,7 @@
 """Networks of operators on named axes, for the tests of each pass alone."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from edgeattn.lowering.network import Network, Pass
 from edgeattn.lowering.ops import Constant, Input, viewed
 from edgeattn.lowering.proof import Values, equal, random_like
 from edgeattn.lowering.reading import read
+
+Function = Callable[[Any, Tensor], Any]
 
 
 class Made(nn.Module):
@@ -76,7 +78,37 @@ def count(net: Network) -> Counter[str]:
 
 def settle(net: Network, *passes: Pass) -> bool:
     """Run passes until they find nothing; whether they changed anything."""
-    changed = False
-    while any([one(net) for one in passes]):
-        changed = True
-    return changed
+    found = [one(net) for one in passes]
+    return any(found) and (settle(net, *passes) or True)
+
+
+def changed(module: nn.Module, *inputs: Tensor, by: tuple[Pass, ...]) -> Network:
+    """The network after the passes, which change it; its values are the module's."""
+    net = network(module, *inputs)
+    assert settle(net, *by)
+    assert not net.refused
+    assert same(net, module, *inputs)
+    assert same(net, module, *(x.flip(0) if x.is_floating_point() else x for x in inputs))
+    return net
+
+
+def together(functions: Iterable[Function], **parts: Any) -> Made:
+    """Many functions of the same parts as one network: an export takes most of a test's time."""
+    every = tuple(functions)
+
+    def forward(module: Made, x: Tensor) -> tuple[Tensor, ...]:
+        results = [f(module, x) for f in every]
+        return tuple(y for r in results for y in (r if isinstance(r, tuple) else (r,)))
+
+    return Made(forward, **parts)
+
+
+def left_alone(module: nn.Module, *inputs: Tensor, by: tuple[Pass, ...]) -> None:
+    """The last of the passes finds nothing, and tries nothing."""
+    net = network(module, *inputs)
+    settle(net, *by[:-1])
+    before = list(net.ops)
+    assert not by[-1](net), net.changes
+    assert net.ops == before
+    assert not net.refused
+    assert same(net, module, *inputs)
