@@ -160,7 +160,17 @@ class Understood:
         if movements.total() and not permutations:
             changes += [Change(*place, f"the same, {layout}", IN_PLACE) for place in movements]
         dtype = next((x.dtype for x in self.inputs if x.is_floating_point()), torch.float32)
-        return Lowering(with_dtype(exact, dtype), exact, tuple(dict.fromkeys(changes)))
+        module = with_dtype(exact, dtype)
+        self._run(module)
+        return Lowering(module, exact, tuple(dict.fromkeys(changes)))
+
+    def _run(self, module: fx.GraphModule) -> None:
+        """See that it runs in its own precision, too: types that are mixed inside are not what they are in float64."""
+        try:
+            with torch.no_grad():
+                module(*self.inputs)
+        except (RuntimeError, IndexError) as error:
+            raise CannotWriteError(None, f"what was written cannot run: {first_line(error)}") from error
 
     def _prove(self, exact: fx.GraphModule) -> None:
         """Compare the written graph with the module's own, on all inputs and, where the batch is free, with another."""
