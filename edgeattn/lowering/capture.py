@@ -57,7 +57,7 @@ def _folded(module: fx.GraphModule) -> fx.GraphModule:
         for node in module.graph.nodes:
             if node.op == "get_attr":
                 fixed[node] = getattr(module, str(node.target))
-            elif node.op == "call_function" and all(n in fixed for n in node.all_input_nodes):
+            elif node.op == "call_function" and all(n in fixed for n in node.all_input_nodes) and not is_random(node):
                 value = node.target(
                     *fx.node.map_arg(node.args, fixed.__getitem__), **fx.node.map_arg(node.kwargs, fixed.__getitem__)
                 )
@@ -74,6 +74,11 @@ def _folded(module: fx.GraphModule) -> fx.GraphModule:
     module.graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def is_random(node: fx.Node) -> bool:
+    """Whether an operator draws random numbers: without any input it is no constant."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def _table() -> dict[Any, Callable[..., Any]]:

@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from edgeattn.lowering import axes as names
 from edgeattn.lowering.axes import Axis, Group, fresh, leaves, pairs
+from edgeattn.lowering.capture import is_random
 from edgeattn.lowering.movement import name
 from edgeattn.lowering.ops import (
     Constant,
@@ -207,7 +208,7 @@ class Builder:
 
     def _rule(self, node: fx.Node) -> Any:
         kind = name(node)
-        if all(self.is_fixed(n) for n in node.all_input_nodes):
+        if all(self.is_fixed(n) for n in node.all_input_nodes) and not is_random(node):
             value = self.values.of(node)[0]
             if not isinstance(value, Tensor):
                 raise UnknownSpellingError("it has several outputs")
