@@ -8,6 +8,7 @@ to float32 comes last, once.
 import copy
 import operator
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -81,6 +82,7 @@ def is_random(node: fx.Node) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
+@cache
 def _table() -> dict[Any, Callable[..., Any]]:
     table = torch.export.default_decompositions()
     return {op: rule for op, rule in table.items() if op.name().removeprefix("aten::").split(".")[0] in _DECOMPOSED}
@@ -115,6 +117,8 @@ def _unlifted(program: Any) -> fx.GraphModule:
                 raise LoweringError(f"it holds something that is no tensor, {spec.target}")
         elif node.op == "output":
             results = [nodes[n] if isinstance(n, fx.Node) else n for n in node.args[0]]
+            if any(not isinstance(result, fx.Node | None) for result in results):
+                raise LoweringError("it gives back something that is no tensor")
             graph.output(tuple(result for result in results if result is not None))
         elif "_assert" not in str(node.target):
             nodes[node] = graph.node_copy(node, lambda n: nodes[n])
@@ -155,7 +159,9 @@ def with_dtype(module: fx.GraphModule, dtype: torch.dtype, types: Collection[tor
 
 def _from_integers(module: fx.GraphModule, node: fx.Node) -> bool:
     """Whether none of an operator's tensors is of floating type, and none is asked for."""
-    tensors = [getattr(module, str(n.target)) if n.op == "get_attr" else n.meta.get("val") for n in node.all_input_nodes]
+    tensors = [
+        getattr(module, str(n.target)) if n.op == "get_attr" else n.meta.get("val") for n in node.all_input_nodes
+    ]
     asked = any(isinstance(a, torch.dtype) for a in (*node.args, *node.kwargs.values()))
     return not asked and all(isinstance(x, Tensor) and not x.is_floating_point() for x in tensors)
 

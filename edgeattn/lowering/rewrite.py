@@ -77,6 +77,8 @@ def understand(
     if any(part.training for part in module.modules()):
         raise LoweringError("the module is in training mode; call module.eval() before it is lowered")
     inputs = tuple(x.detach() for x in inputs)
+    if dynamic_batch and any(x.dim() == 0 for x in inputs):
+        return Understood(module, inputs, None, "an input without dimensions has no batch", dynamic_batch, lowering)
     if dynamic_batch:
         inputs = tuple(x if x.shape[0] > 1 else x.repeat(2, *[1] * (x.dim() - 1)) for x in inputs)
     try:
@@ -84,6 +86,8 @@ def understand(
         simplify_movement(graph)
     except LoweringError as error:
         return Understood(module, inputs, None, str(error), dynamic_batch, lowering)
+    except Exception as error:  # noqa: BLE001  # as in Understood.lowered
+        return Understood(module, inputs, None, _fault(error), dynamic_batch, lowering)
     return Understood(module, inputs, graph, "", dynamic_batch, lowering)
 
 
@@ -119,7 +123,7 @@ class Understood:
                     self._opaque.add(error.node)
                     self._network = None
             except Exception as error:  # noqa: BLE001  # a fault in here must not stop an export that works without it
-                why = f"a fault of edgeattn's: {type(error).__name__}: {first_line(error)}; please report it"
+                why = _fault(error)
         if self.graph is not None and not why:
             why = "too many of its operators cannot be written in another order"
         return self.unchanged(why)
@@ -208,6 +212,10 @@ class Understood:
             if isinstance(a, Tensor) and a.is_floating_point() and a.numel()
         ]
         return max([LIMIT, *(24 * 2.0**-29 * error for error in errors)])
+
+
+def _fault(error: Exception) -> str:
+    return f"a fault of edgeattn's: {type(error).__name__}: {first_line(error)}; please report it"
 
 
 def _flat(result: Any) -> list[Any]:
