@@ -2,10 +2,9 @@
 
     edgeattn export examples/segmentation.py:build --arg classes=4 --out seg
     edgeattn parity seg --layers
-    edgeattn inspect seg/build-fp32.tflite --max-layout-ops 4
+    edgeattn inspect seg/build-fp32.tflite --max-layout-ops 0
 
-The attention is lowered wherever it stands. The network around it keeps its own layout, so that the TFLite file has
-four transposes, at the edges of the attention and of the image; ONNX and Core ML have no layout op.
+The attention is lowered wherever it stands, and the network around it with it: no file has a layout op.
 """
 
 import torch

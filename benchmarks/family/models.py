@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmarks import real_timm
 from benchmarks.peers.models import Logits
 from edgeattn.sample_models import mobilevitv2
-from edgeattn.sample_models.mobilevitv2 import _pictures as pictures
+from edgeattn.sample_models._signal import _pictures as pictures
 
 BATCHES = 3
 

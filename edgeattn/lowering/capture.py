@@ -21,7 +21,7 @@ from edgeattn.system.vendor_errors import first_line
 
 # What is written in simpler operators first: the passes then know one spelling of each.
 _DECOMPOSED = (
-    "einsum", "scaled_dot_product_attention", "addcmul", "addcdiv", "baddbmm", "instance_norm", "rms_norm", "square",
+    "einsum", "addcmul", "addcdiv", "baddbmm", "instance_norm", "rms_norm", "square",
     "cosine_similarity", "tensordot", "inner",
 )  # fmt: skip
 
@@ -53,7 +53,7 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> fx.GraphModule:
 
 def _folded(module: fx.GraphModule) -> fx.GraphModule:
     """With everything that does not depend on an input as a constant: reparametrised weights, tables of indices."""
-    fixed: dict[fx.Node, Tensor] = {}
+    fixed: dict[fx.Node, Any] = {}
     with torch.no_grad():
         for node in module.graph.nodes:
             if node.op == "get_attr":
@@ -62,10 +62,10 @@ def _folded(module: fx.GraphModule) -> fx.GraphModule:
                 value = node.target(
                     *fx.node.map_arg(node.args, fixed.__getitem__), **fx.node.map_arg(node.kwargs, fixed.__getitem__)
                 )
-                if isinstance(value, Tensor) and value.numel() <= _MOST_FOLDED:
+                if not isinstance(value, Tensor) or value.numel() <= _MOST_FOLDED:
                     fixed[node] = value
     for node, value in fixed.items():
-        if node.op == "call_function" and any(user not in fixed for user in node.users):
+        if node.op == "call_function" and isinstance(value, Tensor) and any(user not in fixed for user in node.users):
             name = f"folded_{node.name}"
             module.register_buffer(name, value)
             with module.graph.inserting_before(node):

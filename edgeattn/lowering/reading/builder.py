@@ -280,7 +280,19 @@ class Builder:
 
 
 # Functions of each element that PyTorch does not tag so.
-_POINTWISE = {"hardswish", "dropout", "rsub", "gelu", "clamp_min", "clamp_max", "square", "softplus", "relu6", "elu"}
+_POINTWISE = {
+    "hardswish",
+    "dropout",
+    "rsub",
+    "gelu",
+    "clamp_min",
+    "clamp_max",
+    "square",
+    "softplus",
+    "relu6",
+    "elu",
+    "where",
+}
 # Functions of one map, [B, C, H, W], that the converters take channels-last.
 _MAPS = {
     "conv2d", "convolution", "conv_transpose2d", "max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d",

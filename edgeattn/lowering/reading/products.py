@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from edgeattn.lowering.axes import fresh, leaves
-from edgeattn.lowering.ops import Contract, Linear, View
+from edgeattn.lowering.ops import Contract, Linear, Slot, Softmax, View
 from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError
 
 aten = torch.ops.aten
@@ -105,7 +105,32 @@ def product(b: Builder, node: fx.Node, first: View, second: View) -> View:
     return b.add(op, node, shape[:-1])
 
 
+def attention(b: Builder, node: fx.Node) -> View:
+    """scaled_dot_product_attention: softmax(q k^T * scale + mask) v."""
+    args = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), node.args, strict=False))
+    args |= dict(node.kwargs)
+    if args.get("dropout_p") or args.get("is_causal") or args.get("enable_gqa"):
+        raise UnknownSpellingError("attention that drops or is causal")
+    query, key, value = (b.view(args[k]) for k in ("query", "key", "value"))
+    turned = View(key.op, (*key.dims[:-2], key.dims[-1], key.dims[-2]), (*key.shape[:-2], key.shape[-1], key.shape[-2]))
+    scores = product(b, node, query, turned)
+    scale = b.constant(torch.tensor(args.get("scale") or query.shape[-1] ** -0.5, dtype=torch.float64))
+    scores = b.pointwise(aten.mul.Tensor, (Slot(0), Slot(1)), {}, [scores, scale], node)
+    if args.get("attn_mask") is not None:
+        mask = b.view(args["attn_mask"])
+        if b.values.of(mask.op)[0].dtype == torch.bool:
+            raise UnknownSpellingError("a mask of truth values")
+        scores = b.pointwise(aten.add.Tensor, (Slot(0), Slot(1)), {}, [scores, mask], node)
+    if not leaves(scores.dims[-1]):
+        raise UnknownSpellingError("attention to one value")
+    weights = b.add(
+        Softmax(inputs=[scores.op], over=scores.dims[-1], target=torch.softmax, dims=scores.dims), node, scores.shape
+    )
+    return product(b, node, weights, value)
+
+
 RULES: dict[str, Rule] = {
+    "scaled_dot_product_attention": attention,
     "linear": linear,
     "addmm": addmm,
     **dict.fromkeys(("conv1d", "conv2d"), conv2d),

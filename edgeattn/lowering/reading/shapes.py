@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,7 +129,7 @@ def chosen(b: Builder, node: fx.Node) -> View:
         dim, index = which(b, node, 0), b.fixed(node.args[2])
     assert index is not None
     places = index.tolist()
-    steps = {after - before for before, after in zip(places, places[1:], strict=False)} or {1}
+    steps = {after - before for before, after in itertools.pairwise(places)} or {1}
     if index.dim() != 1 or len(steps) != 1 or min(steps) < 1 or not places:
         raise UnknownSpellingError("an index that is no slice")
     return slice_of(b, x, dim, places[0] % x.shape[dim], len(places), min(steps), node)

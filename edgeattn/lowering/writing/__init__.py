@@ -32,9 +32,26 @@ __all__ = ["CannotWriteError", "emit"]
 def emit(network: Network, layout: Layout, *, batch: Axis | None = None) -> tuple[fx.GraphModule, int]:
     """The network as a graph module in float64, with channels-first edges, and the permutations in it.
 
-    ``batch``: the axis whose length is free.
+    Of the two orders of its matrix products, the one that leaves fewer permutations is taken.
+
+    Args:
+        network: the operators.
+        layout: of the graph inside.
+        batch: the axis whose length is free.
+
+    Raises:
+        CannotWriteError: an operator cannot be written in this layout.
     """
-    emitter = Emitter(network, layout, RULES, batch)
+    module, permutations = _written(network, layout, batch, crosses=False)
+    if permutations and any(isinstance(op, ops.Contract) for op in network.ops):
+        other, fewer = _written(network, layout, batch, crosses=True)
+        if fewer < permutations:
+            return other, fewer
+    return module, permutations
+
+
+def _written(network: Network, layout: Layout, batch: Axis | None, *, crosses: bool) -> tuple[fx.GraphModule, int]:
+    emitter = Emitter(network, layout, RULES, batch, crosses=crosses)
     for op in network.ops:
         try:
             emitter.write(op)

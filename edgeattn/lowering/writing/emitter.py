@@ -45,7 +45,17 @@ Rule = Callable[["Emitter", Any], Any]
 class Emitter:
     """Writes the operators of one network, in order; ``values`` are what is written so far."""
 
-    def __init__(self, network: Network, layout: Layout, rules: Mapping[type[Any], Rule], batch: Axis | None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        layout: Layout,
+        rules: Mapping[type[Any], Rule],
+        batch: Axis | None,
+        *,
+        crosses: bool = False,
+    ) -> None:
+        """``crosses``: a matrix product whose two orders cost the same is written in the other one."""
+        self.crosses = crosses
         self.w = Writer(layout, batch)
         self.rules = rules
         self.network = network
