@@ -71,7 +71,7 @@ def regroup(axes: Sequence[Axis], shape: Sequence[int]) -> tuple[Group, ...] | N
                 axis.parts = (Axis(length), Axis(axis.size // length))
                 axis, remainder = axis.parts
                 rest.insert(0, remainder)
-            if length % axis.size:
+            if not axis.size or length % axis.size:
                 return None
             length //= axis.size
             group.append(axis)

@@ -7,7 +7,8 @@ to float32 comes last, once.
 
 import copy
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ _DECOMPOSED = (
     "cosine_similarity", "tensordot", "inner",
 )  # fmt: skip
 
+_FULL = frozenset({torch.float32, torch.float64})
 # A table of more values is computed where it is read.
 _MOST_FOLDED = 1 << 22
 
@@ -48,7 +50,9 @@ def capture(module: nn.Module, inputs: Sequence[Tensor], root: str = "") -> fx.G
     graph = _unlifted(program)
     if root:
         _seen_from(root, graph)
-    return _folded(with_dtype(graph, torch.float64))
+    # A network of half precision is exact in float64 as any other; half precision inside a network stays what it is.
+    outer = {x.dtype for x in inputs if x.is_floating_point()}
+    return _folded(with_dtype(graph, torch.float64, {*_FULL, *outer}))
 
 
 def _seen_from(root: str, module: fx.GraphModule) -> None:
@@ -70,7 +74,7 @@ def _folded(module: fx.GraphModule) -> fx.GraphModule:
         for node in module.graph.nodes:
             if node.op == "get_attr":
                 fixed[node] = getattr(module, str(node.target))
-            elif node.op == "call_function" and all(n in fixed for n in node.all_input_nodes):
+            elif node.op == "call_function" and all(n in fixed for n in node.all_input_nodes) and not is_random(node):
                 value = node.target(
                     *fx.node.map_arg(node.args, fixed.__getitem__), **fx.node.map_arg(node.kwargs, fixed.__getitem__)
                 )
@@ -89,6 +93,12 @@ def _folded(module: fx.GraphModule) -> fx.GraphModule:
     return module
 
 
+def is_random(node: fx.Node) -> bool:
+    """Whether an operator draws random numbers: without any input it is no constant."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+@cache
 def _table() -> dict[Any, Callable[..., Any]]:
     table: Any = torch.export.default_decompositions()
     return {op: rule for op, rule in table.items() if op.name().removeprefix("aten::").split(".")[0] in _DECOMPOSED}
@@ -123,6 +133,8 @@ def _unlifted(program: Any) -> fx.GraphModule:
                 raise LoweringError(f"it holds something that is no tensor, {spec.target}")
         elif node.op == "output":
             results = [nodes[n] if isinstance(n, fx.Node) else n for n in node.args[0]]
+            if any(not isinstance(result, fx.Node | None) for result in results):
+                raise LoweringError("it gives back something that is no tensor")
             graph.output(tuple(result for result in results if result is not None))
         elif "_assert" not in str(node.target):
             nodes[node] = graph.node_copy(node, lambda n: nodes[n])
@@ -140,11 +152,11 @@ def _flat(values: Any) -> list[Any]:
     return [y for x in values for y in (_flat(x) if isinstance(x, list | tuple) else [x])]
 
 
-def with_dtype(module: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
-    """A copy in which every float32 and float64 is ``dtype``, in tensors and in arguments."""
-    other = {torch.float32: dtype, torch.float64: dtype}
+def with_dtype(module: fx.GraphModule, dtype: torch.dtype, types: Collection[torch.dtype] = _FULL) -> fx.GraphModule:
+    """A copy in which each of ``types``, by default float32 and float64, is ``dtype``, in tensors and in arguments."""
+    other = dict.fromkeys(types, dtype)
     module = copy.deepcopy(module)
-    for node in module.graph.nodes:
+    for node in list(module.graph.nodes):
         if node.op == "call_function" and node.target is not operator.getitem:
             node.args = fx.node.map_aggregate(node.args, lambda a: _dtype(a, other))
             node.kwargs = fx.node.map_aggregate(node.kwargs, lambda a: _dtype(a, other))
@@ -152,8 +164,22 @@ def with_dtype(module: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
             made = not node.all_input_nodes and isinstance(value, Tensor) and value.dtype in other
             if made and any(a.name == "dtype" for a in node.target._schema.arguments):
                 node.kwargs = {**node.kwargs, "dtype": dtype}  # zeros(n) is of the default type
+            elif not made and isinstance(value, Tensor) and value.dtype in other and _from_integers(module, node):
+                with module.graph.inserting_after(node):  # and so is an integer times 0.5
+                    cast = module.graph.call_function(torch.ops.aten._to_copy.default, (node,), {"dtype": dtype})
+                cast.meta = dict(node.meta)
+                node.replace_all_uses_with(cast, delete_user_cb=lambda user, cast=cast: user is not cast)
     module.recompile()
-    return module.to(dtype)
+    return module._apply(lambda t: t.to(other.get(t.dtype, t.dtype)))  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _from_integers(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether none of an operator's tensors is of floating type, and none is asked for."""
+    tensors = [
+        getattr(module, str(n.target)) if n.op == "get_attr" else n.meta.get("val") for n in node.all_input_nodes
+    ]
+    asked = any(isinstance(a, torch.dtype) for a in (*node.args, *node.kwargs.values()))
+    return not asked and all(isinstance(x, Tensor) and not x.is_floating_point() for x in tensors)
 
 
 def rounds_inside(module: fx.GraphModule) -> bool:

@@ -88,5 +88,5 @@ def module_dtype(module: nn.Module, dtype: torch.dtype) -> torch.dtype:
     """The floating type of a module's tensors; ``dtype`` itself if that is no floating type."""
     if not dtype.is_floating_point:
         return dtype
-    tensors = [*module.parameters(), *module.buffers()]
-    return next((t.dtype for t in tensors if t.is_floating_point()), dtype)
+    types = [t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+    return max(types, key=lambda t: t.itemsize, default=dtype)  # a part in half precision is inside

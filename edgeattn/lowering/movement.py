@@ -5,6 +5,7 @@ such a chain does is the permutation that comes out, not the operators that spel
 axes, the chain becomes a reshape, a permutation of the axes and a reshape, which the passes understand.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +31,14 @@ _MOST = 1 << 24
 
 @dataclass(frozen=True)
 class _Moved:
-    """A value that holds parts of ``source``: ``where`` each element comes from, -1 for an element that is zero."""
+    """A value that holds parts of ``source``: ``where`` each element comes from, counted from 1; 0 is a zero.
+
+    ``probe``: the same of random numbers, which tell a place from a sum of places or a constant that looks like one.
+    """
 
     source: fx.Node
     where: Any
+    probe: Any
     plain: bool
 
 
@@ -51,14 +56,14 @@ def simplify_movement(graph: fx.GraphModule) -> list[fx.Node]:
         if found.plain or not isinstance(found.where, Tensor) or not _leaves_chain(node):
             continue
         axes = permutation(found.where, found.source.meta["val"].numel())
-        if axes is not None:
+        if axes is not None and torch.equal(found.probe, _random(found.where.numel())[found.where.long() - 1]):
             with graph.graph.inserting_before(node):
                 x = found.source
                 steps = [("reshape", axes[0]), ("permute", axes[1]), ("reshape", list(node.meta["val"].shape))]
                 for target, argument in steps[2:] if axes[1] == sorted(axes[1]) else steps:
                     x = _call(graph, getattr(aten, target).default, (x, argument), node)
             node.replace_all_uses_with(x)
-            moved[x] = _Moved(found.source, found.where, plain=True)
+            moved[x] = _Moved(found.source, found.where, found.probe, plain=True)
             replaced.append(node)
     if replaced:
         graph.graph.eliminate_dead_code()
@@ -104,22 +109,27 @@ def _follow(graph: fx.GraphModule, node: fx.Node, moved: dict[fx.Node, _Moved]) 
     if not isinstance(value, Tensor) or not value.is_floating_point() or not 1 < value.numel() <= _MOST:
         return None
 
-    def index(n: fx.Node) -> Any:
-        if n.op == "get_attr":
-            return getattr(graph, str(n.target))
-        # From 1 on, so that a padding's zero is no index; exact in float64.
-        return (
-            moved[n].where
-            if n in moved
-            else torch.arange(1, value.numel() + 1, dtype=torch.float64).reshape(value.shape)
-        )
+    def run(of: Callable[[_Moved], Any], start: Tensor) -> Any:
+        def index(n: fx.Node) -> Any:
+            if n.op == "get_attr":
+                return getattr(graph, str(n.target))
+            return of(moved[n]) if n in moved else start.reshape(value.shape)
 
+        return node.target(*fx.node.map_arg(node.args, index), **fx.node.map_arg(node.kwargs, index))  # type: ignore[operator]
+
+    number = value.numel()
     try:
-        where = node.target(*fx.node.map_arg(node.args, index), **fx.node.map_arg(node.kwargs, index))  # type: ignore[operator]
+        # From 1 on, so that a padding's zero is no index; exact in float64.
+        where = run(lambda m: m.where, torch.arange(1, number + 1, dtype=torch.float64))
+        probe = run(lambda m: m.probe, _random(number))
     except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError):
         return None
     plain = name(node) in _PLAIN and all(n not in moved or moved[n].plain for n in tensors)
-    return _Moved(source, where, plain)
+    return _Moved(source, where, probe, plain)
+
+
+def _random(number: int) -> Tensor:
+    return torch.rand(number, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def _is_one_hot(weight: Tensor) -> bool:

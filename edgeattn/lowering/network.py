@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, fx
 
 from edgeattn.bundle.change import Change
@@ -72,13 +73,7 @@ class Network:
             why: a sentence for the list of changes; without one it is not listed.
             path_of: the operator whose module the list names, by default ``old``.
         """
-        for op in self._unknown(new):
-            self.values.compute(op)
-        before, after = self.values.of(old), self.values.of(new)
-        proved = set(new.axes) == set(old.axes) and all(
-            equal(aligned(a, old.axes, old.axes), aligned(b, new.axes, old.axes))
-            for a, b in zip(before, after, strict=True)
-        )
+        proved = self._proved(old, new)
         change = self._change(path_of or old, why, _title(new))
         if not proved:
             self.refused.append(replace(change, reason=f"not made, as the values would differ: {why}"))
@@ -95,6 +90,23 @@ class Network:
         if why:
             self.changes.append(change)
         return True
+
+    def _proved(self, old: Op, new: Op) -> bool:
+        try:
+            for op in self._unknown(new):
+                self.values.compute(op)
+        except RuntimeError:  # of other types or lengths: no rewrite of this operator
+            return False
+        before, after = self.values.of(old), self.values.of(new)
+        return set(new.axes) == set(old.axes) and all(
+            equal(aligned(a, old.axes, old.axes), aligned(b, new.axes, old.axes))
+            for a, b in zip(before, after, strict=True)
+        )
+
+    def type_of(self, op: Op) -> torch.dtype:
+        """The type of an operator's value."""
+        value: Tensor = self.values.of(op)[0]
+        return value.dtype
 
     def _unknown(self, op: Op) -> list[Op]:
         """The operators up to ``op`` that have no values yet, in order."""

@@ -83,15 +83,19 @@ def understand(
     if any(part.training for part in module.modules()):
         raise LoweringError("the module is in training mode; call module.eval() before it is lowered")
     inputs = tuple(x.detach() for x in inputs)
+    if dynamic_batch and any(x.dim() == 0 for x in inputs):
+        return Understood(
+            module, inputs, None, "an input without dimensions has no batch", dynamic_batch, lowering, root
+        )
     if dynamic_batch:
-        if not all(x.dim() for x in inputs):
-            raise LoweringError("an input of no dimension has no batch that could be free")
         inputs = of_two(inputs)
     try:
         graph = capture(module, inputs, root)
         simplify_movement(graph)
     except LoweringError as error:
         return Understood(module, inputs, None, str(error), dynamic_batch, lowering, root)
+    except Exception as error:  # noqa: BLE001  # as in Understood.lowered
+        return Understood(module, inputs, None, _fault(error), dynamic_batch, lowering, root)
     return Understood(module, inputs, graph, "", dynamic_batch, lowering, root)
 
 
@@ -136,7 +140,7 @@ class Understood:
                     self._opaque.add(error.node)
                     self._network = None
             except Exception as error:  # noqa: BLE001  # a fault in here must not stop an export that works without it
-                why = f"a fault of edgeattn's: {type(error).__name__}: {first_line(error)}; please report it"
+                why = _fault(error)
         if self.graph is not None and not why:
             why = "too many of its operators cannot be written in another order"
         return self.unchanged(why)
@@ -189,7 +193,17 @@ class Understood:
         if movements.total() and not permutations:
             changes += [Change(*place, f"the same, {layout}", IN_PLACE) for place in movements]
         dtype = next((x.dtype for x in self.inputs if x.is_floating_point()), torch.float32)
-        return Lowering(with_dtype(exact, dtype), exact, tuple(dict.fromkeys(changes)))
+        module = with_dtype(exact, dtype)
+        self._run(module)
+        return Lowering(module, exact, tuple(dict.fromkeys(changes)))
+
+    def _run(self, module: fx.GraphModule) -> None:
+        """See that it runs in its own precision, too: types that are mixed inside are not what they are in float64."""
+        try:
+            with torch.no_grad():
+                module(*self.inputs)
+        except (RuntimeError, IndexError) as error:
+            raise CannotWriteError(None, f"what was written cannot run: {first_line(error)}") from error
 
     def _prove(self, exact: fx.GraphModule) -> None:
         """Compare the written graph with the module's own, on all inputs and, where the batch is free, with another."""
@@ -227,6 +241,10 @@ class Understood:
             if isinstance(a, Tensor) and a.is_floating_point() and a.numel()
         ]
         return max([LIMIT, *(24 * 2.0**-29 * error for error in errors)])
+
+
+def _fault(error: Exception) -> str:
+    return f"a fault of edgeattn's: {type(error).__name__}: {first_line(error)}; please report it"
 
 
 def _flat(result: Any) -> list[Any]:

@@ -136,6 +136,8 @@ def into_readers(network: Network) -> bool:
             parts = Affine(plain, op.affine, op.weight, op.bias)
         elif (affine := affine_of(op)) is not None:
             parts = affine
+            if network.type_of(affine.x) != network.type_of(op):  # it turns integers into floating numbers
+                continue
         else:
             continue
         readers = network.users(op)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import torch
 
-from edgeattn.lowering.axes import Group, leaves, size, sizes
+from edgeattn.lowering.axes import Axis, Group, leaves, size, sizes
 from edgeattn.lowering.network import Network, each
-from edgeattn.lowering.ops import Contract, Linear, Op, Reduce, Slice, Softmax
+from edgeattn.lowering.ops import Contract, Expand, Linear, Op, Pointwise, Reduce, Rename, Slice, Slot, Softmax
+from edgeattn.lowering.passes.spelling import kind
 from edgeattn.lowering.proof import equal
 
 _MOST_SLICES = 4
@@ -116,8 +117,28 @@ def fold_keys(network: Network) -> bool:
 
 
 def _sums_to_one(network: Network, weights: Op, over: Group) -> bool:
+    """By what computes them, not only on the examples: a mask of ones may have zeros at another time."""
+    if not _is_distribution(weights, frozenset(over)):
+        return False
     kept = tuple((a,) for a in weights.axes if a not in over)
     total = Reduce(inputs=[weights], target=torch.sum, over=over, keepdim=False, dims=kept)
     values = network.values.compute(total)
     network.values.forget(total)
     return all(equal(torch.ones_like(value), value) for value in values)
+
+
+def _is_distribution(op: Op, over: frozenset[Axis]) -> bool:
+    """Whether it is a softmax over these axes, or divided by its own sum; cut, repeated or renamed along others."""
+    if isinstance(op, Softmax):
+        return op.target is torch.softmax and set(leaves(op.over)) == over
+    if isinstance(op, Rename):
+        return _is_distribution(op.inputs[0], frozenset(a for a in op.inputs[0].axes if op.renamed((a,))[0] in over))
+    if isinstance(op, Slice):
+        return not over & {*leaves(op.inside), *leaves(op.outside)} and _is_distribution(op.inputs[0], over)
+    if isinstance(op, Expand):
+        return over <= set(op.inputs[0].axes) and _is_distribution(op.inputs[0], over)
+    if isinstance(op, Pointwise) and kind(op) == "div" and len(op.inputs) == 2 and not op.kwargs:
+        part, total = op.inputs
+        is_sum = isinstance(total, Reduce) and total.target is torch.sum and total.inputs[0] is part
+        return is_sum and set(leaves(total.over)) == over and op.args == (Slot(0), Slot(1))  # type: ignore[attr-defined]
+    return False

@@ -65,6 +65,8 @@ def _contraction(network: Network, op: Reduce) -> bool:
         return False
     first, second = product.inputs
     over = set(leaves(op.over))
+    if network.type_of(first) != network.type_of(second):  # a mask of bools or integers
+        return False
     if first is second or not over <= set(first.axes) & set(second.axes):
         return False
     new = Contract(inputs=[first, second], over=op.over, keepdim=op.keepdim, dims=op.dims, node=op.node)

@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from edgeattn.lowering import axes as names
 from edgeattn.lowering.axes import Axis, Group, fresh, leaves, pairs
+from edgeattn.lowering.capture import is_random
 from edgeattn.lowering.movement import name
 from edgeattn.lowering.ops import (
     Constant,
@@ -105,7 +106,7 @@ class Builder:
                     if not equal(value, viewed(self.values.of(view.op)[i], view)):
                         raise UnknownSpellingError(f"{node} is computed otherwise")
             return view
-        except (UnknownSpellingError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AssertionError):
+        except Exception:  # noqa: BLE001  # whatever a rule cannot do, the operator itself can
             for op in self.ops[before:]:
                 self.values.forget(op)
             del self.ops[before:]
@@ -207,7 +208,7 @@ class Builder:
 
     def _rule(self, node: fx.Node) -> Any:
         kind = name(node)
-        if all(self.is_fixed(n) for n in node.all_input_nodes):
+        if all(self.is_fixed(n) for n in node.all_input_nodes) and not is_random(node):
             value = self.values.of(node)[0]
             if not isinstance(value, Tensor):
                 raise UnknownSpellingError("it has several outputs")
