@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from edgeattn.lowering.axes import leaves, size
+from edgeattn.lowering.axes import Group, leaves, size
 from edgeattn.lowering.network import Network, wherever
 from edgeattn.lowering.ops import Linear, Op, Opaque, Pointwise, View
 from edgeattn.lowering.passes.affine import affine_of, along
@@ -32,7 +32,7 @@ def _merged(network: Network, op: Pointwise) -> bool:
     if set(first.axes) != set(op.axes) or set(second.axes) != set(op.axes):
         return False
     return _matrices(network, op, first, second) or any(
-        _kernels(network, op, a, b) for a, b in ((first, second), (second, first))
+        _kernels(network, op, a, b) or _diagonal(network, op, a, b) for a, b in ((first, second), (second, first))
     )
 
 
@@ -75,6 +75,45 @@ def _matrices(network: Network, op: Pointwise, first: Op, second: Op) -> bool:
     return network.swap(op, new, _WHY, path_of=first)
 
 
+def _diagonal(network: Network, op: Pointwise, main: Op, other: Op) -> bool:
+    """A matrix of a value, and the value itself with a factor and a term."""
+    if not isinstance(main, Linear) or network.only_user(main) is not op:
+        return False
+    channels = leaves(main.inside)
+    if channels != leaves(main.outside):
+        return False
+    found = _scaled_input(network, other, main.inputs[0], channels)
+    if found is None or other is main.inputs[0]:
+        return False  # a plain residual costs no more than an addition
+    factor, term = found
+    ones = torch.ones(size(channels), dtype=main.weight.dtype)
+    biases = [b for b in (main.bias, term) if b is not None]
+    new = Linear(
+        inputs=main.inputs, inside=main.inside, outside=main.outside,
+        weight=main.weight + torch.diag(ones if factor is None else factor),
+        bias=sum(biases[1:], biases[0]) if biases else None, dims=main.dims, node=main.node,
+    )  # fmt: skip
+    return network.swap(op, new, _WHY, path_of=main)
+
+
+def _scaled_input(network: Network, other: Op, x: Op, channels: Group) -> tuple[Tensor | None, Tensor | None] | None:
+    """(factor, term) along the channels that make ``other`` of ``x``; None if it is made otherwise."""
+    factor: Tensor | None = None
+    term: Tensor | None = None
+    while other is not x:
+        affine = affine_of(other)
+        if affine is None or network.only_user(other) is None or set(affine.axes) - set(channels):
+            return None
+        more, shift = along(affine.factor, affine.axes, channels), along(affine.term, affine.axes, channels)
+        if shift is not None:
+            shift = shift if factor is None else shift * factor
+            term = shift if term is None else term + shift
+        if more is not None:
+            factor = more if factor is None else factor * more
+        other = affine.x
+    return factor, term
+
+
 def _kernels(network: Network, op: Pointwise, main: Op, other: Op) -> bool:
     """A convolution, and a smaller one, a 1x1 one or the input itself with a factor and a term."""
     conv = conv_of(main)
@@ -109,20 +148,11 @@ def _as_kernel(network: Network, op: Op, other: Op, conv: Conv) -> tuple[Tensor,
         kernel = _placed(other.weight[:, :, None, None], (0, 0), conv)
         return None if kernel is None else (kernel, other.bias, leaves(other.outside))
     # The input itself, or a BatchNorm of it.
-    factor: Tensor | None = None
-    term: Tensor | None = None
     channels = leaves(conv.x.dims[1])
-    while other is not conv.x.op:
-        affine = affine_of(other)
-        if affine is None or network.only_user(other) is None or set(affine.axes) - set(channels):
-            return None
-        more, shift = along(affine.factor, affine.axes, channels), along(affine.term, affine.axes, channels)
-        if shift is not None:
-            shift = shift if factor is None else shift * factor
-            term = shift if term is None else term + shift
-        if more is not None:
-            factor = more if factor is None else factor * more
-        other = affine.x
+    found = _scaled_input(network, other, conv.x.op, channels)
+    if found is None:
+        return None
+    factor, term = found
     if conv.stride != (1, 1) or out != size(channels):
         return None
     diagonal = torch.zeros(out, width, 1, 1, dtype=conv.weight.dtype)
