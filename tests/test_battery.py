@@ -16,6 +16,7 @@ from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle.golden import golden_cases
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.export import cases, source
+from edgeattn.lowering import Understood, understand
 from edgeattn.parity import battery, check
 from edgeattn.runtimes import onnxruntime
 
@@ -69,9 +70,13 @@ def test_limits_come_from_the_preprocessing() -> None:
     assert (low, high) == (-2, 2)
 
 
+def understood(given: source.Source) -> Understood:
+    return understand(given.module.eval(), tuple(given.inputs.values()))
+
+
 def test_large_scores_are_large() -> None:
     loaded = source.load("attention", ["embed_dim=8", "pixels=2", "patches=8"])
-    found, omitted = cases.inputs(loaded, [], dynamic_batch=False)
+    found, omitted = cases.inputs(loaded, understood(loaded), [], dynamic_batch=False)
     assert not omitted
     layer, x = loaded.module, found["large_scores"].inputs["x"]
     query = torch.nn.functional.conv2d(x, layer.get_parameter("qkv_proj.weight").detach()[:1])
@@ -92,14 +97,14 @@ class Plain(nn.Module):
 
 def test_what_a_model_cannot_have_is_said() -> None:
     made = source.Source("m", {}, Plain(overflows=True), {"x": torch.zeros(1, 4)}, {"y": torch.zeros(1, 4)})
-    found, omitted = cases.inputs(made, [], dynamic_batch=False)
+    found, omitted = cases.inputs(made, understood(made), [], dynamic_batch=False)
     assert "overflows" in omitted["large"]
     assert omitted["zero"] == "the reference fails on it: all zeros"
     assert not {"large", "zero"} & found.keys()
     assert "rank 4" in omitted["photograph"]
     assert "no separable attention" in omitted["large_scores"]
     whole = source.Source("m", {}, Plain(False), {"x": torch.zeros(1, 4, dtype=torch.int64)}, {"y": torch.zeros(1, 4)})
-    assert cases.inputs(whole, [], dynamic_batch=False)[0].keys() == {"example"}
+    assert cases.inputs(whole, understood(whole), [], dynamic_batch=False)[0].keys() == {"example"}
 
 
 def test_integers_and_numbers_have_cases_too(tmp_path: Path) -> None:
@@ -111,7 +116,7 @@ def test_integers_and_numbers_have_cases_too(tmp_path: Path) -> None:
         "number": torch.tensor(0.5),
     }
     made = source.Source("m", {}, Sum(), inputs, {"y": torch.zeros(1, 2)})
-    found, _ = cases.inputs(made, [], dynamic_batch=True)
+    found, _ = cases.inputs(made, understood(made), [], dynamic_batch=True)
     assert {name: x.tolist() for name, x in found["batch_of_two"].inputs.items()} == {
         "x": [[1, 2], [-2, -1]],
         "ids": [[3, 4], [4, 3]],

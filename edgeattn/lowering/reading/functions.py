@@ -167,6 +167,12 @@ def euclidean(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
     return result
 
 
+def euclidean_in_parts(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
+    """The same: litert-torch makes an L2_NORMALIZATION, which XNNPACK lacks, of the plain form."""
+    result: Tensor = torch.sqrt((x * (x * 0.125)).sum(dim, keepdim=keepdim) * 8)
+    return result
+
+
 def _solid(parameter: Tensor, group: Group) -> Tensor:
     return parameter.reshape([axis.size for axis in leaves(group)])
 

@@ -20,6 +20,7 @@ from edgeattn.lowering.ops import (
     aligned,
 )
 from edgeattn.lowering.projections import constant
+from edgeattn.lowering.reading.functions import euclidean, euclidean_in_parts
 from edgeattn.lowering.writing.dimensions import ending, separated
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import Phys
@@ -42,6 +43,8 @@ def reduced(e: Emitter, op: Op, x: Phys, over: Group, target: Any, *, keepdim: b
         torch.sum: aten.sum.dim_IntList, torch.mean: aten.mean.dim, torch.amax: aten.amax.default,
         torch.amin: aten.amin.default,
     }  # fmt: skip
+    if target is euclidean and e.w.is_last:
+        target = euclidean_in_parts
     if target in functions:
         node = e.w.call(functions[target], x.node, dims, keepdim)
     else:
