@@ -73,6 +73,16 @@ def variance(b: Builder, node: fx.Node) -> Any:
     return [spread, mean if keepdim else reduced_view(b, node, x, torch.mean, over, keepdim=False)]
 
 
+def argmax(b: Builder, node: fx.Node) -> View:
+    """Where the largest value is along one dimension of one axis."""
+    args = dict(zip(("self", "dim", "keepdim"), node.args, strict=False)) | dict(node.kwargs)
+    x = b.solid(b.view(args["self"]))
+    dim = args.get("dim")
+    if dim is None or len(leaves(x.dims[int(dim) % len(x.shape)])) != 1:
+        raise UnknownSpellingError("the place in several axes")
+    return reduced_view(b, node, x, largest_at, [int(dim)], keepdim=bool(args.get("keepdim")))
+
+
 def logsumexp(b: Builder, node: fx.Node) -> View:
     x, dims, keepdim = (*node.args, False)[:3]
     return reduced_view(b, node, b.solid(b.view(x)), torch.logsumexp, list(dims), keepdim=bool(keepdim))  # type: ignore[arg-type]
@@ -167,6 +177,13 @@ def euclidean(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
     return result
 
 
+def largest_at(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
+    """Where the largest value is along one axis; an axis that was cut since has no one place."""
+    if len(dim) != 1:
+        raise NotImplementedError("the place in several axes")
+    return x.argmax(dim[0], keepdim)
+
+
 def euclidean_in_parts(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
     """The same: litert-torch makes an L2_NORMALIZATION, which XNNPACK lacks, of the plain form."""
     result: Tensor = torch.sqrt((x * (x * 0.125)).sum(dim, keepdim=keepdim) * 8)
@@ -181,6 +198,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("sum", "mean", "amax", "amin"), reduce_),
     **dict.fromkeys(("var", "std", "var_mean"), variance),
     "logsumexp": logsumexp,
+    "argmax": argmax,
     **dict.fromkeys(("zeros_like", "ones_like", "full_like"), filled_like),
     "linalg_vector_norm": linalg_vector_norm,
     "adaptive_avg_pool2d": adaptive_avg_pool2d,
