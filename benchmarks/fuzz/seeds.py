@@ -16,6 +16,7 @@ from edgeattn.bundle.golden import golden_cases
 from edgeattn.errors import MissingError
 from edgeattn.export import attention_maps, pipeline, source
 from edgeattn.export.cases import Case
+from edgeattn.lowering import understand
 from edgeattn.profile import run as profiles
 from edgeattn.targets import Job
 from edgeattn.targets._runner import job_folder
@@ -74,7 +75,8 @@ def of_bundle(folder: Path) -> None:
     measured = records.load(folder / "records.json")
     records.save(report / "records.json", measured.records[:2], measured.not_run)  # a picture of each takes its time
     digits = replace(source.load("digits"), evaluation=None)
-    maps = attention_maps.write(digits, {"photograph": Case("the example", digits.inputs)}, report)
+    understood = understand(digits.module, tuple(digits.inputs.values()))
+    maps = attention_maps.write(digits, understood, {"photograph": Case("the example", digits.inputs)}, report)
     content = json.loads((report / bundles.MANIFEST).read_bytes())
     (report / bundles.MANIFEST).write_text(json.dumps(content | {"attention": asdict(maps)}))
 
