@@ -101,9 +101,12 @@ class Builder:
                 if op not in self.values:
                     self.values.compute(op)
             expected = self.values.of(node)
-            if isinstance(view, View) and isinstance(expected[0], Tensor):
-                for i, value in enumerate(expected):
-                    if not equal(value, viewed(self.values.of(view.op)[i], view)):
+            for i, value in enumerate(expected):
+                parts = zip(view, value, strict=True) if isinstance(view, list) else [(view, value)]
+                for part, tensor in parts:
+                    if not isinstance(part, View) or not isinstance(tensor, Tensor):
+                        continue
+                    if not equal(tensor, viewed(self.values.of(part.op)[i], part)):
                         raise UnknownSpellingError(f"{node} is computed otherwise")
             return view
         except Exception:  # noqa: BLE001  # whatever a rule cannot do, the operator itself can

@@ -52,12 +52,14 @@ def linalg_vector_norm(b: Builder, node: fx.Node) -> View:
 
 def variance(b: Builder, node: fx.Node) -> Any:
     """var, std and var_mean, written out."""
-    args: dict[str, Any] = dict(zip(("self", "dim"), node.args, strict=False)) | dict(node.kwargs)
+    schema: Any = getattr(node.target, "_schema")  # noqa: B009  # of its overload: each names its arguments otherwise
+    args: dict[str, Any] = dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
     x, keepdim = b.solid(b.view(args["self"])), bool(args.get("keepdim"))
     rank = len(x.shape)
     dims = args.get("dim")
     over = list(range(rank)) if not dims else [d % rank for d in ([dims] if isinstance(dims, int) else dims)]
-    correction = args.get("correction", 1)
+    correction = args.get("correction", int(args.get("unbiased", True)))
+    correction = 1 if correction is None else correction
     number = size(flat(x.dims[d] for d in over))
     mean = reduced_view(b, node, x, torch.mean, over, keepdim=True)
     off = b.pointwise(aten.sub.Tensor, (Slot(0), Slot(1)), {}, [x, mean], node)
