@@ -273,7 +273,7 @@ class Builder:
         kind = str(getattr(target, "__name__", "")).split(".")[0]
         if kind == "mul" and len(views) == 2:
             for one, other in (views, views[::-1]):
-                is_one = isinstance(one.op, Constant) and bool((one.op.value == 1).all()) and one.op.value.numel() == 1
+                is_one = isinstance(one.op, Constant) and bool((one.op.value == 1).all())
                 if is_one and _broadcast(one.shape, other.shape) == other.shape:
                     return other
         views, dims, shape = self.broadcast(views)

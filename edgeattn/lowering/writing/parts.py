@@ -124,11 +124,11 @@ def expand(e: Emitter, op: Expand) -> Phys:
 def opaque(e: Emitter, op: Opaque) -> Any:
     if op.is_map and e.w.is_last:
         return _map_last(e, op)
-    nodes = [e.logical(v) for v in op.views]
     convolution = conv_of(op)
     if convolution is not None:
-        node = e.w.module(_conv_module(convolution), nodes[0])
+        node = e.w.module(_conv_module(convolution), e.logical(op.views[0]))
     else:
+        nodes = [e.logical(v) for v in op.views]
         node = e.w.call(op.target, *filled(op.args, nodes), **filled(op.kwargs, nodes))
     if not op.shape and not op.axes and not _is_tensor(op):
         return node

@@ -136,8 +136,8 @@ def _subtraction(model: _Model, op: Any) -> Change | None:
 
 
 def _epsilon(model: _Model, op: Any) -> Change | None:
-    """A norm's own operand, or the constant that is added before a square root."""
-    keys = ["epsilon"]
+    """A norm's own operand, or the constant that is added before a square root; rsqrt's own is far too small."""
+    keys = [] if op.type == "rsqrt" else ["epsilon"]
     if op.type == "add":
         rooted = any(
             o.type in ("sqrt", "rsqrt") and _name(o, "x") == op.outputs[0].name for o in model.block.operations
