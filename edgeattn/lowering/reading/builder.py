@@ -270,8 +270,7 @@ class Builder:
         self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], views: list[View], node: fx.Node | None
     ) -> View:
         """A function of each element of ``views``, which are broadcast."""
-        kind = str(getattr(target, "__name__", "")).split(".")[0]
-        if kind == "mul" and len(views) == 2:
+        if target is aten.mul.Tensor and len(views) == 2:
             for one, other in (views, views[::-1]):
                 is_one = isinstance(one.op, Constant) and bool((one.op.value == 1).all())
                 if is_one and _broadcast(one.shape, other.shape) == other.shape:
