@@ -25,6 +25,8 @@ from edgeattn.system import plugins
 
 Command = Callable[..., Answer]
 LAYOUTS = {"onnx": "channels_first", "tflite": "channels_last", "mlpackage": "channels_first"}
+# The parts of the lowered layer, by the names of the projections that they are cut from.
+KEY, VALUE, OUT = "qkv_proj_2", "qkv_proj_3", "out_proj"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 
 
@@ -110,12 +112,12 @@ def trace(edgeattn: Command, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 @pytest.mark.parametrize("suffix", LAYOUTS)
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("part", ["key", "value", "out"])
+@pytest.mark.parametrize("part", [KEY, VALUE, OUT])
 def test_the_layer(suffix: str, change: str, part: str, layer: Made, trace: Callable[..., dict[str, Any]]) -> None:
     found = trace(layer, suffix, f"{part}.weight", change)
-    if (suffix, part) == ("tflite", "value"):  # LiteRT's op has the ReLU in it
+    if (suffix, part) == ("tflite", VALUE):  # LiteRT's op has the ReLU in it
         assert found["first"]["layer"] == "relu()"
-        assert found["fused"] == ["value"]
+        assert found["fused"] == [VALUE]
     else:
         assert found["first"]["layer"] == part
         assert found["fused"] == []
@@ -128,15 +130,13 @@ def test_the_layer(suffix: str, change: str, part: str, layer: Made, trace: Call
     [
         ("stem.0", "1 % more"),
         ("stages.1.0.depthwise.0", "one sign"),
-        ("stages.2.1.layers.layers.1.out", "1 % more"),
-        ("stages.3.1.layers.layers.2.expand", "one sign"),
-        ("stages.4.1.layers.layers.0.reduce", "1 % more"),
+        ("stages.2.1.layers.1.attention.out_proj", "1 % more"),
+        ("stages.3.1.layers.2.expand", "one sign"),
+        ("stages.4.1.layers.0.reduce", "1 % more"),
         ("classifier", "the other sign"),
     ],
 )
 def test_a_whole_model(suffix: str, part: str, change: str, model: Made, trace: Callable[..., dict[str, Any]]) -> None:
-    if suffix == "tflite":
-        part = part.replace(".1.layers.", ".1.layers.inner.")
     found = trace(model, suffix, f"{part}.weight", change)
     assert found["first"]["layer"] == part
     assert found["fused"] == []
@@ -144,10 +144,10 @@ def test_a_whole_model(suffix: str, part: str, change: str, model: Made, trace: 
 
 @pytest.mark.parametrize("suffix", ["onnx", "mlpackage"])
 def test_a_matrix_that_is_no_part_of_its_own(suffix: str, model: Made, trace: Callable[..., dict[str, Any]]) -> None:
-    found = trace(model, suffix, "stages.4.1.layers.layers.2.key", "one sign")
-    assert found["first"]["layer"] == "stages.4.1.layers.layers.2.matmul() #3"
+    found = trace(model, suffix, f"stages.3.1.layers.2.attention.{KEY}.weight", "one sign")
+    assert found["first"]["layer"] == f"stages.3.1.layers.2.attention.{KEY}.matmul()"
     assert found["first"]["op"] == "matmul"
-    assert "torch.matmul(self.key, context)" in found["first"]["source"]
+    assert found["first"]["source"].startswith("attention.py:")
 
 
 def test_in_a_sound_model_nearly_all_is_found(model: Made) -> None:
@@ -157,7 +157,7 @@ def test_in_a_sound_model_nearly_all_is_found(model: Made) -> None:
     for depth in found.depths:
         assert depth.rows[-1].layer == "output y"
         # LiteRT's converter puts the ReLU into the nine value projections.
-        values = [name for name in depth.unseen if name.endswith(".value")]
+        values = [name for name in depth.unseen if ".attention.qkv_proj" in name]
         assert len(values) == (9 if depth.runtime == "litert" else 0)
         # Of the rest, at most a few single numbers, whose floor is a matter of luck.
         assert len(depth.unseen) - len(values) <= 0.03 * len(depth.rows)
@@ -171,7 +171,7 @@ def test_a_converter_that_breaks_the_model(
     """The values of such an artifact are the module's up to the fault, and then no more."""
     format_ = FORMATS.get(name)
     honest = format_.convert
-    weight = layer.lowered[format_.layout].get_parameter("out.weight")
+    weight = layer.lowered[format_.layout].get_parameter(f"{OUT}.weight")
 
     def convert(job: Any, path: Path) -> Any:
         details = honest(job, path)
@@ -189,8 +189,8 @@ def test_a_converter_that_breaks_the_model(
     (depth,) = inside.compare(result.bundle).depths
     assert not depth.passed
     assert depth.first is None
-    assert depth.lost == ("out",)
-    assert "the values are lost at out" in depth.sentence
+    assert depth.lost == (OUT,)
+    assert f"the values are lost at {OUT}" in depth.sentence
 
 
 def test_for_people(edgeattn: Command, layer: Made, tmp_path: Path) -> None:
@@ -203,12 +203,12 @@ def test_for_people(edgeattn: Command, layer: Made, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["depth.svg"]
 
     shutil.copytree(layer.folder, tmp_path / "b")
-    weight = layer.lowered["channels_first"].get_parameter("key.weight")
+    weight = layer.lowered["channels_first"].get_parameter(f"{KEY}.weight")
     break_weight(tmp_path / "b", "attention-fp32.onnx", weight, CHANGES["1 % more"])
     answer = edgeattn("parity", tmp_path / "b", "--picture", picture)
     assert answer.code == 1
-    assert "attention-fp32.onnx in onnxruntime: the error begins at key (Conv2d, attention.py:" in answer.out
-    assert "key is the first over its limit" in picture.read_text()
+    assert f"attention-fp32.onnx in onnxruntime: the error begins at {KEY} (Conv2d, attention.py:" in answer.out
+    assert f"{KEY} is the first over its limit" in picture.read_text()
 
 
 def test_bad_input(edgeattn: Command, layer: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +222,7 @@ def test_bad_input(edgeattn: Command, layer: Made, tmp_path: Path, monkeypatch: 
     (folder / "layers/attention-fp32.onnx.json").write_text("{}")
     assert "not the file that was exported" in edgeattn("parity", folder, "--layers").err
     file = stated["layers"]["attention-fp32.onnx"]
-    (folder / file["path"]).write_text('{"key": {"tensor": "gone", "order": "same"}}')
+    (folder / file["path"]).write_text(json.dumps({KEY: {"tensor": "gone", "order": "same"}}))
     stated["layers"]["attention-fp32.onnx"] = vars(bundles.describe(folder, folder / file["path"]))
     (folder / "manifest.json").write_text(json.dumps(stated))
     answer = edgeattn("parity", folder, "--layers")
