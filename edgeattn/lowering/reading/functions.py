@@ -77,7 +77,7 @@ def variance(b: Builder, node: fx.Node) -> Any:
 
 def argmax(b: Builder, node: fx.Node) -> View:
     """Where the largest value is along one dimension of one axis."""
-    args = dict(zip(("self", "dim", "keepdim"), node.args, strict=False)) | dict(node.kwargs)
+    args: dict[str, Any] = dict(zip(("self", "dim", "keepdim"), node.args, strict=False)) | dict(node.kwargs)
     x = b.solid(b.view(args["self"]))
     dim = args.get("dim")
     if dim is None or len(leaves(x.dims[int(dim) % len(x.shape)])) != 1:
