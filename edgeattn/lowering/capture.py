@@ -128,7 +128,6 @@ def _unlifted(program: Any) -> fx.GraphModule:
                 name = f"weight_{len(nodes)}"
                 root.register_buffer(name, tensors[spec.target].detach().clone())
                 nodes[node] = graph.get_attr(name)
-                nodes[node].meta["weight"] = spec.target
             else:
                 raise LoweringError(f"it holds something that is no tensor, {spec.target}")
         elif node.op == "output":

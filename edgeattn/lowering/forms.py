@@ -149,3 +149,22 @@ class PatchSpread(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The value of its offset, at each pixel."""
         return torch.matmul(x, self.pixels)
+
+
+def euclidean(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
+    """The Euclidean norm over some axes."""
+    result: Tensor = torch.sqrt((x * x).sum(dim, keepdim=keepdim))
+    return result
+
+
+def largest_at(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
+    """Where the largest value is along one axis; an axis that was cut since has no one place."""
+    if len(dim) != 1:
+        raise ValueError("the place in several axes")
+    return x.argmax(dim[0], keepdim)
+
+
+def euclidean_in_parts(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
+    """The same: litert-torch makes an L2_NORMALIZATION, which XNNPACK lacks, of the plain form."""
+    result: Tensor = torch.sqrt((x * (x * 0.125)).sum(dim, keepdim=keepdim) * 8)
+    return result

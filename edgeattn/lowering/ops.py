@@ -85,7 +85,6 @@ class Constant(Op):
     """A tensor that does not depend on the inputs."""
 
     value: Tensor
-    name: str = ""
 
     def evaluate(self, *values: Tensor) -> Any:
         return self.value.reshape(sizes(self.axes))

@@ -85,8 +85,6 @@ class Builder:
     def constant(self, value: Tensor, node: fx.Node | None = None) -> View:
         """A constant with axes of its own."""
         op = Constant(value=value.detach(), dims=fresh(value.shape), node=node)
-        if node is not None:
-            op.name = str(node.meta.get("weight", ""))
         self.ops.append(op)
         self.values.set(op, [op.value] * self.values.number)
         return View(op, op.dims, tuple(value.shape))
@@ -146,7 +144,8 @@ class Builder:
 
     def is_fixed(self, argument: Any) -> bool:
         """Whether an argument is a constant tensor."""
-        return isinstance(argument, fx.Node) and isinstance(getattr(self.views[argument], "op", None), Constant)
+        view = self.views[argument] if isinstance(argument, fx.Node) else None
+        return isinstance(view, View) and isinstance(view.op, Constant)
 
     def solid(self, view: View) -> View:
         """The view without dimensions that it is only broadcast over."""
@@ -223,14 +222,7 @@ class Builder:
         raise UnknownSpellingError(kind)
 
     def _opaque(self, node: fx.Node) -> Any:
-        nodes: list[fx.Node] = []
-
-        def slot(n: fx.Node) -> Any:
-            nodes.append(n)
-            return Slot(len(nodes) - 1)
-
-        args = fx.node.map_arg(node.args, slot)
-        kwargs = fx.node.map_arg(node.kwargs, slot)
+        args, kwargs, nodes = _slots(node)
         value = node.meta["val"] if "val" in node.meta else self.values.of(node)[0]
         views = [self.views[n] for n in nodes]
         shape = tuple(value.shape) if isinstance(value, Tensor) else ()
@@ -254,15 +246,8 @@ class Builder:
         return self.add(op, node, shape)
 
     def _pointwise(self, node: fx.Node) -> View:
-        nodes: list[fx.Node] = []
-
-        def slot(n: fx.Node) -> Any:
-            nodes.append(n)
-            return Slot(len(nodes) - 1)
-
-        args = fx.node.map_arg(node.args, slot)
-        kwargs = fx.node.map_arg(node.kwargs, lambda n: n)
-        if any(isinstance(v, fx.Node) for v in kwargs.values()):
+        args, kwargs, nodes = _slots(node)
+        if any(isinstance(v, Slot) for v in kwargs.values()):
             raise UnknownSpellingError("a tensor by keyword")
         return self.pointwise(node.target, args, kwargs, [self.view(n) for n in nodes], node)
 
@@ -280,6 +265,25 @@ class Builder:
         return self.add(op, node, shape)
 
 
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """What an operator is called with, by the names that the schema of its overload has; no defaults."""
+    schema: Any = getattr(node.target, "_schema")  # noqa: B009  # operators have it, other functions do not
+    return dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
+
+
+def _slots(node: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any], list[fx.Node]]:
+    """The arguments of a node with slots for the tensors, and the nodes that these come from."""
+    nodes: list[fx.Node] = []
+
+    def slot(n: fx.Node) -> Any:
+        nodes.append(n)
+        return Slot(len(nodes) - 1)
+
+    args: Any = fx.node.map_arg(node.args, slot)
+    kwargs: Any = fx.node.map_arg(node.kwargs, slot)
+    return args, dict(kwargs), nodes
+
+
 def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     of: Any = torch.broadcast_shapes  # it has no types
     return tuple(of(*shapes))
@@ -287,18 +291,8 @@ def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 # Functions of each element that PyTorch does not tag so.
 _POINTWISE = {
-    "hardswish",
-    "dropout",
-    "rsub",
-    "gelu",
-    "clamp_min",
-    "clamp_max",
-    "square",
-    "softplus",
-    "relu6",
-    "elu",
-    "where",
-}
+    "hardswish", "dropout", "rsub", "gelu", "clamp_min", "clamp_max", "square", "softplus", "relu6", "elu", "where",
+}  # fmt: skip
 # Functions of one map, [B, C, H, W], that the converters take channels-last.
 _MAPS = {
     "conv2d", "convolution", "conv_transpose2d", "max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "lp_pool2d",

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, fx
 
 from edgeattn.lowering.axes import Group, flat, leaves, regroup, size
+from edgeattn.lowering.forms import euclidean, largest_at
 from edgeattn.lowering.movement import name
 from edgeattn.lowering.ops import Norm, Reduce, Slot, Softmax, View
-from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError
+from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError, arguments
 
 aten = torch.ops.aten
 
@@ -34,7 +35,7 @@ def reduced_view(b: Builder, node: fx.Node, x: View, target: Any, dims: Sequence
 
 
 def reduce_(b: Builder, node: fx.Node) -> View:
-    args: dict[str, Any] = dict(zip(("b", "dim", "keepdim"), node.args, strict=False)) | dict(node.kwargs)
+    args = arguments(node)
     dims = args.get("dim")
     if args.get("dtype") not in (None, torch.float64):
         raise UnknownSpellingError("another type")
@@ -43,7 +44,7 @@ def reduce_(b: Builder, node: fx.Node) -> View:
 
 
 def linalg_vector_norm(b: Builder, node: fx.Node) -> View:
-    args: dict[str, Any] = dict(zip(("b", "ord", "dim", "keepdim"), node.args, strict=False)) | dict(node.kwargs)
+    args = arguments(node)
     if args.get("ord", 2) != 2:
         raise UnknownSpellingError("another norm")
     dims = args.get("dim")
@@ -52,8 +53,7 @@ def linalg_vector_norm(b: Builder, node: fx.Node) -> View:
 
 def variance(b: Builder, node: fx.Node) -> Any:
     """var, std and var_mean, written out."""
-    schema: Any = getattr(node.target, "_schema")  # noqa: B009  # of its overload: each names its arguments otherwise
-    args: dict[str, Any] = dict(zip((a.name for a in schema.arguments), node.args, strict=False)) | dict(node.kwargs)
+    args = arguments(node)
     x, keepdim = b.solid(b.view(args["self"])), bool(args.get("keepdim"))
     rank = len(x.shape)
     dims = args.get("dim")
@@ -77,7 +77,7 @@ def variance(b: Builder, node: fx.Node) -> Any:
 
 def argmax(b: Builder, node: fx.Node) -> View:
     """Where the largest value is along one dimension of one axis."""
-    args: dict[str, Any] = dict(zip(("self", "dim", "keepdim"), node.args, strict=False)) | dict(node.kwargs)
+    args = arguments(node)
     x = b.solid(b.view(args["self"]))
     dim = args.get("dim")
     if dim is None or len(leaves(x.dims[int(dim) % len(x.shape)])) != 1:
@@ -86,8 +86,8 @@ def argmax(b: Builder, node: fx.Node) -> View:
 
 
 def logsumexp(b: Builder, node: fx.Node) -> View:
-    x, dims, keepdim = (*node.args, False)[:3]
-    return reduced_view(b, node, b.solid(b.view(x)), torch.logsumexp, list(dims), keepdim=bool(keepdim))  # type: ignore[arg-type]
+    args = arguments(node)
+    return reduced(b, node, torch.logsumexp, list(args["dim"]), bool(args.get("keepdim")))
 
 
 def filled_like(b: Builder, node: fx.Node) -> View:
@@ -171,25 +171,6 @@ def affine(b: Builder, node: fx.Node, x: Any, weight: Any, bias: Any, mean: Any,
         along = b.constant(parameter.reshape(-1, *[1] * (len(view.shape) - 2)))
         view = b.pointwise(target, (Slot(0), Slot(1)), {}, [view, along], node)
     return view
-
-
-def euclidean(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
-    """The Euclidean norm over some axes."""
-    result: Tensor = torch.sqrt((x * x).sum(dim, keepdim=keepdim))
-    return result
-
-
-def largest_at(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
-    """Where the largest value is along one axis; an axis that was cut since has no one place."""
-    if len(dim) != 1:
-        raise NotImplementedError("the place in several axes")
-    return x.argmax(dim[0], keepdim)
-
-
-def euclidean_in_parts(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
-    """The same: litert-torch makes an L2_NORMALIZATION, which XNNPACK lacks, of the plain form."""
-    result: Tensor = torch.sqrt((x * (x * 0.125)).sum(dim, keepdim=keepdim) * 8)
-    return result
 
 
 def _solid(parameter: Tensor, group: Group) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from edgeattn.lowering.axes import fresh, leaves
 from edgeattn.lowering.ops import Contract, Linear, Slot, Softmax, View
-from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError
+from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError, arguments
 
 aten = torch.ops.aten
 
@@ -39,7 +39,12 @@ def addmm(b: Builder, node: fx.Node) -> View:
 
 
 def conv2d(b: Builder, node: fx.Node) -> View:
-    x, weight, bias, stride, padding, _, groups = (*node.args, *(None, 1, 0, 1, 1)[len(node.args) - 2 :])[:7]
+    return _pointwise_conv(b, node, (*node.args, *(None, 1, 0, 1, 1)[len(node.args) - 2 :])[:7])
+
+
+def _pointwise_conv(b: Builder, node: fx.Node, args: tuple[Any, ...]) -> View:
+    """A 1x1 convolution, by the arguments of conv2d."""
+    x, weight, bias, stride, padding, _, groups = args
     kernel = b.fixed(weight)
     if kernel is None or groups != 1 or any(n != 1 for n in kernel.shape[2:]):
         raise UnknownSpellingError("no 1x1 convolution")
@@ -58,38 +63,27 @@ def conv2d(b: Builder, node: fx.Node) -> View:
 def convolution(b: Builder, node: fx.Node) -> View:
     if node.args[6]:
         raise UnknownSpellingError("transposed")
-    return conv2d_of(b, node, (*node.args[:6], node.args[8]))
-
-
-def conv2d_of(b: Builder, node: fx.Node, args: tuple[Any, ...]) -> View:
-    kept, node.args = node.args, args
-    try:
-        return conv2d(b, node)
-    finally:
-        node.args = kept
+    return _pointwise_conv(b, node, (*node.args[:6], node.args[8]))
 
 
 def matmul(b: Builder, node: fx.Node) -> View:
     first, second = (b.view(n) for n in node.args[:2])
-    if len(second.shape) == 2 and b.is_fixed(node.args[1]) and len(first.shape) >= 2:
-        matrix = b.fixed(node.args[1])
-        assert matrix is not None
+    if (matrix := _one_matrix(b, node.args[1], len(first.shape))) is not None:
         return linear_of(b, first, len(first.shape) - 1, matrix.T, None, node)
-    if b.is_fixed(node.args[0]) and len(second.shape) >= 2:
-        matrix = b.fixed(node.args[0])
-        assert matrix is not None
-        same = matrix.reshape(-1, *matrix.shape[-2:])
-        if bool((same == same[:1]).all()) and len(second.shape) >= matrix.dim():
-            return linear_of(b, second, len(second.shape) - 2, same[0], None, node)
-    if b.is_fixed(node.args[1]) and len(first.shape) >= len(second.shape):
-        matrix = b.fixed(node.args[1])
-        assert matrix is not None
-        same = matrix.reshape(-1, *matrix.shape[-2:])
-        if len(second.shape) > 2 and bool((same == same[:1]).all()):
-            return linear_of(b, first, len(first.shape) - 1, same[0].T, None, node)
+    if (matrix := _one_matrix(b, node.args[0], len(second.shape))) is not None:
+        return linear_of(b, second, len(second.shape) - 2, matrix, None, node)
     if min(len(first.shape), len(second.shape)) < 2:
         raise UnknownSpellingError("a product with a vector")
     return product(b, node, first, second)
+
+
+def _one_matrix(b: Builder, argument: Any, rank: int) -> Tensor | None:
+    """The constant matrix, the same for all samples, by which a value of ``rank`` dimensions is multiplied."""
+    value = b.fixed(argument) if b.is_fixed(argument) else None
+    if value is None or not 2 <= value.dim() <= rank:
+        return None
+    matrices = value.reshape(-1, *value.shape[-2:])
+    return matrices[0] if bool((matrices == matrices[:1]).all()) else None
 
 
 def product(b: Builder, node: fx.Node, first: View, second: View) -> View:
@@ -110,8 +104,7 @@ def product(b: Builder, node: fx.Node, first: View, second: View) -> View:
 
 def attention(b: Builder, node: fx.Node) -> View:
     """scaled_dot_product_attention: softmax(q k^T * scale + mask) v."""
-    args = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), node.args, strict=False))
-    args |= dict(node.kwargs)
+    args = arguments(node)
     if args.get("dropout_p") or args.get("is_causal") or args.get("enable_gqa"):
         raise UnknownSpellingError("attention that drops or is causal")
     query, key, value = (b.view(args[k]) for k in ("query", "key", "value"))

@@ -69,6 +69,22 @@ def ending(x: Phys, axes: Group) -> list[Group]:
     return [*runs(x.groups, front), tuple(axes)]
 
 
+def is_run(axes: Sequence[Axis], order: Sequence[Axis]) -> bool:
+    """Whether ``axes`` lie side by side in ``order``, as they stand."""
+    at = [order.index(axis) for axis in axes]
+    return at == list(range(at[0], at[0] + len(at)))
+
+
+def put_in(order: Sequence[Axis], axes: Sequence[Axis]) -> list[Axis]:
+    """``order`` with what it lacks of ``axes``, each behind what it follows there."""
+    result = list(order)
+    for k, axis in enumerate(axes):
+        if axis not in result:
+            before = axes[k - 1] if k else None
+            result.insert(result.index(before) + 1 if before in result else 0, axis)
+    return result
+
+
 def one_hot(kept: Sequence[Axis], rest: Sequence[Axis]) -> Tensor:
     """[L, P]: which place on the axes ``kept`` each place on the axes ``rest`` has."""
     number = torch.arange(size(kept)).reshape(sizes(kept))

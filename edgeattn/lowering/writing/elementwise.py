@@ -15,7 +15,7 @@ from edgeattn.lowering.ops import (
     Pointwise,
     filled,
 )
-from edgeattn.lowering.writing.dimensions import one_hot, short
+from edgeattn.lowering.writing.dimensions import one_hot, put_in, short
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import Phys
 
@@ -23,35 +23,25 @@ aten = torch.ops.aten
 
 
 def pointwise(e: Emitter, op: Pointwise) -> Phys:
-    tensors = [x for x in op.inputs if not isinstance(x, Constant)]
-    parts = [e.of(x, op) for x in tensors]
-    lead, order = _common_order(e, op, parts)
+    constants = [x for x in op.inputs if isinstance(x, Constant)]
+    parts = [e.of(x, op) for x in op.inputs if not isinstance(x, Constant)]
+    lead, order = _common_order(op, parts)
     fitted = [e.w.reorder(p, [a for a in order if a in p.axes]) for p in parts]
-    groups, fitted = common_groups(
-        e, fitted, [x.axes for x in op.inputs if isinstance(x, Constant)], fitted[lead], order
-    )
-    nodes: list[fx.Node] = []
-    at = dict(zip([i for i, x in enumerate(op.inputs) if not isinstance(x, Constant)], fitted, strict=True))
-    for i, x in enumerate(op.inputs):
-        if isinstance(x, Constant):
-            nodes.append(e.constant(x, groups))
-        else:
-            nodes.append(shaped(e, at[i], groups))
+    groups, fitted = common_groups(e, fitted, [x.axes for x in constants], fitted[lead], order)
+    rest = iter(fitted)
+    nodes = [e.constant(x, groups) if isinstance(x, Constant) else shaped(e, next(rest), groups) for x in op.inputs]
     node = e.w.call(op.target, *filled(op.args, nodes), **op.kwargs)
     shape = tuple(size(leaves(g)) for g in groups)
     is_map = any(p.is_map and len(p.axes) == len(order) for p in fitted)
     return Phys(node, tuple(order), shape, is_map)
 
 
-def _common_order(e: Emitter, op: Op, parts: list[Phys]) -> tuple[int, list[Axis]]:
+def _common_order(op: Op, parts: list[Phys]) -> tuple[int, list[Axis]]:
     """The largest input, and an order of all axes: its own, with what it lacks put in as another has it."""
     lead = max(range(len(parts)), key=lambda k: (len(parts[k].axes), size(parts[k].axes), parts[k].is_map, -k))
     order = list(parts[lead].axes)
     for part in parts:
-        for k, axis in enumerate(part.axes):
-            if axis not in order:
-                before = part.axes[k - 1] if k else None
-                order.insert(order.index(before) + 1 if before in order else 0, axis)
+        order = put_in(order, part.axes)
     missing = [a for a in op.axes if a not in order]  # only constants have it
     return lead, [*order, *missing]
 
@@ -69,7 +59,7 @@ def common_groups(
     candidates = [p.groups for p in parts if set(p.axes) == set(order)]
     fit = [groups for groups in candidates if pure(groups)]
     if fit:
-        best = min(fit, key=lambda groups: sum(not fits(e, p, groups) for p in parts))
+        best = min(fit, key=lambda groups: sum(not _fits(p, groups) for p in parts))
         return best, parts
     if set(lead.axes) == set(order) and not e.w.is_last and len(lead.shape) == 4:
         spread = [_spread(e, p, lead) for p in parts]
@@ -91,7 +81,7 @@ def common_groups(
     return short(groups), parts
 
 
-def fits(e: Emitter, part: Phys, groups: Sequence[Group]) -> bool:
+def _fits(part: Phys, groups: Sequence[Group]) -> bool:
     wanted = [size(leaves(g)) if set(leaves(g)) & set(part.axes) else 1 for g in groups]
     while len(wanted) > len(part.shape) and wanted[0] == 1:
         wanted.pop(0)
@@ -99,7 +89,7 @@ def fits(e: Emitter, part: Phys, groups: Sequence[Group]) -> bool:
 
 
 def shaped(e: Emitter, part: Phys, groups: Sequence[Group]) -> fx.Node:
-    if fits(e, part, groups):
+    if _fits(part, groups):
         return part.node
     own = set(part.axes)
     return e.w.view(part, [g if set(leaves(g)) & own else () for g in groups]).node

@@ -70,6 +70,10 @@ class Emitter:
         self.w.op = op
         self.values[op] = self.rules[type(op)](self, op)
 
+    def cannot(self, why: str) -> CannotWriteError:
+        """The error for what is being written."""
+        return CannotWriteError(None if self.w.op is None else self.w.op.node, why)
+
     def of(self, op: Op, reader: Op | None = None) -> Phys:
         """A value, in the form of the reader's region."""
         x: Phys = self.values[op]
@@ -97,7 +101,7 @@ class Emitter:
         axes = op.axes
         has = [g if set(leaves(g)) & set(axes) else () for g in groups]
         if set(axes) - set(flat(has)):
-            raise NotImplementedError("a constant along other axes")
+            raise self.cannot("a constant along other axes")
 
         def make() -> fx.Node:
             value = aligned(op.evaluate(), axes, flat(has)).expand(sizes(flat(has)))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from edgeattn.lowering import forms
-from edgeattn.lowering.axes import Axis, Group, flat, leaves, size, sizes
+from edgeattn.lowering.axes import Group, flat, leaves, size, sizes
 from edgeattn.lowering.ops import (
     Contract,
     Linear,
 )
 from edgeattn.lowering.projections import conv, linear
-from edgeattn.lowering.writing.dimensions import ending, runs
+from edgeattn.lowering.writing.dimensions import ending, is_run, runs
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys
 
@@ -26,7 +24,7 @@ def linear_map(e: Emitter, op: Linear) -> Phys:
     inside = leaves(op.inside)
     order = x.axes
     at = sorted(order.index(a) for a in inside)
-    together = at == list(range(at[0], at[0] + len(at))) if at else False
+    together = bool(at) and is_run([order[i] for i in at], order)
     last = together and at[-1] == len(order) - 1
     lead = [a for a in order if a not in inside]
     batch = set(leaves(op.dims[0])) if op.dims else set()
@@ -66,7 +64,13 @@ def _linear_last(e: Emitter, op: Linear, x: Phys, inside: Group, weight: Tensor)
         keep = op in e.split or x.is_map
         node = e.w.module(forms.ScoreLast(weight, keepdim=keep), x.node)
         return Phys(node, order, shape if keep else shape[:-1], x.is_map)
-    if e.w.is_last and len(shape) > 2 and shape[-2] == 1 and op not in e.split and not _is_key(op):
+    if (
+        e.w.is_last
+        and len(shape) > 2
+        and shape[-2] == 1
+        and op not in e.split
+        and not isinstance(op.inputs[0], Contract)
+    ):
         # litert-torch cannot do a linear layer on [B, P, 1, C].
         rows = e.w.view(x, [tuple(x.axes[: len(x.axes) - len(inside)]), inside])
         node = e.w.module(linear(weight, op.bias), rows.node)
@@ -89,17 +93,9 @@ def _linear_first(e: Emitter, op: Linear, x: Phys, inside: Group, weight: Tensor
         node = e.w.module(forms.Columns(weight, op.bias), x.node)
         return Phys(node, order, (x.shape[0], len(weight), x.shape[2]))
     if len(x.shape) != 4 or x.groups[0] != batch or x.groups[1] != inside:
-        tail = _regrouped(x, rest)
+        tail = [g for g in runs(x.groups, rest) if g]
         if len(tail) > 2:
             tail = [tail[0], flat(tail[1:])]
         x = e.w.view(x, [batch, inside, *[*tail, (), ()][:2]])
     node = e.w.module(conv(weight, op.bias), x.node)
     return Phys(node, order, (x.shape[0], len(weight), *x.shape[2:]), x.is_map)
-
-
-def _is_key(op: Linear) -> bool:
-    return isinstance(op.inputs[0], Contract)
-
-
-def _regrouped(x: Phys, axes: Sequence[Axis]) -> list[Group]:
-    return [g for g in runs(x.groups, axes) if g]

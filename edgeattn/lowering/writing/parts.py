@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from edgeattn.lowering import projections
 from edgeattn.lowering.axes import flat, leaves, size
@@ -20,8 +20,8 @@ from edgeattn.lowering.ops import (
     Slice,
     filled,
 )
-from edgeattn.lowering.passes.products import conv_of
-from edgeattn.lowering.writing.dimensions import runs, separated
+from edgeattn.lowering.passes.products import Conv, conv_of
+from edgeattn.lowering.writing.dimensions import is_run, put_in, runs, separated
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys
 
@@ -46,7 +46,7 @@ def constant(e: Emitter, op: Constant) -> Any:
 
 def rename(e: Emitter, op: Rename) -> Any:
     if isinstance(op.inputs[0], Constant):
-        raise NotImplementedError("a constant with other names")
+        raise e.cannot("a constant with other names")
     x = e.of(op.inputs[0])
     return replace(x, order=op.renamed(x.axes))
 
@@ -54,8 +54,7 @@ def rename(e: Emitter, op: Rename) -> Any:
 def slice_(e: Emitter, op: Slice) -> Phys:
     x = e.of(op.inputs[0], op)
     inside, outside = leaves(op.inside), leaves(op.outside)
-    at = [x.axes.index(a) for a in inside]
-    if at != list(range(at[0], at[0] + len(at))):
+    if not is_run(inside, x.axes):
         x = e.w.reorder(x, [*(a for a in x.axes if a not in inside), *inside])
     x = e.w.view(x, separated(x, set(inside), whole=True))
     dim = next(i for i, g in enumerate(x.groups) if g == inside)
@@ -69,22 +68,20 @@ def slice_(e: Emitter, op: Slice) -> Phys:
 def concat(e: Emitter, op: Concat) -> Phys:
     outside = leaves(op.outside)
     if any(isinstance(x, Constant) for x in op.inputs):
-        raise NotImplementedError("a constant in a concatenation")
+        raise e.cannot("a constant in a concatenation")
     parts = [e.of(x, op) for x in op.inputs]
     kept_axes = [a for a in op.axes if a not in outside]
     lead = max(range(len(parts)), key=lambda k: (parts[k].is_map, size(parts[k].axes)))
     own = leaves(op.inside[lead])
     if set(parts[lead].axes) != {*kept_axes, *own}:
-        raise NotImplementedError("an input that is broadcast")
+        raise e.cannot("an input that is broadcast")
     order = list(parts[lead].axes)
     if own:
-        at = order.index(own[0])
-        if order[at : at + len(own)] != list(own):
+        if not is_run(own, order):
             parts[lead] = e.w.reorder(parts[lead], [*(a for a in order if a not in own), *own])
             order = list(parts[lead].axes)
-            at = order.index(own[0])
+        at = order.index(own[0])
     else:
-        at = len(order)
         home = next((i for i, g in enumerate(op.dims) if leaves(g) == outside), len(op.dims))
         before = flat(op.dims[:home])
         places = [i + 1 for i, a in enumerate(order) if a in before]
@@ -106,14 +103,10 @@ def concat(e: Emitter, op: Concat) -> Phys:
 
 def expand(e: Emitter, op: Expand) -> Phys:
     if isinstance(op.inputs[0], Constant):
-        raise NotImplementedError("a constant that is written out")
+        raise e.cannot("a constant that is written out")
     x = e.of(op.inputs[0], op)
     new = [a for a in op.axes if a not in x.axes]
-    order = list(x.axes)
-    for i, axis in enumerate(op.axes):
-        if axis in new:
-            before = op.axes[i - 1] if i else None
-            order.insert(order.index(before) + 1 if before in order else 0, axis)
+    order = put_in(x.axes, op.axes)
     groups = [(a,) for a in order]
     y = e.w.view(x, [() if a in new else (a,) for a in order])
     shape = [-1 if a not in new else a.size for a in order]
@@ -124,12 +117,7 @@ def expand(e: Emitter, op: Expand) -> Phys:
 def opaque(e: Emitter, op: Opaque) -> Any:
     if op.is_map and e.w.is_last:
         return _map_last(e, op)
-    convolution = conv_of(op)
-    if convolution is not None:
-        node = e.w.module(_conv_module(convolution), e.logical(op.views[0]))
-    else:
-        nodes = [e.logical(v) for v in op.views]
-        node = e.w.call(op.target, *filled(op.args, nodes), **filled(op.kwargs, nodes))
+    node = _called(e, op, [e.logical(v) for v in op.views[:1]])
     if not op.shape and not op.axes and not _is_tensor(op):
         return node
     return Phys(node, op.axes, op.shape, op.is_map)
@@ -141,14 +129,17 @@ def _map_last(e: Emitter, op: Opaque) -> Phys:
     order = flat([view.dims[i] for i in TO_LAST])
     x = e.w.view(e.w.reorder(x, order), [view.dims[i] for i in TO_LAST])
     first = e.w.permute(x.node, TO_FIRST, free=True)
+    node = e.w.permute(_called(e, op, [first]), TO_LAST, free=True)
+    return Phys(node, flat([op.dims[i] for i in TO_LAST]), tuple(op.shape[i] for i in TO_LAST), is_map=True)
+
+
+def _called(e: Emitter, op: Opaque, first: list[fx.Node]) -> fx.Node:
+    """The function of ``first``, its first tensor if it has one, and of the others in their original order."""
     convolution = conv_of(op)
     if convolution is not None:
-        node = e.w.module(_conv_module(convolution), first)
-    else:
-        nodes = [first, *(e.logical(v) for v in op.views[1:])]
-        node = e.w.call(op.target, *filled(op.args, nodes), **filled(op.kwargs, nodes))
-    node = e.w.permute(node, TO_LAST, free=True)
-    return Phys(node, flat([op.dims[i] for i in TO_LAST]), tuple(op.shape[i] for i in TO_LAST), is_map=True)
+        return e.w.module(_conv_module(convolution), *first)
+    nodes = [*first, *(e.logical(v) for v in op.views[1:])]
+    return e.w.call(op.target, *filled(op.args, nodes), **filled(op.kwargs, nodes))
 
 
 def _is_tensor(op: Opaque) -> bool:
@@ -156,10 +147,10 @@ def _is_tensor(op: Opaque) -> bool:
     return isinstance(value, Tensor)
 
 
-def _conv_module(parts: Any) -> nn.Conv2d:
-    out, width, *kernel = parts.weight.shape
+def _conv_module(parts: Conv) -> nn.Conv2d:
+    out, width, height, breadth = parts.weight.shape
     module = nn.Conv2d(
-        width * parts.groups, out, tuple(kernel), parts.stride, parts.padding, parts.dilation, parts.groups,
+        width * parts.groups, out, (height, breadth), parts.stride, parts.padding, parts.dilation, parts.groups,
         bias=parts.bias is not None,
     )  # fmt: skip
     module.weight = projections.constant(parts.weight)

@@ -9,7 +9,6 @@ from edgeattn.lowering import forms
 from edgeattn.lowering.axes import Axis, Group, flat, leaves, size
 from edgeattn.lowering.ops import (
     Contract,
-    Op,
 )
 from edgeattn.lowering.passes.attention import weighted
 from edgeattn.lowering.writing.dimensions import one_hot
@@ -29,13 +28,13 @@ def contract(e: Emitter, op: Contract) -> Phys:
         patches = _patch_sum(e, values, weights, over)
         if patches is not None:
             return patches
-        product = _product(e, op, values, weights)
-        return reduced(e, op, product, over, torch.sum, keepdim=op.keepdim or op in e.split)
+        product = _product(e, values, weights)
+        return reduced(e, product, over, torch.sum, keepdim=op.keepdim or op in e.split)
     first, second = (e.of(x, op) for x in op.inputs)
     return _matrix_product(e, op, first, second, over)
 
 
-def _product(e: Emitter, op: Op, values: Phys, weights: Phys) -> Phys:
+def _product(e: Emitter, values: Phys, weights: Phys) -> Phys:
     """Elementwise, the weights broadcast over the channels."""
     order = values.axes
     weights = e.w.reorder(weights, [a for a in order if a in weights.axes])
@@ -53,12 +52,7 @@ def _patch_sum(e: Emitter, values: Phys, weights: Phys, over: Group) -> Phys | N
     kept = tuple(a for a in rest if a not in over)
     if not kept or not set(over) <= set(rest) or set(weights.axes) != {*batch, *rest}:
         return None
-    at = [rest.index(a) for a in over]
-    if (
-        sorted(at) == list(range(at[0], at[0] + len(at)))
-        and len(over) + len(kept) == len(rest)
-        and rest[-len(over) :] == over
-    ):
+    if rest[-len(over) :] == over:
         return None
     weights = e.w.reorder(weights, [*batch, *rest])
     cells = e.w.view(values, [batch, channels, rest])
@@ -79,8 +73,7 @@ def _matrix_product(e: Emitter, op: Contract, a: Phys, b: Phys, over: Group) -> 
                 return text
         return ""
 
-    over_a = [x for x in a.axes if x in over]
-    over = tuple(over_a)
+    over = tuple(x for x in a.axes if x in over)
     if not form(a, rows):
         a = e.w.reorder(a, [*shared, *rows, *over])
     if not form(b, columns):

@@ -14,41 +14,36 @@ from edgeattn.lowering.movement import name
 from edgeattn.lowering.ops import (
     Constant,
     Norm,
-    Op,
     Reduce,
     Softmax,
     aligned,
 )
 from edgeattn.lowering.projections import constant
-from edgeattn.lowering.reading.functions import euclidean, euclidean_in_parts
-from edgeattn.lowering.writing.dimensions import ending, separated
+from edgeattn.lowering.writing.dimensions import ending, is_run, separated
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import Phys
 
 aten = torch.ops.aten
+_FUNCTIONS: dict[Any, Any] = {
+    torch.sum: aten.sum.dim_IntList, torch.mean: aten.mean.dim, torch.amax: aten.amax.default,
+    torch.amin: aten.amin.default,
+}  # fmt: skip
 
 
 def reduce_(e: Emitter, op: Reduce) -> Phys:
     x = e.of(op.inputs[0], op)
-    return reduced(e, op, x, leaves(op.over), op.target, keepdim=op.keepdim or op in e.split)
+    return reduced(e, x, leaves(op.over), op.target, keepdim=op.keepdim or op in e.split)
 
 
-def reduced(e: Emitter, op: Op, x: Phys, over: Group, target: Any, *, keepdim: bool) -> Phys:
+def reduced(e: Emitter, x: Phys, over: Group, target: Any, *, keepdim: bool) -> Phys:
     groups = separated(x, set(over))
     x = e.w.view(x, groups)
     dims = [i for i, g in enumerate(groups) if g and set(g) <= set(over)]
     kept = tuple(a for a in x.axes if a not in over)
     shape = [1 if i in dims else n for i, n in enumerate(x.shape) if keepdim or i not in dims]
-    functions = {
-        torch.sum: aten.sum.dim_IntList, torch.mean: aten.mean.dim, torch.amax: aten.amax.default,
-        torch.amin: aten.amin.default,
-    }  # fmt: skip
-    if target is euclidean and e.w.is_last:
-        target = euclidean_in_parts
-    if target in functions:
-        node = e.w.call(functions[target], x.node, dims, keepdim)
-    else:
-        node = e.w.call(target, x.node, dims, keepdim)
+    if target is forms.euclidean and e.w.is_last:
+        target = forms.euclidean_in_parts
+    node = e.w.call(_FUNCTIONS.get(target, target), x.node, dims, keepdim)
     return Phys(node, kept, tuple(shape), x.is_map and keepdim and len(shape) == 4)
 
 
@@ -56,14 +51,10 @@ def softmax(e: Emitter, op: Softmax) -> Phys:
     x = e.of(op.inputs[0], op)
     over = leaves(op.over)
     order = x.axes
-    at = [order.index(a) for a in over]
-    together = at == list(range(at[0], at[0] + len(at)))
-    at_end = at[-1] == len(order) - 1
+    together, at_end = is_run(over, order), order[-1] is over[-1]
     if op.target is not torch.softmax and not (together and (at_end or not e.w.is_last)):
         x = e.w.reorder(x, [*(a for a in order if a not in over), *over])
-        together, order = True, x.axes
-        at = [order.index(a) for a in over]
-        at_end = True
+        together = at_end = True
     if together and (at_end or not e.w.is_last):
         groups = separated(x, set(over), whole=True)
         x = e.w.view(x, groups)
@@ -85,7 +76,7 @@ def norm(e: Emitter, op: Norm) -> Phys:
     kind = name(op.node) if op.node is not None else ""
     at_end = set(order[len(order) - len(over) :]) == set(over)
     if not over:
-        raise NotImplementedError("a norm of one value")
+        raise e.cannot("a norm of one value")
     if kind == "layer_norm" and at_end:
         axes = order[len(order) - len(over) :]
         x = e.w.view(x, ending(x, axes))
