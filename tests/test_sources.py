@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from conftest import Answer
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
-from edgeattn import deploy
+from edgeattn import deploy, lower
 from edgeattn.errors import BadInputError
 from edgeattn.export import source
 
@@ -305,3 +307,25 @@ def test_nested_outputs_are_flat_and_what_is_none_is_left_out(tmp_path: Path) ->
     bundle = deploy(Nested(), X, out=tmp_path / "b", formats="onnx")
     assert bundle.passed
     assert [tensor.name for tensor in bundle.artifact("onnx").outputs] == ["y_0", "y_1", "y_2"]
+
+
+@pytest.mark.parametrize(
+    "dress",
+    [
+        torch.nn.utils.weight_norm,
+        torch.nn.utils.spectral_norm,
+        partial(prune.l1_unstructured, name="weight", amount=0.5),
+    ],
+    ids=["weight_norm", "spectral_norm", "pruned"],
+)
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+def test_weights_that_a_hook_computes(dress: Callable[[nn.Module], nn.Module]) -> None:
+    """They have a history, with which they cannot be copied."""
+    torch.manual_seed(0)
+    module = nn.Sequential(dress(nn.Conv2d(3, 4, 1)), nn.ReLU()).eval()
+    made = source.from_module(module, X)
+    with torch.no_grad():
+        assert torch.equal(made.outputs["y"], module(X))
+    lowering = lower(made.module, layout="channels_first", inputs=(X,))
+    assert not any("not lowered" in change.reason for change in lowering.changes)
+    assert torch.allclose(lowering.module(X), made.outputs["y"], rtol=0, atol=1e-6)

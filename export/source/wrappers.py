@@ -6,7 +6,7 @@ import types
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
 
@@ -30,7 +30,13 @@ def copied(module: nn.Module) -> nn.Module:
     Raises:
         BadInputError: as :func:`check`.
     """
-    copies: dict[int, Any] = {}
+    # What a hook computes before each call (the older weight_norm, pruning) cannot be copied with its history.
+    copies: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
     for part in reversed(list(module.modules())):  # the innermost wrapper first
         if (inner := unwrapped(part)) is not part:
             copies[id(part)] = copy.deepcopy(inner, copies)
