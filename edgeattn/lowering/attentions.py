@@ -12,6 +12,7 @@ from edgeattn.lowering.axes import Group, flat, leaves, size, sizes
 from edgeattn.lowering.network import Network, origin
 from edgeattn.lowering.ops import Input, Op, Opaque, Softmax, aligned
 from edgeattn.lowering.passes.attention import is_separable
+from edgeattn.lowering.proof import doubled
 from edgeattn.lowering.rewrite import Understood, of_two
 
 
@@ -62,7 +63,7 @@ def _run(network: Network, inputs: Sequence[Tensor], wanted: Sequence[Op]) -> di
             needed.add(op)
             stack += op.inputs
     values: dict[Op, Tensor] = {}
-    exact = [x.double() if x.is_floating_point() else x for x in inputs]
+    exact = doubled(inputs)
     with torch.no_grad():
         for op in network.ops:
             if op in needed:

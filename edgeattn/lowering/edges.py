@@ -1,6 +1,7 @@
 """The layout of a module's inputs and outputs, if it is not the layout inside."""
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,12 +19,16 @@ class ChannelsLastEdges(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs of the module inside."""
-        result = self.inner(*(to_channels_first(x) for x in inputs))
-        if isinstance(result, Tensor):
-            return to_channels_last(result)
-        if hasattr(result, "to_tuple"):
-            result = result.to_tuple()
-        return tuple(map(to_channels_last, result.values() if isinstance(result, dict) else result))
+        results = tuple(map(to_channels_last, flat(self.inner(*(to_channels_first(x) for x in inputs)))))
+        return results[0] if len(results) == 1 else results
+
+
+def flat(result: Any) -> list[Any]:
+    """The tensors in what a module returned, in order, without what is None."""
+    if isinstance(result, Tensor):
+        return [result]
+    values = result.values() if isinstance(result, Mapping) else result
+    return [tensor for value in values if value is not None for tensor in flat(value)]
 
 
 def to_channels_last(x: Tensor) -> Tensor:

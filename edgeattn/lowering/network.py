@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, fx
 
 from edgeattn.bundle.change import Change
-from edgeattn.lowering.axes import leaves
 from edgeattn.lowering.ops import Constant, Op, Opaque, View, aligned
 from edgeattn.lowering.proof import Values, equal
 
@@ -147,11 +146,6 @@ def origin_of(node: fx.Node) -> tuple[str, str]:
         return "", ""
     path, kind = list(stack.values())[-1]
     return str(path), str(kind if isinstance(kind, str) else getattr(kind, "__name__", kind)).rpartition(".")[2]
-
-
-def constant(value: Tensor, axes: tuple[Any, ...], like: Op) -> Constant:
-    """A constant along ``axes``, one dimension for each."""
-    return Constant(value=value, dims=tuple((axis,) for axis in leaves(axes)), node=like.node)
 
 
 def each(network: Network, kind: type[Any]) -> Iterator[Any]:

@@ -77,6 +77,11 @@ def _run(graph: fx.GraphModule, inputs: Sequence[Tensor]) -> dict[fx.Node, Any]:
     return dict(interpreter.env)
 
 
+def doubled(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Inputs in float64; integers stay as they are."""
+    return [x.double() if x.is_floating_point() else x for x in inputs]
+
+
 def random_like(inputs: Sequence[Tensor], seed: int = 0) -> list[Tensor]:
     """Inputs of the same shapes and spread; integers stay as they are, since not every one may be valid."""
     generator = torch.Generator().manual_seed(seed)

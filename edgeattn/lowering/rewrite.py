@@ -19,11 +19,11 @@ from edgeattn.bundle.change import Change
 from edgeattn.errors import LoweringError
 from edgeattn.layout import Layout
 from edgeattn.lowering.capture import capture, rounds_inside, with_dtype
-from edgeattn.lowering.edges import with_last_edges
+from edgeattn.lowering.edges import flat, with_last_edges
 from edgeattn.lowering.movement import name, simplify_movement
-from edgeattn.lowering.network import Network, origin, origin_of
+from edgeattn.lowering.network import Network, origin_of
 from edgeattn.lowering.passes import rewrite
-from edgeattn.lowering.proof import LIMIT, Values, equal, random_like
+from edgeattn.lowering.proof import LIMIT, Values, doubled, equal, random_like
 from edgeattn.lowering.reading import read
 from edgeattn.lowering.writing import CannotWriteError, emit
 from edgeattn.system.vendor_errors import first_line
@@ -154,10 +154,10 @@ class Understood:
 
     def _is_one_function(self, graph: fx.GraphModule) -> bool:
         """Whether the module computes in float64 what it computes in float32: it may ask for its inputs' type."""
-        exact = [x.double() if x.is_floating_point() else x for x in self.inputs]
+        exact = doubled(self.inputs)
         try:
             with torch.no_grad():
-                return equal(list(graph(*exact)), _flat(copy.deepcopy(self.module).double()(*exact)), 1e-6)
+                return equal(list(graph(*exact)), flat(copy.deepcopy(self.module).double()(*exact)), 1e-6)
         except Exception:  # noqa: BLE001  # the user's module, in a type that it may not know
             return False
 
@@ -173,7 +173,7 @@ class Understood:
         """The operators, rewritten, and the axis of a free batch."""
         assert self.graph is not None
         if self._network is None:
-            exact = [x.double() if x.is_floating_point() else x for x in self.inputs]
+            exact = doubled(self.inputs)
             values = Values(self.graph, [exact, random_like(exact)])
             builder = read(self.graph, values, batch=self.dynamic_batch, opaque=frozenset(self._opaque))
             network = Network(builder.ops, builder.outputs, values)
@@ -208,11 +208,11 @@ class Understood:
     def _prove(self, exact: fx.GraphModule) -> None:
         """Compare the written graph with the module's own, on all inputs and, where the batch is free, with another."""
         assert self.graph is not None
-        inputs = [x.double() if x.is_floating_point() else x for x in self.inputs]
+        inputs = doubled(self.inputs)
         with torch.no_grad():
             for example in (inputs, random_like(inputs)):
                 try:
-                    expected, result = self.graph(*example), _flat(exact(*example))
+                    expected, result = self.graph(*example), flat(exact(*example))
                 except (RuntimeError, IndexError) as error:
                     raise CannotWriteError(None, f"what was written cannot run: {first_line(error)}") from error
                 if not all(equal(a, b) for a, b in zip(expected, result, strict=True)):
@@ -220,11 +220,10 @@ class Understood:
                     if not all(equal(a, b, floor) for a, b in zip(expected, result, strict=True)):
                         raise CannotWriteError(None, "what was written has other values")
             if self.dynamic_batch:
-                three = [torch.cat([x, x[:1].flip(-1)])[:3] for x in self.inputs]
+                three = doubled([torch.cat([x, x[:1].flip(-1)])[:3] for x in self.inputs])
                 try:
                     original = copy.deepcopy(self.module).double()
-                    expected = _flat(original(*(x.double() if x.is_floating_point() else x for x in three)))
-                    result = _flat(exact(*(x.double() if x.is_floating_point() else x for x in three)))
+                    expected, result = flat(original(*three)), flat(exact(*three))
                 except Exception as error:  # the module's own code, with another batch
                     raise CannotWriteError(None, f"it cannot take another batch: {first_line(error)}") from error
                 if not all(equal(a, b, 1e-8) for a, b in zip(expected, result, strict=True)):
@@ -247,20 +246,8 @@ def _fault(error: Exception) -> str:
     return f"a fault of edgeattn's: {type(error).__name__}: {first_line(error)}; please report it"
 
 
-def _flat(result: Any) -> list[Any]:
-    if isinstance(result, Tensor):
-        return [result]
-    if hasattr(result, "to_tuple"):
-        result = result.to_tuple()
-    values = result.values() if isinstance(result, dict) else result
-    return [y for value in values if value is not None for y in _flat(value)]
-
-
 def _movements(graph: fx.GraphModule) -> Counter[tuple[str, str]]:
     """How often each module, by path and class, moves values."""
     return Counter(
         origin_of(node) for node in graph.graph.nodes if node.op == "call_function" and name(node) in _MOVING
     )
-
-
-__all__ = ["Lowering", "Understood", "lower", "origin", "understand"]
