@@ -1,6 +1,5 @@
 """Golden cases: inputs, and the outputs of the reference and of each lowered form, computed in PyTorch."""
 
-import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -22,7 +21,7 @@ def case(
     source: Source,
     lowerings: Mapping[Layout, Lowering],
     inputs: dict[str, Tensor],
-    oracle: nn.Module | None = None,
+    double: nn.Module,
 ) -> GoldenCase:
     """Compute one golden case.
 
@@ -30,7 +29,7 @@ def case(
         source: the model.
         lowerings: its lowered forms.
         inputs: of the case.
-        oracle: the model in float64, if the module itself cannot be run in it: one that rounds to float32 inside.
+        double: the model in float64.
 
     Raises:
         BadInputError: the reference or a form fails in a precision.
@@ -38,7 +37,6 @@ def case(
     # Contiguous, as safetensors saves the memory as it is.
     result = GoldenCase({name: value.detach().contiguous().numpy() for name, value in inputs.items()})
     result.references["fp32"] = _outputs(source, "reference", source.module, "fp32", inputs)
-    double = oracle or copy.deepcopy(source.module).double()
     result.references["fp64"] = _outputs(source, "reference", double, "fp64", inputs)
     for layout, lowering in lowerings.items():
         forms: dict[FloatPrecision, nn.Module] = {"fp32": lowering.module, "fp64": lowering.exact}

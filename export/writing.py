@@ -1,5 +1,6 @@
 """Writes golden cases, layers, labelled inputs and manifest entries of a bundle."""
 
+import copy
 import hashlib
 from pathlib import Path
 
@@ -23,12 +24,16 @@ def write_golden(
     folder: Path,
     oracle: torch.nn.Module | None,
 ) -> dict[str, manifest.File]:
-    """Write each golden case; the files by the case's name. ``oracle``: see :func:`edgeattn.export.reference.case`."""
+    """Write each golden case; the files by the case's name.
+
+    ``oracle``: the model in float64, if the module itself cannot be run in it: one that rounds to float32 inside.
+    """
+    double = oracle or copy.deepcopy(source.module).double()
     (folder / "golden").mkdir()
     files = {}
     for name, case in chosen.items():
         path = folder / "golden" / f"{name}.safetensors"
-        reference.case(source, lowerings, case.inputs, oracle).write(path)
+        reference.case(source, lowerings, case.inputs, double).write(path)
         files[name] = manifest.describe(folder, path)
     return files
 

@@ -209,6 +209,7 @@ class Understood:
         """Compare the written graph with the module's own, on all inputs and, where the batch is free, with another."""
         assert self.graph is not None
         inputs = doubled(self.inputs)
+        # The graph was not compiled again after its movement was simplified: it runs as captured, and proves that too.
         with torch.no_grad():
             for example in (inputs, random_like(inputs)):
                 try:
