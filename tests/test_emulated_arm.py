@@ -117,7 +117,8 @@ def test_cores_run_other_kernels(made_bundle: Path) -> None:
 @pytest.mark.usefixtures("emulator")
 def test_parity_sees_a_broken_artifact(edgeattn: Command, lean: Path) -> None:
     model = onnx.load(lean / "attention-fp32.onnx")
-    weight = next(t for t in model.graph.initializer if t.name == "key.weight")
+    key = next(node.input[1] for node in model.graph.node if node.op_type == "Conv")
+    weight = next(t for t in model.graph.initializer if t.name == key)
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
     replace_file(lean, "attention-fp32.onnx", model.SerializeToString())
     answer = edgeattn("parity", lean, "--target", "emulated-arm", "--json")
