@@ -28,8 +28,9 @@ format: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
+# Whole files side by side, each on one thread: PyTorch's own threads only get in each other's way here.
 tests: $(READY) $(DEBIAN)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # The pages as a site, in site/; open site/index.html. A broken link or a docstring that cannot be read is an error.
 docs: $(READY)

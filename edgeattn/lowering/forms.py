@@ -105,6 +105,34 @@ class Columns(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
+class ToHeads(nn.Module):
+    """A linear map of tokens to every head: [L, C] -> [heads, L, d], with weight [heads, C, d], bias [heads, 1, d]."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.weight = constant(weight)
+        self.bias = None if bias is None else constant(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The product."""
+        y = torch.matmul(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class FromHeads(nn.Module):
+    """A linear map of all heads' tokens: [heads, L, d] -> [L, out], with weight [heads, d, out] and bias [out]."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.weight = constant(weight)
+        self.bias = None if bias is None else constant(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The product, summed over the heads."""
+        y = torch.matmul(x, self.weight).sum(dim=0)
+        return y if self.bias is None else y + self.bias
+
+
 class SplitSoftmax(nn.Module):
     """A softmax over several axes that are not side by side: each place on the others has its own."""
 

@@ -1,5 +1,6 @@
 """From operators on named axes to a graph in one layout: one rule for each kind of operator."""
 
+from itertools import product
 from typing import Any
 
 from torch import fx
@@ -9,7 +10,7 @@ from edgeattn.lowering import ops
 from edgeattn.lowering.axes import Axis
 from edgeattn.lowering.network import Network
 from edgeattn.lowering.writing import elementwise, linear, parts, products, reductions
-from edgeattn.lowering.writing.emitter import CannotWriteError, Emitter, Rule
+from edgeattn.lowering.writing.emitter import CannotWriteError, Emitter, Manner, Rule
 
 RULES: dict[type[Any], Rule] = {
     ops.Input: parts.input_,
@@ -26,13 +27,18 @@ RULES: dict[type[Any], Rule] = {
     ops.Norm: reductions.norm,
     ops.Contract: products.contract,
 }
+# What is tried after the plain manner; a batched product with weights by head is of use where channels are last.
+_OTHERS: dict[Layout, list[Manner]] = {
+    "channels_first": [Manner(*flags) for flags in product((False, True), repeat=2) if any(flags)],
+    "channels_last": [Manner(*flags) for flags in product((False, True), repeat=3) if any(flags)],
+}
 __all__ = ["CannotWriteError", "emit"]
 
 
 def emit(network: Network, layout: Layout, *, batch: Axis | None = None) -> tuple[fx.GraphModule, int]:
     """The network as a graph module in float64, with channels-first edges, and the permutations in it.
 
-    Of the two orders of its matrix products, the one that leaves fewer permutations is taken.
+    Of the manners of writing its matrix products, the first that leaves the fewest permutations is taken.
 
     Args:
         network: the operators.
@@ -42,16 +48,19 @@ def emit(network: Network, layout: Layout, *, batch: Axis | None = None) -> tupl
     Raises:
         CannotWriteError: an operator cannot be written in this layout.
     """
-    module, permutations = _written(network, layout, batch, crosses=False)
-    if permutations and any(isinstance(op, ops.Contract) for op in network.ops):
-        other, fewer = _written(network, layout, batch, crosses=True)
-        if fewer < permutations:
-            return other, fewer
-    return module, permutations
+    best, fewest = _written(network, layout, batch, Manner())
+    if any(isinstance(op, ops.Contract) for op in network.ops):
+        for manner in _OTHERS[layout]:
+            if not fewest:
+                break
+            module, permutations = _written(network, layout, batch, manner)
+            if permutations < fewest:
+                best, fewest = module, permutations
+    return best, fewest
 
 
-def _written(network: Network, layout: Layout, batch: Axis | None, *, crosses: bool) -> tuple[fx.GraphModule, int]:
-    emitter = Emitter(network, layout, RULES, batch, crosses=crosses)
+def _written(network: Network, layout: Layout, batch: Axis | None, manner: Manner) -> tuple[fx.GraphModule, int]:
+    emitter = Emitter(network, layout, RULES, batch, manner)
     for op in network.ops:
         try:
             emitter.write(op)

@@ -8,6 +8,7 @@ is written, and counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from edgeattn.lowering.axes import Axis, Group, flat, leaves, size, sizes
 from edgeattn.lowering.network import Network
 from edgeattn.lowering.ops import (
     Constant,
+    Contract,
+    Linear,
+    Norm,
     Op,
     Softmax,
     View,
@@ -25,6 +29,7 @@ from edgeattn.lowering.ops import (
     viewed,
 )
 from edgeattn.lowering.passes.attention import is_separable
+from edgeattn.lowering.writing.heads import heads_of
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys, Writer
 from edgeattn.lowering.writing.regions import split_regions
 
@@ -42,6 +47,20 @@ class CannotWriteError(Exception):
 Rule = Callable[["Emitter", Any], Any]
 
 
+@dataclass(frozen=True)
+class Manner:
+    """Where a network can be written in two ways, the one that is taken.
+
+    ``crosses``: a matrix product whose two orders cost the same is written in the other one. ``settles``: a map whose
+    parts lie apart is put into the user's own order, once, where tokens are first made of it. ``by_head``: the
+    weights of a projection are cut by head, [heads, C, d], so that its result is not moved.
+    """
+
+    crosses: bool = False
+    settles: bool = False
+    by_head: bool = False
+
+
 class Emitter:
     """Writes the operators of one network, in order; ``values`` are what is written so far."""
 
@@ -51,11 +70,9 @@ class Emitter:
         layout: Layout,
         rules: Mapping[type[Any], Rule],
         batch: Axis | None,
-        *,
-        crosses: bool = False,
+        manner: Manner,
     ) -> None:
-        """``crosses``: a matrix product whose two orders cost the same is written in the other one."""
-        self.crosses = crosses
+        self.manner = manner
         self.w = Writer(layout, batch)
         self.rules = rules
         self.network = network
@@ -64,6 +81,7 @@ class Emitter:
         self.is_separable = any(isinstance(op, Softmax) and is_separable(network, op) for op in network.ops)
         # Regions that are written with one axis for each part of the map, in channels-last.
         self.split = split_regions(network) if self.w.is_last else {}
+        self.heads = heads_of(network) if manner.by_head else {}
 
     def write(self, op: Op) -> None:
         """Write one operator."""
@@ -77,9 +95,19 @@ class Emitter:
     def of(self, op: Op, reader: Op | None = None) -> Phys:
         """A value, in the form of the reader's region."""
         x: Phys = self.values[op]
+        if self.manner.settles and isinstance(reader, Norm | Linear) and not isinstance(op, Contract):
+            x = self.values[op] = self._settled(x, reader)
         if reader is not None and (axes := self.split.get(reader)):
             return self._cut(x, axes)
         return x
+
+    def _settled(self, x: Phys, reader: Norm | Linear) -> Phys:
+        """The value in the order in which the user's code has it, but for its channels: these lie as the layout has."""
+        channels = leaves(reader.over if isinstance(reader, Norm) else reader.inside)
+        dims = reader.dims if isinstance(reader, Norm) else reader.inputs[0].dims
+        first, *rest = [tuple(a for a in leaves(g) if a not in channels) for g in dims] or [()]
+        order = flat([first, *rest, channels] if self.w.is_last else [first, channels, *rest])
+        return self.w.reorder(x, order) if set(order) == set(x.axes) else x
 
     def _cut(self, x: Phys, parts: frozenset[Axis]) -> Phys:
         """The value with a dimension for each of ``parts`` that it has; the other axes stay together."""

@@ -14,6 +14,7 @@ from edgeattn.lowering.ops import (
 from edgeattn.lowering.projections import conv, linear
 from edgeattn.lowering.writing.dimensions import ending, is_run, runs
 from edgeattn.lowering.writing.emitter import Emitter
+from edgeattn.lowering.writing.heads import from_heads, to_heads
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys
 
 aten = torch.ops.aten
@@ -21,6 +22,8 @@ aten = torch.ops.aten
 
 def linear_map(e: Emitter, op: Linear) -> Phys:
     x = e.of(op.inputs[0], op)
+    if e.manner.by_head and (y := _of_heads(e, op, x)) is not None:
+        return y
     inside = leaves(op.inside)
     order = x.axes
     at = sorted(order.index(a) for a in inside)
@@ -28,6 +31,8 @@ def linear_map(e: Emitter, op: Linear) -> Phys:
     last = together and at[-1] == len(order) - 1
     lead = [a for a in order if a not in inside]
     batch = set(leaves(op.dims[0])) if op.dims else set()
+    if e.manner.settles and op.inputs[0].dims:
+        batch |= set(leaves(op.inputs[0].dims[0]))
     second = together and set(order[: at[0]]) <= batch
     wants_last = last and (e.w.is_last or not second or len(op.dims) == 2)
     if not at and not e.w.is_last and len(x.shape) == 4 and x.shape[1] == 1:
@@ -47,6 +52,12 @@ def linear_map(e: Emitter, op: Linear) -> Phys:
     if wants_last:
         return _linear_last(e, op, x, now, weight)
     return _linear_first(e, op, x, now, weight)
+
+
+def _of_heads(e: Emitter, op: Linear, x: Phys) -> Phys | None:
+    if op in e.heads and (y := to_heads(e.w, op, x, e.heads[op])) is not None:
+        return y
+    return from_heads(e.w, op, x)
 
 
 def _linear_last(e: Emitter, op: Linear, x: Phys, inside: Group, weight: Tensor) -> Phys:

@@ -81,7 +81,7 @@ def _matrix_product(e: Emitter, op: Contract, a: Phys, b: Phys, over: Group) -> 
     straight = (form(a, rows) == "over") + (form(b, columns) == "own")
     crossed = (form(a, rows) == "own") + (form(b, columns) == "over")
     canonical = [x for x in op.axes if x in rows or x in columns] == [*rows, *columns]
-    if crossed < straight or (crossed == straight and canonical == e.crosses):
+    if crossed < straight or (crossed == straight and canonical == e.manner.crosses):
         a, b, rows, columns = b, a, columns, rows
     lead = tuple(shared)
     heads = [lead] if lead else []
