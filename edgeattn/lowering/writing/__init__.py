@@ -27,11 +27,8 @@ RULES: dict[type[Any], Rule] = {
     ops.Norm: reductions.norm,
     ops.Contract: products.contract,
 }
-# What is tried after the plain manner; a batched product with weights by head is of use where channels are last.
-_OTHERS: dict[Layout, list[Manner]] = {
-    "channels_first": [Manner(*flags) for flags in product((False, True), repeat=2) if any(flags)],
-    "channels_last": [Manner(*flags) for flags in product((False, True), repeat=3) if any(flags)],
-}
+# What is tried after the plain manner.
+_OTHERS = [Manner(*flags) for flags in product((False, True), repeat=3) if any(flags)]
 __all__ = ["CannotWriteError", "emit"]
 
 
@@ -50,7 +47,7 @@ def emit(network: Network, layout: Layout, *, batch: Axis | None = None) -> tupl
     """
     best, fewest = _written(network, layout, batch, Manner())
     if any(isinstance(op, ops.Contract) for op in network.ops):
-        for manner in _OTHERS[layout]:
+        for manner in _OTHERS:
             if not fewest:
                 break
             module, permutations = _written(network, layout, batch, manner)
