@@ -152,7 +152,8 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
         layout = FORMATS.get(name).layout
         if layout not in lowerings:
             progress(f"lowering to {layout}")
-            lowerings[layout] = understood.lowered(layout)
+            lacks = [FORMATS.get(other).lacks for other in names if FORMATS.get(other).layout == layout]
+            lowerings[layout] = understood.lowered(layout, frozenset().union(*lacks))
 
     with writing(destination, force=options.force) as folder, TemporaryDirectory() as scratch:
         progress("reference outputs in float64 and float32")

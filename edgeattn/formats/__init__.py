@@ -46,6 +46,8 @@ class Format(Protocol):
         read_packages: what reading needs.
         layout: of the lowered module that it converts.
         dynamic_batch: whether a file can leave its batch size free.
+        lacks: operators of ATen that the converter does not have, or writes as another function; the lowering writes
+            them otherwise.
     """
 
     suffix: str
@@ -54,6 +56,7 @@ class Format(Protocol):
     read_packages: tuple[str, ...]
     layout: Layout
     dynamic_batch: bool = False
+    lacks: frozenset[str] = frozenset()
 
     def convert(self, job: Job, path: Path) -> Details:
         """Write ``path``; returns the ``details`` for the manifest.

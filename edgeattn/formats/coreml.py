@@ -31,6 +31,13 @@ class CoreMl(Format):
     read_packages = ("coremltools",)
     layout: Layout = "channels_first"
     dynamic_batch = True
+    # The antialiased one is written without antialiasing (coremltools 9.0; pytorch/executorch issue 5728).
+    lacks = frozenset(
+        {
+            "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "upsample_bicubic2d", "upsample_nearest2d",
+            "_upsample_nearest_exact2d",
+        }
+    )  # fmt: skip
 
     def convert(self, job: Job, path: Path) -> Details:
         """Write the package ``path``; the same module gives the same bytes.

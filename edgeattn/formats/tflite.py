@@ -27,6 +27,8 @@ class TfLite(Format):
     read_packages = ("ai_edge_litert",)
     layout: Layout = "channels_last"
     dynamic_batch = False
+    # nearest: another pixel is taken where the factor is not a whole number (litert-torch 0.10).
+    lacks = frozenset({"upsample_nearest2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"})
 
     def convert(self, job: Job, path: Path) -> Details:
         """Write ``path``.

@@ -121,8 +121,8 @@ class Understood:
     _opaque: set[fx.Node] = field(default_factory=set)
     _network: tuple[Network, Any] | None = None
 
-    def lowered(self, layout: Layout) -> Lowering:
-        """The module in one layout."""
+    def lowered(self, layout: Layout, lacks: frozenset[str] = frozenset()) -> Lowering:
+        """The module in one layout. ``lacks``: operators of ATen that its formats do not have, or get wrong."""
         if layout not in ("channels_first", "channels_last"):
             raise LoweringError(f"layout must be channels_first or channels_last, not {layout!r}")
         if not self.enabled:
@@ -132,7 +132,7 @@ class Understood:
             if self.graph is None or why:
                 break
             try:
-                return self._written(layout)
+                return self._written(layout, lacks)
             except CannotWriteError as error:
                 if error.node is None or error.node in self._opaque:
                     why = error.why
@@ -181,10 +181,10 @@ class Understood:
             self._network = network, builder.batch
         return self._network
 
-    def _written(self, layout: Layout) -> Lowering:
+    def _written(self, layout: Layout, lacks: frozenset[str]) -> Lowering:
         assert self.graph is not None
         network, batch = self.network()
-        exact, permutations = emit(network, layout, batch=batch)
+        exact, permutations = emit(network, layout, batch=batch, lacks=lacks)
         movements = _movements(self.graph)
         if layout == "channels_first" and permutations > movements.total():
             raise CannotWriteError(None, "more permutations would be left than it has")

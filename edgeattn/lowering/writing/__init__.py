@@ -32,7 +32,9 @@ _OTHERS = [Manner(*flags) for flags in product((False, True), repeat=3) if any(f
 __all__ = ["CannotWriteError", "emit"]
 
 
-def emit(network: Network, layout: Layout, *, batch: Axis | None = None) -> tuple[fx.GraphModule, int]:
+def emit(
+    network: Network, layout: Layout, *, batch: Axis | None = None, lacks: frozenset[str] = frozenset()
+) -> tuple[fx.GraphModule, int]:
     """The network as a graph module in float64, with channels-first edges, and the permutations in it.
 
     Of the manners of writing its matrix products, the first that leaves the fewest permutations is taken.
@@ -41,23 +43,26 @@ def emit(network: Network, layout: Layout, *, batch: Axis | None = None) -> tupl
         network: the operators.
         layout: of the graph inside.
         batch: the axis whose length is free.
+        lacks: operators of ATen that must not be left in it, as far as :mod:`edgeattn.lowering.writing.resizing` can.
 
     Raises:
         CannotWriteError: an operator cannot be written in this layout.
     """
-    best, fewest = _written(network, layout, batch, Manner())
+    best, fewest = _written(network, layout, batch, Manner(), lacks)
     if any(isinstance(op, ops.Contract) for op in network.ops):
         for manner in _OTHERS:
             if not fewest:
                 break
-            module, permutations = _written(network, layout, batch, manner)
+            module, permutations = _written(network, layout, batch, manner, lacks)
             if permutations < fewest:
                 best, fewest = module, permutations
     return best, fewest
 
 
-def _written(network: Network, layout: Layout, batch: Axis | None, manner: Manner) -> tuple[fx.GraphModule, int]:
-    emitter = Emitter(network, layout, RULES, batch, manner)
+def _written(
+    network: Network, layout: Layout, batch: Axis | None, manner: Manner, lacks: frozenset[str] = frozenset()
+) -> tuple[fx.GraphModule, int]:
+    emitter = Emitter(network, layout, RULES, batch, manner, lacks)
     for op in network.ops:
         try:
             emitter.write(op)

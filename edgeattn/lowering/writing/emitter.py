@@ -71,8 +71,9 @@ class Emitter:
         rules: Mapping[type[Any], Rule],
         batch: Axis | None,
         manner: Manner,
+        lacks: frozenset[str] = frozenset(),
     ) -> None:
-        self.manner = manner
+        self.manner, self.lacks = manner, lacks
         self.w = Writer(layout, batch)
         self.rules = rules
         self.network = network

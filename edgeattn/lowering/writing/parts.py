@@ -24,6 +24,7 @@ from edgeattn.lowering.passes.products import Conv, conv_of
 from edgeattn.lowering.writing.dimensions import is_run, put_in, runs, separated
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys
+from edgeattn.lowering.writing.resizing import is_lacking, resize
 
 aten = torch.ops.aten
 
@@ -115,6 +116,8 @@ def expand(e: Emitter, op: Expand) -> Phys:
 
 
 def opaque(e: Emitter, op: Opaque) -> Any:
+    if is_lacking(e, op):
+        return resize(e, op)
     if op.is_map and e.w.is_last:
         return _map_last(e, op)
     node = _called(e, op, [e.logical(v) for v in op.views[:1]])
