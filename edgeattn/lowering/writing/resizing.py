@@ -38,10 +38,7 @@ def resize(e: Emitter, op: Opaque) -> Phys:
     view = op.views[0]
     x = e.of(view.op)
     before, after = view.dims, op.dims
-    if e.w.is_last:
-        x = e.w.reorder(x, flat([before[i] for i in TO_LAST]))
-    else:
-        x = e.w.reorder(x, flat(before))
+    x = e.w.reorder(x, flat([before[i] for i in TO_LAST] if e.w.is_last else before))
     h, w = view.shape[2:]
     rows, columns = op.shape[2:]
     order = (2, 3) if rows * h * w + rows * w * columns <= h * w * columns + rows * h * columns else (3, 2)
