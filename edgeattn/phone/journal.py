@@ -1,7 +1,7 @@
 """Results on disk as they arrive: one a line, flushed to the disk before the phone gets its answer.
 
 At the end the lines are folded into the file of records. A server that is killed leaves its lines; the next one that
-writes to the same file folds them first.
+writes to the same file folds them first. Lines that cannot be read are put beside it, and said.
 """
 
 import os
@@ -43,7 +43,8 @@ class Journal:
         """
         line = _dump(entry)
         with self.lock:
-            end = self.file.tell()
+            # Where a file that is appended to is written next is not where it stands: it may have been cut since.
+            end = self.file.seek(0, os.SEEK_END)
             try:
                 self.file.write(line)
                 self.file.flush()
@@ -55,6 +56,11 @@ class Journal:
 
 def path_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.arriving.jsonl")
+
+
+def damaged_of(out: Path) -> Path:
+    """Where lines are kept that cannot be read."""
+    return out.with_name(f"{out.name}.damaged.jsonl")
 
 
 @contextmanager
@@ -87,7 +93,19 @@ def writing(out: Path) -> Iterator[Journal]:
 
 def _fold(out: Path) -> tuple[Entry, ...]:
     """Add the complete lines of the journal to the file of records, without duplicates; returns all of them."""
-    entries = tuple(map(_parse, path_of(out).read_bytes().split(b"\n")[:-1]))
+    entries, damaged = [], []
+    # Zeros are what a file system leaves of a block that it did not get to write.
+    for line in path_of(out).read_bytes().replace(b"\0", b"").split(b"\n")[:-1]:
+        entry = _parse(line)
+        if entry is None:
+            damaged.append(line)
+        else:
+            entries.append(entry)
+    if damaged:
+        with damaged_of(out).open("ab") as beside:
+            beside.write(b"".join(line + b"\n" for line in damaged))
+        print(f"edgeattn: {len(damaged)} lines of {path_of(out)} cannot be read; they are in {damaged_of(out)}",
+              file=sys.stderr)  # fmt: skip
     if entries:
         existing = records.load(out) if out.exists() else records.Records(records.SCHEMA, ())
         measured, not_run = list(existing.records), list(existing.not_run)
@@ -97,7 +115,7 @@ def _fold(out: Path) -> tuple[Entry, ...]:
             if entry.not_run and entry.not_run not in not_run:
                 not_run.append(entry.not_run)
         records.save(out, tuple(measured), tuple(not_run))
-    return entries
+    return tuple(entries)
 
 
 def _lock(file: BinaryIO, out: Path) -> None:
@@ -115,7 +133,12 @@ def _dump(entry: Entry) -> bytes:
     return TypeAdapter(Entry).dump_json(entry) + b"\n"
 
 
-def _parse(line: bytes) -> Entry:
-    from pydantic import TypeAdapter
+def _parse(line: bytes) -> Entry | None:
+    """What a line holds; None if it cannot be read."""
+    from pydantic import TypeAdapter, ValidationError
 
-    return TypeAdapter(Entry).validate_json(line)
+    try:
+        entry = TypeAdapter(Entry).validate_json(line)
+    except ValidationError:
+        return None
+    return entry if (entry.record is None) != (entry.not_run is None) else None
