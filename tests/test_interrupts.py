@@ -61,14 +61,19 @@ class Here:
             command, cwd=self.folder, env=self.env, stdout=pipe, stderr=pipe, text=True, start_new_session=True
         )
 
-    def interrupted(self, process: "subprocess.Popen[str]", when: Callable[[], bool]) -> Answer:
-        """Ctrl-C to all of the process's group as soon as ``when`` is true."""
+    def interrupted(
+        self, process: "subprocess.Popen[str]", when: Callable[[], bool], number: int = signal.SIGINT
+    ) -> Answer:
+        """Ctrl-C to all of the process's group as soon as ``when`` is true; any other signal to the command alone."""
         until = time.monotonic() + 120
         while not when():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert self.running() == []
         # onnxruntime leaves .ses, by its import alone.
@@ -136,6 +141,33 @@ def test_nothing_is_left(
     assert again.code == 0, again.err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("step", "command"),
+    [(4, ("export", *SMALL, "--out", "b")), (2, ("parity", "made")), (7, ("parity", "made", "--self-test"))],
+)
+def test_ended_from_outside_as_by_ctrl_c(step: int, command: tuple[str, ...], number: int, here: Here) -> None:
+    """A CI that cancels, a terminal that is closed."""
+    process = here.start(*command, step=step)
+    answer = here.interrupted(process, (here.folder / "reached").exists, number)
+    assert (answer.code, answer.out) == (130, "")
+    assert answer.err == "edgeattn: interrupted; nothing was written\n"
+    assert here.left() == set()
+
+
+def test_nohup_is_obeyed(here: Here) -> None:
+    ignored = "signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    process = here.start("parity", "made", step=2, prelude=ignored)
+    while not (here.folder / "reached").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
 def test_the_precision_study_goes_on(here: Here) -> None:
     command = ("study", "precision", "--bundle", "made", "--format", "onnx", "--out", "p", "--json")
     answer = here.interrupted(here.start(*command, step=2), (here.folder / "reached").exists)
@@ -173,8 +205,9 @@ layout.STUDY.groups = lambda quick: [dataclasses.replace(g, runs=2, warmup=0) fo
     assert {record.subject.format for record in after} == {"onnx", "tflite"}
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", ["profile", "study"])
-def test_in_a_measurement(command: str, here: Here) -> None:
+def test_in_a_measurement(command: str, number: int, here: Here) -> None:
     """The worker is in a process of its own: it ends too, and what is stored is whole or says itself that it is not."""
     profile = ("profile", "made", "--runtime", "onnxruntime", "--warmup", "0", "--json", "--out", "r.json", "--runs")
     study = ("study", "layout", "--quick", "--format", "onnx", "--out", "s", "--json")
@@ -187,7 +220,8 @@ layout.STUDY.groups = lambda quick: [dataclasses.replace(g, runs=10**9, warmup=0
     given = (*profile, 10**9) if command == "profile" else study
     process = here.start(*given, prelude="" if command == "profile" else longer)
     scratch = here.folder / "scratch"
-    answer = here.interrupted(process, lambda: any(f.stat().st_size > 100 for f in scratch.rglob("samples.txt")))
+    answer = here.interrupted(process, lambda: any(f.stat().st_size > 100 for f in scratch.rglob("samples.txt")),
+                              number)  # fmt: skip
     assert answer.code == 130, answer.err
     assert answer.err == ""
     if command == "profile":

@@ -1,5 +1,6 @@
 """The ``edgeattn`` command, the only module that exits. ``edgeattn/cli/commands`` has the commands, one file each."""
 
+import signal
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -52,9 +53,21 @@ def options(
     """Separable self-attention from PyTorch to ONNX, TFLite and Core ML, checked against its reference."""
 
 
+def _end_as_by_ctrl_c() -> None:
+    """SIGTERM (a CI that cancels) and SIGHUP (a terminal that is closed): what Ctrl-C keeps and ends is kept and ended.
+
+    One that is ignored already, as `nohup` does, stays so.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+
+
 def main() -> None:
     """Run the command; every expected error becomes one sentence on stderr and an exit code."""
     output = console.begin(json="--json" in sys.argv)  # a guess, until the options are parsed
+    _end_as_by_ctrl_c()
     try:
         code = app(standalone_mode=False)
         # Typer returns this exit code on an interrupt; a command that saved something has printed that itself.

@@ -168,8 +168,10 @@ def _server(application: Starlette, tls: tuple[bytes, bytes] | None) -> _Server:
 
 @contextlib.contextmanager
 def interrupts(stop: Callable[[], object]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM call ``stop`` and do nothing else. (uvicorn's loop checks ten times a second.)"""
-    old = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Ctrl-C, SIGTERM and SIGHUP call ``stop`` and do nothing else. (uvicorn's loop checks ten times a second.)"""
+    ends = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    numbers = [number for number in ends if number is not None and signal.getsignal(number) != signal.SIG_IGN]
+    old = {number: signal.signal(number, lambda *_: stop()) for number in numbers}
     try:
         yield
     finally:
