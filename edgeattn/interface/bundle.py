@@ -297,7 +297,7 @@ def write_report(
     Raises: as :meth:`Bundle.report`; ArtifactError, if a source cannot be read, or all are empty.
     """
     forms.check(out)
-    files.check(out)
+    files.check(out, sources=[source for source in sources if isinstance(source, Path)])
     plugins.require("matplotlib", "jinja2", extra="report")
     document = gather.write(gather.gather(sources, progress, inside=layers), out, progress)
     return ReportResult(out, document)

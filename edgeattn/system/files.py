@@ -1,7 +1,9 @@
 """Files of the user: written whole or not at all, read within limits; JSON of a known schema."""
 
+import json
 import os
 import stat
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -14,23 +16,62 @@ T = TypeVar("T")
 MOST_BYTES = 2**28
 
 
-def check(*paths: Path | None) -> None:
-    """Refuse early what could not be written at the end; None is no file.
+def check(*paths: Path | None, sources: Iterable[Path] = ()) -> None:
+    """Refuse early what could not be written at the end, or would replace what is read; None is no file.
 
     Raises:
-        BadInputError: a folder does not exist or may not be written to, or the path is itself a folder.
+        BadInputError: a folder does not exist or may not be written to, or the path is itself a folder; or it is one
+            of ``sources``, a file of a bundle, or another of ``paths``.
     """
+    taken = {source.resolve(): "it is a source" for source in sources}
     for path in paths:
         if path is None:
             continue
+        _check(path)
+        place = path.resolve()
+        if place in taken:
+            raise BadInputError(f"{path} would be overwritten, and {taken[place]}; name another file")
+        if (bundle := _bundle_of(place)) is not None:
+            raise BadInputError(f"{path} would be overwritten, and it is a file of the bundle {bundle}; name another")
+        taken[place] = "another result goes there too"
+
+
+def _bundle_of(place: Path) -> Path | None:
+    """The bundle whose manifest, or a file that this names, is at ``place``."""
+    for folder in place.parents:
         try:
-            good = (folder := path.absolute().parent).is_dir() and not path.is_dir()
-        except OSError as error:  # a name that is too long
-            raise BadInputError(f"{path} cannot be written: {error.strerror}") from error
-        if not good:
-            raise BadInputError(f"{path} cannot be written: name a file in a folder that exists")
-        if not os.access(folder, os.W_OK):
-            raise BadInputError(f"{path} cannot be written: you may not write to {folder}")
+            with (folder / "manifest.json").open("rb") as file:
+                manifest = json.loads(file.read(MOST_BYTES))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if not isinstance(manifest, dict) or not {"schema_version", "artifacts"} <= manifest.keys():
+            continue
+        own = place.relative_to(folder).as_posix()
+        if own == "manifest.json" or any(own == text or own.startswith(f"{text}/") for text in _texts(manifest)):
+            return folder
+    return None
+
+
+def _texts(document: object) -> Iterator[str]:
+    """Every text in a JSON document that could be the name of a file."""
+    if isinstance(document, str):
+        if document:
+            yield document
+    elif isinstance(document, dict | list):
+        for part in document.values() if isinstance(document, dict) else document:
+            yield from _texts(part)
+
+
+def _check(path: Path) -> None:
+    """Refuse a path in no folder, or in one that may not be written to, or a folder."""
+    try:
+        good = (folder := path.absolute().parent).is_dir() and not path.is_dir()
+    except OSError as error:  # a name that is too long
+        raise BadInputError(f"{path} cannot be written: {error.strerror}") from error
+    if not good:
+        raise BadInputError(f"{path} cannot be written: name a file in a folder that exists")
+    if not os.access(folder, os.W_OK):
+        raise BadInputError(f"{path} cannot be written: you may not write to {folder}")
 
 
 def write(path: Path, content: bytes) -> None:
@@ -88,8 +129,6 @@ def parse(content: bytes, kind: type[T], path: Path, *, newest: int, otherwise: 
     Raises:
         ArtifactError: what is wrong with it, in one sentence.
     """
-    import json
-
     from pydantic import ValidationError
 
     try:
