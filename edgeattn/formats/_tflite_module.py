@@ -1,5 +1,6 @@
 """A module as litert-torch converts it best: with named inputs and outputs, and its means channels-last."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,30 @@ def is_spatial_mean(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> b
         return False
     dims = args[1] if len(args) > 1 else kwargs.get("dim")
     return isinstance(dims, tuple | list) and sorted(d % 4 for d in dims) == [2, 3]
+
+
+def with_dense_tensors(module: nn.Module) -> nn.Module:
+    """The module, of which a copy is changed where a tensor does not lie in the order of its dimensions.
+
+    litert-torch 0.10 takes two such tensors of one shape for the same constant, whatever their values.
+    """
+    if all(tensor.is_contiguous() for part in module.modules() for tensor in _tensors(part).values()):
+        return module
+    module = copy.deepcopy(module)
+    for part in module.modules():
+        for name, tensor in _tensors(part).items():
+            if not tensor.is_contiguous():
+                if name in part.__dict__:
+                    setattr(part, name, tensor.detach().contiguous())
+                else:
+                    tensor.data = tensor.data.contiguous()
+    return module
+
+
+def _tensors(part: nn.Module) -> dict[str, Tensor]:
+    """The parameters, buffers and plain attributes of one module that are tensors."""
+    own = {**dict(part.named_parameters(recurse=False)), **dict(part.named_buffers(recurse=False)), **part.__dict__}
+    return {name: value for name, value in own.items() if isinstance(value, Tensor)}
 
 
 class _SpatialMeans(TorchFunctionMode):

@@ -40,9 +40,9 @@ class TfLite(Format):
             with quiet():
                 import litert_torch
 
-                from edgeattn.formats._tflite_module import NamedSignature
+                from edgeattn.formats._tflite_module import NamedSignature, with_dense_tensors
 
-                wrapped = NamedSignature(job.module, job.outputs).eval()
+                wrapped = NamedSignature(with_dense_tensors(job.module), job.outputs).eval()
                 litert_torch.convert(wrapped, (), dict(job.inputs)).export(str(path))
             path.write_bytes(finished(path.read_bytes(), job.metadata))
         except Exception as error:

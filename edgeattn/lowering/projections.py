@@ -1,5 +1,6 @@
 """1x1 projections: made from weights, as constants, and recognised. The building blocks of every rewrite."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -27,8 +28,8 @@ def is_pointwise(conv: nn.Conv2d) -> bool:
 
 
 def constant(value: Tensor) -> nn.Parameter:
-    """A copy that is never trained."""
-    return nn.Parameter(value.detach().clone(), requires_grad=False)
+    """A copy that is never trained, and lies in the order of its dimensions."""
+    return nn.Parameter(value.detach().clone(memory_format=torch.contiguous_format), requires_grad=False)
 
 
 def put(root: nn.Module, path: str, part: nn.Module) -> None:
