@@ -58,7 +58,7 @@ def reduced(e: Emitter, x: Phys, over: Group, target: Any, *, keepdim: bool) -> 
 
 
 def _half(x: Phys, over: Group) -> Group:
-    """The last of the axes that are added up, about half of their product; none if what they are of is in their rows."""
+    """The last of the axes that are added up, about half of their product; none if they are the last of all."""
     order = [a for a in x.axes if a in over]
     if x.axes[-1] in order or len(order) < 2:
         return ()
