@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -11,15 +11,19 @@ from edgeattn.lowering.axes import Axis, Group, flat, size, sizes
 from edgeattn.lowering.ops import aligned
 from edgeattn.lowering.writing.physical import Phys
 
-# Core ML has five axes at most.
-MOST_AXES = 5
+# A phone's GPU and Neural Engine take four axes at most; Core ML has five.
+MOST_AXES = 4
 
 
-def short(groups: list[Group]) -> list[Group]:
-    """Without dimensions of length 1, as far as there are more dimensions than Core ML takes."""
+def short(groups: list[Group], *apart: Collection[Axis]) -> list[Group]:
+    """As far as there are more dimensions than a phone's GPU takes: without those of length 1, and then with
+    neighbours as one that all of ``apart`` have, or have not."""
     for group in list(groups):
         if len(groups) > MOST_AXES and not group:
             groups.remove(group)
+    for k in range(len(groups) - 1, 0, -1):
+        if len(groups) > MOST_AXES and all((groups[k][0] in a) == (groups[k - 1][0] in a) for a in apart):
+            groups[k - 1 : k + 1] = [(*groups[k - 1], *groups[k])]
     return groups
 
 
@@ -43,7 +47,7 @@ def separated(x: Phys, over: set[Axis], *, whole: bool = False) -> list[Group]:
             else:
                 joined.append(group)
         groups = joined
-    return short(groups)
+    return short(groups, over)
 
 
 def runs(groups: Sequence[Group], axes: Sequence[Axis]) -> list[Group]:

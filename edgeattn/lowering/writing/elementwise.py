@@ -78,7 +78,7 @@ def common_groups(
                 groups[-1] = (*groups[-1], axis)
             else:
                 groups.append((axis,))
-    return short(groups), parts
+    return short(groups, *has), parts
 
 
 def _fits(part: Phys, groups: Sequence[Group]) -> bool:

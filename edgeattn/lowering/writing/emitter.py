@@ -31,7 +31,6 @@ from edgeattn.lowering.ops import (
 from edgeattn.lowering.passes.attention import is_separable
 from edgeattn.lowering.writing.heads import heads_of
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys, Writer
-from edgeattn.lowering.writing.regions import split_regions
 
 aten = torch.ops.aten
 
@@ -80,8 +79,6 @@ class Emitter:
         self.values: dict[Op, Any] = {}
         # The norms of such networks are over whole maps: PyTorch's own is one op less exact (forms.NormaliseFirst).
         self.is_separable = any(isinstance(op, Softmax) and is_separable(network, op) for op in network.ops)
-        # Regions that are written with one axis for each part of the map, in channels-last.
-        self.split = split_regions(network) if self.w.is_last else {}
         self.heads = heads_of(network) if manner.by_head else {}
 
     def write(self, op: Op) -> None:
@@ -94,12 +91,10 @@ class Emitter:
         return CannotWriteError(None if self.w.op is None else self.w.op.node, why)
 
     def of(self, op: Op, reader: Op | None = None) -> Phys:
-        """A value, in the form of the reader's region."""
+        """A value, as ``reader`` gets it."""
         x: Phys = self.values[op]
         if self.manner.settles and isinstance(reader, Norm | Linear) and not isinstance(op, Contract):
             x = self.values[op] = self._settled(x, reader)
-        if reader is not None and (axes := self.split.get(reader)):
-            return self._cut(x, axes)
         return x
 
     def _settled(self, x: Phys, reader: Norm | Linear) -> Phys:
@@ -109,19 +104,6 @@ class Emitter:
         first, *rest = [tuple(a for a in leaves(g) if a not in channels) for g in dims] or [()]
         order = flat([first, *rest, channels] if self.w.is_last else [first, channels, *rest])
         return self.w.reorder(x, order) if set(order) == set(x.axes) else x
-
-    def _cut(self, x: Phys, parts: frozenset[Axis]) -> Phys:
-        """The value with a dimension for each of ``parts`` that it has; the other axes stay together."""
-        groups: list[Group] = []
-        parts = frozenset(leaves(parts))
-        for axis in x.axes:
-            if groups and axis not in parts and groups[-1][-1] not in parts and axis is not self.w.batch:
-                groups[-1] = (*groups[-1], axis)
-            else:
-                groups.append((axis,))
-        # Dimensions of length 1, which a sum has left, do no harm.
-        is_cut = groups == [g for g in x.groups if g]
-        return x if is_cut or not set(x.axes) & parts else self.w.view(x, groups)
 
     # Constants are put into any order and shape where they are read.
 

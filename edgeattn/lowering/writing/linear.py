@@ -72,16 +72,9 @@ def _linear_last(e: Emitter, op: Linear, x: Phys, inside: Group, weight: Tensor)
         node = e.w.module(conv(weight, op.bias), e.w.permute(x.node, TO_FIRST, free=True))
         return Phys(e.w.permute(node, TO_LAST, free=True), order, shape, is_map=True)
     if e.w.is_last and len(weight) == 1 and op.bias is None:
-        keep = op in e.split or x.is_map
-        node = e.w.module(forms.ScoreLast(weight, keepdim=keep), x.node)
-        return Phys(node, order, shape if keep else shape[:-1], x.is_map)
-    if (
-        e.w.is_last
-        and len(shape) > 2
-        and shape[-2] == 1
-        and op not in e.split
-        and not isinstance(op.inputs[0], Contract)
-    ):
+        node = e.w.module(forms.ScoreLast(weight, keepdim=x.is_map), x.node)
+        return Phys(node, order, shape if x.is_map else shape[:-1], x.is_map)
+    if e.w.is_last and len(shape) > 2 and shape[-2] == 1 and not isinstance(op.inputs[0], Contract):
         # litert-torch cannot do a linear layer on [B, P, 1, C].
         rows = e.w.view(x, [tuple(x.axes[: len(x.axes) - len(inside)]), inside])
         node = e.w.module(linear(weight, op.bias), rows.node)

@@ -29,7 +29,7 @@ def contract(e: Emitter, op: Contract) -> Phys:
         if patches is not None:
             return patches
         product = _product(e, values, weights)
-        return reduced(e, product, over, torch.sum, keepdim=op.keepdim or op in e.split)
+        return reduced(e, product, over, torch.sum, keepdim=op.keepdim)
     first, second = (e.of(x, op) for x in op.inputs)
     return _matrix_product(e, op, first, second, over)
 

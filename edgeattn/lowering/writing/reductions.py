@@ -32,7 +32,7 @@ _FUNCTIONS: dict[Any, Any] = {
 
 def reduce_(e: Emitter, op: Reduce) -> Phys:
     x = e.of(op.inputs[0], op)
-    return reduced(e, x, leaves(op.over), op.target, keepdim=op.keepdim or op in e.split)
+    return reduced(e, x, leaves(op.over), op.target, keepdim=op.keepdim)
 
 
 # XNNPACK adds up the rows of a map in one chain for each channel: over 3,136 equal ones, the error is 200 times
