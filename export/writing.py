@@ -85,7 +85,9 @@ def describe_calibration(chosen: calibration.Calibration | None) -> manifest.Cal
     return manifest.Calibrated(chosen.about, len(chosen.inputs), chosen.sha256, chosen.skipped, chosen.warning)
 
 
-def describe_tensors(values: dict[str, torch.Tensor], dynamic_batch: bool) -> tuple[manifest.Tensor, ...]:
+def describe_tensors(
+    values: dict[str, torch.Tensor], dynamic_batch: bool, own_names: dict[str, str]
+) -> tuple[manifest.Tensor, ...]:
     """The manifest's entries of the model's inputs or outputs."""
     return tuple(
         manifest.Tensor(
@@ -93,6 +95,7 @@ def describe_tensors(values: dict[str, torch.Tensor], dynamic_batch: bool) -> tu
             (None, *x.shape[1:]) if dynamic_batch and x.dim() else tuple(x.shape),
             str(x.dtype).removeprefix("torch."),
             "channels_first" if x.dim() == 4 else None,
+            own_name=own_names.get(name),
         )
         for name, x in values.items()
     )

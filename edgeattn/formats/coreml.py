@@ -47,16 +47,27 @@ class CoreMl(Format):
         """
         import torch
 
+        from edgeattn.formats._edges import Apart, passed, taken
+
         try:
             with quiet():
                 import coremltools as ct
 
-                inputs = job.traced_inputs()
+                # It has no integers of 8 bits at its edges, and no input without dimensions.
+                small = dict.fromkeys((torch.uint8, torch.int8), torch.int32)
+                inner, inputs = taken(job.module, job.traced_inputs(), small, scalars=False)
                 batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
                 shapes = tuple({0: batch} for _ in inputs) if job.dynamic_batch else None
-                program = torch.export.export(job.module, tuple(inputs.values()), dynamic_shapes=shapes)
+
+                def exported(module: torch.nn.Module) -> Any:
+                    program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes)
+                    return program.run_decompositions({})
+
+                program = exported(inner)
+                if numbers := passed(program):
+                    program = exported(Apart(inner, numbers))
                 model = ct.convert(
-                    program.run_decompositions({}),
+                    program,
                     convert_to="mlprogram",
                     inputs=[
                         ct.TensorType(
@@ -71,7 +82,7 @@ class CoreMl(Format):
                     pass_pipeline=_exact_passes(ct),
                 )
                 model.save(str(path))
-            normalise(path, job.metadata)
+            normalise(path, job.metadata, job.outputs)
         except Exception as error:
             shutil.rmtree(path, ignore_errors=True)
             raise ConversionError(f"coremltools refuses the module: {first_line(error)}") from error
@@ -116,10 +127,10 @@ def _exact_passes(ct: Any) -> Any:
     return pipeline
 
 
-def normalise(path: Path, metadata: dict[str, str]) -> None:
+def normalise(path: Path, metadata: dict[str, str], outputs: tuple[str, ...] = ()) -> None:
     """Remove what differs between two conversions of one module: random identifiers, the date, debug files.
 
-    ``metadata`` is added to the metadata of the tools.
+    ``metadata`` is added to the metadata of the tools; ``outputs`` are the names that the outputs must have, in order.
     """
     from coremltools.proto import Model_pb2
 
@@ -139,8 +150,42 @@ def normalise(path: Path, metadata: dict[str, str]) -> None:
     spec = Model_pb2.Model.FromString(file.read_bytes())
     spec.description.metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
     spec.description.metadata.userDefined.update(metadata)
+    if outputs:
+        _name_all(spec, outputs)
     file.write_bytes(spec.SerializeToString(deterministic=True))
     file.chmod(0o644)
+
+
+def _name_all(spec: Any, names: tuple[str, ...]) -> None:
+    """Give every output of a model's one function its name, by an identity where its value has another one: of several
+    names of one value, coremltools keeps the last.
+
+    Raises:
+        ValueError: the model has another number of outputs.
+    """
+    (function,) = spec.mlProgram.functions.values()
+    (block,) = function.block_specializations.values()
+    if len(block.outputs) != len(names) or len(spec.description.output) != len(names):
+        raise ValueError(f"it wrote {len(block.outputs)} outputs, not {len(names)}")
+    kinds = {output.name: output.type for op in block.operations for output in op.outputs}
+    for i, (present, name) in enumerate(zip(list(block.outputs), names, strict=True)):
+        if present == name:
+            continue
+        identity = block.operations.add(type="identity")
+        identity.inputs["x"].arguments.add(name=present)
+        identity.outputs.add(name=name).type.CopyFrom(kinds[present])
+        identity.attributes["name"].CopyFrom(_text(name))
+        block.outputs[i] = name
+        spec.description.output[i].name = name
+
+
+def _text(value: str) -> Any:
+    from coremltools.proto import MIL_pb2
+
+    text = MIL_pb2.Value()
+    text.type.tensorType.dataType = MIL_pb2.STRING
+    text.immediateValue.tensor.strings.values.append(value)
+    return text
 
 
 def _tensor(value: Any) -> TensorInfo:

@@ -39,11 +39,14 @@ class TfLite(Format):
         try:
             with quiet():
                 import litert_torch
+                import torch
 
+                from edgeattn.formats._edges import taken
                 from edgeattn.formats._tflite_module import NamedSignature
 
-                wrapped = NamedSignature(job.module, job.outputs).eval()
-                litert_torch.convert(wrapped, (), dict(job.inputs)).export(str(path))
+                module, inputs = taken(job.module, job.inputs, {torch.int16: torch.int32})
+                wrapped = NamedSignature(module, job.outputs).eval()
+                litert_torch.convert(wrapped, (), inputs).export(str(path))
             path.write_bytes(finished(path.read_bytes(), job.metadata))
         except Exception as error:
             path.unlink(missing_ok=True)

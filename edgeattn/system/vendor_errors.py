@@ -1,9 +1,12 @@
 """An exception of a vendor's library as one sentence of ours."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edgeattn.errors import ArtifactError, EdgeAttnError
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @contextmanager
@@ -31,4 +34,5 @@ def first_line(error: BaseException) -> str:
                 "fixed number of steps"
             )
         cause = cause.__cause__
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    text = _COLOURS.sub("", str(error))
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)[:300]

@@ -87,6 +87,7 @@ def load(
         evaluation,
         calibration,
         notes=made.notes,
+        own_names=made.own_names,
     )
 
 
@@ -140,6 +141,7 @@ def from_module(
         calibration,
         more_cases,
         made.notes,
+        made.own_names,
     )
 
 

@@ -1,8 +1,6 @@
 """The example inputs: tensors by the names of forward's parameters, and whether they are passed by them."""
 
 import inspect
-import keyword
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
-from edgeattn.export.source import programs
+from edgeattn.export.source import kinds, names, programs
 from edgeattn.export.source.given import Inputs
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-# What every format takes as the name of a tensor.
-_NOT_IN_NAMES = re.compile(r"\W", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,14 @@ def example(inputs: Any, name: str) -> Any:
     tensors = list(inputs.values()) if isinstance(inputs, dict) else inputs
     if not isinstance(tensors, tuple | list) or not tensors or not all(isinstance(t, Tensor) for t in tensors):
         raise BadInputError(f"{name} must give its example inputs as a tensor, or a tuple or dict of tensors")
-    return inputs
+    for key, tensor in inputs.items() if isinstance(inputs, dict) else enumerate(tensors):
+        if not isinstance(key, str | int):
+            raise BadInputError(f"{name} must give its example inputs by their names, not by {key!r:.60}")
+        if reason := kinds.unusable(tensor):
+            raise BadInputError(f"the example input {key} of {name} {reason}")
+        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise BadInputError(f"the example input {key} of {name} has NaN values: nothing can be compared with them")
+    return {str(key): tensor for key, tensor in inputs.items()} if isinstance(inputs, dict) else inputs
 
 
 def copies(inputs: Inputs, name: str) -> Any:
@@ -69,7 +72,7 @@ def named(module: nn.Module, inputs: Any) -> Named:
         known = [name for name in parameters if name in inputs]
         inputs = {name: inputs[name] for name in (*known, *(key for key in inputs if key not in known))}
         by_name = bool(constants) or list(inputs) != positional[: len(inputs)]
-    renamed = _renamed([*inputs])
+    renamed = dict(zip(inputs, names.safe([*inputs]), strict=True))
     return Named(
         dict(zip(renamed.values(), inputs.values(), strict=True)),
         tuple(inputs) if by_name else (),
@@ -94,16 +97,3 @@ def _go_by_name(parameters: Mapping[str, inspect.Parameter], inputs: dict[str, T
         wrong = f"there is no {', '.join(unknown)}" if unknown and not is_open else f"{', '.join(missing)} is missing"
         raise BadInputError(f"the module takes the inputs {', '.join(takes)}; {wrong}")
     return True
-
-
-def _renamed(names: list[str]) -> dict[str, str]:
-    """Each name, with the one that the files have: letters of ASCII, digits and _, and no two the same."""
-    result: dict[str, str] = {}
-    for name in names:
-        safe = _NOT_IN_NAMES.sub("_", name)
-        safe = stem = f"x_{safe}" if not safe or safe[0].isdigit() or keyword.iskeyword(safe) else safe
-        number = 1
-        while safe in result.values() or (safe != name and safe in names):
-            safe, number = f"{stem}_{number}", number + 1
-        result[name] = safe
-    return result

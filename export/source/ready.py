@@ -15,12 +15,16 @@ from edgeattn.system.vendor_errors import first_line
 
 @dataclass(frozen=True)
 class Ready:
-    """The module as it is exported, with its inputs and outputs; ``given`` are the inputs in the user's own types."""
+    """The module as it is exported, with its inputs and outputs; ``given`` are the inputs in the user's own types.
+
+    ``own_names`` are the user's own names of inputs and outputs, by those that the files have, where they differ.
+    """
 
     module: nn.Module
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
     given: dict[str, Tensor]
+    own_names: dict[str, str]
     notes: tuple[str, ...]
 
 
@@ -64,5 +68,7 @@ def ready(module: nn.Module, example: Any, notes: tuple[str, ...], about: str = 
     result = outputs.first(module, inputs, about)
     if not outputs.is_flat(result):
         module = InOrder(module)
-    values = outputs.flat(result)
-    return Ready(module, inputs, outputs.named(values, inputs), named.inputs, notes)
+    out = outputs.named(result, inputs)
+    notes += tuple(f"the output {old} is named {new} in the files" for old, new in out.renamed.items())
+    own_names = {new: old for renamed in (named.renamed, out.renamed) for old, new in renamed.items()}
+    return Ready(module, inputs, out.outputs, named.inputs, own_names, notes)
