@@ -17,7 +17,7 @@ from edgeattn.bundle.manifest import (
     writing,
 )
 from edgeattn.errors import BadInputError, ConversionError
-from edgeattn.export import attention_maps, calibration, cases
+from edgeattn.export import attention_maps, batch, calibration, cases
 from edgeattn.export.converter import Converter
 from edgeattn.export.quantize import EDGE_TYPES, FLOAT32, QUANTIZERS, Quantizer
 from edgeattn.export.source import Source
@@ -120,12 +120,6 @@ def export(source: Source, options: Options, out: Path, progress: Progress = sil
         return _export(source, options, out.absolute(), out, progress)
 
 
-def _check_batch(source: Source) -> None:
-    for name, value in source.inputs.items():
-        if not value.dim():
-            raise BadInputError(f"--dynamic-batch: the input {name} has no batch: it is one number, of no dimension")
-
-
 def _plan(names: Sequence[str], options: Options, progress: Progress) -> None:
     """Announce all steps of an export."""
     conversions = [name for name in names for _ in _requested(name, options)]
@@ -140,7 +134,7 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
     _plan(names, options, progress)
     lowerings: dict[Layout, Lowering] = {}
     if options.dynamic_batch:
-        _check_batch(source)
+        batch.check(source)
     understood = understand(
         source.module,
         tuple(source.inputs.values()),

@@ -97,7 +97,7 @@ class CoreMl(Format):
         try:
             spec = read_spec(path)
             function, block = main_function(spec)
-            reader = _Reader(Weights(path))
+            reader = _Reader(Weights(path), {value.name: _tensor(value) for value in function.inputs})
             ops = tuple(reader.ops(block))
             values = {output.name: _tensor(output) for op in walk(block) for output in op.outputs}
             return Graph(
@@ -199,8 +199,8 @@ def _tensor(value: Any) -> TensorInfo:
 class _Reader:
     """Walks one program; records its constants and checks the weight file that they point into."""
 
-    def __init__(self, weights: Weights) -> None:
-        self.weights = weights
+    def __init__(self, weights: Weights, edges: dict[str, TensorInfo]) -> None:
+        self.weights, self.edges = weights, edges
         self.tensors: dict[str, TensorInfo] = {}
         self.constants: dict[str, Any] = {}
         self.parameters = 0
@@ -246,7 +246,8 @@ class _Reader:
         if kind == "conv":
             return conv_macs(outputs[0].shape, tuple(n or 1 for n in inputs["weight"][0].shape[1:]))
         if kind == "conv_transpose":
-            return conv_macs(inputs["x"][0].shape, tuple(n or 1 for n in inputs["weight"][0].shape[1:]))
+            x = self.edges.get(names["x"][0]) or inputs["x"][0]
+            return conv_macs(x.shape, tuple(n or 1 for n in inputs["weight"][0].shape[1:]))
         if kind == "linear":
             return matmul_macs(outputs[0].shape, inputs["weight"][0].shape[-1])
         if kind == "matmul":

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -66,9 +67,16 @@ def ready(module: nn.Module, example: Any, notes: tuple[str, ...], about: str = 
     if named.keywords:
         module = InOrder(module, named.keywords, programs.constants(module))
     result = outputs.first(module, inputs, about)
-    if not outputs.is_flat(result):
-        module = InOrder(module)
+    values = outputs.flat(result)
+    other = {i: x.dtype for i, x in enumerate(values) if x.is_floating_point() and x.dtype != torch.float32}
+    if other or not outputs.is_flat(result):
+        module = InOrder(module, single=frozenset(other))
     out = outputs.named(result, inputs)
+    for i, name in enumerate(out.outputs):
+        if i in other:
+            kind = str(other[i]).removeprefix("torch.")
+            notes += (f"the output {name} is in {kind}: it is float32 in the files",)
     notes += tuple(f"the output {old} is named {new} in the files" for old, new in out.renamed.items())
     own_names = {new: old for renamed in (named.renamed, out.renamed) for old, new in renamed.items()}
-    return Ready(module, inputs, out.outputs, named.inputs, own_names, notes)
+    results = {name: floats.single(x) for name, x in out.outputs.items()}
+    return Ready(module, inputs, results, named.inputs, own_names, notes)
