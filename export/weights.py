@@ -31,11 +31,11 @@ def load_weights(
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     missing = [key for key in missing if not key.endswith(".num_batches_tracked")]
     other = [key for key in sorted(state.keys() & expected.keys()) if expected[key].shape != state[key].shape]
-    whole = len(missing) + len(other) == len(expected)
-    if (missing or extra) and (whole or not partial):
+    none = not (state.keys() & expected.keys()) - set(other)
+    if (missing or extra) and (none or not partial):
         wrappers.refuse_two(state, path)
         differences = "; ".join(_listed(("missing", missing), ("extra", extra)))
-        hint = "" if whole else "; --partial loads the others"
+        hint = "" if none else "; --partial loads the others"
         raise BadInputError(f"the weights in {path} are not of this model: {differences}{hint}")
     if other and not partial:
         key = other[0]

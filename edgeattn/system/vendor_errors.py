@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgeattn.errors import ArtifactError, EdgeAttnError
+from edgeattn.errors import EdgeAttnError, RefusedError
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -14,14 +14,14 @@ def refusing(sentence: str) -> Iterator[None]:
     """Turn an exception of a vendor's library into ``sentence``, with the first line of its text at the end.
 
     Raises:
-        ArtifactError: with that sentence.
+        RefusedError: with that sentence.
     """
     try:
         yield
     except EdgeAttnError:
         raise
     except Exception as error:
-        raise ArtifactError(f"{sentence}: {first_line(error)}") from error
+        raise RefusedError(f"{sentence}: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:
