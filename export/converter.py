@@ -12,7 +12,7 @@ from torch import nn
 
 from edgeattn.bundle import manifest
 from edgeattn.bundle.details import Details
-from edgeattn.bundle.tensors import Arrays
+from edgeattn.bundle.tensors import Arrays, to_edge
 from edgeattn.errors import ArtifactError, ConversionError, EdgeAttnError
 from edgeattn.export import quantize, running
 from edgeattn.export.calibration import Calibration
@@ -87,7 +87,8 @@ class Converter:
         else:
             base = self._base(precision)
             examples = () if self.calibration is None else self.calibration.inputs
-            inputs = tuple({n: self._in_edge_layout(x).numpy() for n, x in example.items()} for example in examples)
+            taken = self._declared(format_.read(base).inputs)
+            inputs = tuple({t.name: to_edge(example[t.name].numpy(), t) for t in taken} for example in examples)
             job = quantize.Job(base, path, precision, inputs, self._metadata, self._names_to_keep(base), self.edge_type)
             details = self._quantiser.make(job)
             if job.keep:
@@ -97,13 +98,16 @@ class Converter:
             covered = self.calibration.covers if self.calibration and precision.has_few_bits else LIKE_DATA
             judged_on = (*covered, *self.user_cases)
         graph = format_.read(path)
+        # In the model's order, as far as they are its outputs: TFLite's signatures are sorted by name.
+        order = {name: number for number, name in enumerate(self.source.outputs)}
+        outputs = sorted(graph.outputs, key=lambda output: order.get(output.name, len(order)))
         return manifest.Artifact(
             format=self.format,
             precision=precision.name,
             file=manifest.describe(self.folder, path),
             lowering=format_.layout,
             inputs=self._declared(graph.inputs),
-            outputs=self._declared(graph.outputs),
+            outputs=self._declared(outputs),
             details=details,
             judged_on=judged_on,
             beyond=beyond,

@@ -128,9 +128,7 @@ def test_a_checkpoint_without_a_classifier_is_refused_or_taken_in_part(tmp_path:
     path = tmp_path / "w.safetensors"
     state = {as_timm(k): v.clone() for k, v in MobileViTv2(0.5, 7).state_dict().items() if "classifier" not in k}
     save_file(state, path)
-    with pytest.raises(
-        BadInputError, match=r"missing classifier\.bias, classifier\.weight; --partial loads the others$"
-    ):
+    with pytest.raises(BadInputError, match=r"missing classifier\.bias, classifier\.weight; --partial loads"):
         source.load("mobilevitv2", ["image_size=64"], weights=path)
     made = source.load("mobilevitv2", ["image_size=64", "num_classes=3"], weights=path, partial=True)
     assert made.notes == (f"only a part of {path} was loaded; not in the file classifier.bias, classifier.weight",)

@@ -31,11 +31,12 @@ class CoreMl(Format):
     read_packages = ("coremltools",)
     layout: Layout = "channels_first"
     dynamic_batch = True
-    # The antialiased one is written without antialiasing (coremltools 9.0; pytorch/executorch issue 5728).
+    # The antialiased one is written without antialiasing (coremltools 9.0; pytorch/executorch issue 5728); col2im is
+    # refused where patches overlap.
     lacks = frozenset(
         {
             "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "upsample_bicubic2d", "upsample_nearest2d",
-            "_upsample_nearest_exact2d",
+            "_upsample_nearest_exact2d", "col2im",
         }
     )  # fmt: skip
 

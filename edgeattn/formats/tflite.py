@@ -28,7 +28,10 @@ class TfLite(Format):
     layout: Layout = "channels_last"
     dynamic_batch = False
     # nearest: another pixel is taken where the factor is not a whole number (litert-torch 0.10).
-    lacks = frozenset({"upsample_nearest2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"})
+    # conv_transpose2d: with most paddings. col2im: it is written as a scatter, which LiteRT does not run.
+    lacks = frozenset(
+        {"upsample_nearest2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "conv_transpose2d", "col2im"}
+    )
 
     def convert(self, job: Job, path: Path) -> Details:
         """Write ``path``.
