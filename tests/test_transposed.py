@@ -24,11 +24,13 @@ CONVOLUTIONS: dict[str, dict[str, Any]] = {
     "one dimension": {"kernel_size": 3, "stride": 2, "padding": (1, 0), "output_padding": (1, 0), "bias": False},
     "by channel": {"kernel_size": 3, "stride": 2, "padding": 1, "groups": 6},
     "dilated": {"kernel_size": 3, "padding": 1, "dilation": 2},
+    "dilated, with a stride": {"kernel_size": 3, "stride": 2, "dilation": (1, 2)},
 }
 FOLDS: dict[str, dict[str, Any]] = {
     "overlapping": {"kernel_size": 3, "padding": 1},
     "by two": {"kernel_size": 3, "padding": 1, "stride": 2},
     "dilated": {"kernel_size": (2, 3), "dilation": 2},
+    "dilated, by two": {"kernel_size": (2, 3), "dilation": 2, "stride": 2},
     "with gaps": {"kernel_size": 2, "stride": 3},
 }
 
@@ -71,7 +73,13 @@ def test_one_that_every_converter_takes_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [transposed(CONVOLUTIONS["twice as large"]), folding(FOLDS["overlapping"])], ids=["up", "fold"]
+    "module",
+    [
+        transposed(CONVOLUTIONS["twice as large"]),
+        transposed(CONVOLUTIONS["dilated, with a stride"]),
+        folding(FOLDS["overlapping"]),
+    ],
+    ids=["up", "spread", "fold"],
 )
 def test_every_format_takes_them(module: nn.Module, tmp_path: Path) -> None:
     x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from edgeattn.lowering.axes import flat
 from edgeattn.lowering.movement import name
-from edgeattn.lowering.ops import Opaque, filled
+from edgeattn.lowering.ops import Constant, Opaque, filled, viewed
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import Phys
 
@@ -32,10 +32,23 @@ def is_padded(e: Emitter, op: Opaque) -> bool:
         return False
     _, stride, padding, more, _, dilation = _arguments(op.args)
     kernel = op.views[1].shape[2:]
-    return any(
+    return _is_spread(stride, dilation) or any(
         (p or o) and (o or d * (k - 1) + 1 - s != 2 * p)
         for k, s, p, o, d in zip(kernel, stride, padding, more, dilation, strict=True)
     )
+
+
+def _is_spread(stride: Sequence[int], dilation: Sequence[int]) -> bool:
+    """Whether both are more than 1, which litert-torch lacks: the kernel is then written with zeros in it."""
+    return max(stride) > 1 and max(dilation) > 1
+
+
+def _spread(weight: Tensor, dilation: Sequence[int]) -> Tensor:
+    """The kernel [..., h, w] with the zeros that a dilation stands for."""
+    sizes = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
+    result = weight.new_zeros((*weight.shape[:2], *sizes))
+    result[:, :, :: dilation[0], :: dilation[1]] = weight
+    return result
 
 
 def _arguments(args: tuple[Any, ...]) -> list[Any]:
@@ -50,6 +63,9 @@ def cropped(e: Emitter, op: Opaque, nodes: list[fx.Node]) -> fx.Node:
     bias, stride, padding, _, groups, dilation = _arguments(tuple(filled(op.args, nodes)))
     before, kernel, after = op.views[0].shape[2:], op.views[1].shape[2:], op.shape[2:]
     whole = [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(before, stride, dilation, kernel, strict=True)]
+    if _is_spread(stride, dilation) and isinstance(op.views[1].op, Constant):
+        weight = e.w.buffer(_spread(viewed(op.views[1].op.evaluate(), op.views[1]), dilation))
+        dilation = [1, 1]
     longer = any(p + n > full for p, n, full in zip(padding, after, whole, strict=True))
     y = e.w.call(op.target, x, weight, None if longer else bias, stride, [0, 0], [0, 0], groups, dilation)
     y = _cut(e, y, whole, padding, after)
@@ -74,6 +90,8 @@ def folded(e: Emitter, op: Opaque) -> Phys:
     ]
     whole = [(n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(grid, stride, dilation, kernel, strict=True)]
     ones = torch.eye(count, dtype=torch.float64).reshape(count, 1, *kernel).repeat(channels, 1, 1, 1)
+    if _is_spread(stride, dilation):
+        ones, dilation = _spread(ones, dilation), [1, 1]
     x = e.w.call(aten.reshape.default, e.logical(op.views[0]), [-1, channels * count, *grid])
     y = e.w.call(aten.conv_transpose2d.input, x, e.w.buffer(ones), None, stride, [0, 0], [0, 0], channels, dilation)
     y = _cut(e, y, whole, padding, size)
