@@ -1,8 +1,11 @@
 """Reads weights from a file without running any code in it."""
 
 import argparse
+import datetime
+import pathlib
 import pickle
 import re
+import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -45,7 +48,10 @@ def load_weights(
         )
     loaded = {key: value for key, value in state.items() if key in expected and key not in other}
     for key, value in loaded.items():
-        if value.is_floating_point() and bool(value.isnan().any()):
+        if expected[key].is_floating_point() and not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise BadInputError(f"{key} in {path} is {kind}, and the model needs floats: save them in float")
+        if value.is_floating_point() and bool(value.float().isnan().any()):  # not all types have isnan
             raise BadInputError(f"{key} in {path} has NaN values: no file can be compared with such a model")
     module.load_state_dict({**expected, **loaded})
     parts = _listed(("not in the file", missing), ("of another shape there", other), ("there too many", extra), most=12)
@@ -93,16 +99,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _plain_objects() -> list[Any]:
     """What stands beside the tensors in many checkpoints, and runs nothing when it is read: numbers of numpy and its
-    arrays, and the options of a command line."""
+    arrays, the options of a command line, paths and dates."""
     import numpy as np
 
     multiarray = np.zeros(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
-    kinds = [type(np.dtype(name)) for name in ("bool", "int8", "uint8", "int16", "int32", "int64", "float16")]
-    kinds += [type(np.dtype(name)) for name in ("float32", "float64")]
+    integers = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+    kinds = [type(np.dtype(name)) for name in ("bool", *integers, "float16", "float32", "float64")]
     # As they were named before numpy 2.
     older = [(multiarray, "numpy.core.multiarray._reconstruct"), (scalar, "numpy.core.multiarray.scalar")]
-    return [multiarray, scalar, np.ndarray, np.dtype, argparse.Namespace, *kinds, *older]
+    settings = [argparse.Namespace, types.SimpleNamespace, pathlib.PosixPath, pathlib.PurePosixPath, datetime.datetime]
+    return [multiarray, scalar, np.ndarray, np.dtype, *settings, *kinds, *older]
 
 
 def _named_in(error: BaseException) -> str:

@@ -286,6 +286,34 @@ def test_a_free_batch_of_more_than_one_sample(tmp_path: Path) -> None:
     assert any(row["case"].startswith("batch_of_two, by halves") for row in bundle.parity_at_export.rows())
 
 
+class Optional(nn.Module):
+    def forward(self, image: Tensor, mask: Tensor | None = None, *, bias: Tensor | None = None) -> dict[str, Tensor]:
+        image = image if mask is None else image * mask
+        return {"sum": image if bias is None else image + bias}
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"bias": X + 1, "image": X},
+        {"bias": X + 1, "mask": None, "image": X},
+        (X, None),
+        (X, X + 1),
+        (X, None, X + 1),
+    ],
+)
+def test_optional_inputs_with_gaps(inputs: Any) -> None:
+    if isinstance(inputs, tuple) and len(inputs) == 3:  # bias is no third one
+        with pytest.raises(BadInputError):
+            source.from_module(Optional(), inputs)
+        return
+    made = source.from_module(Optional(), inputs)
+    expected = Optional()(**inputs) if isinstance(inputs, dict) else Optional()(*inputs)
+    assert torch.equal(made.outputs["sum"], expected["sum"])
+    assert torch.equal(source.run(made.module, made.inputs)[0], expected["sum"])
+    assert all(isinstance(x, Tensor) for x in made.inputs.values())
+
+
 class Scaled(nn.Module):
     def forward(self, image: Tensor, scale: Tensor) -> Tensor:
         return image * scale

@@ -199,7 +199,8 @@ def test_a_checkpoint_of_cvnets_in_wrappers(tmp_path: Path, capsys: pytest.Captu
 BESIDE: dict[str, Callable[[State], Any]] = {
     "numbers of numpy": lambda s: {"state_dict": s, "epoch": np.float64(3), "best": np.int64(4)},
     "an array": lambda s: {"state_dict": s, "lr": np.linspace(0, 1, 3)},
-    "options": lambda s: {"state_dict": s, "args": argparse.Namespace(lr=0.1, name="x")},
+    "options": lambda s: {"state_dict": s, "args": argparse.Namespace(lr=0.1, out=Path("x"))},
+    "random states": lambda s: {"state_dict": s, "random": np.random.RandomState(0).get_state()},
 }
 
 
@@ -220,7 +221,7 @@ class Code:
 
 
 def test_code_is_named_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BadInputError, match=r"holds pickled code \(builtins\.print\) or is damaged and was not loaded"):
+    with pytest.raises(BadInputError, match=r"holds pickled code \(print\) or is damaged and was not loaded"):
         read({"state_dict": net().state_dict(), "hook": Code()}, tmp_path)
     assert "this ran" not in capsys.readouterr().out
 
@@ -248,6 +249,7 @@ def test_torchscript_is_named(tmp_path: Path) -> None:
         (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "is quantised already"),
         (lambda x: x.to(torch.complex64), "is complex"),
         (lambda x: x * torch.nan, "has NaN values"),
+        (lambda x: (x * 100).to(torch.int8), "is int8, and the model needs floats"),
     ],
 )
 def test_tensors_that_cannot_be_weights(change: Callable[[Tensor], Tensor], said: str, tmp_path: Path) -> None:

@@ -44,10 +44,13 @@ class InOrder(nn.Module):
         self.single = single
         self.eval()
 
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def call(self, *inputs: Tensor) -> Any:
+        """What the model itself returns."""
         if self.keywords:
-            result = self.model(**dict(zip(self.keywords, inputs, strict=True)), **self.constants)
-        else:
-            result = self.model(*inputs)
+            return self.model(**dict(zip(self.keywords, inputs, strict=True)), **self.constants)
+        return self.model(*inputs)
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        result = self.call(*inputs)
         values = tuple(x.float() if i in self.single else x for i, x in enumerate(flat(result)))
         return values[0] if len(values) == 1 else values

@@ -1,6 +1,6 @@
 """The outputs of a module on its example inputs, flat and by name."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -60,15 +60,15 @@ def is_flat(result: Any) -> bool:
     )
 
 
-def first(module: nn.Module, inputs: dict[str, Tensor], about: str = "") -> Any:
-    """What the module returns for its example inputs. ``about`` says what is special about this call.
+def first(call: Callable[..., Any], inputs: dict[str, Tensor], about: str = "") -> Any:
+    """What a call of the module returns for its example inputs. ``about`` says what is special about it.
 
     Raises:
         BadInputError: it fails, or returns no tensors.
     """
     try:
         with torch.no_grad():
-            result = module(*inputs.values())
+            result = call(*inputs.values())
     except BadInputError:
         raise
     except Exception as error:

@@ -65,8 +65,9 @@ def ready(module: nn.Module, example: Any, notes: tuple[str, ...], about: str = 
     notes += tuple(f"the input {old} is named {new} in the files" for old, new in named.renamed.items())
     inputs = {name: floats.single(x) for name, x in named.inputs.items()}
     if named.keywords:
-        module = InOrder(module, named.keywords, programs.constants(module))
-    result = outputs.first(module, inputs, about)
+        constants = {**programs.constants(module), **dict.fromkeys(named.without)}
+        module = InOrder(module, named.keywords, constants)
+    result = outputs.first(module.call if isinstance(module, InOrder) else module, inputs, about)
     values = outputs.flat(result)
     other = {i: x.dtype for i, x in enumerate(values) if x.is_floating_point() and x.dtype != torch.float32}
     if other or not outputs.is_flat(result):
