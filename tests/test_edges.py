@@ -151,6 +151,7 @@ TYPES = [
     (torch.uint8, torch.int64, torch.bool, torch.tensor(0.5)),
     (torch.int8, torch.int32, torch.int64, torch.tensor(3)),
     (torch.int16, torch.int16, torch.float32, torch.tensor([0.5])),
+    (torch.uint16, torch.uint32, torch.float16, torch.tensor(2.5)),
 ]
 
 
@@ -248,6 +249,7 @@ def test_the_models_own_names_are_in_the_manifest(tmp_path: Path) -> None:
         (lambda: X.to_sparse(), "is sparse_coo: give it as a dense tensor"),
         (lambda: torch.quantize_per_tensor(X, 0.1, 0, torch.qint8), "is quantised already"),
         (lambda: X * torch.nan, "has NaN values"),
+        (lambda: X[:0], r"is empty: its shape is \[0, 3, 4, 4\]"),
     ],
 )
 def test_tensors_that_no_file_can_stand_for(value: Any, said: str) -> None:

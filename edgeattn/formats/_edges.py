@@ -13,6 +13,10 @@ _NOTHING = (
 )  # fmt: skip
 
 
+# Types of integers that a converter may lack; each value that an int32 holds is the same in it.
+OTHER_INTEGERS = (torch.uint16, torch.uint32, torch.uint64, torch.int16)
+
+
 class Taking(nn.Module):
     """``module`` that takes a number of no dimension as [1], and integers of one type as those of another.
 

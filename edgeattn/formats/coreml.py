@@ -48,15 +48,15 @@ class CoreMl(Format):
         """
         import torch
 
-        from edgeattn.formats._edges import Apart, passed, taken
+        from edgeattn.formats._edges import OTHER_INTEGERS, Apart, passed, taken
 
         try:
             with quiet():
                 import coremltools as ct
 
                 # It has no integers of 8 bits at its edges, and no input without dimensions.
-                small = dict.fromkeys((torch.uint8, torch.int8), torch.int32)
-                inner, inputs = taken(job.module, job.traced_inputs(), small, scalars=False)
+                types = dict.fromkeys((torch.uint8, torch.int8, *OTHER_INTEGERS), torch.int32)
+                inner, inputs = taken(job.module, job.traced_inputs(), types, scalars=False)
                 batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
                 shapes = tuple({0: batch} for _ in inputs) if job.dynamic_batch else None
 

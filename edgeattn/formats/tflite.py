@@ -44,10 +44,10 @@ class TfLite(Format):
                 import litert_torch
                 import torch
 
-                from edgeattn.formats._edges import taken
+                from edgeattn.formats._edges import OTHER_INTEGERS, taken
                 from edgeattn.formats._tflite_module import NamedSignature
 
-                module, inputs = taken(job.module, job.inputs, {torch.int16: torch.int32})
+                module, inputs = taken(job.module, job.inputs, dict.fromkeys(OTHER_INTEGERS, torch.int32))
                 wrapped = NamedSignature(module, job.outputs).eval()
                 litert_torch.convert(wrapped, (), inputs).export(str(path))
             path.write_bytes(finished(path.read_bytes(), job.metadata))

@@ -46,6 +46,8 @@ def example(inputs: Any, name: str) -> Any:
             continue
         if reason := kinds.unusable(tensor):
             raise BadInputError(f"the example input {key} of {name} {reason}")
+        if not tensor.numel():
+            raise BadInputError(f"the example input {key} of {name} is empty: its shape is {list(tensor.shape)}")
         if tensor.is_floating_point() and bool(tensor.float().isnan().any()):  # not all types have isnan
             raise BadInputError(f"the example input {key} of {name} has NaN values: nothing can be compared with them")
     return {str(key): tensor for key, tensor in inputs.items()} if isinstance(inputs, dict) else inputs
