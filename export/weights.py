@@ -90,7 +90,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BadInputError(
-            f"{path} holds pickled code{_named_in(error)} or is damaged and was not loaded; save a plain state_dict"
+            f"{path} holds pickled code or is damaged and was not loaded{_named_in(error)}; save a plain state_dict"
         ) from error
     except Exception as error:  # torch's unpickler raises anything on a damaged file
         raise BadInputError(f"{path} cannot be read as weights: {first_line(error)}") from error
@@ -115,7 +115,7 @@ def _plain_objects() -> list[Any]:
 def _named_in(error: BaseException) -> str:
     """The class or function that was refused, where torch names it."""
     match = re.search(r"GLOBAL ([\w.]{1,100})", str(error))
-    return f" ({match[1]})" if match else ""
+    return f" (it names {match[1]})" if match else ""
 
 
 def _refuse_archives(path: Path) -> None:

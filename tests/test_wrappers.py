@@ -221,7 +221,7 @@ class Code:
 
 
 def test_code_is_named_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(BadInputError, match=r"holds pickled code \(print\) or is damaged and was not loaded"):
+    with pytest.raises(BadInputError, match=r"or is damaged and was not loaded \(it names print\); save"):
         read({"state_dict": net().state_dict(), "hook": Code()}, tmp_path)
     assert "this ran" not in capsys.readouterr().out
 
