@@ -19,6 +19,7 @@ from edgeattn.errors import (
     EdgeAttnError,
     LoweringError,
     MissingError,
+    RefusedError,
     TargetError,
 )
 
@@ -42,6 +43,7 @@ __all__ = [
     "LinearSelfAttention",
     "LoweringError",
     "MissingError",
+    "RefusedError",
     "TargetError",
     "__version__",
     "assert_parity",

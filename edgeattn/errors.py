@@ -5,6 +5,7 @@ EdgeAttnError            exit code 2
 │   ├── LoweringError    the module cannot be rewritten
 │   ├── ConversionError  a vendor's converter refused the module
 │   └── ArtifactError    a file is not a readable artifact or bundle
+│       └── RefusedError a runtime refuses to load a file, or to run it
 ├── TargetError          a run on a target failed; exit code 1
 └── MissingError         a package or a device is missing; exit code 3
 """
@@ -30,6 +31,10 @@ class ConversionError(BadInputError):
 
 class ArtifactError(BadInputError):
     """A file or folder is not a readable artifact or bundle."""
+
+
+class RefusedError(ArtifactError):
+    """A runtime refuses to load a file, or to run it; the other files of its bundle are no worse for it."""
 
 
 class TargetError(EdgeAttnError):

@@ -58,9 +58,11 @@ def inputs(
 
 
 def _and_mirrored(x: Tensor) -> Tensor:
-    """A batch of two: ``x``, and it mirrored and negated. Integers may be indices: they are mirrored only."""
+    """A batch of two: the first of ``x``, and it mirrored and negated. Integers may be indices: they are mirrored
+    only."""
     if not x.dim():
         return x
+    x = x[:1]
     mirrored = x.flip(-1)
     return torch.cat([x, -mirrored if x.is_floating_point() else mirrored])
 

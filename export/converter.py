@@ -1,6 +1,7 @@
 """Converts a lowered module to one format, in each requested precision."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -11,7 +12,9 @@ from torch import nn
 
 from edgeattn.bundle import manifest
 from edgeattn.bundle.details import Details
-from edgeattn.export import quantize
+from edgeattn.bundle.tensors import Arrays, to_edge
+from edgeattn.errors import ArtifactError, ConversionError, EdgeAttnError
+from edgeattn.export import quantize, running
 from edgeattn.export.calibration import Calibration
 from edgeattn.export.quantize import QUANTIZERS, Quantizer
 from edgeattn.export.quantize._bias import correct_biases
@@ -36,7 +39,7 @@ class Converter:
     int8 starts from a form with biases corrected for the rounding of the weights; fp16 from a form that sums in parts,
     where the runtime adds in fp16 too. These forms are converted separately.
     ``user_cases`` are the user's own golden cases, on which int8 is judged too; ``beyond_fp16`` are the cases with
-    values that fp16 cannot represent.
+    values that fp16 cannot represent; ``cases`` are the inputs of all of them.
     """
 
     source: Source
@@ -47,6 +50,7 @@ class Converter:
     calibration: Calibration | None = None
     user_cases: tuple[str, ...] = ()
     beyond_fp16: dict[str, str] = field(default_factory=dict)
+    cases: dict[str, Arrays] = field(default_factory=dict)
     edge_layout: str | None = None
     dynamic_batch: bool = False
     keep: tuple[str, ...] = ()
@@ -56,17 +60,35 @@ class Converter:
         """One artifact.
 
         Raises:
-            ConversionError: the converter or the quantiser refuses the module.
+            ConversionError: the converter or the quantiser refuses the module, or no runtime here takes what it wrote.
         """
+        path = self.folder / f"{self.source.name}-{precision.name}{FORMATS.get(self.format).suffix}"
+        try:
+            artifact = self._converted(precision, path)
+            running.check(artifact, path, self.source.inputs, self.source.outputs)
+        except EdgeAttnError as error:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if not isinstance(error, ArtifactError):
+                raise
+            reason = str(error).replace(f"{path.parent}/", "")  # that folder has another name when it is done
+            raise ConversionError(reason) from error
+        return replace(artifact, beyond={**self._beyond_integers(artifact), **artifact.beyond})
+
+    def _beyond_integers(self, artifact: manifest.Artifact) -> dict[str, str]:
+        """The cases with integers that the artifact's narrower ones cannot hold, with the reason."""
+        reasons = {name: running.too_large(artifact.inputs, inputs) for name, inputs in self.cases.items()}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def _converted(self, precision: Precision, path: Path) -> manifest.Artifact:
         format_ = FORMATS.get(self.format)
         judged_on, beyond = None, {}
-        path = self.folder / f"{self.source.name}-{precision.name}{format_.suffix}"
         if precision == FP32:
             details = self._write(self._module, path)
         else:
             base = self._base(precision)
             examples = () if self.calibration is None else self.calibration.inputs
-            inputs = tuple({n: self._in_edge_layout(x).numpy() for n, x in example.items()} for example in examples)
+            taken = self._declared(format_.read(base).inputs)
+            inputs = tuple({t.name: to_edge(example[t.name].numpy(), t) for t in taken} for example in examples)
             job = quantize.Job(base, path, precision, inputs, self._metadata, self._names_to_keep(base), self.edge_type)
             details = self._quantiser.make(job)
             if job.keep:
@@ -76,13 +98,16 @@ class Converter:
             covered = self.calibration.covers if self.calibration and precision.has_few_bits else LIKE_DATA
             judged_on = (*covered, *self.user_cases)
         graph = format_.read(path)
+        # In the model's order, as far as they are its outputs: TFLite's signatures are sorted by name.
+        order = {name: number for number, name in enumerate(self.source.outputs)}
+        outputs = sorted(graph.outputs, key=lambda output: order.get(output.name, len(order)))
         return manifest.Artifact(
             format=self.format,
             precision=precision.name,
             file=manifest.describe(self.folder, path),
             lowering=format_.layout,
             inputs=self._declared(graph.inputs),
-            outputs=self._declared(graph.outputs),
+            outputs=self._declared(outputs),
             details=details,
             judged_on=judged_on,
             beyond=beyond,

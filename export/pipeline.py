@@ -17,7 +17,7 @@ from edgeattn.bundle.manifest import (
     writing,
 )
 from edgeattn.errors import BadInputError, ConversionError
-from edgeattn.export import attention_maps, calibration, cases
+from edgeattn.export import attention_maps, batch, calibration, cases
 from edgeattn.export.converter import Converter
 from edgeattn.export.quantize import EDGE_TYPES, FLOAT32, QUANTIZERS, Quantizer
 from edgeattn.export.source import Source
@@ -120,12 +120,6 @@ def export(source: Source, options: Options, out: Path, progress: Progress = sil
         return _export(source, options, out.absolute(), out, progress)
 
 
-def _check_batch(source: Source) -> None:
-    for name, value in source.inputs.items():
-        if not value.dim():
-            raise BadInputError(f"--dynamic-batch: the input {name} has no batch: it is one number, of no dimension")
-
-
 def _plan(names: Sequence[str], options: Options, progress: Progress) -> None:
     """Announce all steps of an export."""
     conversions = [name for name in names for _ in _requested(name, options)]
@@ -140,7 +134,7 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
     _plan(names, options, progress)
     lowerings: dict[Layout, Lowering] = {}
     if options.dynamic_batch:
-        _check_batch(source)
+        batch.check(source)
     understood = understand(
         source.module,
         tuple(source.inputs.values()),
@@ -178,6 +172,7 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
                 calibration=calibrated_on,
                 user_cases=(*(file.stem for file in options.inputs), *source.cases),
                 beyond_fp16=beyond,
+                cases={name: {n: x.detach().numpy() for n, x in case.inputs.items()} for name, case in chosen.items()},
                 edge_layout=options.edge_layout,
                 dynamic_batch=options.dynamic_batch,
                 keep=options.keep,
@@ -206,8 +201,8 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
             arguments=source.arguments,
             weights_sha256=hash_weights(source.module),
             preprocessing=source.preprocessing,
-            inputs=describe_tensors(source.inputs, options.dynamic_batch),
-            outputs=describe_tensors(source.outputs, options.dynamic_batch),
+            inputs=describe_tensors(source.inputs, options.dynamic_batch, source.own_names),
+            outputs=describe_tensors(source.outputs, options.dynamic_batch, source.own_names),
             lowering={layout: lowering.changes for layout, lowering in lowerings.items()},
             golden=golden_files,
             artifacts=tuple(artifacts),

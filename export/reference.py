@@ -55,4 +55,4 @@ def _outputs(
     except Exception as error:
         raise BadInputError(f"the {form} module fails in {precision}: {first_line(error)}") from error
     pairs = zip(source.outputs, values, strict=True)
-    return {name: np.ascontiguousarray(value.detach().numpy()) for name, value in pairs}
+    return {name: np.asarray(value.detach().numpy(), order="C") for name, value in pairs}

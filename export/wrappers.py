@@ -1,11 +1,14 @@
 """What training puts around the tensors of a model: the dicts of a checkpoint, and prefixes of all keys."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from edgeattn.errors import BadInputError
+from edgeattn.export.source import kinds
 from edgeattn.system.notes import note
 
 # Names under which checkpoints keep a model's state_dict; the last ones keep an average of it over the training (EMA).
@@ -29,12 +32,15 @@ def take_off(found: object, path: Path) -> dict[str, Tensor]:
     Raises:
         BadInputError: there is none, or more than one.
     """
-    states = _states(found)
+    states = _states(_tensors(found))
     if not states:
         raise BadInputError(f"{path} holds no state_dict (tensors by name)")
     if len(states) > 1:
         raise BadInputError(f"{path} holds {' and '.join(states)}: more than one state_dict; save one of them alone")
     name, state = next(iter(states.items()))
+    for key, tensor in state.items():
+        if reason := kinds.unusable(tensor):
+            raise BadInputError(f"{key} in {path} {reason}")
     lightning = isinstance(found, dict) and _LIGHTNING in found
     if _is_average(state):
         state = {key: value for key, value in state.items() if key != _COUNTER}
@@ -43,6 +49,36 @@ def take_off(found: object, path: Path) -> dict[str, Tensor]:
     if around:
         note(f"the weights of {path} were taken {', '.join(around)}")
     return {key.removeprefix(prefix): value for key, value in state.items()}
+
+
+def _tensors(found: object, depth: int = 0) -> object:
+    """The same dicts with numpy's arrays of numbers as tensors."""
+    if isinstance(found, np.ndarray) and found.dtype.kind in "biuf":
+        return torch.from_numpy(np.array(found))
+    if isinstance(found, dict) and depth <= _DEEPEST:
+        return {key: _tensors(value, depth + 1) for key, value in found.items()}
+    return found
+
+
+def fitted(state: dict[str, Tensor], expected: Collection[str], path: Path | None) -> dict[str, Tensor]:
+    """The tensors without a prefix of all their names, of any kind, where a module has those without it and none with
+    it; a line on stderr says so."""
+    rest = state
+    while rest and not rest.keys() & set(expected):
+        rest = without_prefix(rest)
+    if not rest or rest is state:
+        return state
+    prefix = next(iter(state)).removesuffix(next(iter(rest)))
+    note(f"the weights of {path} were taken without the prefix {prefix}")
+    return rest
+
+
+def without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without the first part of their names, where it is the same in all; none if it is not."""
+    heads = {key.partition(".")[0] for key in state if "." in key}
+    if len(heads) != 1 or not all("." in key for key in state):
+        return {}
+    return {key.partition(".")[2]: value for key, value in state.items()}
 
 
 def put_back(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,12 +2,14 @@
 
 import copy
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from edgeattn.bundle import manifest
 from edgeattn.bundle.golden import GoldenCase, HeldOut
+from edgeattn.errors import ArtifactError
 from edgeattn.export import calibration, cases, recording, reference
 from edgeattn.export.source import Source, run
 from edgeattn.export.source.adapter import root_of
@@ -44,7 +46,10 @@ def write_layers(
     artifacts: list[manifest.Artifact],
     folder: Path,
 ) -> dict[str, manifest.File]:
-    """Write the layers of each lowered form, and their tensors in each fp32 artifact; files by layout or artifact."""
+    """Write the layers of each lowered form, and their tensors in each fp32 artifact; files by layout or artifact.
+
+    An artifact that its runtime does not show the values of has none: it can still be judged.
+    """
     (folder / layers.FOLDER).mkdir()
     files = {}
     example = GoldenCase({name: x.detach().numpy() for name, x in source.inputs.items()})
@@ -56,12 +61,11 @@ def write_layers(
         layer_file.save(recorded, path)
         files[str(layout)] = manifest.describe(folder, path)
         for artifact in artifacts:
-            if (
-                artifact.precision == FP32.name
-                and artifact.lowering == layout
-                and (file := layers.find(artifact, recorded, example, folder))
-            ):
-                files[artifact.file.path] = file
+            if artifact.precision != FP32.name or artifact.lowering != layout:
+                continue
+            with suppress(ArtifactError):
+                if file := layers.find(artifact, recorded, example, folder):
+                    files[artifact.file.path] = file
     return files
 
 
@@ -85,7 +89,9 @@ def describe_calibration(chosen: calibration.Calibration | None) -> manifest.Cal
     return manifest.Calibrated(chosen.about, len(chosen.inputs), chosen.sha256, chosen.skipped, chosen.warning)
 
 
-def describe_tensors(values: dict[str, torch.Tensor], dynamic_batch: bool) -> tuple[manifest.Tensor, ...]:
+def describe_tensors(
+    values: dict[str, torch.Tensor], dynamic_batch: bool, own_names: dict[str, str]
+) -> tuple[manifest.Tensor, ...]:
     """The manifest's entries of the model's inputs or outputs."""
     return tuple(
         manifest.Tensor(
@@ -93,6 +99,7 @@ def describe_tensors(values: dict[str, torch.Tensor], dynamic_batch: bool) -> tu
             (None, *x.shape[1:]) if dynamic_batch and x.dim() else tuple(x.shape),
             str(x.dtype).removeprefix("torch."),
             "channels_first" if x.dim() == 4 else None,
+            own_name=own_names.get(name),
         )
         for name, x in values.items()
     )

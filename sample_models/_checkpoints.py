@@ -115,6 +115,8 @@ CVNETS = [
     (r"layer_(\d)\.1\.conv_proj\.block\.(conv|norm)\.(\w+)", "stages.{0-}.1.project.{1c}.{2}"),
     (r"classifier\.1\.(\w+)", "classifier.{0}"),
 ]
+# The last convolution before the classifier: [512 * width, ...].
+_LAST = "stages.4.1.project.0.weight"
 # Source -> (a key that only it has, its patterns, its preprocessing).
 _SOURCES: dict[str, tuple[str, list[tuple[str, str]], dict[str, Any]]] = {
     # Published transformers checkpoints flip the channels (do_flip_channel_order).
@@ -135,17 +137,21 @@ def recognise(state: Mapping[str, Tensor]) -> Checkpoint | None:
     """The checkpoint under our names, or None if it is of no known source (ours included).
 
     Raises:
-        BadInputError: the source is known, but there is no classifier, which gives width and classes.
+        BadInputError: the source is known, but there is neither a classifier nor the layer before it, which give the
+            width.
     """
     source = source_of(state)
     if source is None:
         return None
     _, patterns, preprocessing = _SOURCES[source]
     renamed = rename(state, patterns)
-    if "classifier.weight" not in renamed or renamed["classifier.weight"].dim() != 2:
+    head, last = renamed.get("classifier.weight"), renamed.get(_LAST)
+    if head is not None and head.dim() == 2:
+        arguments = {"width": head.shape[1] / 512, "num_classes": head.shape[0]}
+    elif last is not None and last.dim() == 4:  # the backbone alone, which --partial takes
+        arguments = {"width": last.shape[0] / 512}
+    else:
         raise BadInputError(f"this {source} checkpoint has no classifier; give one of a classification model")
-    classes, channels = renamed["classifier.weight"].shape
-    arguments = {"width": channels / 512, "num_classes": classes}
     return Checkpoint(source, arguments, renamed, preprocessing)
 
 

@@ -124,11 +124,20 @@ def test_a_missing_and_an_extra_key_are_named(tmp_path: Path) -> None:
     assert "extra stages.2.1.more.weight" in str(error.value)
 
 
-def test_a_checkpoint_without_a_classifier_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_classifier_is_refused_or_taken_in_part(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
     state = {as_timm(k): v.clone() for k, v in MobileViTv2(0.5, 7).state_dict().items() if "classifier" not in k}
-    save_file(state, tmp_path / "w.safetensors")
+    save_file(state, path)
+    with pytest.raises(BadInputError, match=r"missing classifier\.bias, classifier\.weight; --partial loads"):
+        source.load("mobilevitv2", ["image_size=64"], weights=path)
+    made = source.load("mobilevitv2", ["image_size=64", "num_classes=3"], weights=path, partial=True)
+    assert made.notes == (f"only a part of {path} was loaded; not in the file classifier.bias, classifier.weight",)
+    assert made.arguments["width"] == 0.5
+    assert made.outputs["y"].shape == (1, 3)
+    assert torch.equal(made.module.state_dict()["stem.0.weight"], state["stem.conv.weight"])
+    save_file({"stages.0.0.conv1_1x1.conv.weight": torch.ones(1)}, path)
     with pytest.raises(BadInputError, match="has no classifier"):
-        source.load("mobilevitv2", weights=tmp_path / "w.safetensors")
+        source.load("mobilevitv2", weights=path)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:

@@ -291,7 +291,16 @@ def test_names_that_files_cannot_hold_are_changed_and_said() -> None:
 
 def test_an_output_does_not_take_the_name_of_an_input() -> None:
     assert list(source.from_module(nn.ReLU(), {"y": X}).outputs) == ["out"]
-    assert list(source.from_module(Nested(), {"y_1": X}).outputs) == ["out_0", "out_1", "out_2"]
+    assert list(source.from_module(Pair(), {"y_1": X}).outputs) == ["out_0", "out_1"]
+    taken = source.from_module(Nested(), {"a": X})
+    assert list(taken.outputs) == ["a_1", "more_0", "more_1_0"]
+    assert taken.own_names == {"a_1": "a"}
+    assert "the output a is named a_1 in the files" in taken.notes
+
+
+class Pair(nn.Module):
+    def forward(self, x: Tensor) -> Any:
+        return x, x + 1
 
 
 class Nested(nn.Module):
@@ -301,12 +310,12 @@ class Nested(nn.Module):
 
 def test_nested_outputs_are_flat_and_what_is_none_is_left_out(tmp_path: Path) -> None:
     made = source.from_module(Nested(), X)
-    assert list(made.outputs) == ["y_0", "y_1", "y_2"]
-    assert torch.equal(made.outputs["y_2"], X + 2)
+    assert list(made.outputs) == ["a", "more_0", "more_1_0"]
+    assert torch.equal(made.outputs["more_1_0"], X + 2)
     assert isinstance(made.module(X), tuple)
     bundle = deploy(Nested(), X, out=tmp_path / "b", formats="onnx")
     assert bundle.passed
-    assert [tensor.name for tensor in bundle.artifact("onnx").outputs] == ["y_0", "y_1", "y_2"]
+    assert [tensor.name for tensor in bundle.artifact("onnx").outputs] == ["a", "more_0", "more_1_0"]
 
 
 @pytest.mark.parametrize(

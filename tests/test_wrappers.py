@@ -1,10 +1,12 @@
 """What people have around a state_dict is taken off, and said; what could be two models is refused."""
 
+import argparse
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -192,3 +194,103 @@ def test_a_checkpoint_of_cvnets_in_wrappers(tmp_path: Path, capsys: pytest.Captu
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(*run(module, x), *run(loaded.module, x))
     assert "taken from model_state_dict, without the prefix module." in capsys.readouterr().err
+
+
+BESIDE: dict[str, Callable[[State], Any]] = {
+    "numbers of numpy": lambda s: {"state_dict": s, "epoch": np.float64(3), "best": np.int64(4)},
+    "an array": lambda s: {"state_dict": s, "lr": np.linspace(0, 1, 3)},
+    "options": lambda s: {"state_dict": s, "args": argparse.Namespace(lr=0.1, out=Path("x"))},
+    "random states": lambda s: {"state_dict": s, "random": np.random.RandomState(0).get_state()},
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_what_stands_beside_the_tensors(kind: str, tmp_path: Path) -> None:
+    state = net().state_dict()
+    assert same(read(BESIDE[kind](state), tmp_path), state)
+
+
+def test_arrays_are_tensors(tmp_path: Path) -> None:
+    state = net().state_dict()
+    assert same(read({key: value.numpy() for key, value in state.items()}, tmp_path), state)
+
+
+class Code:
+    def __reduce__(self) -> Any:
+        return print, ("this ran",)
+
+
+def test_code_is_named_and_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BadInputError, match=r"or is damaged and was not loaded \(it names print\); save"):
+        read({"state_dict": net().state_dict(), "hook": Code()}, tmp_path)
+    assert "this ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["w.pth.tar", "w", "w.pt.tar"])
+@pytest.mark.parametrize("legacy", [True, False])
+def test_other_endings_and_the_older_format(name: str, legacy: bool, tmp_path: Path) -> None:
+    state = net().state_dict()
+    torch.save(state, tmp_path / name, _use_new_zipfile_serialization=not legacy)
+    assert same(read_weights(tmp_path / name), state)
+
+
+def test_torchscript_is_named(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(net().eval(), torch.zeros(1, 3, 4, 4)), tmp_path / "w.pt")
+    with pytest.raises(BadInputError, match=r"w\.pt is TorchScript: save the state_dict of the module"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: x.to("meta"), "is on the meta device"),
+        (lambda x: x.to_sparse(), "is sparse_coo"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "is quantised already"),
+        (lambda x: x.to(torch.complex64), "is complex"),
+        (lambda x: x * torch.nan, "has NaN values"),
+        (lambda x: (x * 100).to(torch.int8), "is int8, and the model needs floats"),
+    ],
+)
+def test_tensors_that_cannot_be_weights(change: Callable[[Tensor], Tensor], said: str, tmp_path: Path) -> None:
+    state = net().state_dict()
+    with pytest.raises(BadInputError, match=rf"^0\.weight in .*w\.ckpt {said}"):
+        load_weights(net(), read({**state, "0.weight": change(state["0.weight"])}, tmp_path), tmp_path / "w.ckpt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_float_type(dtype: torch.dtype, tmp_path: Path) -> None:
+    module = net()
+    low = {key: value.to(dtype) if value.is_floating_point() else value for key, value in module.state_dict().items()}
+    load_weights(module, read(low, tmp_path), tmp_path)
+    assert torch.equal(module[0].weight, low["0.weight"].float())
+    assert module[0].weight.dtype == torch.float32
+
+
+def test_any_common_prefix_is_taken_off_where_the_rest_fits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = net()
+    expected = {key: value + 1 for key, value in module.state_dict().items()}
+    load_weights(module, read(prefixed(expected, "model.backbone."), tmp_path), tmp_path)
+    assert same(module.state_dict(), expected)
+    assert "without the prefix model.backbone." in capsys.readouterr().err
+
+
+def test_a_part_is_loaded_if_asked_and_the_rest_is_named(tmp_path: Path) -> None:
+    module, path = net(), tmp_path / "w.ckpt"
+    state = {key: value + 1 for key, value in module.state_dict().items()}
+    head = state.pop("1.weight")
+    given = {**state, "1.bias": torch.ones(7), "criterion.weight": head}
+    with pytest.raises(BadInputError, match=r"missing 1\.weight; extra criterion\.weight; --partial loads the others$"):
+        load_weights(module, read(given, tmp_path), path)
+    with pytest.raises(BadInputError, match=r"^1\.bias in .* has shape \[7\], but the model needs \[4\]; --partial"):
+        load_weights(module, {**state, "1.weight": head, "1.bias": torch.ones(7)}, path)
+    before = module[1].bias.clone()
+    (note,) = load_weights(module, read(given, tmp_path), path, partial=True)
+    assert note == (
+        f"only a part of {path} was loaded; not in the file 1.weight; of another shape there 1.bias; "
+        "there too many criterion.weight"
+    )
+    assert torch.equal(module[0].weight, state["0.weight"])
+    assert torch.equal(module[1].bias, before)
+    with pytest.raises(BadInputError, match="are not of this model"):
+        load_weights(module, {"other.weight": head}, path, partial=True)

@@ -18,8 +18,8 @@ from edgeattn.errors import ArtifactError, BadInputError
 from edgeattn.system.files import parse, read
 
 # History: 1, the first; 2, labelled inputs, the descriptions of the cases, the omitted cases, and values of layers; 3,
-# the calibration of lower precisions; 4, the attention maps, and inputs and outputs that hold steps; 5, the notes, and
-# whether the module was lowered.
+# the calibration of lower precisions; 4, the attention maps, and inputs and outputs that hold steps; 5, the notes,
+# whether the module was lowered, and the model's own names.
 SCHEMA = 5
 MANIFEST = "manifest.json"
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
@@ -32,7 +32,8 @@ RECORDS = ("records.json", "records/*.json")
 class Tensor:
     """An input or output as a file declares it; a free axis is None. ``layout`` is set for rank 4.
 
-    Where it holds steps, a value is ``scale * (step - zero_point)``.
+    Where it holds steps, a value is ``scale * (step - zero_point)``. ``own_name`` is the model's own name of it, where
+    no file can hold that; ``dtype`` is the file's own type in an artifact, which may be narrower than the model's.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Tensor:
     layout: str | None = None
     scale: float | None = None
     zero_point: int | None = None
+    own_name: str | None = None
 
 
 @dataclass(frozen=True)

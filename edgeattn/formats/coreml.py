@@ -31,11 +31,12 @@ class CoreMl(Format):
     read_packages = ("coremltools",)
     layout: Layout = "channels_first"
     dynamic_batch = True
-    # The antialiased one is written without antialiasing (coremltools 9.0; pytorch/executorch issue 5728).
+    # The antialiased one is written without antialiasing (coremltools 9.0; pytorch/executorch issue 5728); col2im is
+    # refused where patches overlap.
     lacks = frozenset(
         {
             "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "upsample_bicubic2d", "upsample_nearest2d",
-            "_upsample_nearest_exact2d",
+            "_upsample_nearest_exact2d", "col2im",
         }
     )  # fmt: skip
 
@@ -47,16 +48,27 @@ class CoreMl(Format):
         """
         import torch
 
+        from edgeattn.formats._edges import OTHER_INTEGERS, Apart, passed, taken
+
         try:
             with quiet():
                 import coremltools as ct
 
-                inputs = job.traced_inputs()
+                # It has no integers of 8 bits at its edges, and no input without dimensions.
+                types = dict.fromkeys((torch.uint8, torch.int8, *OTHER_INTEGERS), torch.int32)
+                inner, inputs = taken(job.module, job.traced_inputs(), types, scalars=False)
                 batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
                 shapes = tuple({0: batch} for _ in inputs) if job.dynamic_batch else None
-                program = torch.export.export(job.module, tuple(inputs.values()), dynamic_shapes=shapes)
+
+                def exported(module: torch.nn.Module) -> Any:
+                    program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes)
+                    return program.run_decompositions({})
+
+                program = exported(inner)
+                if numbers := passed(program):
+                    program = exported(Apart(inner, numbers))
                 model = ct.convert(
-                    program.run_decompositions({}),
+                    program,
                     convert_to="mlprogram",
                     inputs=[
                         ct.TensorType(
@@ -71,7 +83,7 @@ class CoreMl(Format):
                     pass_pipeline=_exact_passes(ct),
                 )
                 model.save(str(path))
-            normalise(path, job.metadata)
+            normalise(path, job.metadata, job.outputs)
         except Exception as error:
             shutil.rmtree(path, ignore_errors=True)
             raise ConversionError(f"coremltools refuses the module: {first_line(error)}") from error
@@ -86,7 +98,7 @@ class CoreMl(Format):
         try:
             spec = read_spec(path)
             function, block = main_function(spec)
-            reader = _Reader(Weights(path))
+            reader = _Reader(Weights(path), {value.name: _tensor(value) for value in function.inputs})
             ops = tuple(reader.ops(block))
             values = {output.name: _tensor(output) for op in walk(block) for output in op.outputs}
             return Graph(
@@ -116,10 +128,10 @@ def _exact_passes(ct: Any) -> Any:
     return pipeline
 
 
-def normalise(path: Path, metadata: dict[str, str]) -> None:
+def normalise(path: Path, metadata: dict[str, str], outputs: tuple[str, ...] = ()) -> None:
     """Remove what differs between two conversions of one module: random identifiers, the date, debug files.
 
-    ``metadata`` is added to the metadata of the tools.
+    ``metadata`` is added to the metadata of the tools; ``outputs`` are the names that the outputs must have, in order.
     """
     from coremltools.proto import Model_pb2
 
@@ -139,8 +151,42 @@ def normalise(path: Path, metadata: dict[str, str]) -> None:
     spec = Model_pb2.Model.FromString(file.read_bytes())
     spec.description.metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
     spec.description.metadata.userDefined.update(metadata)
+    if outputs:
+        _name_all(spec, outputs)
     file.write_bytes(spec.SerializeToString(deterministic=True))
     file.chmod(0o644)
+
+
+def _name_all(spec: Any, names: tuple[str, ...]) -> None:
+    """Give every output of a model's one function its name, by an identity where its value has another one: of several
+    names of one value, coremltools keeps the last.
+
+    Raises:
+        ValueError: the model has another number of outputs.
+    """
+    (function,) = spec.mlProgram.functions.values()
+    (block,) = function.block_specializations.values()
+    if len(block.outputs) != len(names) or len(spec.description.output) != len(names):
+        raise ValueError(f"it wrote {len(block.outputs)} outputs, not {len(names)}")
+    kinds = {output.name: output.type for op in block.operations for output in op.outputs}
+    for i, (present, name) in enumerate(zip(list(block.outputs), names, strict=True)):
+        if present == name:
+            continue
+        identity = block.operations.add(type="identity")
+        identity.inputs["x"].arguments.add(name=present)
+        identity.outputs.add(name=name).type.CopyFrom(kinds[present])
+        identity.attributes["name"].CopyFrom(_text(name))
+        block.outputs[i] = name
+        spec.description.output[i].name = name
+
+
+def _text(value: str) -> Any:
+    from coremltools.proto import MIL_pb2
+
+    text = MIL_pb2.Value()
+    text.type.tensorType.dataType = MIL_pb2.STRING
+    text.immediateValue.tensor.strings.values.append(value)
+    return text
 
 
 def _tensor(value: Any) -> TensorInfo:
@@ -154,8 +200,8 @@ def _tensor(value: Any) -> TensorInfo:
 class _Reader:
     """Walks one program; records its constants and checks the weight file that they point into."""
 
-    def __init__(self, weights: Weights) -> None:
-        self.weights = weights
+    def __init__(self, weights: Weights, edges: dict[str, TensorInfo]) -> None:
+        self.weights, self.edges = weights, edges
         self.tensors: dict[str, TensorInfo] = {}
         self.constants: dict[str, Any] = {}
         self.parameters = 0
@@ -201,7 +247,8 @@ class _Reader:
         if kind == "conv":
             return conv_macs(outputs[0].shape, tuple(n or 1 for n in inputs["weight"][0].shape[1:]))
         if kind == "conv_transpose":
-            return conv_macs(inputs["x"][0].shape, tuple(n or 1 for n in inputs["weight"][0].shape[1:]))
+            x = self.edges.get(names["x"][0]) or inputs["x"][0]
+            return conv_macs(x.shape, tuple(n or 1 for n in inputs["weight"][0].shape[1:]))
         if kind == "linear":
             return matmul_macs(outputs[0].shape, inputs["weight"][0].shape[-1])
         if kind == "matmul":

@@ -63,7 +63,10 @@ class Onnx(Format):
         except ConversionError:
             raise
         except Exception as error:
-            raise ConversionError(f"torch.onnx.export refuses the module: {first_line(error)}") from error
+            # The exporter's own error says in which of its steps it failed, and its cause says why.
+            raise ConversionError(
+                f"torch.onnx.export refuses the module: {first_line(error.__cause__ or error)}"
+            ) from error
         return Details(opset=next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")))
 
     def read(self, path: Path) -> Graph:

@@ -28,7 +28,10 @@ class TfLite(Format):
     layout: Layout = "channels_last"
     dynamic_batch = False
     # nearest: another pixel is taken where the factor is not a whole number (litert-torch 0.10).
-    lacks = frozenset({"upsample_nearest2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"})
+    # conv_transpose2d: with most paddings. col2im: it is written as a scatter, which LiteRT does not run.
+    lacks = frozenset(
+        {"upsample_nearest2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "conv_transpose2d", "col2im"}
+    )
 
     def convert(self, job: Job, path: Path) -> Details:
         """Write ``path``.
@@ -39,11 +42,14 @@ class TfLite(Format):
         try:
             with quiet():
                 import litert_torch
+                import torch
 
+                from edgeattn.formats._edges import OTHER_INTEGERS, taken
                 from edgeattn.formats._tflite_module import NamedSignature, with_dense_tensors
 
-                wrapped = NamedSignature(with_dense_tensors(job.module), job.outputs).eval()
-                litert_torch.convert(wrapped, (), dict(job.inputs)).export(str(path))
+                module, inputs = taken(job.module, job.inputs, dict.fromkeys(OTHER_INTEGERS, torch.int32))
+                wrapped = NamedSignature(with_dense_tensors(module), job.outputs).eval()
+                litert_torch.convert(wrapped, (), inputs).export(str(path))
             path.write_bytes(finished(path.read_bytes(), job.metadata))
         except Exception as error:
             path.unlink(missing_ok=True)

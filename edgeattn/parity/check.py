@@ -12,9 +12,10 @@ from edgeattn.bundle.golden import GoldenCase, HeldOut, golden_cases, held_out
 from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.records import Likeness
 from edgeattn.bundle.tensors import Arrays, from_edge
-from edgeattn.errors import ArtifactError, MissingError, TargetError
+from edgeattn.errors import ArtifactError, MissingError, RefusedError, TargetError
 from edgeattn.parity.accuracy import Accuracy, evaluate
 from edgeattn.parity.battery import depends_on_input
+from edgeattn.parity.failures import lacking, refused
 from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, exact_limit, relative_error
 from edgeattn.parity.verdicts import NotChecked, Report, Row, worst
 from edgeattn.precision import FP32
@@ -52,7 +53,9 @@ def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connectio
     """
     cases = golden_cases(bundle)
     labelled = held_out(bundle)
-    builder = _ReportBuilder(rows=_hop_one(bundle, cases), warnings=list(_warnings(bundle, cases)))
+    first = next(iter(cases), "")
+    rows = [*_hop_one(bundle, cases), *lacking(bundle, first)]
+    builder = _ReportBuilder(rows=rows, warnings=list(_warnings(bundle, cases)))
     if connection:
         _on_target(bundle, cases, labelled, connection, builder, progress)
         return builder.build()
@@ -67,6 +70,8 @@ def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connectio
                     _check(artifact, backend.label, session.signature, _run_each(session), cases, labelled, builder)
             except MissingError as error:  # the runtime is installed, but lacks something that this artifact needs
                 builder.not_run.append(NotChecked(artifact.file.path, backend.label, str(error)))
+            except RefusedError as error:
+                builder.rows.append(refused(artifact, backend.label, first, str(error)))
             else:
                 builder.versions[backend.label] = backend.runtime.version()
     return builder.build()
@@ -146,7 +151,14 @@ def _case_runs(
 
 
 def _run_each(session: Session) -> RunEach:
-    return lambda samples: map(session.run, samples)
+    return lambda samples: (_ran(session, sample) for sample in samples)
+
+
+def _ran(session: Session, sample: Arrays) -> Arrays:
+    try:
+        return session.run(sample)
+    except ArtifactError as error:
+        raise RefusedError(str(error)) from error
 
 
 def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: dict[str, GoldenCase]) -> list[Row]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.bundle.tensors import Arrays
-from edgeattn.errors import ArtifactError
+from edgeattn.errors import RefusedError
 from edgeattn.runtimes import Runtime, Session, Signature
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
@@ -46,7 +46,7 @@ class CoreMl(Runtime):
         Core ML chooses its own threads.
 
         Raises:
-            ArtifactError: Core ML refuses the package.
+            RefusedError: Core ML refuses the package.
         """
         with tempfile.TemporaryDirectory() as scratch:
             try:
@@ -57,7 +57,7 @@ class CoreMl(Runtime):
 
                     model = ct.models.MLModel(str(copy), compute_units=ct.ComputeUnit[UNITS[variant or "coreml, all"]])
             except Exception as error:
-                raise ArtifactError(f"Core ML refuses {path}: {first_line(error)}") from error
+                raise RefusedError(f"Core ML refuses {path}: {first_line(error)}") from error
             yield _Session(model)
 
 

@@ -55,7 +55,7 @@ class OnnxRuntime(Runtime):
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ops if name not in outputs)
         session = _load(path, _options(1), model.SerializeToString())
         with refusing(f"onnxruntime cannot run {path}"):
-            values = session.run(list(ops), inputs)
+            values = session.run(list(ops), inputs) if ops else []
         for name, value in zip(ops, values, strict=True):
             callback(Observed(name, ops[name], value))
 

@@ -1,9 +1,12 @@
 """An exception of a vendor's library as one sentence of ours."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edgeattn.errors import ArtifactError, EdgeAttnError
+from edgeattn.errors import EdgeAttnError, RefusedError
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @contextmanager
@@ -11,14 +14,14 @@ def refusing(sentence: str) -> Iterator[None]:
     """Turn an exception of a vendor's library into ``sentence``, with the first line of its text at the end.
 
     Raises:
-        ArtifactError: with that sentence.
+        RefusedError: with that sentence.
     """
     try:
         yield
     except EdgeAttnError:
         raise
     except Exception as error:
-        raise ArtifactError(f"{sentence}: {first_line(error)}") from error
+        raise RefusedError(f"{sentence}: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:
@@ -31,4 +34,5 @@ def first_line(error: BaseException) -> str:
                 "fixed number of steps"
             )
         cause = cause.__cause__
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    text = _COLOURS.sub("", str(error))
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)[:300]

@@ -19,8 +19,10 @@ from edgeattn.export.source.ready import copied, ready
 from edgeattn.export.source.wrappers import unwrapped
 from edgeattn.export.user_code import contained
 from edgeattn.export.weights import load_weights, read_weights
+from edgeattn.export.wrappers import without_prefix
 from edgeattn.sample_models import MODELS
 from edgeattn.sample_models._checkpoints import Checkpoint
+from edgeattn.system.notes import note
 
 __all__ = ["Evaluation", "Inputs", "Source", "from_module", "load", "run"]
 
@@ -36,8 +38,10 @@ def load(
     input_shapes: Sequence[str] = (),
     image_size: str | None = None,
     seed: int = 0,
+    partial: bool = False,
 ) -> Source:
-    """Build the model that ``model`` names; random weights and inputs come from ``seed``.
+    """Build the model that ``model`` names; random weights and inputs come from ``seed``. ``partial`` takes weights
+    that lack a part of the model, or have one of another shape.
 
     Raises:
         BadInputError: an argument cannot be used; one sentence says why.
@@ -70,7 +74,7 @@ def load(
         if size:
             inputs = sizes.resized(inputs, size, name)
         if state is not None:
-            load_weights(module, state, weights)
+            notes += load_weights(module, state, weights, partial=partial)
         made = ready(module, inputs, notes, f" at {size[0]}x{size[1]}" if size else "")
     evaluation = calibration = None
     if with_labels is not None:
@@ -87,6 +91,7 @@ def load(
         evaluation,
         calibration,
         notes=made.notes,
+        own_names=made.own_names,
     )
 
 
@@ -140,6 +145,7 @@ def from_module(
         calibration,
         more_cases,
         made.notes,
+        made.own_names,
     )
 
 
@@ -160,4 +166,9 @@ def _example(given: nn.Module | ExportedProgram, module: nn.Module, inputs: Any,
 def _recognised(model: str, state: dict[str, Tensor]) -> Checkpoint | None:
     """A public checkpoint for a sample model, recognised by its keys; None if it is none."""
     recognise = MODELS.get(model).recognise if model in MODELS.names else None
-    return recognise(state) if recognise is not None else None
+    if recognise is None:
+        return None
+    found = recognise(state)
+    if found is None and (bare := without_prefix(state)) and (found := recognise(bare)):
+        note(f"the weights were taken without the prefix {next(iter(state)).partition('.')[0]}.")
+    return found

@@ -26,22 +26,31 @@ def below(path: str, root: str) -> str:
 class InOrder(nn.Module):
     """Calls ``model`` by keyword, with its inputs and with constants, and returns its outputs flat.
 
-    Only what cannot be called in order, or returns nested or missing outputs, is wrapped in it.
+    Only what cannot be called in order, or returns nested or missing outputs, or some in another float type than
+    float32, is wrapped in it. ``single`` are the numbers of those, which are returned in float32.
     """
 
     def __init__(
-        self, model: nn.Module, keywords: tuple[str, ...] = (), constants: dict[str, Any] | None = None
+        self,
+        model: nn.Module,
+        keywords: tuple[str, ...] = (),
+        constants: dict[str, Any] | None = None,
+        single: frozenset[int] = frozenset(),
     ) -> None:
         super().__init__()
         self.model = model
         self.keywords = keywords
         self.constants = constants or {}
+        self.single = single
         self.eval()
 
-    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def call(self, *inputs: Tensor) -> Any:
+        """What the model itself returns."""
         if self.keywords:
-            result = self.model(**dict(zip(self.keywords, inputs, strict=True)), **self.constants)
-        else:
-            result = self.model(*inputs)
-        values = flat(result)
+            return self.model(**dict(zip(self.keywords, inputs, strict=True)), **self.constants)
+        return self.model(*inputs)
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        result = self.call(*inputs)
+        values = tuple(x.float() if i in self.single else x for i, x in enumerate(flat(result)))
         return values[0] if len(values) == 1 else values

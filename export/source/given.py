@@ -24,6 +24,7 @@ class Source:
 
     ``calibration`` [n, ...] are unlabelled inputs for its only input, to calibrate int8 on. ``cases`` are more inputs
     to check parity on, each as ``inputs``. ``notes`` are sentences for the user: what was changed, and why.
+    ``own_names`` are the user's own names of inputs and outputs, by those here, where no file can hold them.
 
     The module takes the inputs in this order, by position.
     """
@@ -38,3 +39,4 @@ class Source:
     calibration: Tensor | None = None
     cases: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    own_names: dict[str, str] = field(default_factory=dict)

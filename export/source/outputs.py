@@ -1,12 +1,14 @@
 """The outputs of a module on its example inputs, flat and by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
+from edgeattn.export.source import kinds, names
 from edgeattn.system.vendor_errors import first_line
 
 
@@ -18,34 +20,55 @@ def run(module: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
 
 def flat(result: Any) -> tuple[Tensor, ...]:
     """The tensors in what a module returned, in order, without what is None."""
+    return tuple(tensor for _, tensor in _leaves(result, ()))
+
+
+def _leaves(result: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Each tensor, with the keys that lead to it: of dicts, dataclasses and named tuples, and places in lists below."""
     if isinstance(result, Tensor):
-        return (result,)
-    if result is None:
-        return ()
-    if isinstance(result, Mapping):  # transformers' ModelOutput too
-        result = tuple(result.values())
-    if not isinstance(result, tuple | list):
-        raise BadInputError(
-            f"the module must return a tensor, or a tuple or dict of tensors, not {type(result).__name__}"
-        )
-    return tuple(tensor for value in result for tensor in flat(value))
+        yield keys, result
+    elif result is not None:
+        by_name = _fields(result)
+        if by_name is not None:
+            for key, value in by_name.items():
+                yield from _leaves(value, (*keys, str(key)))
+        elif isinstance(result, tuple | list):
+            for i, value in enumerate(result):
+                yield from _leaves(value, (*keys, str(i)) if keys else ())
+        else:
+            raise BadInputError(
+                f"the module must return a tensor, or a tuple or dict of tensors, not {type(result).__name__}"
+            )
+
+
+def _fields(result: Any) -> dict[Any, Any] | None:
+    """What has names in a dict (transformers' ModelOutput too), a dataclass or a named tuple; None if it is none."""
+    if isinstance(result, Mapping):
+        return dict(result)
+    if is_dataclass(result) and not isinstance(result, type):
+        return {field.name: getattr(result, field.name) for field in fields(result)}
+    if isinstance(result, tuple) and hasattr(result, "_asdict"):
+        return dict(result._asdict())
+    return None
 
 
 def is_flat(result: Any) -> bool:
     """Whether every converter takes the outputs as they are: a tensor, or tensors in one tuple, list or dict."""
     values = tuple(result.values()) if isinstance(result, Mapping) else result
-    return isinstance(values, Tensor) or all(isinstance(value, Tensor) for value in values)
+    return isinstance(values, Tensor) or (
+        isinstance(values, tuple | list) and all(isinstance(value, Tensor) for value in values)
+    )
 
 
-def first(module: nn.Module, inputs: dict[str, Tensor], about: str = "") -> Any:
-    """What the module returns for its example inputs. ``about`` says what is special about this call.
+def first(call: Callable[..., Any], inputs: dict[str, Tensor], about: str = "") -> Any:
+    """What a call of the module returns for its example inputs. ``about`` says what is special about it.
 
     Raises:
         BadInputError: it fails, or returns no tensors.
     """
     try:
         with torch.no_grad():
-            result = module(*inputs.values())
+            result = call(*inputs.values())
     except BadInputError:
         raise
     except Exception as error:
@@ -55,13 +78,37 @@ def first(module: nn.Module, inputs: dict[str, Tensor], about: str = "") -> Any:
         ) from error
     if not flat(result):
         raise BadInputError("the module must return a tensor, or a tuple or dict of tensors; it returns none")
+    for number, tensor in enumerate(flat(result)):
+        if reason := kinds.unusable(tensor):
+            raise BadInputError(f"output {number} of the module {reason}")
     return result
 
 
-def named(values: tuple[Tensor, ...], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The outputs as ``y``, or ``y_0``, ``y_1``; as ``out`` where an input has such a name."""
+@dataclass(frozen=True)
+class Named:
+    """Outputs by the names that the files have. ``renamed`` are names of the user's that files cannot hold, each with
+    the one in its place."""
+
+    outputs: dict[str, Tensor]
+    renamed: dict[str, str]
+
+
+def named(result: Any, inputs: Collection[str]) -> Named:
+    """The outputs by their keys, which _ joins; ``y``, or ``y_0``, ``y_1`` by their places, where they have none, and
+    ``out`` in place of ``y`` where an input has such a name.
+
+    Args:
+        result: what the module returned.
+        inputs: the names of the inputs.
+    """
+    leaves = list(_leaves(result, ()))
     for stem in ("y", "out", "output_of_model"):
-        names = [stem] if len(values) == 1 else [f"{stem}_{i}" for i in range(len(values))]
-        if not inputs.keys() & set(names):
+        places = [stem] if len(leaves) == 1 else [f"{stem}_{i}" for i in range(len(leaves))]
+        given = ["_".join(keys) if keys else place for (keys, _), place in zip(leaves, places, strict=True)]
+        if not set(inputs) & {place for (keys, _), place in zip(leaves, places, strict=True) if not keys}:
             break
-    return dict(zip(names, values, strict=True))
+    safe = names.safe(given, taken=inputs)
+    return Named(
+        {name: tensor for name, (_, tensor) in zip(safe, leaves, strict=True)},
+        {old: new for old, new in zip(given, safe, strict=True) if old != new},
+    )

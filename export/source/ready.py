@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -15,12 +16,16 @@ from edgeattn.system.vendor_errors import first_line
 
 @dataclass(frozen=True)
 class Ready:
-    """The module as it is exported, with its inputs and outputs; ``given`` are the inputs in the user's own types."""
+    """The module as it is exported, with its inputs and outputs; ``given`` are the inputs in the user's own types.
+
+    ``own_names`` are the user's own names of inputs and outputs, by those that the files have, where they differ.
+    """
 
     module: nn.Module
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
     given: dict[str, Tensor]
+    own_names: dict[str, str]
     notes: tuple[str, ...]
 
 
@@ -60,9 +65,19 @@ def ready(module: nn.Module, example: Any, notes: tuple[str, ...], about: str = 
     notes += tuple(f"the input {old} is named {new} in the files" for old, new in named.renamed.items())
     inputs = {name: floats.single(x) for name, x in named.inputs.items()}
     if named.keywords:
-        module = InOrder(module, named.keywords, programs.constants(module))
-    result = outputs.first(module, inputs, about)
-    if not outputs.is_flat(result):
-        module = InOrder(module)
+        constants = {**programs.constants(module), **dict.fromkeys(named.without)}
+        module = InOrder(module, named.keywords, constants)
+    result = outputs.first(module.call if isinstance(module, InOrder) else module, inputs, about)
     values = outputs.flat(result)
-    return Ready(module, inputs, outputs.named(values, inputs), named.inputs, notes)
+    other = {i: x.dtype for i, x in enumerate(values) if x.is_floating_point() and x.dtype != torch.float32}
+    if other or not outputs.is_flat(result):
+        module = InOrder(module, single=frozenset(other))
+    out = outputs.named(result, inputs)
+    for i, name in enumerate(out.outputs):
+        if i in other:
+            kind = str(other[i]).removeprefix("torch.")
+            notes += (f"the output {name} is in {kind}: it is float32 in the files",)
+    notes += tuple(f"the output {old} is named {new} in the files" for old, new in out.renamed.items())
+    own_names = {new: old for renamed in (named.renamed, out.renamed) for old, new in renamed.items()}
+    results = {name: floats.single(x) for name, x in out.outputs.items()}
+    return Ready(module, inputs, results, named.inputs, own_names, notes)

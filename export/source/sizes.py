@@ -44,9 +44,9 @@ def resized(inputs: Any, size: tuple[int, int], name: str) -> Any:
         BadInputError: there is not exactly one image [batch, 3, height, width] among them.
     """
     by_key: dict[Any, Tensor] = dict(inputs) if isinstance(inputs, dict) else dict(enumerate(inputs))
-    images = [key for key, x in by_key.items() if x.dim() == 4 and x.shape[1] == 3]
+    images = [key for key, x in by_key.items() if x is not None and x.dim() == 4 and x.shape[1] == 3]
     if len(images) != 1:
-        shapes = ", ".join(str(list(x.shape)) for x in by_key.values())
+        shapes = ", ".join(str(list(x.shape)) for x in by_key.values() if x is not None)
         raise BadInputError(f"--image-size needs one image [1, 3, H, W] among the inputs; {name} takes {shapes}")
     image = by_key[images[0]]
     shape = (image.shape[0], 3, *size)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeattn.errors import BadInputError
+from edgeattn.export.source import kinds
 
 _QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.", "torch.ao.nn.sparse.quantized.")
 
@@ -73,3 +74,6 @@ def check(module: nn.Module) -> None:
             raise BadInputError(
                 f"{where} is quantised already: give the float module, and --precision int8 to quantise it"
             )
+        for name, tensor in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            if not tensor.is_complex() and (reason := kinds.unusable(tensor)):  # complex ones may not be used
+                raise BadInputError(f"{f'{path}.{name}'.lstrip('.')} {reason}")

@@ -25,6 +25,10 @@ def export(
             help="Weights: a .safetensors, .pt, .pth, .bin or .ckpt file, a checkpoint folder, or a Hugging Face name."
         ),
     ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Take weights that lack a part of the model, such as its head; it is named."),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="The folder of the bundle; default: MODEL-bundle.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing bundle.")] = False,
     input_shape: Annotated[
@@ -98,7 +102,14 @@ def export(
     )
 
     def build() -> source.Source:
-        return source.load(model, arg or (), weights=weights, input_shapes=input_shape or (), image_size=image_size)
+        return source.load(
+            model,
+            arg or (),
+            weights=weights,
+            input_shapes=input_shape or (),
+            image_size=image_size,
+            partial=partial,
+        )
 
     with console.progress() as progress:
         bundle = export_to_bundle(build, factory.name_of(model), options, out, progress)

@@ -25,6 +25,7 @@ from edgeattn.lowering.writing.dimensions import is_run, put_in, runs, separated
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys
 from edgeattn.lowering.writing.resizing import is_lacking, resize
+from edgeattn.lowering.writing.transposed import cropped, folded, is_overlapping, is_padded
 
 aten = torch.ops.aten
 
@@ -118,6 +119,8 @@ def expand(e: Emitter, op: Expand) -> Phys:
 def opaque(e: Emitter, op: Opaque) -> Any:
     if is_lacking(e, op):
         return resize(e, op)
+    if is_overlapping(e, op):
+        return folded(e, op)
     if op.is_map and e.w.is_last:
         return _map_last(e, op)
     node = _called(e, op, [e.logical(v) for v in op.views[:1]])
@@ -142,6 +145,8 @@ def _called(e: Emitter, op: Opaque, first: list[fx.Node]) -> fx.Node:
     if convolution is not None:
         return e.w.module(_conv_module(convolution), *first)
     nodes = [*first, *(e.logical(v) for v in op.views[1:])]
+    if is_padded(e, op):
+        return cropped(e, op, nodes)
     return e.w.call(op.target, *filled(op.args, nodes), **filled(op.kwargs, nodes))
 
 
