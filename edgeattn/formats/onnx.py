@@ -216,7 +216,7 @@ def _op(node: Any, infos: dict[str, TensorInfo], weights: dict[str, Any]) -> Op:
     )
 
 
-def _macs(node: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> int:
+def _macs(node: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> int | None:
     if not outputs or len(inputs) < 2:
         return 0
     shape, second = outputs[0].shape, inputs[1].shape
@@ -226,9 +226,9 @@ def _macs(node: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, 
     attributes = {a.name: a for a in node.attribute}
     if node.op_type in ("Conv", "FusedConv", "QLinearConv", "ConvInteger"):
         kernel = inputs[3].shape if node.op_type == "QLinearConv" else second
-        return conv_macs(shape, tuple(n or 1 for n in kernel[1:]))
+        return conv_macs(shape, kernel[1:])
     if node.op_type == "ConvTranspose":
-        return conv_macs(first, tuple(n or 1 for n in second[1:]))
+        return conv_macs(first, second[1:])
     if node.op_type == "Gemm":
         transposed = "transA" in attributes and attributes["transA"].i
         return matmul_macs(shape, first[0 if transposed else -1])
