@@ -222,7 +222,6 @@ def _op(node: Any, infos: dict[str, TensorInfo], weights: dict[str, Any], folder
     inputs = tuple(infos.get(name, TensorInfo(name, (), "unknown", 4)) for name in node.input if name)
     outputs = tuple(infos.get(name, TensorInfo(name, (), "unknown", 4)) for name in node.output if name)
     kernel = weights.get(node.input[1]) if len(node.input) > 1 else None
-    convolves, transposed = node.op_type in ("Conv", "FusedConv", "ConvTranspose"), node.op_type == "ConvTranspose"
     return Op(
         kind=node.op_type,
         name=node.name,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from edgeattn.errors import BadInputError
 from edgeattn.export.source import programs
 from edgeattn.export.source.given import Inputs
+from edgeattn.export.source.outputs import unusable
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -37,6 +38,9 @@ def example(inputs: Any, name: str) -> Any:
     tensors = list(inputs.values()) if isinstance(inputs, dict) else inputs
     if not isinstance(tensors, tuple | list) or not tensors or not all(isinstance(t, Tensor) for t in tensors):
         raise BadInputError(f"{name} must give its example inputs as a tensor, or a tuple or dict of tensors")
+    for tensor in tensors:
+        if reason := unusable(tensor):
+            raise BadInputError(f"an example input of {name} {reason}")
     return inputs
 
 

@@ -37,6 +37,19 @@ def is_flat(result: Any) -> bool:
     return isinstance(values, Tensor) or all(isinstance(value, Tensor) for value in values)
 
 
+def unusable(tensor: Tensor) -> str:
+    """Why no file can take or give such a tensor, and what to do; empty for a dense tensor of real numbers."""
+    if tensor.is_meta:
+        return "is on the device meta, which holds no values: give a tensor with values"
+    if tensor.is_complex():
+        return "is complex, and the files hold real numbers: give the parts by torch.view_as_real"
+    if tensor.is_quantized:
+        return "is quantised: give it as floats, by dequantize()"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return f"is {'nested' if tensor.is_nested else 'sparse'}: give a dense tensor"
+    return ""
+
+
 def first(module: nn.Module, inputs: dict[str, Tensor], about: str = "") -> Any:
     """What the module returns for its example inputs. ``about`` says what is special about this call.
 
@@ -55,6 +68,9 @@ def first(module: nn.Module, inputs: dict[str, Tensor], about: str = "") -> Any:
         ) from error
     if not flat(result):
         raise BadInputError("the module must return a tensor, or a tuple or dict of tensors; it returns none")
+    for tensor in flat(result):
+        if reason := unusable(tensor):
+            raise BadInputError(f"an output of the module {reason}")
     return result
 
 
