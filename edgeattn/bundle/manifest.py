@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from edgeattn.bundle import sound
 from edgeattn.bundle.change import Change
 from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, BadInputError
@@ -166,7 +167,10 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise ArtifactError(f"{folder} is no bundle: it has no {MANIFEST}; make one with `edgeattn export`")
     otherwise = "not a manifest of edgeattn; export the bundle again"
-    return parse(read(path), Manifest, path, newest=SCHEMA, otherwise=otherwise)
+    manifest = parse(read(path), Manifest, path, newest=SCHEMA, otherwise=otherwise)
+    if problem := next(sound.problems(manifest), ""):
+        raise ArtifactError(f"{path} is damaged: {problem}; export the bundle again")
+    return manifest
 
 
 def _check(bundle: Bundle, file: File) -> None:
