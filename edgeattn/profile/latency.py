@@ -183,8 +183,9 @@ OUTLIER_SIGMAS, OUTLIER_SHARE = 6.0, 0.2
 OUTLIERS_ALLOWED = 0.05
 
 
-def quality_warnings(samples_ns: Sequence[int]) -> tuple[str, ...]:
-    """Reasons not to rely on these samples, a sentence each; none for a steady run, and none without samples."""
+def quality_warnings(samples_ns: Sequence[int], *, disturbed_by: str = "") -> tuple[str, ...]:
+    """Reasons not to rely on these samples, a sentence each; none for a steady run, and none without samples.
+    ``disturbed_by`` is what is known to disturb them."""
     if not samples_ns:
         return ()
     if len(samples_ns) < FEW:
@@ -192,7 +193,7 @@ def quality_warnings(samples_ns: Sequence[int]) -> tuple[str, ...]:
     x = _samples(samples_ns)
     if not np.median(x):
         return ("half of the samples or more are 0 ns: the clock is too coarse for this artifact",)
-    warnings = (_trend(x), _two_levels(x), _outliers(x), _wide(x))
+    warnings = (_trend(x), _two_levels(x), _outliers(x, disturbed_by), _wide(x))
     return tuple(sentence for sentence in warnings if sentence)
 
 
@@ -230,13 +231,14 @@ def _two_levels(x: _Floats) -> str:
     return f"the times stand on two levels, {low_ms:.3g} ms and {high_ms:.3g} ms ({(n - cut) / n:.0%} of the samples)"
 
 
-def _outliers(x: _Floats) -> str:
+def _outliers(x: _Floats, disturbed_by: str) -> str:
     middle = float(np.median(x))
     # 1.4826: from the median absolute deviation to the standard deviation of a normal distribution.
     sigma = 1.4826 * float(np.median(np.abs(x - middle)))
     limit = middle + max(OUTLIER_SIGMAS * sigma, OUTLIER_SHARE * middle)
     share = float((x > limit).mean())
-    return f"{share:.0%} of the samples are outliers: something else was running" if share > OUTLIERS_ALLOWED else ""
+    cause = disturbed_by or "something else was running"
+    return f"{share:.0%} of the samples are outliers: {cause}" if share > OUTLIERS_ALLOWED else ""
 
 
 def _wide(x: _Floats) -> str:

@@ -1,5 +1,6 @@
 """The installed `adb` of Android: the attached phones, and commands and files over it."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,6 +24,11 @@ STATES = {
     "offline": "is offline: pull the cable and put it in again, or run adb reconnect",
     "no": "may not be opened by this user (no permissions): see the udev rules for Android",
 }
+# A line of adb devices -l. A phone without a cable is named by mDNS, with spaces where its name was taken: "adb-X (2).".
+_LISTED = re.compile(
+    r"(?P<serial>\S.*?)\s+(?P<state>device|offline|unauthorized|authorizing|connecting|recovery|rescue|sideload"
+    r"|bootloader|host|detached|no permissions|unknown)(?=\s|;|$)"
+)
 # The folder that is writable without root.
 DATA_FOLDER = "/data/local/tmp"
 COMMAND_LIMIT_S = 60.0
@@ -116,9 +122,8 @@ def devices() -> dict[str, str]:
         raise MissingError(f"adb does not work: {_last_line(listed.stderr)}")
     states = {}
     for line in listed.stdout.splitlines():
-        words = line.split()
-        if len(words) > 1 and not line.startswith(("*", "List of")):
-            states[words[0]] = words[1]
+        if (match := _LISTED.match(line)) and not line.startswith(("*", "List of")):
+            states[match["serial"]] = match["state"]
     return states
 
 
