@@ -170,6 +170,8 @@ def test_more_threads_than_cores(
         runtime_version="2",
         warmup=1,
         samples_ns=samples,
+        first={},
+        last={},
     )
     job = replace(job_of(made_bundle, ".tflite", runs=60), threads=threads)
     made = recording.record(measured, job, recording.subject(job.artifact, "a", "tflite"), "there")
@@ -202,5 +204,5 @@ def test_names_with_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "emulator-5554": "offline",
         "192.168.1.7:5555": "device",
         "my device (3)._adb._tcp": "unauthorized",
-        "0123456789ABCDEF": "no permissions",
+        "0123456789ABCDEF": "no",
     }

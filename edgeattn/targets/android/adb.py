@@ -24,10 +24,10 @@ STATES = {
     "offline": "is offline: pull the cable and put it in again, or run adb reconnect",
     "no": "may not be opened by this user (no permissions): see the udev rules for Android",
 }
-# A line of adb devices -l. A phone without a cable is named by mDNS, with spaces where its name was taken: "adb-X (2).".
+# A line of adb devices -l. A phone without a cable is named by mDNS, with a space where its name was taken: "X (2)".
 _LISTED = re.compile(
-    r"(?P<serial>\S.*?)\s+(?P<state>device|offline|unauthorized|authorizing|connecting|recovery|rescue|sideload"
-    r"|bootloader|host|detached|no permissions|unknown)(?=\s|;|$)"
+    r"(?P<serial>\S.*?)\s+(?P<state>no(?= permissions)|(?:device|offline|unauthorized|authorizing|connecting|recovery"
+    r"|rescue|sideload|bootloader|host|detached|unknown)(?=\s*$|(?:\s+[\w-]+:\S+)+\s*$))"
 )
 # The folder that is writable without root.
 DATA_FOLDER = "/data/local/tmp"
@@ -124,6 +124,8 @@ def devices() -> dict[str, str]:
     for line in listed.stdout.splitlines():
         if (match := _LISTED.match(line)) and not line.startswith(("*", "List of")):
             states[match["serial"]] = match["state"]
+        elif len(words := line.split()) > 1 and not line.startswith(("*", "List of")):  # a state that is new
+            states[words[0]] = words[1]
     return states
 
 

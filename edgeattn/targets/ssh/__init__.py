@@ -33,7 +33,8 @@ for runtime, package, module in (
     code = "import importlib.util as u, sys; u.find_spec(%r) or sys.exit(44); import %s; print(); print(%s.__version__)"
     command = [sys.executable, "-c", code % (top, module, top)]
     try:
-        process = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+        pipe, none = subprocess.PIPE, subprocess.DEVNULL
+        process = subprocess.run(command, stdin=none, stdout=pipe, stderr=pipe, timeout=120)
     except subprocess.TimeoutExpired:
         reasons.setdefault(runtime, package + " does not come to an end when it is imported")
         continue
@@ -55,8 +56,8 @@ print(json.dumps({"python": platform.python_version(), "packages": found, "reaso
 
 @dataclass(frozen=True)
 class _Interpreter:
-    """A Python on the board: its version, its runtime packages with versions, and why a package that is installed cannot
-    be used, both by the runtime's name."""
+    """A Python on the board: its version, its runtime packages with versions, and why one that is installed cannot be
+    used, both by the runtime's name."""
 
     path: str
     version: str
@@ -199,8 +200,8 @@ class Ssh(Target):
             if not board.runtimes:
                 broken = "".join(f": {reason}" for reason in board.interpreter.reasons.values())
                 raise MissingError(
-                    f"{board.python} of {board.place} has no runtime{broken}; --install makes an environment with onnxruntime "
-                    "and ai-edge-litert there, or say with --python which Python has one"
+                    f"{board.python} of {board.place} has no runtime{broken}; --install makes an environment with "
+                    "onnxruntime and ai-edge-litert there, or say with --python which Python has one"
                 )
             yield board
 
