@@ -231,3 +231,27 @@ def test_the_gates_are_options(tmp_path: Path, edgeattn: Command) -> None:
     assert edgeattn("compare", old, new).code == 0
     assert edgeattn("compare", old, new, "--max-load", 1.2).code == 1
     assert edgeattn("compare", old, new, "--max-p99", 1.2, "--max-load", 1.4).code == 0
+
+
+def test_of_thousands_of_records_the_failed_are_shown(tmp_path: Path, edgeattn: Command) -> None:
+    """The last of 1,200 fails: it stands in the table, which is bounded, and says so."""
+    many = [timed(1.0, n=20, seed=i, model=f"m{i}") for i in range(1200)]
+    slow = replace(many[-1], samples_ns=tuple(3 * ns for ns in many[-1].samples_ns), target="there")
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    records.save(old, (*many[:-1], replace(many[-1], target="there")))
+    records.save(new, (*many[:-1], slow))
+    answer = edgeattn("compare", old, new)
+    assert answer.code == 1
+    assert "over the limit" in answer.out
+    assert answer.out.count("\n") < 600
+    assert "rows more, none of which fails: --json has all" in answer.out
+    document = edgeattn("compare", old, new, "--json").document
+    assert [change["passed"] for change in document["changes"]].count(False) == 1
+    assert len(document["changes"]) == 3600
+
+
+def test_records_that_are_alike_are_paired_in_order() -> None:
+    old, new = [timed(float(ms)) for ms in (1, 2, 3)], [timed(ms * 1.3, seed=1) for ms in (1, 2, 3)]
+    times = [c for c in compare(old=old, new=new, limits=Limits()).changes if c.quantity == "time"]
+    assert [round(c.old / 1e6) for c in times if c.old] == [1, 2, 3]
+    assert not any(c.passed for c in times)
