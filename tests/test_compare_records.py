@@ -182,3 +182,76 @@ def test_bad_input(arguments: tuple[str, ...], said: str, edgeattn: Command, tmp
     assert answer.code == 2
     assert said in answer.err
     assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_a_slowdown_of_the_tail_alone_can_be_gated() -> None:
+    old = timed(1.0, n=400)
+    tail = tuple(int(1.5 * ns) if i % 25 == 7 else ns for i, ns in enumerate(timed(1.0, n=400, seed=1).samples_ns))
+    new = replace(old, samples_ns=tail)
+    assert compare(old=[old], new=[new], limits=Limits()).passed
+    change = only(old, new, "p99", Limits(p99=1.2))
+    assert (change.verdict, change.passed) == ("slower", False)
+    assert only(old, new, "p99", Limits(p99=1.6)).passed
+    assert only(old, timed(1.0, n=400, seed=1), "p99", Limits(p99=1.2)).passed
+    # A warning about outliers must not hide the outliers.
+    assert only(old, replace(new, untrusted=("outliers",)), "p99", Limits(p99=1.2)).passed is False
+    assert only(old, replace(new, device=Device("there", {})), "p99", Limits(p99=1.2)).verdict == "can't tell"
+
+
+@pytest.mark.parametrize(("quantity", "field"), [("load", "load_ns"), ("memory", "peak_memory_bytes")])
+def test_load_and_memory_can_be_gated(quantity: str, field: str) -> None:
+    old, new = (timed(1.0, **{field: number}) for number in (1000, 1300))
+    limits = [Limits(**{quantity: limit}) for limit in (1.2, 1.4)]
+    assert only(old, new, quantity, limits[0]).passed is False
+    assert only(old, new, quantity, limits[1]).passed
+    assert only(new, old, quantity, limits[0]).verdict == "fewer"
+    unknown = only(old, timed(1.0, **{field: None}), quantity, limits[0])
+    assert (unknown.verdict, unknown.note) == ("can't tell", "not measured in NEW")
+    assert compare(old=[old], new=[new], limits=Limits()).passed
+
+
+def test_times_of_0_ns_cannot_be_told() -> None:
+    none = replace(TIMED, samples_ns=(0,) * 50)
+    for old, new in ((none, none), (none, timed(1.0))):
+        change = only(old, new, "time")
+        assert (change.verdict, change.growth) == ("can't tell", None)
+        assert "0 ns" in change.note
+    assert ratios([replace(none, group="g"), replace(none, group="g")]) == ()
+
+
+def test_records_of_other_lengths_are_compared() -> None:
+    assert only(timed(1.0, n=50), timed(1.3, n=1500), "time").passed is False
+    assert only(timed(1.0, n=1500), timed(1.0, n=50), "time").passed
+
+
+def test_the_gates_are_options(tmp_path: Path, edgeattn: Command) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    records.save(old, (timed(1.0, load_ns=1000),))
+    records.save(new, (timed(1.0, load_ns=1300),))
+    assert edgeattn("compare", old, new).code == 0
+    assert edgeattn("compare", old, new, "--max-load", 1.2).code == 1
+    assert edgeattn("compare", old, new, "--max-p99", 1.2, "--max-load", 1.4).code == 0
+
+
+def test_of_thousands_of_records_the_failed_are_shown(tmp_path: Path, edgeattn: Command) -> None:
+    """The last of 1,200 fails: it stands in the table, which is bounded, and says so."""
+    many = [timed(1.0, n=20, seed=i, model=f"m{i}") for i in range(1200)]
+    slow = replace(many[-1], samples_ns=tuple(3 * ns for ns in many[-1].samples_ns), target="there")
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    records.save(old, (*many[:-1], replace(many[-1], target="there")))
+    records.save(new, (*many[:-1], slow))
+    answer = edgeattn("compare", old, new)
+    assert answer.code == 1
+    assert "over the limit" in answer.out
+    assert answer.out.count("\n") < 600
+    assert "rows more, none of which fails: --json has all" in answer.out
+    document = edgeattn("compare", old, new, "--json").document
+    assert [change["passed"] for change in document["changes"]].count(False) == 1
+    assert len(document["changes"]) == 3600
+
+
+def test_records_that_are_alike_are_paired_in_order() -> None:
+    old, new = [timed(float(ms)) for ms in (1, 2, 3)], [timed(ms * 1.3, seed=1) for ms in (1, 2, 3)]
+    times = [c for c in compare(old=old, new=new, limits=Limits()).changes if c.quantity == "time"]
+    assert [round(c.old / 1e6) for c in times if c.old] == [1, 2, 3]
+    assert not any(c.passed for c in times)

@@ -67,7 +67,10 @@ def test_one_hot_kernels_of_transposed_convolutions() -> None:
 
 def test_multiply_adds() -> None:
     assert conv_macs((1, 8, 4, 4), (3, 2, 2)) == 8 * 16 * 12
-    assert conv_macs((None, 8, 4, 4), (3, 2, 2)) == 8 * 16 * 12
+    assert conv_macs((None, 8, 4, 4), (3, 2, 2)) is None  # of a free axis nothing is known
+    assert matmul_macs((2, 3, 5), None) is None
+    assert einsum_macs("ij,jk->ik", [(2, None), (3, 4)]) == 2 * 3 * 4
+    assert einsum_macs("ij,jk->ik", [(None, 3), (3, 4)]) is None
     assert matmul_macs((2, 3, 5), 7) == 210
     assert einsum_macs("bpn, bcpn -> bcp", [(2, 3, 4), (2, 5, 3, 4)]) == 2 * 3 * 4 * 5
 

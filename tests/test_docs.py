@@ -40,6 +40,7 @@ NOT_RUN = {
     "--self-test": "a hundred damaged copies; tests/test_selftest.py runs it",
     "edgeattn study": "minutes; tests/test_studies.py runs it in its quick form",
     "edgeattn doctor$": "tests/test_doctor.py runs it, and it is the same on every page",
+    "--shape x=": "it needs files with free axes; tests/test_compare_files.py makes some",
     "-completion": "it writes to the shell's start-up files",
 }
 # Pages whose commands need more than a folder.

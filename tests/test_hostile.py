@@ -7,6 +7,7 @@ import signal
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -273,3 +274,48 @@ def test_where_layers_are_is_not_believed(content: str, tmp_path: Path) -> None:
     path.write_text(content)
     with pytest.raises(ArtifactError, match="does not say where layers are"):
         layers._matches(path)
+
+
+def _first(document: Any, key: str) -> Any:
+    return document["artifacts"][0][key]
+
+
+UNSOUND: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "no golden case": (lambda m: m["golden"].clear(), "names no golden case"),
+    "no artifact": (lambda m: m["artifacts"].clear(), "names no artifact"),
+    "no output": (lambda m: m["outputs"].clear(), "names no output"),
+    "no input": (lambda m: m["inputs"].clear(), "names no input"),
+    "no lowering": (lambda m: m["lowering"].clear(), "names no lowering"),
+    "an artifact without outputs": (lambda m: _first(m, "outputs").clear(), "has no output"),
+    "another lowering": (lambda m: m["artifacts"][0].update(lowering="sideways"), "'sideways', which the manifest"),
+    "another precision": (lambda m: m["artifacts"][0].update(precision="fp8"), "precision 'fp8'"),
+    "another format": (lambda m: m["artifacts"][0].update(format="gguf"), "format 'gguf'"),
+    "an output twice": (lambda m: m["outputs"].append(m["outputs"][0]), "two outputs of the name"),
+    "an artifact's output twice": (
+        lambda m: _first(m, "outputs").append(_first(m, "outputs")[0]),
+        "two outputs of the name",
+    ),
+    "an artifact's input twice": (lambda m: _first(m, "inputs").append(_first(m, "inputs")[0]), "two inputs"),
+    "an artifact twice": (lambda m: m["artifacts"].append(m["artifacts"][0]), "twice"),
+    "steps of no type": (
+        lambda m: _first(m, "inputs")[0].update(dtype="int7", scale=0.1, zero_point=0),
+        "steps of the type 'int7'",
+    ),
+    "steps of floats": (lambda m: _first(m, "outputs")[0].update(scale=0.1, zero_point=0), "steps of the type"),
+    "steps of no size": (
+        lambda m: _first(m, "inputs")[0].update(dtype="int8", scale=0.0, zero_point=0),
+        "of the size 0",
+    ),
+    "a zero outside": (lambda m: _first(m, "inputs")[0].update(dtype="int8", scale=0.1, zero_point=300), "its zero at"),
+}
+
+
+@pytest.mark.parametrize("name", UNSOUND)
+def test_manifests_that_leave_nothing_to_check(name: str, bundle: Path, edgeattn: Command) -> None:
+    """Each of these would be a traceback, or a check that judges nothing and passes."""
+    change, said = UNSOUND[name]
+    manifest = bundle / "manifest.json"
+    document = json.loads(manifest.read_text())
+    change(document)
+    manifest.write_text(json.dumps(document))
+    refused(edgeattn("parity", bundle), said)

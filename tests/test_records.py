@@ -78,3 +78,37 @@ def test_records_of_every_schema_stay_readable() -> None:
     # With every key, in its order; before and after have the old words of the host, and those of a board.
     assert records.dump(stored.records, stored.not_run) == newest.read_bytes()
     assert len(list(golden.glob("records-*.json"))) == records.SCHEMA, "store a file of this schema"
+
+
+@pytest.mark.parametrize("number", [2**63, 10**400, -1])
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("samples_ns", 0),
+        ("counts", 0, "total"),
+        ("operators", 0, "median_ns"),
+        ("subject", "size_bytes"),
+        ("subject", "layout_bytes"),
+        ("load_ns",),
+        ("first_run_ns",),
+        ("peak_memory_bytes",),
+        ("warmup",),
+        ("calls_per_sample",),
+        ("clock_step_ns",),
+        ("threads",),
+    ],
+)
+def test_numbers_that_no_clock_gives_are_refused(place: tuple[str | int, ...], number: int, tmp_path: Path) -> None:
+    """Beyond the range of floats they would be a traceback in a statistic."""
+    operator = records.Operator("conv", "Conv", "", 10)
+    full = replace(TIMED, operators=(operator,), counts=(Counts(3, 2, 1),), peak_memory_bytes=1)
+    full = replace(full, clock_step_ns=1, first_run_ns=1)
+    document = json.loads(records.dump((full,)))
+    at = document["records"][0]
+    for key in place[:-1]:
+        at = at[key]
+    assert at[place[-1]] is not None or place[-1] == "layout_bytes"
+    at[place[-1]] = number
+    (tmp_path / "r.json").write_text(json.dumps(document))
+    with pytest.raises(ArtifactError, match="is damaged at"):
+        records.load(tmp_path / "r.json")

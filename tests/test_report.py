@@ -282,3 +282,15 @@ def test_a_far_outlier_does_not_hide_the_others() -> None:
     assert "logarithmic" not in near
     assert "ms, logarithmic" in far
     assert {"0.2", "0.5"} <= set(re.findall(r">([\d.]+)</text>", far)), "numbers on an axis of less than a decade"
+
+
+def test_a_report_of_very_many_records_is_bounded_and_says_so() -> None:
+    many = tuple(replace(HOST, model=f"m{i}", samples_ns=HOST.samples_ns[:30]) for i in range(700))
+    made = compose(Content(records=many))
+    [shown] = [table for name, table in tables(made).items() if name == "Host"]
+    assert len(shown.rows) == 500
+    assert "200 rows more: a .csv or .json report has all." in shown.note
+    page = written(made, "html")
+    assert "692 records more are in the tables and not drawn." in page
+    assert len(made.results) == 700
+    assert len(written(made, "csv").splitlines()) == 701

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from edgeattn.errors import EdgeAttnError
 from edgeattn.inspection import inspect as inspection
 
-from . import mutate
+from . import meaning, mutate
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -245,6 +246,44 @@ def _records(path: Path) -> Any:
     return _shown(file, render_records.measured(file.records, (), file.not_run))
 
 
+def _judged(path: Path) -> Any:
+    """As `edgeattn parity` where no runtime is: whatever the manifest says, nothing was checked, and nothing passes."""
+    from edgeattn.bundle import manifest
+    from edgeattn.parity import check, ci
+
+    text = _bundle(path)
+    loaded = manifest.load(path)
+    report = check.verify(loaded, connection=_Nowhere())  # type: ignore[arg-type]  # never connected
+    ElementTree.fromstring(ci.junit(report, path.name))
+    ci.markdown(report, path.name).encode()
+    try:
+        check.require_a_check(loaded, report)
+    except EdgeAttnError:
+        return text
+    raise AssertionError("a bundle of which no artifact ran was not refused")
+
+
+def _compared(path: Path) -> Any:
+    """As `edgeattn compare` with all limits, against itself and against what it was made from, and `report` of it."""
+    from edgeattn.bundle import records
+    from edgeattn.interface import render_records
+    from edgeattn.profile import comparison, latency
+    from edgeattn.report import gather
+    from edgeattn.report.results import results
+
+    found = records.load(path)
+    limits = comparison.Limits(p99=1.1, load=1.1, memory=1.1, size_growth=1.0, layout_ops=0)
+    ratios = comparison.ratios(found.records)
+    shown = [_shown(ratios, render_records.measured(found.records, ratios, found.not_run))]
+    for record in found.records:
+        latency.quality_warnings(record.samples_ns)
+    for old, new in ((found.records, found.records), (found.records, found.records[::-1])):
+        result = comparison.compare(old=old, new=new, limits=limits)
+        shown.append(_shown(result, render_records.compared(result)))
+    results(gather.gather([path], inside=False))
+    return shown
+
+
 def _result(path: Path) -> Any:
     import numpy as np
 
@@ -293,6 +332,8 @@ READERS = {
         ),
         _report,
     ),
+    "judged": Reader(_in_folder("bundle", {"manifest.json": meaning.manifest}), _judged),
+    "compared": Reader(_one("records*.json", meaning.records), _compared),
     "worker": Reader(_in_folder("worker*", _JOB), _result),
     "native": Reader(_in_folder("native*", _JOB), _result),
 }

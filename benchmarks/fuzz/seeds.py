@@ -72,6 +72,7 @@ def of_bundle(folder: Path) -> None:
         _run(folder / f"worker-{format_}", _job(loaded, format_), [sys.executable, str(job_folder.WORKER)])
     report = folder / "report"
     shutil.copytree(folder / "bundle", report)
+    shutil.rmtree(report / "attention", ignore_errors=True)  # the bundle's own maps, of the example alone
     measured = records.load(folder / "records.json")
     records.save(report / "records.json", measured.records[:2], measured.not_run)  # a picture of each takes its time
     digits = replace(source.load("digits"), evaluation=None)

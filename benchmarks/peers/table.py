@@ -31,7 +31,7 @@ def _cells(row: Row, ours: Row) -> tuple[str, ...]:
         str(sum(inspection.operators.values())),
         _counts(inspection.layout_ops),
         _counts(inspection.copy_ops),
-        f"{inspection.macs / 1e9:.3f} G",
+        "-" if inspection.macs is None else f"{inspection.macs / 1e9:.3f} G",
         str(inspection.runtime.get("xnnpack_partitions", "-")),
         f"{row.size_bytes / 1e6:.1f} MB",
         _same(row),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from edgeattn.bundle import sound
 from edgeattn.bundle.change import Change
 from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, BadInputError
@@ -149,17 +150,29 @@ def load(folder: Path) -> Bundle:
     Raises:
         ArtifactError: in one sentence, what is wrong with it.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise ArtifactError(f"{folder} is no bundle: it has no {MANIFEST}; make one with `edgeattn export`")
-    otherwise = "not a manifest of edgeattn; export the bundle again"
-    manifest = parse(read(path), Manifest, path, newest=SCHEMA, otherwise=otherwise)
+    manifest = read_manifest(folder)
     bundle = Bundle(folder, manifest)
     optional = (file for file in (manifest.evaluation, manifest.attention) if file is not None)
     files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *optional)
     for file in (*files, *(artifact.file for artifact in manifest.artifacts)):
         _check(bundle, file)
     return bundle
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest alone, its files unchecked.
+
+    Raises:
+        ArtifactError: there is none, or what is wrong with it.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtifactError(f"{folder} is no bundle: it has no {MANIFEST}; make one with `edgeattn export`")
+    otherwise = "not a manifest of edgeattn; export the bundle again"
+    manifest = parse(read(path), Manifest, path, newest=SCHEMA, otherwise=otherwise)
+    if problem := next(sound.problems(manifest), ""):
+        raise ArtifactError(f"{path} is damaged: {problem}; export the bundle again")
+    return manifest
 
 
 def _check(bundle: Bundle, file: File) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # warm-up's length, groups of interleaved records, what was not run; all of it may be missing.
 SCHEMA = 2
 
+# The largest number of a record: no clock and no counter gives more, and statistics in floats take no larger ones.
+_MOST = 2**63 - 1
+
 # "browser" is a browser on a desktop or on an unknown device, never on a phone.
 Origin = Literal["phone", "board", "emulated", "browser", "host"]
 
@@ -195,9 +198,15 @@ class Record(Run):
             raise BadInputError("a record from emulation must hold no times: they say nothing of the device")
         if not self.samples_ns and not self.counts and not self.partial:
             raise BadInputError("a record must hold a run: it has neither samples nor counts")
-        numbers = (*self.samples_ns, *(n for c in self.counts for n in (c.total, c.simd, c.memory)), self.warmup)
-        if any(number < 0 for number in (*numbers, *(t for t in times if t is not None))):
-            raise BadInputError("a record must hold no negative time, count or number of runs")
+        counted = (n for c in self.counts for n in (c.total, c.simd, c.memory))
+        subject = self.subject.size_bytes, self.subject.layout_ops, self.subject.layout_bytes, self.subject.copy_bytes
+        others = (*times, *subject, self.peak_memory_bytes, self.clock_step_ns)
+        numbers = (*self.samples_ns, *counted, *(op.median_ns for op in self.operators), self.warmup)
+        numbers += (self.threads, self.calls_per_sample, *(n for n in others if n is not None))
+        if min(numbers) < 0:
+            raise BadInputError("a record must hold no negative time, count, size or number of runs")
+        if max(numbers) > _MOST:
+            raise BadInputError("a record must hold no number beyond 2^63, which no clock and no counter gives")
         if self.threads < 1 or self.calls_per_sample < 1:
             raise BadInputError("a record must have at least one thread, and one call in a sample")
 

@@ -40,7 +40,7 @@ def to_edge(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.ge
 
 def from_edge(value: npt.NDArray[np.generic], tensor: Tensor, like: np.dtype[Any]) -> npt.NDArray[np.generic]:
     """An artifact's output as values of the reference's type ``like``; unchanged if it is not of the declared type."""
-    if value.dtype != tensor.dtype or value.dtype == like:
+    if str(value.dtype) != tensor.dtype or value.dtype == like:  # as text: a manifest may name no type at all
         return value
     if tensor.scale is not None and tensor.zero_point is not None:
         return ((value.astype(np.float64) - tensor.zero_point) * tensor.scale).astype(like)

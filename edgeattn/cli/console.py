@@ -3,12 +3,15 @@
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from edgeattn.cli import streams
+from edgeattn.errors import BadInputError
 
 if TYPE_CHECKING:
     from edgeattn.system.progress import Progress
@@ -60,20 +63,27 @@ def command_line() -> str:
 
 
 def show(document: Any, lines: Callable[[], list[Any]]) -> None:
-    """Print one JSON document, or the tables and lines that ``lines`` returns, to stdout."""
+    """Print one JSON document, or the tables and lines that ``lines`` returns, to stdout.
+
+    Raises:
+        BadInputError: stdout cannot be written to.
+    """
     output = _output.get()
     output.done = True
-    if output.json:
-        from pydantic_core import to_json
+    with streams.writing():
+        if output.json:
+            sys.stdout.write(streams.json(document) + "\n")
+            return
+        from rich.console import Console
 
-        sys.stdout.write(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n")
-        return
-    from rich.console import Console
+        class Unbroken(Console):
+            def on_broken_pipe(self) -> None:  # rich's own ends the process with 1, as if a check had failed
+                raise BrokenPipeError
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200, soft_wrap=True)
-    for line in lines():
-        console.print(line)
-        console.print()
+        console = Unbroken(highlight=False, width=None if sys.stdout.isatty() else 200, soft_wrap=True)
+        for line in lines():
+            console.print(line)
+            console.print()
 
 
 def fail(sentence: str, code: int) -> int:
@@ -82,9 +92,12 @@ def fail(sentence: str, code: int) -> int:
 
     output = _output.get()
     output.done = True
-    sys.stderr.write(f"edgeattn: {printable(' '.join(sentence.split()))}\n")
+    # Where not even this can be said, the exit code says it.
+    with suppress(OSError):
+        sys.stderr.write(f"edgeattn: {printable(' '.join(sentence.split()))}\n")
     if output.json:
-        show({"error": sentence, "exit_code": code}, list)
+        with suppress(BadInputError):
+            show({"error": sentence, "exit_code": code}, list)
     return code
 
 

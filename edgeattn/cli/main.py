@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgeattn.cli import console
+from edgeattn.cli import console, streams
 from edgeattn.errors import EdgeAttnError
 from edgeattn.system import plugins
 
@@ -69,7 +69,10 @@ def main() -> None:
     output = console.begin(json="--json" in sys.argv)  # a guess, until the options are parsed
     _end_as_by_ctrl_c()
     try:
+        streams.begin()
         code = app(standalone_mode=False)
+        with streams.writing():
+            pass  # what typer itself has printed
         # Typer returns this exit code on an interrupt; a command that saved something has printed that itself.
         if code == console.INTERRUPTED and not output.done:
             raise KeyboardInterrupt
@@ -77,10 +80,16 @@ def main() -> None:
         code = console.fail(str(error), error.exit_code)
     except typer.TyperException as error:
         code = console.fail(error.format_message() or "say what to do; see edgeattn --help", 2)
+    except SystemExit:  # typer's help, whose reader has enough
+        streams.drop()
+        code = 0
     except OSError as error:
         # Files and disks may disappear or fill up at any time after the checks.
-        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        what = (
+            f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error.strerror or str(error)
+        )
         code = console.fail(f"the system refuses {what}", 2)
+        streams.drop()  # where stdout is what it refuses
     except (KeyboardInterrupt, typer.Abort):
         code = console.fail("interrupted; nothing was written", console.INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

@@ -26,4 +26,4 @@ def check(path: Path) -> None:
 def draw(layers: Layers, model: str, path: Path) -> None:
     """Draw the error of each layer by depth, with a line for each artifact and runtime, to ``path``."""
     picture = depth.draw(gather.curves(layers), title=f"{model}: error by layer", limit=FP32_LIMITS.max_noise_units)
-    files.write(path, picture.encode())
+    files.write(path, picture.encode("utf-8", "replace"))

@@ -243,12 +243,12 @@ class _Reader:
         names: dict[str, list[str]],
         inputs: dict[str, tuple[TensorInfo, ...]],
         outputs: tuple[TensorInfo, ...],
-    ) -> int:
+    ) -> int | None:
         if kind == "conv":
-            return conv_macs(outputs[0].shape, tuple(n or 1 for n in inputs["weight"][0].shape[1:]))
+            return conv_macs(outputs[0].shape, inputs["weight"][0].shape[1:])
         if kind == "conv_transpose":
             x = self.edges.get(names["x"][0]) or inputs["x"][0]
-            return conv_macs(x.shape, tuple(n or 1 for n in inputs["weight"][0].shape[1:]))
+            return conv_macs(x.shape, inputs["weight"][0].shape[1:])
         if kind == "linear":
             return matmul_macs(outputs[0].shape, inputs["weight"][0].shape[-1])
         if kind == "matmul":

@@ -51,13 +51,13 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Op:
-    """One operator of a graph, as its format names it."""
+    """One operator of a graph, as its format names it. ``macs``, its multiply-adds, is None where an axis is free."""
 
     kind: str
     name: str
     inputs: tuple[TensorInfo, ...] = ()
     outputs: tuple[TensorInfo, ...] = ()
-    macs: int = 0
+    macs: int | None = 0
     constant_indices: bool = False
     one_hot_kernel: bool = False
 
@@ -121,20 +121,27 @@ def is_one_hot_transposed(kernel: npt.NDArray[np.generic], *, input_axis: int) -
     return is_one_hot(kernel, output_axis=input_axis) and bool((sources <= 1).all())
 
 
-def conv_macs(output_shape: tuple[int | None, ...], filter_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of a convolution; ``filter_shape`` is the kernel of one output channel."""
-    return prod(n or 1 for n in output_shape) * prod(filter_shape)
+def conv_macs(output_shape: tuple[int | None, ...], filter_shape: tuple[int | None, ...]) -> int | None:
+    """Multiply-adds of a convolution; ``filter_shape`` is the kernel of one output channel. None if an axis is free."""
+    return _product((*output_shape, *filter_shape))
 
 
-def matmul_macs(output_shape: tuple[int | None, ...], inner: int | None) -> int:
-    """Multiply-adds of a matrix product over an inner axis of that length."""
-    return prod(n or 1 for n in output_shape) * (inner or 1)
+def matmul_macs(output_shape: tuple[int | None, ...], inner: int | None) -> int | None:
+    """Multiply-adds of a matrix product over an inner axis of that length; None if an axis is free."""
+    return _product((*output_shape, inner))
 
 
-def einsum_macs(equation: str, shapes: list[tuple[int | None, ...]]) -> int:
-    """Multiply-adds of an einsum: the product of the lengths of all its letters."""
+def einsum_macs(equation: str, shapes: list[tuple[int | None, ...]]) -> int | None:
+    """Multiply-adds of an einsum: the product of the lengths of all its letters; None if one is free."""
     terms = equation.replace(" ", "").split("->")[0].split(",")
-    lengths: dict[str, int] = {}
+    lengths: dict[str, int | None] = {}
     for term, shape in zip(terms, shapes, strict=False):
-        lengths.update({letter: n or 1 for letter, n in zip(term, shape, strict=False)})
-    return prod(lengths.values())
+        for letter, n in zip(term, shape, strict=False):
+            known = lengths.get(letter)
+            lengths[letter] = known if n is None else max(n, known or 0)
+    return _product(lengths.values())
+
+
+def _product(lengths: Iterable[int | None]) -> int | None:
+    known = list(lengths)
+    return None if None in known else prod(n for n in known if n is not None)

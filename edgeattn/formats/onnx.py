@@ -3,12 +3,14 @@
 import re
 from ast import literal_eval
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, ConversionError
 from edgeattn.formats import Format, Job
+from edgeattn.formats import _onnx_external as external
 from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
 from edgeattn.layout import Layout
 from edgeattn.system.output import quiet
@@ -70,7 +72,7 @@ class Onnx(Format):
         return Details(opset=next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")))
 
     def read(self, path: Path) -> Graph:
-        """The operators of any .onnx file, functions inlined and subgraphs included.
+        """The operators of any .onnx file, functions inlined and subgraphs included. Weights beside it are not loaded.
 
         Raises:
             ArtifactError: the file is cut, empty or no valid ONNX model.
@@ -79,11 +81,17 @@ class Onnx(Format):
         import onnx.inliner
 
         try:
-            model = onnx.load(str(path))
-            onnx.checker.check_model(model)
+            model, beside = external.load(path)
+            # By its path: of a model in memory the checker looks for the weights in the working directory.
+            onnx.checker.check_model(str(path))
             if model.functions:
                 model = onnx.inliner.inline_local_functions(model)
-            return _graph(onnx.shape_inference.infer_shapes(model))
+            graph = _graph(onnx.shape_inference.infer_shapes(model), path.absolute().parent)
+            if not beside:
+                return graph
+            return replace(graph, details={**graph.details, "external_data": external.described(path, beside)})
+        except ArtifactError:
+            raise
         except Exception as error:
             raise ArtifactError(f"{path} is not a readable ONNX model: {first_line(error)}") from error
 
@@ -100,11 +108,21 @@ def _keep_origins(proto: Any) -> None:
             node.metadata_props.add(key=key, value=value)
 
 
-def read_unchecked(path: Path) -> Graph:
-    """As :meth:`Onnx.read`, for files with operators that the ONNX checker does not know (onnxruntime's own)."""
+def read_unchecked(path: Path, folder: Path) -> Graph:
+    """As :meth:`Onnx.read`, for files with operators that the ONNX checker does not know (onnxruntime's own), and with
+    weights beside another file, in ``folder``."""
     import onnx
 
-    return _graph(onnx.load(str(path)))
+    return _graph(onnx.load(str(path), load_external_data=False), folder)
+
+
+def data_bytes(path: Path) -> int:
+    """The bytes of weights that a file keeps beside it.
+
+    Raises:
+        ArtifactError: as :func:`Onnx.read`, where they cannot be there.
+    """
+    return sum(external.load(path)[1].values())
 
 
 def origins(path: Path) -> dict[str, tuple[str, Op]]:
@@ -120,7 +138,7 @@ def origins(path: Path) -> dict[str, tuple[str, Op]]:
 
     ops = {op.name: op for op in FORMAT.read(path).ops}
     by_name = {}
-    for node in onnx.load(str(path)).graph.node:
+    for node in onnx.load(str(path), load_external_data=False).graph.node:
         if node.name in ops:
             origin = _module(node), ops[node.name]
             by_name.update(dict.fromkeys([*node.output, node.name], origin))
@@ -139,14 +157,15 @@ def _module(node: Any) -> str:
     return path if path and inside.startswith("torch.nn.") else f"{path}.{function}()".removeprefix(".")
 
 
-def _graph(model: Any) -> Graph:
+def _graph(model: Any, folder: Path) -> Graph:
+    """``folder`` holds the weights that are not in the model."""
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     proto = model.graph
     weights = {t.name: t for t in _initializers(proto)}
     infos = {name: _initializer_info(t) for name, t in weights.items()}
     for value in (*proto.input, *proto.value_info, *proto.output):
         infos.setdefault(value.name, _info(value))
-    ops = tuple(_op(node, infos, weights) for node in _nodes(proto) if node.op_type != "Constant")
+    ops = tuple(_op(node, infos, weights, folder) for node in _nodes(proto) if node.op_type != "Constant")
     return Graph(
         format="onnx",
         ops=ops,
@@ -200,7 +219,7 @@ def _info(value: Any) -> TensorInfo:
     return TensorInfo(value.name, shape, *_dtype(tensor.elem_type))
 
 
-def _op(node: Any, infos: dict[str, TensorInfo], weights: dict[str, Any]) -> Op:
+def _op(node: Any, infos: dict[str, TensorInfo], weights: dict[str, Any], folder: Path) -> Op:
     import onnx
 
     inputs = tuple(infos.get(name, TensorInfo(name, (), "unknown", 4)) for name in node.input if name)
@@ -215,11 +234,13 @@ def _op(node: Any, infos: dict[str, TensorInfo], weights: dict[str, Any]) -> Op:
         constant_indices=kernel is not None,
         one_hot_kernel=node.op_type in ("Conv", "FusedConv", "ConvTranspose")
         and kernel is not None
-        and is_one_hot(onnx.numpy_helper.to_array(kernel), output_axis=int(node.op_type == "ConvTranspose")),
+        and is_one_hot(
+            onnx.numpy_helper.to_array(kernel, str(folder)), output_axis=int(node.op_type == "ConvTranspose")
+        ),
     )
 
 
-def _macs(node: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> int:
+def _macs(node: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> int | None:
     if not outputs or len(inputs) < 2:
         return 0
     shape, second = outputs[0].shape, inputs[1].shape
@@ -229,9 +250,9 @@ def _macs(node: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, 
     attributes = {a.name: a for a in node.attribute}
     if node.op_type in ("Conv", "FusedConv", "QLinearConv", "ConvInteger"):
         kernel = inputs[3].shape if node.op_type == "QLinearConv" else second
-        return conv_macs(shape, tuple(n or 1 for n in kernel[1:]))
+        return conv_macs(shape, kernel[1:])
     if node.op_type == "ConvTranspose":
-        return conv_macs(first, tuple(n or 1 for n in second[1:]))
+        return conv_macs(first, second[1:])
     if node.op_type == "Gemm":
         transposed = "transA" in attributes and attributes["transA"].i
         return matmul_macs(shape, first[0 if transposed else -1])

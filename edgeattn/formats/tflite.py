@@ -265,19 +265,19 @@ class _Reader:
         return is_one_hot(kernel, output_axis=3 if kind == "DEPTHWISE_CONV_2D" else 0)
 
 
-def _macs(kind: str, op: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> int:
+def _macs(kind: str, op: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]) -> int | None:
     if len(inputs) < 2 or not outputs:
         return 0
     shape, first, second = outputs[0].shape, inputs[0].shape, inputs[1].shape
     if kind == "CONV_2D":
-        return conv_macs(shape, tuple(n or 1 for n in second[1:]))
+        return conv_macs(shape, second[1:])
     if kind == "DEPTHWISE_CONV_2D":
-        return conv_macs(shape, tuple(n or 1 for n in second[1:3]))
+        return conv_macs(shape, second[1:3])
     if kind == "FULLY_CONNECTED":
         return matmul_macs(shape, second[-1])
     if kind == "BATCH_MATMUL":
         transposed = bool(op.builtinOptions.adjX)
         return matmul_macs(shape, first[-2 if transposed else -1])
     if kind == "TRANSPOSE_CONV":  # (output shape, kernel [O, H, W, I], input)
-        return conv_macs(inputs[2].shape, tuple(n or 1 for n in (second[0], *second[1:3])))
+        return conv_macs(inputs[2].shape, (second[0], *second[1:3]))
     return 0

@@ -22,6 +22,7 @@ def main() -> None:
     from edgeattn.errors import EdgeAttnError
     from edgeattn.inspection import _open_child as _probe
     from edgeattn.inspection import inspect as inspection
+    from edgeattn.system.vendor_errors import first_line
 
     _probe.limit(int(memory_bytes), int(seconds))
     document: dict[str, object]
@@ -29,6 +30,10 @@ def main() -> None:
         document = {"found": asdict(inspection.inspect(Path(file)))}
     except EdgeAttnError as error:
         document = {"error": [type(error).__name__, str(error)]}
+    except MemoryError:
+        os._exit(_probe.MEMORY)
+    except Exception as error:  # noqa: BLE001  # a traceback here would reach nobody
+        document = {"error": ["ArtifactError", f"{file} cannot be read: {first_line(error)}"]}
     out.write(to_json(document))
     out.close()
     # Without any destructor of a library that was given a hostile file.

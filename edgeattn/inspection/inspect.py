@@ -17,7 +17,8 @@ from edgeattn.system import plugins
 
 @dataclass(frozen=True)
 class Inspection:
-    """One artifact, read. ``runtime`` is its runtime's view of it, or why there is none."""
+    """One artifact, read. ``runtime`` is its runtime's view of it, or why there is none; ``macs`` are multiply-adds,
+    None if they depend on axes that it leaves free."""
 
     artifact: str
     format: str
@@ -26,7 +27,7 @@ class Inspection:
     layout_bytes: int
     copy_ops: dict[str, int]
     copy_bytes: int
-    macs: int
+    macs: int | None
     parameters: int
     inputs: tuple[dict[str, Any], ...]
     outputs: tuple[dict[str, Any], ...]
@@ -64,6 +65,7 @@ def inspect(path: Path) -> Inspection:
     format_ = FORMATS.get(format_of(path))
     plugins.require(*format_.read_packages, extra=format_.extra)
     graph = format_.read(path)
+    macs = [op.macs for op in graph.ops]
     layout, copies = in_category(graph.ops, "layout"), in_category(graph.ops, "copy")
     return Inspection(
         artifact=str(path),
@@ -73,7 +75,7 @@ def inspect(path: Path) -> Inspection:
         layout_bytes=_bytes(layout),
         copy_ops=count(copies),
         copy_bytes=_bytes(copies),
-        macs=sum(op.macs for op in graph.ops),
+        macs=None if None in macs else sum(n for n in macs if n is not None),
         parameters=graph.parameters,
         inputs=tuple(asdict(t) for t in graph.inputs),
         outputs=tuple(asdict(t) for t in graph.outputs),

@@ -1,5 +1,7 @@
 """Untrusted files are opened by their vendors' libraries in a process of its own: a crash there is an error here."""
 
+import mmap
+import os
 import signal
 import subprocess
 import sys
@@ -43,7 +45,7 @@ def check(*paths: Path, run: bool = False) -> None:
 def start(path: Path, arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
     """A Python process for ``path``; its first arguments are the limits that it sets for itself."""
     script, *rest = arguments
-    limits = [str(_BASE_BYTES + _TIMES * path.stat().st_size), str(_seconds(path))]
+    limits = [str(_BASE_BYTES + _TIMES * _size(path)), str(_seconds(path))]
     # -P: nothing is imported from the working directory.
     command = [sys.executable, "-P", "-W", "ignore", script, *limits, *rest]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -73,4 +75,19 @@ def answer(path: Path, process: "subprocess.Popen[bytes]") -> bytes:
 
 
 def _seconds(path: Path) -> int:
-    return _BASE_SECONDS + path.stat().st_size // _BYTES_PER_SECOND
+    return _BASE_SECONDS + _size(path) // _BYTES_PER_SECOND
+
+
+def _size(path: Path) -> int:
+    """Bytes of the file, and of the files beside it that an .onnx names as those of its weights.
+
+    The names are searched for, and the file is not parsed: that is what the other process is for.
+    """
+    size = path.stat().st_size
+    if path.suffix != ".onnx" or not size:
+        return size
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"location") < 0:
+            return size
+        beside = (x for x in path.absolute().parent.iterdir() if x.name != path.name and not x.is_symlink())
+        return size + sum(x.stat().st_size for x in beside if x.is_file() and content.find(os.fsencode(x.name)) >= 0)

@@ -13,6 +13,7 @@ from edgeattn.profile.comparison import Comparison, Ratio
 from edgeattn.profile.latency import Interval, summary
 
 _SLOWEST = 12
+_MOST_CHANGES = 500
 
 
 def measured(records: Sequence[Record], ratios: Sequence[Ratio], not_run: Sequence[NotRun]) -> list[Any]:
@@ -143,7 +144,10 @@ def compared(result: Comparison) -> list[Any]:
     """New records against old ones."""
     about = ("artifact", "target", "runtime", "threads>r", "quantity")
     shown = table("NEW against OLD", *about, "old>r", "new>r", "new / old>r", "95 % interval>r", "verdict")
-    for change in result.changes:
+    # What fails comes first, then what changed: nobody reads thousands of rows, and drawing them takes long.
+    ordered = sorted(result.changes, key=lambda c: (c.passed, c.verdict in ("same", "can't tell")))
+    changes = ordered if len(ordered) > _MOST_CHANGES else result.changes
+    for change in changes[:_MOST_CHANGES]:
         growth = change.growth
         shown.add_row(
             *(change.artifact, change.target, change.runtime, str(change.threads), change.quantity),
@@ -154,15 +158,23 @@ def compared(result: Comparison) -> list[Any]:
         )
     notes = {
         f"{change.artifact} in {change.runtime}, {change.quantity}: {change.note}": 0
-        for change in result.changes
+        for change in changes[:_MOST_CHANGES]
         if change.note
     }
     only_in = (("OLD", result.only_old), ("NEW", result.only_new))
     only = [f"Only in {which}: {escape(name)}" for which, names in only_in for name in names]
-    return [shown, *map(escape, notes), *only]
+    more = len(changes) - _MOST_CHANGES
+    bounded = [f"{more:,} rows more, none of which fails: --json has all."] if more > 0 else []
+    if more > 0 and not changes[_MOST_CHANGES].passed:
+        bounded = [f"[red]{more:,} rows more, and some fail:[/] --json has all."]
+    if len(only) > _MOST_CHANGES:
+        only = [*only[:_MOST_CHANGES], f"{len(only) - _MOST_CHANGES:,} records more are in one file only."]
+    return [shown, *bounded, *map(escape, notes), *only]
 
 
 def _quantity(quantity: str, value: float | None) -> str:
-    if value is not None and quantity == "time":
+    if value is not None and quantity == "memory":
+        return f"{value / 2**20:.1f} MiB"
+    if value is not None and quantity in ("time", "p99", "load"):
         return f"{value / 1e6:.3f} ms"
     return number(value, ",.0f")

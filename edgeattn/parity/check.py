@@ -13,6 +13,7 @@ from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.records import Likeness
 from edgeattn.bundle.tensors import Arrays, from_edge
 from edgeattn.errors import ArtifactError, MissingError, RefusedError, TargetError
+from edgeattn.formats import FORMATS
 from edgeattn.parity.accuracy import Accuracy, evaluate
 from edgeattn.parity.battery import depends_on_input
 from edgeattn.parity.failures import lacking, refused
@@ -51,6 +52,7 @@ def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connectio
         ArtifactError: a file of the bundle cannot be read, or its signature is not the manifest's.
         TargetError: a run on the target failed.
     """
+    _check_formats(bundle)
     cases = golden_cases(bundle)
     labelled = held_out(bundle)
     first = next(iter(cases), "")
@@ -75,6 +77,17 @@ def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connectio
             else:
                 builder.versions[backend.label] = backend.runtime.version()
     return builder.build()
+
+
+def _check_formats(bundle: Bundle) -> None:
+    """An artifact of a format that has no runtime would be passed over, and never fail."""
+    for artifact in bundle.manifest.artifacts:
+        if artifact.format not in FORMATS.names:
+            known = ", ".join(FORMATS.names)
+            raise ArtifactError(
+                f"{artifact.file.path} is of the format {artifact.format!r:.40}, and this edgeattn knows {known}; "
+                "update edgeattn, or export the bundle again"
+            )
 
 
 def steps(formats: Iterable[str], connection: Connection | None = None) -> int:
@@ -238,7 +251,9 @@ def _run_on_target(
 
 def require_a_check(bundle: Bundle, report: Report) -> None:
     """Raise an error that says what is missing if no artifact could be run."""
-    if bundle.manifest.artifacts and not report.artifacts_checked:
+    if not bundle.manifest.artifacts:
+        raise ArtifactError(f"{bundle.folder} has no artifact, so that there is nothing to check; export it again")
+    if not report.artifacts_checked:
         raise MissingError(f"no artifact could be run here: {report.not_run[0].reason}")
 
 

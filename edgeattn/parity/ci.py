@@ -1,6 +1,7 @@
 """Parity for a CI: a JUnit file, a Markdown summary, and an assertion for pytest."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,6 +9,9 @@ from xml.etree import ElementTree
 from edgeattn.bundle.manifest import load
 from edgeattn.parity.check import require_a_check, verify
 from edgeattn.parity.verdicts import Report, Row, worst
+
+# Characters that XML 1.0 cannot hold, escaped or not: names in files may have them.
+_NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
 
 def junit(report: Report, name: str) -> bytes:
@@ -26,6 +30,9 @@ def junit(report: Report, name: str) -> bytes:
     suite.set("failures", str(failures))
     suite.set("skipped", str(len(report.not_run)))
     ElementTree.indent(suite)
+    for element in suite.iter():
+        for key, text in element.items():
+            element.set(key, _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text))
     document: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
     return document + b"\n"
 

@@ -69,8 +69,11 @@ class Difference:
 
 
 def difference(*, reference: Array, candidate: Array) -> Difference:
-    """How far ``candidate`` is from ``reference``; a NaN or an infinity anywhere makes it infinite."""
+    """How far ``candidate`` is from ``reference``. The same infinity in both is no difference; a NaN, or an infinity in
+    one alone, makes it infinite."""
     truth, values = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
+    alike = np.isinf(truth) & (truth == values)
+    truth, values = np.where(alike, 0.0, truth), np.where(alike, 0.0, values)
     if not (np.isfinite(truth).all() and np.isfinite(values).all()):
         return Difference(inf, inf, -inf, 0.0)
     error = values - truth

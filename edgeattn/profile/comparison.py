@@ -1,15 +1,16 @@
 """Compares records: those of interleaved runs with one another, and old ones with new ones. Pure functions."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from edgeattn.bundle.records import Device, Record
 from edgeattn.errors import BadInputError
-from edgeattn.profile.latency import Interval, ratio_of_pairs, ratio_of_runs
+from edgeattn.profile.latency import Interval, growth_of_runs, has_ratio, ratio_of_pairs
 
 MAX_SLOWDOWN = 1.10
 
@@ -25,7 +26,7 @@ class Ratio:
 
 
 def ratios(records: Sequence[Record]) -> tuple[Ratio, ...]:
-    """The ratio of every record of a group to the group's first."""
+    """The ratio of every record of a group to the group's first; none where the times are 0 ns, and have no ratio."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         if record.group and record.samples_ns:
@@ -39,10 +40,11 @@ def ratios(records: Sequence[Record]) -> tuple[Ratio, ...]:
         )
         for group, (baseline, *candidates) in groups.items()
         for candidate in candidates
+        if has_ratio(baseline.samples_ns, candidate.samples_ns)
     )
 
 
-Quantity = Literal["time", "instructions", "size", "layout ops", "parity"]
+Quantity = Literal["time", "p99", "instructions", "load", "memory", "size", "layout ops", "parity"]
 Outcome = Literal["faster", "slower", "can't tell", "fewer", "more", "same", "different"]
 
 
@@ -51,6 +53,9 @@ class Limits:
     """The most that NEW may have, as a multiple of OLD or as a number; None is no limit."""
 
     slowdown: float = MAX_SLOWDOWN
+    p99: float | None = None
+    load: float | None = None
+    memory: float | None = None
     size_growth: float | None = None
     layout_ops: int | None = None
 
@@ -111,10 +116,12 @@ def compare(*, old: Sequence[Record], new: Sequence[Record], limits: Limits) -> 
 
 def _by_key(records: Sequence[Record]) -> dict[_Key, Record]:
     by_key: dict[_Key, Record] = {}
+    seen: Counter[tuple[Any, ...]] = Counter()
     for record in records:
         labels = tuple(sorted(record.labels.items()))
         subject = record.model, record.subject.artifact, record.target, record.runtime, record.threads, labels
-        by_key[*subject, sum(key[:-1] == subject for key in by_key)] = record
+        by_key[*subject, seen[subject]] = record
+        seen[subject] += 1
     return by_key
 
 
@@ -125,8 +132,14 @@ def _describe(record: Record) -> str:
 def _changes(old: Record, new: Record, limits: Limits) -> Iterator[Change]:
     if old.samples_ns and new.samples_ns:
         yield _time(old, new, limits.slowdown)
+        if limits.p99 is not None:
+            yield _tail(old, new, limits.p99)
     if old.counts and new.counts:
         yield _instructions(old, new, limits.slowdown)
+    if limits.load is not None:
+        yield _single(old, new, "load", old.load_ns, new.load_ns, limits.load)
+    if limits.memory is not None:
+        yield _single(old, new, "memory", old.peak_memory_bytes, new.peak_memory_bytes, limits.memory)
     yield _size(old, new, limits.size_growth)
     yield _layout_ops(old, new, limits.layout_ops)
     if new.parity is not None and not new.parity.passed:
@@ -149,19 +162,60 @@ def _change(
 
 
 def _time(old: Record, new: Record, limit: float) -> Change:
-    old_p50, new_p50 = float(np.median(old.samples_ns)), float(np.median(new.samples_ns))
-    if not _same_device(old.device, new.device):
-        note = f"measured on {old.device.name}, then on {new.device.name}: not the same device"
-        return _change(new, "time", old_p50, new_p50, None, "can't tell", note=note)
-    untrusted = [which for which, record in (("OLD", old), ("NEW", new)) if record.untrusted]
-    if untrusted:
-        growth = _range_of(old, new)
-        note = f"{' and '.join(untrusted)} not to be trusted: judged by the middle 80 % of the samples"
+    medians = float(np.median(old.samples_ns)), float(np.median(new.samples_ns))
+    if note := _other_device(old, new):
+        return _change(new, "time", *medians, None, "can't tell", note=note)
+    if untrusted := _untrusted(old, new):
+        growth: Interval | None = _range_of(old, new)
+        note = f"{untrusted} not to be trusted: judged by the middle 80 % of the samples"
     else:
-        speed = ratio_of_runs(baseline_ns=old.samples_ns, candidate_ns=new.samples_ns)
-        growth, note = Interval(1 / speed.value, 1 / speed.high, 1 / speed.low), ""
+        growth = growth_of_runs(old_ns=old.samples_ns, new_ns=new.samples_ns)
+    return _grown(new, "time", *medians, growth, limit, note)
+
+
+def _tail(old: Record, new: Record, limit: float) -> Change:
+    """p99; records with warnings too, as what disturbs a median is what a tail consists of."""
+    values = float(np.percentile(old.samples_ns, 99)), float(np.percentile(new.samples_ns, 99))
+    if note := _other_device(old, new):
+        return _change(new, "p99", *values, None, "can't tell", note=note)
+    untrusted = _untrusted(old, new)
+    note = f"{untrusted} not to be trusted: a tail may be a disturbance" if untrusted else ""
+    growth = growth_of_runs(old_ns=old.samples_ns, new_ns=new.samples_ns, percentile=99)
+    return _grown(new, "p99", *values, growth, limit, note)
+
+
+def _grown(
+    new: Record, quantity: Quantity, old_ns: float, new_ns: float, growth: Interval | None, limit: float, note: str
+) -> Change:
+    if growth is None or not growth.high < inf:
+        note = "some times are 0 ns, which have no ratio: the clock is too coarse for this artifact"
+        return _change(new, quantity, old_ns, new_ns, None, "can't tell", note=note)
     verdict: Outcome = "slower" if growth.low > 1 else "faster" if growth.high < 1 else "can't tell"
-    return _change(new, "time", old_p50, new_p50, growth, verdict, growth.low <= limit, note)
+    return _change(new, quantity, old_ns, new_ns, growth, verdict, growth.low <= limit, note)
+
+
+def _single(
+    old: Record, new: Record, quantity: Quantity, before: int | None, after: int | None, limit: float
+) -> Change:
+    """A number that a record has once, without an interval: the time to load, the peak of memory."""
+    note = _other_device(old, new)
+    if before is None or after is None:
+        note = f"not measured in {' and '.join(which for which, n in (('OLD', before), ('NEW', after)) if n is None)}"
+    if note or before is None or after is None:
+        return _change(new, quantity, before, after, None, "can't tell", note=note)
+    growth = _over(after, before)
+    passed = growth <= limit
+    return _change(new, quantity, before, after, Interval(growth, growth, growth), _more(before, after), passed)
+
+
+def _other_device(old: Record, new: Record) -> str:
+    if _same_device(old.device, new.device):
+        return ""
+    return f"measured on {old.device.name}, then on {new.device.name}: not the same device"
+
+
+def _untrusted(old: Record, new: Record) -> str:
+    return " and ".join(which for which, record in (("OLD", old), ("NEW", new)) if record.untrusted)
 
 
 def _same_device(old: Device, new: Device) -> bool:

@@ -6,6 +6,7 @@ Statistics are not stored: a record holds its samples, and the statistics are de
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,7 @@ def summary(samples_ns: Sequence[int]) -> Summary:
         p90_ns=p90,
         p99_ns=p99,
         sd_ns=float(x.std(ddof=1)) if len(x) > 1 else 0.0,
-        p50_interval_ns=_bounds(_medians(x)),
+        p50_interval_ns=_bounds(_resampled(x)),
     )
 
 
@@ -72,22 +73,34 @@ def _samples(samples_ns: Sequence[int]) -> _Floats:
     return x
 
 
-def _medians(x: _Floats, *, seed: int = SEED) -> _Floats:
-    """Medians of RESAMPLES resampled runs. Samples are drawn in blocks, because neighbours resemble each other.
+def _resampled(x: _Floats, *, seed: int = SEED, percentile: float = 50) -> _Floats:
+    """Medians, or other percentiles, of RESAMPLES resampled runs. Samples are drawn in blocks, because neighbours
+    resemble each other.
 
     Source: the circular block bootstrap (Politis and Romano, 1992), blocks of the cube root of n.
     """
-    n = len(x)
+    below, part = divmod((len(x) - 1) * percentile / 100, 1)
+    values = []
+    for rows in _draws(len(x), seed):
+        # Sorting is some times as fast as numpy's median and percentile, for as many and short rows as these.
+        drawn = np.sort(x[rows], axis=1)
+        low, high = drawn[:, int(below)], drawn[:, min(int(below) + 1, len(x) - 1)]
+        values.append(low + part * (high - low))
+    return np.concatenate(values)
+
+
+@lru_cache(maxsize=8)
+def _draws(n: int, seed: int) -> tuple[npt.NDArray[np.int64], ...]:
+    """The numbers of the samples of each resampled run, in parts; the same for all records of one length."""
     block = max(1, round(n ** (1 / 3)))
     random, within = np.random.default_rng(seed), np.arange(block)
     total = RESAMPLES if n <= MANY else RESAMPLES // 10
     rows = max(1, _BATCH // n)
-    medians = []
+    parts = []
     for start in range(0, total, rows):
         starts = random.integers(n, size=(min(rows, total - start), -(-n // block), 1))
-        drawn = (starts + within).reshape(len(starts), -1)[:, :n] % n
-        medians.append(np.median(x[drawn], axis=1))
-    return np.concatenate(medians)
+        parts.append((starts + within).reshape(len(starts), -1)[:, :n] % n)
+    return tuple(parts)
 
 
 def _bounds(values: _Floats) -> tuple[float, float]:
@@ -95,28 +108,43 @@ def _bounds(values: _Floats) -> tuple[float, float]:
     return low, high
 
 
+def has_ratio(baseline_ns: Sequence[int], candidate_ns: Sequence[int]) -> bool:
+    """Whether most rounds of two interleaved runs have two samples that a clock could measure."""
+    rounds = list(zip(baseline_ns, candidate_ns, strict=False))
+    return 2 * sum(a > 0 and b > 0 for a, b in rounds) > len(rounds)
+
+
 def ratio_of_pairs(*, baseline_ns: Sequence[int], candidate_ns: Sequence[int]) -> Interval:
     """How many times as fast the candidate is, from interleaved samples: the median over the rounds of
     baseline / candidate. A drift of the machine affects both alike, and cancels. A round without both samples, because
-    one run stopped, is left out.
+    one run stopped or the clock measured 0 ns, is left out.
 
     Raises:
-        BadInputError: there is no round with both samples.
+        BadInputError: there are not enough rounds with both samples.
     """
+    if not has_ratio(baseline_ns, candidate_ns):
+        raise BadInputError("these times have no ratio: most of them are missing, or 0 ns")
     n = min(len(baseline_ns), len(candidate_ns))
-    ratios = _samples(baseline_ns[:n]) / _samples(candidate_ns[:n])
-    return Interval(float(np.median(ratios)), *_bounds(_medians(ratios)))
+    baseline, candidate = _samples(baseline_ns[:n]), _samples(candidate_ns[:n])
+    measured = (baseline > 0) & (candidate > 0)
+    ratios = baseline[measured] / candidate[measured]
+    return Interval(float(np.median(ratios)), *_bounds(_resampled(ratios)))
 
 
-def ratio_of_runs(*, baseline_ns: Sequence[int], candidate_ns: Sequence[int]) -> Interval:
-    """How many times as fast the candidate is, from runs at different times: median of baseline / median of candidate.
+def growth_of_runs(*, old_ns: Sequence[int], new_ns: Sequence[int], percentile: float = 50) -> Interval | None:
+    """How many times as slow new samples are, from runs at different times: new / old, of their medians or of another
+    percentile. None if it has no upper end, as old times of 0 ns give none.
 
     Raises:
         BadInputError: one of them has no samples.
     """
-    baseline, candidate = _samples(baseline_ns), _samples(candidate_ns)
-    value = float(np.median(baseline) / np.median(candidate))
-    return Interval(value, *_bounds(_medians(baseline) / _medians(candidate, seed=SEED + 1)))
+    old, new = _samples(old_ns), _samples(new_ns)
+    value, least = float(np.percentile(old, percentile)), _resampled(old, percentile=percentile)
+    if not value or not least.min():
+        return None
+    other = _resampled(new, seed=SEED + 1, percentile=percentile)
+    number = min(len(least), len(other))  # of long runs fewer are drawn
+    return Interval(float(np.percentile(new, percentile)) / value, *_bounds(other[:number] / least[:number]))
 
 
 def interleave(calls: Mapping[str, Callable[[], object]], *, runs: int, warmup: int) -> dict[str, list[int]]:
@@ -155,14 +183,17 @@ OUTLIER_SIGMAS, OUTLIER_SHARE = 6.0, 0.2
 OUTLIERS_ALLOWED = 0.05
 
 
-def quality_warnings(samples_ns: Sequence[int]) -> tuple[str, ...]:
-    """Reasons not to rely on these samples, a sentence each; none for a steady run, and none without samples."""
+def quality_warnings(samples_ns: Sequence[int], *, disturbed_by: str = "") -> tuple[str, ...]:
+    """Reasons not to rely on these samples, a sentence each; none for a steady run, and none without samples.
+    ``disturbed_by`` is what is known to disturb them."""
     if not samples_ns:
         return ()
     if len(samples_ns) < FEW:
         return (f"only {len(samples_ns)} samples: at least {FEW} are needed to see whether the times are steady",)
     x = _samples(samples_ns)
-    warnings = (_trend(x), _two_levels(x), _outliers(x), _wide(x))
+    if not np.median(x):
+        return ("half of the samples or more are 0 ns: the clock is too coarse for this artifact",)
+    warnings = (_trend(x), _two_levels(x), _outliers(x, disturbed_by), _wide(x))
     return tuple(sentence for sentence in warnings if sentence)
 
 
@@ -200,16 +231,17 @@ def _two_levels(x: _Floats) -> str:
     return f"the times stand on two levels, {low_ms:.3g} ms and {high_ms:.3g} ms ({(n - cut) / n:.0%} of the samples)"
 
 
-def _outliers(x: _Floats) -> str:
+def _outliers(x: _Floats, disturbed_by: str) -> str:
     middle = float(np.median(x))
     # 1.4826: from the median absolute deviation to the standard deviation of a normal distribution.
     sigma = 1.4826 * float(np.median(np.abs(x - middle)))
     limit = middle + max(OUTLIER_SIGMAS * sigma, OUTLIER_SHARE * middle)
     share = float((x > limit).mean())
-    return f"{share:.0%} of the samples are outliers: something else was running" if share > OUTLIERS_ALLOWED else ""
+    cause = disturbed_by or "something else was running"
+    return f"{share:.0%} of the samples are outliers: {cause}" if share > OUTLIERS_ALLOWED else ""
 
 
 def _wide(x: _Floats) -> str:
-    low, high = _bounds(_medians(x))
+    low, high = _bounds(_resampled(x))
     half = (high - low) / 2 / float(np.median(x))
     return f"the median is known to {half:.0%} only: give more --runs" if half > MATTERS else ""

@@ -16,6 +16,8 @@ from edgeattn.report.verdict import verdict
 
 # A picture of samples takes ten kilobytes, and nobody looks at more of them.
 _MOST_PICTURES = 24
+# Of very many records, whose report would take minutes.
+_MANY, _FEW_PICTURES = 200, 8
 
 
 def compose(content: Content) -> Document:
@@ -92,7 +94,7 @@ def _samples(records: tuple[Record, ...]) -> Iterator[Section]:
     if not timed:
         return
     parts: list[Part] = []
-    for record in timed[:_MOST_PICTURES]:
+    for record in timed[: _FEW_PICTURES if len(timed) > _MANY else _MOST_PICTURES]:
         title = describe(record)
         svg, description = samples.draw(record.samples_ns, latency.summary(record.samples_ns), title=title)
         quality_warnings = (f"{words.sentence(warning)}." for warning in record.untrusted)

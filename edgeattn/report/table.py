@@ -15,6 +15,8 @@ _CAVEATS = {
     "browser": "Measured in a browser on a computer: not a phone's figures.",
     "host": "Measured on the machine that ran edgeattn: not a phone's figures.",
 }
+# A page of thousands of rows takes minutes to write and is not read.
+_MOST_ROWS = 500
 
 
 def by_origin(results: Iterable[Result]) -> tuple[Table, ...]:
@@ -43,10 +45,14 @@ def _table(origin: str, rows: list[Result]) -> Table:
     )
     slowest = max((_cost(row) for row in rows), default=0.0) or 1.0
     lines = []
-    for row in rows:
+    for row in rows[:_MOST_ROWS]:
         model = [Cell(row.model)] if several else []
         lines.append((*model, *_named(row), *_figures(row, slowest, counted=counted), *_common(row)))
-    return Table(origin_name(origin), columns, tuple(lines), _CAVEATS.get(origin, ""))
+    more = len(rows) - len(lines)
+    bounded = f"{words.number(more, 'row')} more: a .csv or .json report has all." if more else ""
+    return Table(
+        origin_name(origin), columns, tuple(lines), " ".join(filter(None, (_CAVEATS.get(origin, ""), bounded)))
+    )
 
 
 def _named(row: Result) -> tuple[Cell, ...]:
@@ -101,8 +107,9 @@ def interleaved(records: Iterable[Record]) -> Table | None:
     # A clock that is too coarse gives samples of zero, which have no ratio.
     timed = [record for record in records if record.samples_ns and min(record.samples_ns) > 0]
     rows = []
-    for ratio in comparison.ratios(timed):
-        record = next(record for record in timed if record.group == ratio.group)
+    first_of_group = {record.group: record for record in reversed(timed)}
+    for ratio in comparison.ratios(timed)[:_MOST_ROWS]:
+        record = first_of_group[ratio.group]
         times = ratio.times_as_fast
         verdict: tuple[str, Tone] = (
             ("faster", "good") if times.low > 1 else ("slower", "") if times.high < 1 else ("can't tell", "")

@@ -13,6 +13,8 @@ from edgeattn.runtimes import Observed, Runtime, Session, Signature, ValueCallba
 from edgeattn.system.plugins import require
 from edgeattn.system.vendor_errors import refusing
 
+_MOST_DATA_BYTES = 2**28
+
 
 class OnnxRuntime(Runtime):
     format = "onnx"
@@ -53,7 +55,9 @@ class OnnxRuntime(Runtime):
         ops = {name: node.op_type for node in model.graph.node for name in node.output if name}
         outputs = {value.name for value in model.graph.output}
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ops if name not in outputs)
-        session = _load(path, _options(1), model.SerializeToString())
+        with refusing(f"{path} cannot be looked into"):  # with weights beside it, it may be over 2 GB
+            content = model.SerializeToString()
+        session = _load(path, _options(1), content)
         with refusing(f"onnxruntime cannot run {path}"):
             values = session.run(list(ops), inputs) if ops else []
         for name, value in zip(ops, values, strict=True):
@@ -61,8 +65,11 @@ class OnnxRuntime(Runtime):
 
     def examine(self, path: Path) -> dict[str, Any]:
         """The operators of the graph that it runs on this machine, after all its optimisations."""
-        from edgeattn.formats.onnx import read_unchecked
+        from edgeattn.formats.onnx import data_bytes, read_unchecked
 
+        # Its copy would hold all weights, and no file of protobuf can hold 2 GB.
+        if (beside := data_bytes(path)) > _MOST_DATA_BYTES:
+            return {"unknown": f"not optimised here: {beside:,} bytes of weights are beside the file"}
         with tempfile.TemporaryDirectory() as scratch:
             out = Path(scratch) / "optimised.onnx"
             try:
@@ -70,7 +77,7 @@ class OnnxRuntime(Runtime):
             except ArtifactError as error:
                 # The file may be sound ONNX, and yet this runtime refuses it: report that, do not hide it.
                 return {"unknown": str(error)}
-            ops = read_unchecked(out).ops
+            ops = read_unchecked(out, path.absolute().parent).ops
         return {
             "operators": count(ops),
             "layout_ops": count(in_category(ops, "layout")),

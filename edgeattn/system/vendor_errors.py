@@ -34,5 +34,8 @@ def first_line(error: BaseException) -> str:
                 "fixed number of steps"
             )
         cause = cause.__cause__
-    text = _COLOURS.sub("", str(error))
+    try:
+        text = _COLOURS.sub("", str(error))
+    except Exception:  # noqa: BLE001  # an error of a user's own may fail to tell what it is
+        text = ""
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)[:300]

@@ -13,7 +13,7 @@ from pathlib import Path
 from edgeattn.bundle.records import Device, Origin
 from edgeattn.errors import BadInputError
 from edgeattn.targets import RUNTIMES, Job, Measurement, Target
-from edgeattn.targets._runner import board, job_folder
+from edgeattn.targets._runner import board, clocks, job_folder
 
 ORIGIN: Origin = "host"
 
@@ -43,7 +43,11 @@ class _Host:
                 job_folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
                 for folder, job in zip(folders, jobs, strict=True)
             )
-            return tuple(replace(measurement, before=before, after=after) for measurement in measurements)
+            slowed = clocks.slowed(before, after)
+            return tuple(
+                replace(measurement, before=before, after=after, untrusted=(*measurement.untrusted, *slowed))
+                for measurement in measurements
+            )
 
 
 def _cpu() -> str:

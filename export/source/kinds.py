@@ -10,8 +10,8 @@ def unusable(x: Tensor) -> str:
         return "is on the meta device, where tensors have no values: load or make it on the CPU"
     if x.is_quantized:
         return "is quantised already: give it in float, and --precision int8 to quantise the model"
-    if x.layout != torch.strided:
-        kind = str(x.layout).removeprefix("torch.")
+    if x.is_nested or x.layout != torch.strided:
+        kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
         return f"is {kind}: give it as a dense tensor"
     if x.is_complex():
         return "is complex: give its real and imaginary part (torch.view_as_real)"

@@ -12,6 +12,13 @@ from edgeattn.cli import console
 def compare(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="A bundle, an artifact, or a file of records.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="Another of the same kind.")],
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=N,N,...",
+            help="Artifacts: the size of an input that both leave free, in OLD's layout: x=1,3,64,64.",
+        ),
+    ] = None,
     max_slowdown: Annotated[
         float | None,
         typer.Option(
@@ -25,6 +32,15 @@ def compare(
     max_layout_ops: Annotated[
         int | None, typer.Option(min=0, help="Records: exit 1 if an artifact of NEW has more layout ops than this.")
     ] = None,
+    max_p99: Annotated[
+        float | None, typer.Option(min=0, help="Records: exit 1 if p99 certainly grew by more than this factor.")
+    ] = None,
+    max_load: Annotated[
+        float | None, typer.Option(min=0, help="Records: exit 1 if the time to load grew by more than this factor.")
+    ] = None,
+    max_memory: Annotated[
+        float | None, typer.Option(min=0, help="Records: exit 1 if the peak of memory grew by more than this factor.")
+    ] = None,
     json: console.Json = False,
 ) -> int:
     """Run two artifacts or bundles on the same inputs and show how their outputs differ; or compare two files of
@@ -34,9 +50,12 @@ def compare(
     """
     console.use_json(json)
     limits = {"slowdown": max_slowdown, "size_growth": max_size_growth, "layout_ops": max_layout_ops}
+    limits |= {"p99": max_p99, "load": max_load, "memory": max_memory}
     chosen = {name: value for name, value in limits.items() if value is not None}
     records = [path.suffix == ".json" for path in (old, new)]
     if all(records):
+        if shape:
+            raise typer.BadParameter("--shape goes with two artifacts")
         return _records(old, new, chosen)
     if any(records):
         raise typer.BadParameter("give two files of records, two bundles or two artifacts, not one of each")
@@ -46,9 +65,20 @@ def compare(
     from edgeattn.parity import diff
 
     with console.progress() as progress:
-        rows = diff.compare(old, new, progress)
+        rows = diff.compare(old, new, progress, sizes=_sizes(shape or []))
     console.show({"rows": [asdict(row) for row in rows]}, lambda: [render.comparison(rows)])
     return 0
+
+
+def _sizes(texts: list[str]) -> dict[str, tuple[int, ...]]:
+    sizes = {}
+    for text in texts:
+        name, _, numbers = text.rpartition("=")
+        parts = numbers.split(",")
+        if not name or not all(part.strip().isdecimal() and len(part) < 10 and int(part) for part in parts):
+            raise typer.BadParameter(f"--shape takes NAME=N,N,... with whole numbers from 1 on, not {text!r}")
+        sizes[name] = tuple(int(part) for part in parts)
+    return sizes
 
 
 def _records(old: Path, new: Path, limits: dict[str, float]) -> int:

@@ -67,7 +67,7 @@ def parity(
     if junit:
         files.write(junit, ci.junit(report, bundle.name))
     if markdown:
-        files.write(markdown, ci.markdown(report, bundle.name).encode())
+        files.write(markdown, ci.markdown(report, bundle.name).encode("utf-8", "replace"))
     if inner and picture:
         pictures.draw(inner.layers, opened.manifest.model, picture)
     passed = checked.passed and (inner is None or inner.passed)

@@ -90,7 +90,7 @@ def _sweep(name: str, sweep: "Sweep", folder: Path | None, formats: tuple[str, .
             for format_ in formats:
                 results[format_] = sweep(loaded, format_, out / f"{format_}.json", progress)
                 picture = sensitivity.draw(results[format_], f"{loaded.manifest.model}, {format_}")
-                files.write(out / f"{format_}.svg", picture.encode())
+                files.write(out / f"{format_}.svg", picture.encode("utf-8", "replace"))
     except KeyboardInterrupt:
         return console.fail(
             f"interrupted; the results so far are in {out}, and the same command resumes it", console.INTERRUPTED

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import median
 
 from edgeattn.bundle.records import Record
-from edgeattn.profile.latency import Interval, ratio_of_pairs
+from edgeattn.profile.latency import Interval, has_ratio, ratio_of_pairs
 from edgeattn.report.document import Cell, Tone
 from edgeattn.report.result import origin_name
 
@@ -31,9 +32,10 @@ def of(record: Record) -> Cost:
 
 def ratio(baseline: Record, candidate: Record) -> Interval:
     """How many times cheaper the candidate is; with a bootstrap interval if their runs were interleaved, else none."""
-    if baseline.samples_ns and candidate.samples_ns and baseline.group == candidate.group:
+    if baseline.group == candidate.group and has_ratio(baseline.samples_ns, candidate.samples_ns):
         return ratio_of_pairs(baseline_ns=baseline.samples_ns, candidate_ns=candidate.samples_ns)
-    value = of(baseline).value / of(candidate).value
+    value, other = of(baseline).value, of(candidate).value
+    value = value / other if other else (inf if value else 1.0)  # a clock may be too coarse to measure it
     return Interval(value, value, value)
 
 

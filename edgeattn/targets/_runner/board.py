@@ -120,7 +120,24 @@ def state(root: str = "/") -> dict[str, str]:
     for policy in sorted(glob.glob(os.path.join(root, "sys/devices/system/cpu/cpufreq/policy*"))):
         speed, most = (mhz(read(os.path.join(policy, "scaling_" + name))) for name in ("cur_freq", "max_freq"))
         governor = read(os.path.join(policy, "scaling_governor"))
+        limit, reach = (read(os.path.join(policy, name)) for name in ("scaling_max_freq", "cpuinfo_max_freq"))
+        # As far as is_capped in clocks.py: this file is sent alone.
+        if limit.isdigit() and reach.isdigit() and 0 < int(limit) < 0.98 * int(reach):
+            most += f" of {mhz(reach)}"
         values[os.path.basename(policy)] = f"{speed} ({governor}, at most {most})"
+    for device in sorted(glob.glob(os.path.join(root, "sys/class/thermal/cooling_device*"))):
+        kind, now, most = (read(os.path.join(device, name)) for name in ("type", "cur_state", "max_state"))
+        # Fans cool and slow nothing down; these hold the clock of the processor, or the processor itself.
+        if ("cpufreq" in kind or kind.lower() == "processor") and now.isdigit() and int(now):
+            values["cooling " + os.path.basename(device) + " " + kind] = f"{now} of {most}"
+    counts = [
+        read(path)
+        for path in glob.glob(
+            os.path.join(root, "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")
+        )
+    ]
+    if any(count.isdigit() for count in counts):
+        values["thermal throttling"] = str(sum(int(count) for count in counts if count.isdigit()))
     for zone in sorted(glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*"))):
         kind, value = read(os.path.join(zone, "type")), read(os.path.join(zone, "temp"))
         if value.lstrip("-").isdigit():

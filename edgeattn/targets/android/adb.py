@@ -1,5 +1,6 @@
 """The installed `adb` of Android: the attached phones, and commands and files over it."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,6 +24,11 @@ STATES = {
     "offline": "is offline: pull the cable and put it in again, or run adb reconnect",
     "no": "may not be opened by this user (no permissions): see the udev rules for Android",
 }
+# A line of adb devices -l. A phone without a cable is named by mDNS, with a space where its name was taken: "X (2)".
+_LISTED = re.compile(
+    r"(?P<serial>\S.*?)\s+(?P<state>no(?= permissions)|(?:device|offline|unauthorized|authorizing|connecting|recovery"
+    r"|rescue|sideload|bootloader|host|detached|unknown)(?=\s*$|(?:\s+[\w-]+:\S+)+\s*$))"
+)
 # The folder that is writable without root.
 DATA_FOLDER = "/data/local/tmp"
 COMMAND_LIMIT_S = 60.0
@@ -116,8 +122,9 @@ def devices() -> dict[str, str]:
         raise MissingError(f"adb does not work: {_last_line(listed.stderr)}")
     states = {}
     for line in listed.stdout.splitlines():
-        words = line.split()
-        if len(words) > 1 and not line.startswith(("*", "List of")):
+        if (match := _LISTED.match(line)) and not line.startswith(("*", "List of")):
+            states[match["serial"]] = match["state"]
+        elif len(words := line.split()) > 1 and not line.startswith(("*", "List of")):  # a state that is new
             states[words[0]] = words[1]
     return states
 

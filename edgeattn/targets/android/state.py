@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from edgeattn.bundle.records import Device
+from edgeattn.targets._runner import clocks
 from edgeattn.targets.android.adb import Phone
 
 _CPU = "/sys/devices/system/cpu"
@@ -13,7 +14,7 @@ _SCRIPT = f"""
 getprop
 echo "present=$(cat {_CPU}/present 2>/dev/null)"
 for policy in {_CPU}/cpufreq/policy*; do
-  for name in affected_cpus scaling_governor scaling_cur_freq scaling_min_freq scaling_max_freq; do
+  for name in affected_cpus scaling_governor scaling_cur_freq scaling_min_freq scaling_max_freq cpuinfo_max_freq; do
     echo "${{policy##*/}}.$name=$(cat $policy/$name 2>/dev/null)"
   done
 done
@@ -140,7 +141,7 @@ def parse(text: str) -> State:
 
 
 def throttled(before: State, after: State) -> tuple[str, ...]:
-    """A warning for each sign that heat slowed the phone down during a run."""
+    """A warning for each sign that the phone was slowed down: by heat during the run, or by a limit before it."""
     warnings = []
     if after.thermal_status not in ("", _THERMAL[0]):
         warnings.append(f"the phone was too warm: its thermal status was {after.thermal_status} after the run")
@@ -148,6 +149,8 @@ def throttled(before: State, after: State) -> tuple[str, ...]:
         was, now = policy["scaling_max_freq"], after.policies.get(name, {}).get("scaling_max_freq", "")
         if was.isdigit() and now.isdigit() and int(now) < int(was):
             warnings.append(f"the highest frequency of {name} was cut from {_mhz(was)} to {_mhz(now)} during the run")
+        elif clocks.is_capped(was, reach := policy.get("cpuinfo_max_freq", "")):
+            warnings.append(clocks.capped(name, _mhz(was).split()[0], _mhz(reach).split()[0]))
     return tuple(warnings)
 
 

@@ -13,39 +13,56 @@ from edgeattn.bundle.records import Device, Origin
 from edgeattn.errors import MissingError
 from edgeattn.system.progress import Progress
 from edgeattn.targets import INTERRUPTED, RUNTIMES, Job, Measurement, Target
+from edgeattn.targets._runner import clocks, job_folder
 from edgeattn.targets._runner import cores as _cores
-from edgeattn.targets._runner import job_folder
 from edgeattn.targets.ssh import install
 from edgeattn.targets.ssh.connection import Address, LostError, Session, session
 
 ORIGIN: Origin = "board"
-# Run by an interpreter there: prints its version, and the packages that the worker would use; each is imported.
+# Run by an interpreter there: prints its version, the packages that the worker would use, and why one of them cannot be
+# used. Each is imported in a process of its own, as a build for another processor ends it by SIGILL.
 PROBE = """
-import json, platform
-from importlib import import_module
-versions = {"python": platform.python_version()}
+import json, platform, signal, subprocess, sys
+found, reasons = {}, {}
 for runtime, package, module in (
     ("onnxruntime", "onnxruntime", "onnxruntime"),
     ("litert", "ai-edge-litert", "ai_edge_litert.interpreter"),
     ("litert", "tflite-runtime", "tflite_runtime.interpreter"),
 ):
+    top = module.partition(".")[0]
+    code = "import importlib.util as u, sys; u.find_spec(%r) or sys.exit(44); import %s; print(); print(%s.__version__)"
+    command = [sys.executable, "-c", code % (top, module, top)]
     try:
-        import_module(module)
-        version = import_module(module.partition(".")[0]).__version__
-    except Exception:  # a runtime that cannot be imported is missing, for whatever reason
+        pipe, none = subprocess.PIPE, subprocess.DEVNULL
+        process = subprocess.run(command, stdin=none, stdout=pipe, stderr=pipe, timeout=120)
+    except subprocess.TimeoutExpired:
+        reasons.setdefault(runtime, package + " does not come to an end when it is imported")
         continue
-    versions.setdefault(runtime, package + " " + version)
-print(json.dumps(versions))
+    if process.returncode == 0:
+        found.setdefault(runtime, package + " " + process.stdout.decode("utf-8", "replace").split()[-1])
+    elif process.returncode < 0:
+        try:
+            name = signal.Signals(-process.returncode).name
+        except ValueError:
+            name = "signal %d" % -process.returncode
+        reasons.setdefault(runtime, package + " ends by " + name + " when it is imported")
+    elif process.returncode != 44:  # 44: it is not installed
+        lines = process.stderr.decode("utf-8", "replace").strip().splitlines() or ["exit code %d" % process.returncode]
+        reasons.setdefault(runtime, package + " cannot be imported: " + lines[-1][:200])
+reasons = {runtime: reason for runtime, reason in reasons.items() if runtime not in found}
+print(json.dumps({"python": platform.python_version(), "packages": found, "reasons": reasons}))
 """
 
 
 @dataclass(frozen=True)
 class _Interpreter:
-    """A Python on the board: its version, and its runtime packages with versions, by the runtime's name."""
+    """A Python on the board: its version, its runtime packages with versions, and why one that is installed cannot be
+    used, both by the runtime's name."""
 
     path: str
     version: str
     packages: dict[str, str]
+    reasons: dict[str, str]
 
 
 class _Board:
@@ -67,6 +84,8 @@ class _Board:
             installed = self._interpreter(f"{self.environment}/bin/python")
         # One interpreter for all runs, as interleaved runs need it: the one with the most runtimes.
         self.interpreter = installed if installed and len(installed.packages) > len(default.packages) else default
+        # They stand in the records too: what a board could not run is part of what it is.
+        self.details |= {f"no {runtime}": reason for runtime, reason in self.interpreter.reasons.items()}
         self.runtimes: Mapping[str, tuple[str, ...]] = {
             format: available
             for format, known in RUNTIMES.items()
@@ -76,10 +95,11 @@ class _Board:
     def _interpreter(self, python: str) -> _Interpreter:
         lines = self.session.run([python, "-c", PROBE]).out.splitlines()
         try:
-            versions = {str(k): str(v) for k, v in json.loads(lines[-1]).items()}
-        except (IndexError, ValueError, AttributeError):  # no Python there, or a broken one
-            return _Interpreter(python, "", {})
-        return _Interpreter(python, versions.pop("python"), versions)
+            found = json.loads(lines[-1])
+            packages, reasons = ({str(k): str(v) for k, v in found[key].items()} for key in ("packages", "reasons"))
+            return _Interpreter(python, str(found["python"]), packages, reasons)
+        except (IndexError, ValueError, AttributeError, KeyError, TypeError):  # no Python there, or a broken one
+            return _Interpreter(python, "", {}, {})
 
     def run(self, job: Job) -> Measurement:
         return self.run_interleaved((job,))[0]
@@ -135,11 +155,12 @@ class _Board:
 
 
 def _throttled(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """A warning, if the firmware reports that it slowed the board down meanwhile."""
+    """A warning for each sign that the board was slowed down: by its firmware, or by its system."""
+    warnings = clocks.slowed(before, after)
     flags = after.get("throttling", "none")
-    if flags == "none" or ("now" not in flags and flags == before.get("throttling")):
-        return []
-    return [f"the board was slowed down by its firmware: {flags}"]
+    if flags != "none" and ("now" in flags or flags != before.get("throttling")):
+        warnings.insert(0, f"the board was slowed down by its firmware: {flags}")
+    return warnings
 
 
 @contextmanager
@@ -177,9 +198,10 @@ class Ssh(Target):
         """
         with _connected(address, settings) as board:
             if not board.runtimes:
+                broken = "".join(f": {reason}" for reason in board.interpreter.reasons.values())
                 raise MissingError(
-                    f"{board.python} of {board.place} has no runtime; --install makes an environment with onnxruntime "
-                    "and ai-edge-litert there, or say with --python which Python has one"
+                    f"{board.python} of {board.place} has no runtime{broken}; --install makes an environment with "
+                    "onnxruntime and ai-edge-litert there, or say with --python which Python has one"
                 )
             yield board
 
