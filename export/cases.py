@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from edgeattn.errors import BadInputError
+from edgeattn.export import ranges
 from edgeattn.export.source import Source, run
 from edgeattn.export.weights import read_weights
 from edgeattn.lowering import Understood
@@ -80,7 +81,7 @@ def _battery(source: Source, understood: Understood) -> tuple[dict[str, Case], d
         values = {name: torch.from_numpy(variants[title].values) for name, variants in per_input.items()}
         about = "; ".join(variants[title].about for variants in per_input.values())
         cases[title] = Case(about, {**source.inputs, **values})
-    photograph, large_scores = _photograph(source, floats, limits), _large_scores(source, understood)
+    photograph, large_scores = _photograph(source, floats), _large_scores(source, understood)
     for title, case_or_reason in (("photograph", photograph), ("large_scores", large_scores)):
         if isinstance(case_or_reason, str):
             omitted[title] = case_or_reason
@@ -103,7 +104,7 @@ def _unusable(source: Source, case: Case) -> str | None:
     return None if finite else "the reference itself overflows in float32"
 
 
-def _photograph(source: Source, floats: dict[str, Tensor], limits: tuple[float, float] | None) -> Case | str:
+def _photograph(source: Source, floats: dict[str, Tensor]) -> Case | str:
     """scikit-learn's china.jpg, or why it is not available."""
     if not (find_spec("sklearn") and find_spec("PIL")):
         return "scikit-learn, which carries the photograph, is not installed: pip install 'edgeattn[demo]'"
@@ -111,7 +112,8 @@ def _photograph(source: Source, floats: dict[str, Tensor], limits: tuple[float, 
 
     image = load_sample_image("china.jpg")
     values = {
-        name: battery.photograph(image, tuple(x.shape), x.detach().numpy().dtype, limits) for name, x in floats.items()
+        name: battery.photograph(image, tuple(x.shape), x.detach().numpy().dtype, ranges.of_pixels(source, x))
+        for name, x in floats.items()
     }
     if any(value is None for value in values.values()):
         return "an input is no map of rank 4"

@@ -74,7 +74,8 @@ class Converter:
             if FP16 in (precision, self._quantiser.rest):
                 beyond = self.beyond_fp16
             covered = self.calibration.covers if self.calibration and precision.has_few_bits else LIKE_DATA
-            judged_on = (*covered, *self.user_cases)
+            # The example always, whatever was calibrated on: a set unlike it must not choose its own judge.
+            judged_on = tuple(dict.fromkeys(("example", *covered, *self.user_cases)))
         graph = format_.read(path)
         return manifest.Artifact(
             format=self.format,

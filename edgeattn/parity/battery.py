@@ -15,6 +15,8 @@ Array = npt.NDArray[np.floating]
 
 SEED = 20220606  # arXiv 2206.02680 is of that day
 TINY, LARGE = 1e-6, 1e3
+# What pixels are taken to where no preprocessing gives their range.
+UNKNOWN = (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def cases(
     scale = channels.reshape(-1, *[1] * (len(shape) - 2)) if len(shape) > 1 else channels
     one_pixel = np.zeros(shape)
     one_pixel.reshape(prod(shape[:2]), -1)[:, prod(shape[2:]) // 2] = 1
-    low, high = limits or (-1.0, 1.0)
+    low, high = limits or UNKNOWN
     battery = {
         "normal": Case(f"mean 0, standard deviation 1, seed {seed}", normal / 3 if limits else normal),
         "uniform": Case(f"from -1 to 1, seed {seed}", uniform),
@@ -76,7 +78,7 @@ def photograph(
     """
     if len(shape) != 4:
         return None
-    low, high = limits or (-1.0, 1.0)
+    low, high = limits or UNKNOWN
     _, channels, height, width = shape
     if channels in (1, 3):
         side = min(image.shape[:2])

@@ -68,6 +68,7 @@ def _join(first: Content, second: Content) -> Content:
         records=tuple({repr(record): record for record in (*first.records, *second.records)}.values()),
         not_run=tuple(dict.fromkeys((*first.not_run, *second.not_run))),
         judged=(*first.judged, *second.judged),
+        not_shown=(*first.not_shown, *second.not_shown),
         accuracy=(*first.accuracy, *second.accuracy),
         depths=(*first.depths, *second.depths),
         attention=(*first.attention, *second.attention),
@@ -89,7 +90,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _bundle(bundle: Bundle, measured: Content, progress: Progress, *, inside: bool) -> Content:
-    judged, accuracy, not_run, warnings = _parity(bundle)
+    judged, accuracy, not_run, not_shown, warnings = _parity(bundle)
     depths: tuple[Depths, ...] = ()
     if inside and bundle.manifest.layers:
         try:
@@ -99,6 +100,7 @@ def _bundle(bundle: Bundle, measured: Content, progress: Progress, *, inside: bo
     return Content(
         not_run=(*not_run, *_unmeasured(bundle, measured)),
         judged=judged,
+        not_shown=not_shown,
         accuracy=accuracy,
         depths=depths,
         attention=attention_maps.read(bundle),
@@ -118,7 +120,9 @@ def _unmeasured(bundle: Bundle, measured: Content) -> list[NotRun]:
     ]
 
 
-def _parity(bundle: Bundle) -> tuple[tuple[Judged, ...], tuple[Accuracy, ...], list[NotRun], tuple[str, ...]]:
+def _parity(
+    bundle: Bundle,
+) -> tuple[tuple[Judged, ...], tuple[Accuracy, ...], list[NotRun], tuple[NotRun, ...], tuple[str, ...]]:
     """Parity and accuracy at export, from the manifest: the worst case of each candidate and runtime."""
     report, refused = stored(bundle)
     model, files = bundle.manifest.model, {a.file.path: a.file for a in bundle.manifest.artifacts}
@@ -139,8 +143,9 @@ def _parity(bundle: Bundle) -> tuple[tuple[Judged, ...], tuple[Accuracy, ...], l
                 row.reason,
                 len(rows),
                 f"{row.case}, {row.output}",
-                _finite(row.max_noise_units),
+                None if row.by_sqnr else _finite(row.max_noise_units),
                 _finite(row.sqnr_db),
+                min((db for r in rows if not r.judged and (db := _finite(r.sqnr_db)) is not None), default=None),
             )
         )
     accuracy = tuple(
@@ -149,7 +154,9 @@ def _parity(bundle: Bundle) -> tuple[tuple[Judged, ...], tuple[Accuracy, ...], l
     )
     not_run = [NotRun(e.candidate, e.runtime, e.reason) for e in report.not_run]
     not_run += [NotRun(f"{name} export", "here", reason) for name, reason in refused.items()]
-    return tuple(judged), accuracy, not_run, report.warnings
+    not_run += [NotRun(e.candidate, e.runtime, e.reason) for e in report.finer]
+    not_shown = tuple(NotRun(e.candidate, "here", e.reason) for e in report.not_shown)
+    return tuple(judged), accuracy, not_run, not_shown, report.warnings
 
 
 def _finite(value: float | None) -> float | None:
