@@ -66,12 +66,14 @@ class Depths:
 @dataclass(frozen=True)
 class Content:
     """Everything in one report. ``sections`` are ready made, for instance by a study; ``not_shown`` are the artifacts
-    that were shown neither to be the same model nor to be another."""
+    that were shown neither to be the same model nor to be another, ``finer`` those that were computed in a higher
+    precision than their own."""
 
     records: tuple[Record, ...] = ()
     not_run: tuple[NotRun, ...] = ()
     judged: tuple[Judged, ...] = ()
     not_shown: tuple[NotRun, ...] = ()
+    finer: tuple[NotRun, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()
     depths: tuple[Depths, ...] = ()
     attention: tuple[Attention, ...] = ()

@@ -69,6 +69,7 @@ def _join(first: Content, second: Content) -> Content:
         not_run=tuple(dict.fromkeys((*first.not_run, *second.not_run))),
         judged=(*first.judged, *second.judged),
         not_shown=(*first.not_shown, *second.not_shown),
+        finer=(*first.finer, *second.finer),
         accuracy=(*first.accuracy, *second.accuracy),
         depths=(*first.depths, *second.depths),
         attention=(*first.attention, *second.attention),
@@ -90,7 +91,8 @@ def _files(path: Path) -> list[Path]:
 
 
 def _bundle(bundle: Bundle, measured: Content, progress: Progress, *, inside: bool) -> Content:
-    judged, accuracy, not_run, not_shown, warnings = _parity(bundle)
+    judged, accuracy, not_run, warnings = _parity(bundle)
+    report, _ = stored(bundle)
     depths: tuple[Depths, ...] = ()
     if inside and bundle.manifest.layers:
         try:
@@ -100,7 +102,8 @@ def _bundle(bundle: Bundle, measured: Content, progress: Progress, *, inside: bo
     return Content(
         not_run=(*not_run, *_unmeasured(bundle, measured)),
         judged=judged,
-        not_shown=not_shown,
+        not_shown=tuple(NotRun(e.candidate, "here", e.reason) for e in report.not_shown),
+        finer=tuple(NotRun(e.candidate, e.runtime, e.reason) for e in report.finer),
         accuracy=accuracy,
         depths=depths,
         attention=attention_maps.read(bundle),
@@ -120,9 +123,7 @@ def _unmeasured(bundle: Bundle, measured: Content) -> list[NotRun]:
     ]
 
 
-def _parity(
-    bundle: Bundle,
-) -> tuple[tuple[Judged, ...], tuple[Accuracy, ...], list[NotRun], tuple[NotRun, ...], tuple[str, ...]]:
+def _parity(bundle: Bundle) -> tuple[tuple[Judged, ...], tuple[Accuracy, ...], list[NotRun], tuple[str, ...]]:
     """Parity and accuracy at export, from the manifest: the worst case of each candidate and runtime."""
     report, refused = stored(bundle)
     model, files = bundle.manifest.model, {a.file.path: a.file for a in bundle.manifest.artifacts}
@@ -154,9 +155,7 @@ def _parity(
     )
     not_run = [NotRun(e.candidate, e.runtime, e.reason) for e in report.not_run]
     not_run += [NotRun(f"{name} export", "here", reason) for name, reason in refused.items()]
-    not_run += [NotRun(e.candidate, e.runtime, e.reason) for e in report.finer]
-    not_shown = tuple(NotRun(e.candidate, "here", e.reason) for e in report.not_shown)
-    return tuple(judged), accuracy, not_run, not_shown, report.warnings
+    return tuple(judged), accuracy, not_run, report.warnings
 
 
 def _finite(value: float | None) -> float | None:

@@ -13,6 +13,7 @@ from edgeattn.report.result import Result, origin_name
 # The most speeds in the verdict; the tables have the rest.
 _MOST = 6
 _LONGEST = 240
+_OWN_PRECISION = ("phone", "board", "emulated")
 
 
 def verdict(content: Content, results: tuple[Result, ...]) -> tuple[Statement, ...]:
@@ -69,9 +70,11 @@ def _parity(content: Content, results: tuple[Result, ...]) -> Statement:
     if wrong:
         more = f" And {len(wrong) - 1} more." if len(wrong) > 1 else ""
         return Statement(question, "No", f"{wrong[0]}.{more}", "bad")
-    if content.not_shown:
-        entry = content.not_shown[0]
-        more = f" And {len(content.not_shown) - 1} more." if len(content.not_shown) > 1 else ""
+    # A device that computes in the artifact's own precision shows what this machine did not.
+    on_devices = {r.artifact for r in results if r.same_model and r.origin in _OWN_PRECISION}
+    if not_shown := [*content.not_shown, *(e for e in content.finer if e.subject not in on_devices)]:
+        entry = not_shown[0]
+        more = f" And {len(not_shown) - 1} more." if len(not_shown) > 1 else ""
         return Statement(question, "Not shown", f"{entry.subject}: {entry.reason}.{more}", "caution")
     of_artifacts = [c for c in checks if not c.artifact.startswith(LOWERED)] or checks
     artifacts = words.number(len({c.artifact for c in of_artifacts}), "artifact")

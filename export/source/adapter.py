@@ -26,19 +26,28 @@ def below(path: str, root: str) -> str:
 class InOrder(nn.Module):
     """Calls ``model`` by keyword, with its inputs and with constants, and returns its outputs flat.
 
-    Only what cannot be called in order, or returns nested or missing outputs, is wrapped in it.
+    Only what cannot be called in order, returns nested or missing outputs, or changes its inputs is wrapped in it.
+    ``copies``: it calls ``model`` with copies of its inputs.
     """
 
     def __init__(
-        self, model: nn.Module, keywords: tuple[str, ...] = (), constants: dict[str, Any] | None = None
+        self,
+        model: nn.Module,
+        keywords: tuple[str, ...] = (),
+        constants: dict[str, Any] | None = None,
+        *,
+        copies: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.keywords = keywords
         self.constants = constants or {}
+        self.copies = copies
         self.eval()
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if self.copies:
+            inputs = tuple(x.clone() for x in inputs)
         if self.keywords:
             result = self.model(**dict(zip(self.keywords, inputs, strict=True)), **self.constants)
         else:

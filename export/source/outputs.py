@@ -11,9 +11,9 @@ from edgeattn.system.vendor_errors import first_line
 
 
 def run(module: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
-    """The module's outputs, flat, in order."""
+    """The module's outputs, flat, in order, for copies of its inputs, which it may change."""
     with torch.no_grad():
-        return flat(module(*inputs.values()))
+        return flat(module(*(x.clone() for x in inputs.values())))
 
 
 def flat(result: Any) -> tuple[Tensor, ...]:
@@ -45,7 +45,7 @@ def first(module: nn.Module, inputs: dict[str, Tensor], about: str = "") -> Any:
     """
     try:
         with torch.no_grad():
-            result = module(*inputs.values())
+            result = module(*(x.clone() for x in inputs.values()))
     except BadInputError:
         raise
     except Exception as error:
