@@ -29,6 +29,9 @@ _UNIT = 2.0**-24
 # the floor stays what half a unit in the last place makes it.
 _EIGHTH = 1 / 8
 _CHAIN = 0.4 * _EIGHTH
+_BLOCKED = 1 / 4
+# Enough to make two runs round differently; each rounds by itself, too.
+_LEAST = 0.15
 # From so many terms on, a sum is made in one chain, too, to see its error.
 _LONG = 256
 # A few numbers tell little of the size of an error: the fewer, the more runs.
@@ -114,7 +117,7 @@ class OtherSums(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return value  # type: ignore[no-any-return]
         shared, terms = _shared(kind, value, args)
         scale, shift = (torch.randn(shared, generator=self.generator) for _ in range(2))
-        unit = _of(terms)
+        unit = _of(terms, blocked=True)
         # The mean of a group is off by its own size, which the deviations around it are seen against.
         x, weight = args[0], args[2] if kind is aten.native_layer_norm else args[1]
         off_centre = float(x.double().mean().abs() / (x.double().std(correction=0) or 1.0)) if x.numel() > 1 else 0.0
@@ -136,9 +139,10 @@ def _shared(kind: Any, value: Tensor, args: Any) -> tuple[list[int], int]:
     return shape, 1 if trained else max(value.numel() // max(math.prod(shape), 1), 1)
 
 
-def _of(terms: int) -> float:
-    """The error of a sum of so many terms, of its own size."""
-    return _UNIT * max(0.5, _CHAIN * math.sqrt(terms))
+def _of(terms: int, *, blocked: bool = False) -> float:
+    """The error of a sum of so many terms, of its own size. ``blocked``: a kernel of products, or of a norm, adds
+    several sums side by side and then these, in every runtime."""
+    return _UNIT * max(_LEAST, _CHAIN * math.sqrt(terms) * (_BLOCKED if blocked else 1))
 
 
 def _rounding(kind: Any, result: Tensor, args: Any) -> Callable[[], Tensor] | None:
@@ -147,7 +151,7 @@ def _rounding(kind: Any, result: Tensor, args: Any) -> Callable[[], Tensor] | No
     if first is None or not first.is_floating_point():
         return None
     if kind in _APPROXIMATED:
-        return lambda: result.abs() * _UNIT
+        return lambda: result.abs() * (_UNIT / 4)
     if kind in _ROOTS:
         terms = first.shape[int(args[1])] if kind is aten._softmax else first.numel() // max(result.numel(), 1)
         return lambda: result.abs() * _of(terms)
@@ -161,7 +165,8 @@ def _rounding(kind: Any, result: Tensor, args: Any) -> Callable[[], Tensor] | No
         weight = args[1]
         terms = weight[0].numel() if not args[6] else weight.shape[0] * weight[0, 0].numel()
         return lambda: (
-            (result.square() + aten.convolution(first.square(), weight.square(), None, *args[3:])).sqrt() * _of(terms)
+            (result.square() + aten.convolution(first.square(), weight.square(), None, *args[3:])).sqrt()
+            * _of(terms, blocked=True)
         )
     if kind is aten._log_softmax:
         return lambda: (1 + result.abs()) * _of(first.shape[int(args[1])])
@@ -198,4 +203,4 @@ def _of_products(result: Tensor, a: Tensor, b: Tensor, added: Tensor | None) -> 
     squares = torch.matmul(a.square(), b.square()) + result.square()
     if added is not None:
         squares = squares + added.square()
-    return squares.sqrt() * _of(terms)
+    return squares.sqrt() * _of(terms, blocked=True)

@@ -1,7 +1,8 @@
 """The battery of inputs that a candidate is run on: each case shows another kind of error.
 
 Pure functions of an example's shape and a seed. Where the range that a model expects of its input is known (an image
-of pixels from 0 to 1, say), every case stays inside it, except two that test the arithmetic itself: tiny and large.
+of pixels from 0 to 1, say), every case stays inside it, except four that
+test the arithmetic itself: tiny and large, all negative and all positive.
 """
 
 from collections.abc import Mapping
@@ -64,6 +65,9 @@ def cases(
         }
     out_of_range = "" if limits is None else ", beyond what the model expects"
     battery["tiny"] = Case(f"normal times {TINY:g}, seed {seed}{out_of_range}", normal * TINY)
+    size = LARGE * (0.1 + np.abs(normal))
+    battery["negative"] = Case(f"all negative, around {-LARGE:g}, seed {seed}{out_of_range}", -size)
+    battery["positive"] = Case(f"all positive, around {LARGE:g}, seed {seed}{out_of_range}", size)
     battery["large"] = Case(f"normal times {LARGE:g}, seed {seed}{out_of_range}", normal * LARGE)
     return {name: Case(case.about, np.asarray(case.values, dtype)) for name, case in battery.items()}
 

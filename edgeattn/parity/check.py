@@ -23,8 +23,8 @@ from edgeattn.runtimes import RunEach, Session, Signature, backends
 from edgeattn.system.progress import Progress, silent
 from edgeattn.targets import Connection, Job
 
-# The case with a batch of two, for artifacts whose batch size is free.
-BATCH_OF_TWO = "batch_of_two"
+# The cases of other batch sizes, for artifacts whose batch size is free.
+BATCHES = {"batch_of_one": 1, "batch_of_two": 2, "batch_of_three": 3, "batch_of_five": 5}
 
 
 @dataclass
@@ -161,13 +161,20 @@ def _case_runs(
             continue
         yield _CaseRun(case, golden, (inputs,))
         runs += 1
-        halves = tuple({name: x[i : i + 1] if x.ndim else x for name, x in inputs.items()} for i in range(2))
-        if case == BATCH_OF_TWO and all(map(signature.accepts, halves)):
-            yield _CaseRun(f"{case}, by halves", golden, halves)
+        samples = _one_by_one(inputs, golden, BATCHES.get(case, 1))
+        if samples and all(map(signature.accepts, samples)):
+            yield _CaseRun(f"{case}, one by one", golden, samples)
     first, golden = next(iter(cases.items()))
     if runs > 1 and signature.accepts(inputs := golden.inputs_for(artifact)):
         # On phones state can leak from run to run: the first case runs once more, after all others.
         yield _CaseRun(f"{first}, again after {runs} runs", golden, (inputs,))
+
+
+def _one_by_one(inputs: Arrays, golden: GoldenCase, number: int) -> tuple[Arrays, ...]:
+    """The samples of a batch, each as a batch of one; none where an output has no such batch to be put together to."""
+    if number == 1 or any(y.shape[:1] != (number,) for y in golden.reference("fp32").values()):
+        return ()
+    return tuple({name: x[i : i + 1] if x.ndim else x for name, x in inputs.items()} for i in range(number))
 
 
 def _run_each(session: Session) -> RunEach:
