@@ -44,6 +44,9 @@ _PER_NOISE = 24 * 2.0**-29
 
 # A fault of a hundredth is lost in an output whose noise floor is more than a hundredth of its own size.
 _SIZE_OVER_NOISE = 100.0
+# The reference's own error is the floor unless other sums have over twice as much: within that, both are chance, and a
+# floor that is always the larger of them would let the smallest damages live.
+_TRUSTED = 0.5
 # (max, RMS) of the noise of an output that was measured apart from the reference's own error: none.
 NO_NOISE = (0.0, 0.0)
 
@@ -90,15 +93,17 @@ def difference(*, reference: Array, candidate: Array) -> Difference:
 
 
 def noise_floor(*, oracle: Array, reference: Array, noise: tuple[float, float] = NO_NOISE) -> tuple[float, float]:
-    """(max, RMS) error of the reference in float32; never below ``noise``, its error with other sums, as the error of
-    one run may be luck; nor below half a unit in the last place of the oracle's own size, so that a reference that
-    happens to be exact does not make every candidate infinite."""
+    """(max, RMS) error of the reference in float32; never below half of ``noise``, its error with other sums, as the
+    error of one run may be luck (all of it, where the output is nearly all noise); nor below half a unit in the last
+    place of the oracle's own size, so that a reference that happens to be exact does not make every candidate
+    infinite."""
     error = np.abs(np.asarray(reference, np.float64) - np.asarray(oracle, np.float64))
     size = np.abs(np.asarray(oracle, np.float64))
     float32 = np.finfo(np.float32)
+    trusted = 1.0 if _rms(size) <= _SIZE_OVER_NOISE * noise[1] else _TRUSTED
     half_ulp, tiny = float(float32.eps) / 2, float(float32.tiny)
-    floor_max = max(float(error.max(initial=0.0)), half_ulp * float(size.max(initial=0.0)), tiny, noise[0])
-    floor_rms = max(_rms(error), half_ulp * _rms(size), tiny, noise[1])
+    floor_max = max(float(error.max(initial=0.0)), half_ulp * float(size.max(initial=0.0)), tiny, trusted * noise[0])
+    floor_rms = max(_rms(error), half_ulp * _rms(size), tiny, trusted * noise[1])
     return floor_max, floor_rms
 
 
