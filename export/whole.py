@@ -33,6 +33,8 @@ class Range:
 def ranges(source: Source) -> dict[str, Range]:
     """The range of every input that is of no floating type: the rows of the embedding that it chooses from; False and
     True; else what the example's values show."""
+    if all(x.is_floating_point() for x in source.inputs.values()):
+        return {}
     tables = _tables(source)
     found = {}
     for name, x in source.inputs.items():
