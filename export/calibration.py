@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from edgeattn.errors import BadInputError, MissingError
+from edgeattn.export import ranges
 from edgeattn.export.source import Source
 from edgeattn.parity import battery
 from edgeattn.system.vendor_errors import first_line
@@ -31,7 +32,7 @@ class Calibration:
     """Inputs in the model's own layout, batch 1, by name; ``sha256`` is over their bytes.
 
     ``covers`` are the golden cases that resemble it. ``skipped`` are files that were left out, with the reason;
-    ``warning`` says why the set may be a poor one.
+    ``warning`` says why the set may be a poor one; ``ranges`` are sentences on its values and the example's.
     """
 
     about: str
@@ -39,6 +40,7 @@ class Calibration:
     covers: tuple[str, ...]
     skipped: dict[str, str] = field(default_factory=dict)
     warning: str = ""
+    ranges: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -68,19 +70,20 @@ def choose(source: Source, folder: Path | None) -> Calibration:
     """The calibration set of ``source``: ``folder``, else its own set, else photographs and its example.
 
     Raises:
-        BadInputError: nothing in the folder can be used.
+        BadInputError: nothing in the folder can be used, or its values are of another range than the model's.
         MissingError: Pillow, which reads images, or scikit-learn, which carries the photographs, is not installed.
     """
     if folder is not None:
-        return _from_folder(source, folder)
+        return ranges.checked(_from_folder(source, folder), source)
     if source.calibration is not None:
         chosen = _evenly_spaced(len(source.calibration))
         name = next(iter(source.inputs))
         inputs = tuple({name: source.calibration[i : i + 1]} for i in chosen)
-        return Calibration(
+        own = Calibration(
             f"{len(inputs)} of the {len(source.calibration)} that {source.name} brings", inputs, ("example", CASE)
         )
-    return _photographs(source)
+        return ranges.checked(own, source)
+    return ranges.described(_photographs(source), source)
 
 
 def _evenly_spaced(number: int) -> list[int]:
@@ -107,10 +110,8 @@ def _from_folder(source: Source, folder: Path) -> Calibration:
     if not inputs:
         name, reason = next(iter(skipped.items()))
         raise BadInputError(f"no file in {folder} can be used to calibrate; {name}: {reason}")
-    few = f"{len(inputs)} inputs are few to calibrate on" if len(inputs) < 8 else ""
-    return Calibration(
-        f"{min(len(inputs), LARGEST)} inputs of {folder.name}", tuple(inputs[:LARGEST]), (CASE,), skipped, few
-    )
+    used = tuple(inputs[:LARGEST])
+    return Calibration(f"{len(used)} inputs of {folder.name}", used, (CASE,), skipped)
 
 
 def _arrays(file: Path, source: Source) -> Iterator[dict[str, Tensor]]:
@@ -168,7 +169,7 @@ def _image(file: Path, source: Source) -> dict[str, Tensor]:
 
 def _normalised(pixels: npt.NDArray[np.float64], source: Source) -> Tensor:
     """Pixels [C, H, W] from 0 to 255 in the range that the model expects; from -1 to 1 by default."""
-    low, high = battery.limits_of(source.preprocessing) or (-1.0, 1.0)
+    low, high = battery.limits_of(source.preprocessing) or battery.UNKNOWN
     if {"mean", "std"} <= source.preprocessing.keys():
         mean, std = (np.reshape(source.preprocessing[key], (-1, 1, 1)) for key in ("mean", "std"))
         return torch.from_numpy(((pixels / 255 - mean) / std)[None].copy())
@@ -188,9 +189,17 @@ def _photographs(source: Source) -> Calibration:
         raise MissingError.package("scikit-learn", extra="demo")
     from sklearn.datasets import load_sample_image
 
+    taken = [name for name, x in source.inputs.items() if x.is_floating_point() and x.dim() == 4]
+    if not taken:
+        return Calibration(
+            "the model's example, as no input is a map that a photograph fits",
+            (dict(source.inputs),),
+            ("example",),
+            warning="int8 was calibrated on the model's example alone, which is one input; give your own with "
+            "--calibrate DIR",
+        )
     random = np.random.default_rng(battery.SEED)
     images = [load_sample_image(name) for name in _PHOTOGRAPHS]
-    limits = battery.limits_of(source.preprocessing)
     inputs = [dict(source.inputs)]
     for number in range(_CROPS):
         image = images[number % len(images)]
@@ -201,11 +210,17 @@ def _photographs(source: Source) -> Calibration:
         crop = image[top : top + side, left : left + side]
         values: dict[str, Any] = {}
         for name, example in source.inputs.items():
-            value = battery.photograph(crop, tuple(example.shape), example.detach().numpy().dtype, limits)
-            values[name] = example if value is None else torch.from_numpy(value.copy())
+            if name in taken:
+                limits = ranges.of_pixels(source, example)
+                value = battery.photograph(crop, tuple(example.shape), example.detach().numpy().dtype, limits)
+                values[name] = example if value is None else torch.from_numpy(value.copy())
+            else:
+                values[name] = example
         inputs.append(values)
+    kept = [name for name in source.inputs if name not in taken]
+    others = f"; {', '.join(kept)} always as in the example" if kept else ""
     return Calibration(
-        f"{_CROPS} crops of scikit-learn's {' and '.join(_PHOTOGRAPHS)}, and the model's example",
+        f"{_CROPS} crops of scikit-learn's {' and '.join(_PHOTOGRAPHS)}, and the model's example{others}",
         tuple(inputs),
         ("example", "photograph", CASE),
         warning="int8 was calibrated on two photographs, which are few; give your own with --calibrate DIR",

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from edgeattn.errors import BadInputError
+from edgeattn.export import ranges, whole
 from edgeattn.export.source import Source, run
 from edgeattn.export.weights import read_weights
 from edgeattn.lowering import Understood
 from edgeattn.lowering.attentions import scores
 from edgeattn.lowering.observe import watching
 from edgeattn.parity import battery
-from edgeattn.parity.check import BATCH_OF_TWO
+from edgeattn.parity.check import BATCHES
 from edgeattn.precision import FP16
 from edgeattn.system.vendor_errors import first_line
 
@@ -33,14 +34,15 @@ class Case:
 def inputs(
     source: Source, understood: Understood, files: list[Path], *, dynamic_batch: bool
 ) -> tuple[dict[str, Case], dict[str, str]]:
-    """Every case by name: the example, the battery, the user's files and tensors, and a batch of two if the batch
-    size is dynamic.
+    """Every case by name: the example, the battery, the user's files and tensors, and batches of several sizes if the
+    batch size is dynamic.
 
     Returns:
         The cases, and the names of those that are not possible here, each with the reason.
 
     Raises:
-        BadInputError: a case of the user's does not fit the model, or has the name of another case.
+        BadInputError: a case of the user's does not fit the model, or has the name of another case; or the model
+            cannot take another batch size.
     """
     cases = {"example": Case("the model's own example", source.inputs)}
     battery_cases, omitted = _battery(source, understood)
@@ -48,30 +50,71 @@ def inputs(
     user_cases = [(file.stem, f"given as {file.name}", str(file), read_weights(file)) for file in files]
     user_cases += [(name, "given as tensors", f"the case {name}", tensors) for name, tensors in source.cases.items()]
     for name, about, label, tensors in user_cases:
-        if name in {*cases, *omitted, BATCH_OF_TWO}:
+        if name in {*cases, *omitted, *BATCHES}:
             raise BadInputError(f"there is a case {name!r} already: give {label} another name")
         cases[name] = Case(about, _fitting(tensors, label, source))
     if dynamic_batch:
-        two = {name: _and_mirrored(x) for name, x in source.inputs.items()}
-        cases[BATCH_OF_TWO] = Case("the example, and it mirrored and negated", two)
+        cases |= _batches(source)
     return cases, omitted
 
 
-def _and_mirrored(x: Tensor) -> Tensor:
-    """A batch of two: the first of ``x``, and it mirrored and negated. Integers may be indices: they are mirrored
-    only."""
+def _batches(source: Source) -> dict[str, Case]:
+    """Batches of other sizes than the example's own."""
+    own = {len(x) for x in source.inputs.values() if x.dim()}
+    found = {}
+    for name, number in BATCHES.items():
+        if own == {number}:
+            continue
+        case = Case(
+            f"{number} different variants of the example", {n: _batch(x, number) for n, x in source.inputs.items()}
+        )
+        if reason := _unusable(source, case):
+            raise BadInputError(
+                f"--dynamic-batch: the model does not take a batch of {number} ({reason}); the first axis of every "
+                "input must be its batch"
+            )
+        found[name] = case
+    return found
+
+
+def _batch(x: Tensor, number: int) -> Tensor:
+    """A batch of variants of the first sample of ``x``: as it is; mirrored and negated; and rolled along its last axis
+    in another scale. Integers may be indices: their values stay."""
     if not x.dim():
         return x
-    x = x[:1]
-    mirrored = x.flip(-1)
-    return torch.cat([x, -mirrored if x.is_floating_point() else mirrored])
+    first = x[:1]
+    rows = [first, -first.flip(-1) if x.is_floating_point() else first.flip(-1)]
+    for k in range(2, number):
+        rolled = first.roll(k, -1)
+        rows.append(rolled * (1 + k / 4) if x.is_floating_point() else rolled)
+    return torch.cat(rows[:number])
+
+
+def _whole(source: Source) -> tuple[dict[str, Case], dict[str, str]]:
+    """The cases of the inputs that are of no floating type."""
+    found = {title: Case(about, {**source.inputs, **values}) for title, about, values in whole.cases(source)}
+    reason = whole.left_out(source)
+    return found, {"other rows": reason} if reason else {}
 
 
 def _battery(source: Source, understood: Understood) -> tuple[dict[str, Case], dict[str, str]]:
-    limits = battery.limits_of(source.preprocessing)
     floats = {n: x for n, x in source.inputs.items() if x.is_floating_point()}
-    if not floats:
-        return {}, {"battery": "the model has no input of a floating type"}
+    cases, omitted = _whole(source)
+    if floats:
+        found, reasons = _of_floats(source, understood, floats)
+        cases, omitted = found | cases, omitted | reasons
+    for title, case in list(cases.items()):
+        if reason := _unusable(source, case):
+            omitted[title] = reason
+            del cases[title]
+    return cases, omitted
+
+
+def _of_floats(
+    source: Source, understood: Understood, floats: dict[str, Tensor]
+) -> tuple[dict[str, Case], dict[str, str]]:
+    """The cases of the inputs of floating types."""
+    limits = battery.limits_of(source.preprocessing)
     cases: dict[str, Case] = {}
     omitted: dict[str, str] = {}
     per_input = {
@@ -82,16 +125,12 @@ def _battery(source: Source, understood: Understood) -> tuple[dict[str, Case], d
         values = {name: torch.from_numpy(variants[title].values) for name, variants in per_input.items()}
         about = "; ".join(variants[title].about for variants in per_input.values())
         cases[title] = Case(about, {**source.inputs, **values})
-    photograph, large_scores = _photograph(source, floats, limits), _large_scores(source, understood)
+    photograph, large_scores = _photograph(source, floats), _large_scores(source, understood)
     for title, case_or_reason in (("photograph", photograph), ("large_scores", large_scores)):
         if isinstance(case_or_reason, str):
             omitted[title] = case_or_reason
         else:
             cases[title] = case_or_reason
-    for title, case in list(cases.items()):
-        if reason := _unusable(source, case):
-            omitted[title] = reason
-            del cases[title]
     return cases, omitted
 
 
@@ -105,7 +144,7 @@ def _unusable(source: Source, case: Case) -> str | None:
     return None if finite else "the reference itself overflows in float32"
 
 
-def _photograph(source: Source, floats: dict[str, Tensor], limits: tuple[float, float] | None) -> Case | str:
+def _photograph(source: Source, floats: dict[str, Tensor]) -> Case | str:
     """scikit-learn's china.jpg, or why it is not available."""
     if not (find_spec("sklearn") and find_spec("PIL")):
         return "scikit-learn, which carries the photograph, is not installed: pip install 'edgeattn[demo]'"
@@ -113,7 +152,8 @@ def _photograph(source: Source, floats: dict[str, Tensor], limits: tuple[float, 
 
     image = load_sample_image("china.jpg")
     values = {
-        name: battery.photograph(image, tuple(x.shape), x.detach().numpy().dtype, limits) for name, x in floats.items()
+        name: battery.photograph(image, tuple(x.shape), x.detach().numpy().dtype, ranges.of_pixels(source, x))
+        for name, x in floats.items()
     }
     if any(value is None for value in values.values()):
         return "an input is no map of rank 4"

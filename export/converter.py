@@ -96,7 +96,8 @@ class Converter:
             if FP16 in (precision, self._quantiser.rest):
                 beyond = self.beyond_fp16
             covered = self.calibration.covers if self.calibration and precision.has_few_bits else LIKE_DATA
-            judged_on = (*covered, *self.user_cases)
+            # The example always, whatever was calibrated on: a set unlike it must not choose its own judge.
+            judged_on = tuple(dict.fromkeys(("example", *covered, *self.user_cases)))
         graph = format_.read(path)
         # In the model's order, as far as they are its outputs: TFLite's signatures are sorted by name.
         order = {name: number for number, name in enumerate(self.source.outputs)}

@@ -214,7 +214,7 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
             cases={name: case.about for name, case in chosen.items()},
             cases_omitted=omitted,
             calibration=describe_calibration(calibrated_on) if any(p.is_calibrated for p in precisions) else None,
-            notes=source.notes,
+            notes=(*source.notes, *(calibrated_on.ranges if calibrated_on else ())),
             lowered=options.lowering,
         )
         report = verify(Bundle(folder, manifest), progress)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from edgeattn.bundle.golden import FloatPrecision, GoldenCase
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import BadInputError
+from edgeattn.export import rounding
 from edgeattn.export.source import Source, run
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering
@@ -38,6 +39,8 @@ def case(
     result = GoldenCase({name: value.detach().contiguous().numpy() for name, value in inputs.items()})
     result.references["fp32"] = _outputs(source, "reference", source.module, "fp32", inputs)
     result.references["fp64"] = _outputs(source, "reference", double, "fp64", inputs)
+    oracle, plain = result.references["fp64"], result.references["fp32"]
+    result.noises.update(rounding.noise(source.module, inputs, list(source.outputs), oracle, plain))
     for layout, lowering in lowerings.items():
         forms: dict[FloatPrecision, nn.Module] = {"fp32": lowering.module, "fp64": lowering.exact}
         for precision, form in forms.items():

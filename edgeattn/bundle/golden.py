@@ -27,11 +27,18 @@ class GoldenCase:
         inputs: by name.
         references: the reference's outputs, by the precision that they were computed in.
         lowerings: the outputs of the lowered forms, by layout and precision.
+        noises: by output, [2]: the largest and the RMS error of the reference in float32 with other sums.
     """
 
     inputs: Arrays
     references: dict[str, Arrays] = field(default_factory=dict)
     lowerings: dict[tuple[str, str], Arrays] = field(default_factory=dict)
+    noises: Arrays = field(default_factory=dict)
+
+    def noise(self, output: str) -> tuple[float, float]:
+        """(max, RMS) error of the reference with other sums than its own; zeros if the file has none."""
+        worst, rms = self.noises.get(output, np.zeros(2))
+        return float(worst), float(rms)
 
     def reference(self, precision: FloatPrecision) -> Arrays:
         """The reference's outputs by name; empty if the file has none."""
@@ -64,8 +71,12 @@ class GoldenCase:
         """
         case = cls({})
         for key, value in _read(path).items():
+            if key.startswith(_NOISE) and (value.shape != (2,) or not _sizes(value)):
+                raise ArtifactError(f"{path.name} has no two sizes as its {key!r}; export the bundle again")
             form, _, name = key.partition("/")
             match form.split("."):
+                case ["noise"]:
+                    case.noises[name] = value
                 case ["input"]:
                     case.inputs[name] = value
                 case ["reference", precision]:
@@ -80,6 +91,7 @@ class GoldenCase:
 
     def _tensors(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
         yield from ((_input(name), value) for name, value in self.inputs.items())
+        yield from ((f"{_NOISE}{name}", value) for name, value in self.noises.items())
         for precision, outputs in self.references.items():
             yield from ((_reference(precision, name), value) for name, value in outputs.items())
         for (layout, precision), outputs in self.lowerings.items():
@@ -98,6 +110,15 @@ class GoldenCase:
             needed |= {_reference("fp32", output.name) for output in artifact.outputs}
             needed |= {_input(tensor.name) for tensor in artifact.inputs}
         return min(needed - dict(self._tensors()).keys(), default=None)
+
+
+def _sizes(value: npt.NDArray[np.generic]) -> bool:
+    numbers = value.astype(np.float64) if value.dtype.kind == "f" else np.full(2, np.nan)
+    return bool((np.isfinite(numbers) & (numbers >= 0)).all())
+
+
+# Older bundles have none.
+_NOISE = "noise/"
 
 
 def _input(name: str) -> str:

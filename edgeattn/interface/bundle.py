@@ -134,9 +134,10 @@ class Bundle(Result):
 
     @property
     def passed(self) -> bool:
-        """Whether at export every artifact was made and passed parity."""
+        """Whether at export every artifact was made, and every one that could be judged there was shown to be the same
+        model."""
         report, refused = stored(self.data)
-        return report.passed and not refused
+        return report.passed_here and not refused
 
     def recommended(self, max_accuracy_drop: float = MAX_ACCURACY_DROP) -> tuple[Recommendation, ...]:
         """The smallest artifact of each format that passed parity at export, and lost on the labelled inputs (if there

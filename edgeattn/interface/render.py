@@ -44,29 +44,55 @@ def parity(report: Report) -> list[Any]:
     columns = ("output", "cases>r", "worst case", "max noise>r", "RMS noise>r", "max abs>r", "SQNR dB>r", "verdict")
     hop_one = tables.table("Hop 1: reference to lowered form, PyTorch", "layout", "fp64 error>r", *columns)
     hop_two = tables.table("Hop 2: lowered form to artifact", "artifact", "runtime", *columns)
+    unshown = {entry.candidate for entry in report.not_shown}
     for rows in _by_output(report.rows):
         row = worst(rows)
         failed = sum(not r.passed for r in rows)
+        judged = sum(r.judged for r in rows)
         cells = (
             row.output,
-            str(len(rows)),
+            str(len(rows)) if judged == len(rows) else f"{judged} of {len(rows)}",
             row.case,
             tables.number(row.max_noise_units, ".2f"),
             tables.number(row.rms_noise_units, ".2f"),
             tables.number(row.max_abs, ".1e"),
             tables.number(row.sqnr_db, ".1f"),
-            _verdict(row, f" (in {failed} cases)" if failed > 1 else ""),
+            NOT_SHOWN
+            if row.passed and row.hop == "conversion" and row.candidate in unshown
+            else _verdict(row, f" (in {failed} cases)" if failed > 1 else ""),
         )
         if row.hop == "lowering":
             errors = [r.exact_relative_error for r in rows if r.exact_relative_error is not None]
             hop_one.add_row(row.candidate, tables.number(max(errors, default=None), ".0e"), *cells)
         else:
             hop_two.add_row(row.candidate, row.runtime, *cells)
+            if others := [r for r in rows if not r.judged and r.passed]:
+                hop_two.add_row(row.candidate, row.runtime, row.output, str(len(others)), *_apart(others))
     parts: list[Any] = [hop_one, hop_two]
     if report.accuracy:
         parts.append(_accuracy(report))
     warnings = (f"[yellow]Warning:[/] {escape(warning)}" for warning in report.warnings)
-    return [*parts, *_not_run("Not run", report.not_run), *warnings]
+    return [*parts, *_not_run("Not run", report.not_run), *_not_shown(report), *warnings]
+
+
+# Neither proved the same model nor another.
+NOT_SHOWN = Text("not shown", "yellow")
+
+
+def _apart(rows: list[Row]) -> tuple[str | Text, ...]:
+    """Cells for the inputs that a lower precision is not made for: the worst, apart from what is judged."""
+    row = worst(rows)
+    sqnr = tables.number(row.sqnr_db, ".1f")
+    return row.case, "-", "-", tables.number(row.max_abs, ".1e"), sqnr, Text("other inputs, not judged", "dim")
+
+
+def _not_shown(report: Report) -> list[Table]:
+    table = tables.table("Not shown to be the same model", "artifact", "runtime", "reason")
+    for entry in report.not_shown:
+        table.add_row(entry.candidate, "-", entry.reason)
+    for finer in report.finer:
+        table.add_row(finer.candidate, finer.runtime, finer.reason)
+    return [table] if table.row_count else []
 
 
 def _by_output(rows: Iterable[Row]) -> list[list[Row]]:

@@ -1,7 +1,8 @@
 """The battery of inputs that a candidate is run on: each case shows another kind of error.
 
 Pure functions of an example's shape and a seed. Where the range that a model expects of its input is known (an image
-of pixels from 0 to 1, say), every case stays inside it, except two that test the arithmetic itself: tiny and large.
+of pixels from 0 to 1, say), every case stays inside it, except four that
+test the arithmetic itself: tiny and large, all negative and all positive.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ Array = npt.NDArray[np.floating]
 
 SEED = 20220606  # arXiv 2206.02680 is of that day
 TINY, LARGE = 1e-6, 1e3
+# What pixels are taken to where no preprocessing gives their range.
+UNKNOWN = (-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def cases(
     scale = channels.reshape(-1, *[1] * (len(shape) - 2)) if len(shape) > 1 else channels
     one_pixel = np.zeros(shape)
     one_pixel.reshape(prod(shape[:2]), -1)[:, prod(shape[2:]) // 2] = 1
-    low, high = limits or (-1.0, 1.0)
+    low, high = limits or UNKNOWN
     battery = {
         "normal": Case(f"mean 0, standard deviation 1, seed {seed}", normal / 3 if limits else normal),
         "uniform": Case(f"from -1 to 1, seed {seed}", uniform),
@@ -62,6 +65,9 @@ def cases(
         }
     out_of_range = "" if limits is None else ", beyond what the model expects"
     battery["tiny"] = Case(f"normal times {TINY:g}, seed {seed}{out_of_range}", normal * TINY)
+    size = LARGE * (0.1 + np.abs(normal))
+    battery["negative"] = Case(f"all negative, around {-LARGE:g}, seed {seed}{out_of_range}", -size)
+    battery["positive"] = Case(f"all positive, around {LARGE:g}, seed {seed}{out_of_range}", size)
     battery["large"] = Case(f"normal times {LARGE:g}, seed {seed}{out_of_range}", normal * LARGE)
     return {name: Case(case.about, np.asarray(case.values, dtype)) for name, case in battery.items()}
 
@@ -76,7 +82,7 @@ def photograph(
     """
     if len(shape) != 4:
         return None
-    low, high = limits or (-1.0, 1.0)
+    low, high = limits or UNKNOWN
     _, channels, height, width = shape
     if channels in (1, 3):
         side = min(image.shape[:2])

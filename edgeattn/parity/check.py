@@ -1,7 +1,7 @@
 """Parity of a bundle, in two hops: reference to lowered form, lowered form to artifact in its runtime."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -18,14 +18,15 @@ from edgeattn.parity.accuracy import Accuracy, evaluate
 from edgeattn.parity.battery import depends_on_input
 from edgeattn.parity.failures import lacking, refused
 from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, exact_limit, relative_error
+from edgeattn.parity.shown import computed_finer, must_hold, not_shown
 from edgeattn.parity.verdicts import NotChecked, Report, Row, worst
-from edgeattn.precision import FP32
+from edgeattn.precision import FP32, PRECISIONS, SqnrLimits
 from edgeattn.runtimes import RunEach, Session, Signature, backends
 from edgeattn.system.progress import Progress, silent
 from edgeattn.targets import Connection, Job
 
-# The case with a batch of two, for artifacts whose batch size is free.
-BATCH_OF_TWO = "batch_of_two"
+# The cases of other batch sizes, for artifacts whose batch size is free.
+BATCHES = {"batch_of_one": 1, "batch_of_two": 2, "batch_of_three": 3, "batch_of_five": 5}
 
 
 @dataclass
@@ -37,9 +38,20 @@ class _ReportBuilder:
     versions: dict[str, str] = field(default_factory=dict)
     accuracy: list[Accuracy] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    finer: list[NotChecked] = field(default_factory=list)
+    # Artifacts that the target does not run: no check of this place is to say anything of them.
+    elsewhere: set[str] = field(default_factory=set)
 
-    def build(self) -> Report:
-        return Report(tuple(self.rows), tuple(self.not_run), self.versions, tuple(self.accuracy), tuple(self.warnings))
+    def build(self, bundle: Bundle) -> Report:
+        return Report(
+            tuple(self.rows),
+            tuple(self.not_run),
+            self.versions,
+            tuple(self.accuracy),
+            tuple(self.warnings),
+            tuple(e for e in not_shown(bundle, self.rows, self.not_run) if e.candidate not in self.elsewhere),
+            tuple(self.finer),
+        )
 
 
 def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connection | None = None) -> Report:
@@ -60,7 +72,7 @@ def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connectio
     builder = _ReportBuilder(rows=rows, warnings=list(_warnings(bundle, cases)))
     if connection:
         _on_target(bundle, cases, labelled, connection, builder, progress)
-        return builder.build()
+        return builder.build(bundle)
     for artifact in bundle.manifest.artifacts:
         for backend in backends(artifact.format):
             if backend.missing:
@@ -76,7 +88,9 @@ def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connectio
                 builder.rows.append(refused(artifact, backend.label, first, str(error)))
             else:
                 builder.versions[backend.label] = backend.runtime.version()
-    return builder.build()
+                if note := computed_finer(artifact, backend.label):
+                    builder.finer.append(note)
+    return builder.build(bundle)
 
 
 def _check_formats(bundle: Bundle) -> None:
@@ -100,12 +114,18 @@ def steps(formats: Iterable[str], connection: Connection | None = None) -> int:
 def _warnings(bundle: Bundle, cases: dict[str, GoldenCase]) -> Iterator[str]:
     if bundle.manifest.calibration and bundle.manifest.calibration.warning:
         yield bundle.manifest.calibration.warning
+    # Outputs for one and the same input prove no dependence.
+    different = list({_bytes(golden.inputs): golden for golden in reversed(cases.values())}.values())
     for output in bundle.manifest.outputs:
-        if not depends_on_input([golden.reference("fp64")[output.name] for golden in cases.values()]):
+        if not depends_on_input([golden.reference("fp64")[output.name] for golden in different]):
             yield (
                 f"output {output.name} does not depend on the input (or is too small to tell): that it is the same "
                 "proves nothing; give weights with which the model works"
             )
+
+
+def _bytes(inputs: Arrays) -> bytes:
+    return b"".join(name.encode() + np.ascontiguousarray(x).tobytes() for name, x in sorted(inputs.items()))
 
 
 @dataclass(frozen=True)
@@ -146,6 +166,11 @@ def _case_runs(
     runs = 0
     for case, golden in cases.items():
         inputs = golden.inputs_for(artifact)
+        if case in artifact.beyond and must_hold(artifact, case):
+            verdict = Comparison.failure(artifact.beyond[case])
+            names = [output.name for output in artifact.outputs]
+            builder.rows += [_row("conversion", artifact.file.path, label, case, name, verdict) for name in names]
+            continue
         if case in artifact.beyond:
             builder.not_run.append(NotChecked(artifact.file.path, label, f"case {case}: {artifact.beyond[case]}"))
             continue
@@ -154,13 +179,20 @@ def _case_runs(
             continue
         yield _CaseRun(case, golden, (inputs,))
         runs += 1
-        halves = tuple({name: x[i : i + 1] if x.ndim else x for name, x in inputs.items()} for i in range(2))
-        if case == BATCH_OF_TWO and all(map(signature.accepts, halves)):
-            yield _CaseRun(f"{case}, by halves", golden, halves)
+        samples = _one_by_one(inputs, golden, BATCHES.get(case, 1))
+        if samples and all(map(signature.accepts, samples)):
+            yield _CaseRun(f"{case}, one by one", golden, samples)
     first, golden = next(iter(cases.items()))
     if runs > 1 and signature.accepts(inputs := golden.inputs_for(artifact)):
         # On phones state can leak from run to run: the first case runs once more, after all others.
         yield _CaseRun(f"{first}, again after {runs} runs", golden, (inputs,))
+
+
+def _one_by_one(inputs: Arrays, golden: GoldenCase, number: int) -> tuple[Arrays, ...]:
+    """The samples of a batch, each as a batch of one; none where an output has no such batch to be put together to."""
+    if number == 1 or any(y.shape[:1] != (number,) for y in golden.reference("fp32").values()):
+        return ()
+    return tuple({name: x[i : i + 1] if x.ndim else x for name, x in inputs.items()} for i in range(number))
 
 
 def _run_each(session: Session) -> RunEach:
@@ -217,6 +249,7 @@ def _on_target(
         path, target = artifact.file.path, connection.place
         if artifact.format not in connection.runtimes:
             builder.not_run.append(NotChecked(path, target, f"{target} does not run {artifact.format}"))
+            builder.elsewhere.add(path)
         for runtime in connection.runtimes.get(artifact.format, ()):
             label = f"{runtime} on {target}"
             progress(f"{path} in {label}")
@@ -226,6 +259,7 @@ def _on_target(
                 _check(artifact, label, signature, run_each, cases, labelled, builder)
             except _NoOutputsError:
                 builder.not_run.append(NotChecked(path, label, "it gives no outputs, times only"))
+                builder.elsewhere.add(path)
 
 
 def _run_on_target(
@@ -269,9 +303,10 @@ def _hop_one(bundle: Bundle, cases: dict[str, GoldenCase]) -> list[Row]:
                     reference=reference,
                     candidate=golden.lowered(layout, "fp32")[output.name],
                     precision=FP32.name,
+                    noise=golden.noise(output.name),
                 )
                 error = relative_error(reference=oracle, candidate=exact) if oracle.shape == exact.shape else None
-                limit = exact_limit(oracle=oracle, reference=reference)
+                limit = exact_limit(oracle=oracle, reference=reference, noise=golden.noise(output.name))
                 row = _row("lowering", layout, "pytorch", case, output.name, verdict, error, limit)
                 rows.append(row)
     return rows
@@ -282,6 +317,7 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: GoldenCase, re
     # the noise floor is the reference's, so that both hops have the same units.
     oracles, references = golden.oracle_for(artifact), golden.reference_for(artifact)
     rows = []
+    judged, by_sqnr = _is_judged(artifact, case), isinstance(PRECISIONS[artifact.precision].limits, SqnrLimits)
     for output in artifact.outputs:
         candidate, reference = results.get(output.name), references[output.name]
         if candidate is None:
@@ -292,9 +328,11 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: GoldenCase, re
                 reference=reference,
                 candidate=from_edge(candidate, output, reference.dtype),
                 precision=artifact.precision,
-                judged=_is_judged(artifact, case),
+                judged=judged,
+                noise=golden.noise(output.name),
             )
-        rows.append(_row("conversion", artifact.file.path, runtime, case, output.name, verdict))
+        row = _row("conversion", artifact.file.path, runtime, case, output.name, verdict)
+        rows.append(replace(row, judged=judged, by_sqnr=by_sqnr))
     return rows
 
 
@@ -343,4 +381,5 @@ def _row(
         sqnr_db=finite(verdict.sqnr_db),
         cosine=finite(verdict.cosine),
         exact_relative_error=exact,
+        shown=verdict.shown,
     )

@@ -26,6 +26,10 @@ def junit(report: Report, name: str) -> bytes:
     for entry in report.not_run:
         case = ElementTree.SubElement(suite, "testcase", classname=entry.candidate, name=entry.runtime)
         ElementTree.SubElement(case, "skipped", message=entry.reason)
+    for unshown in report.not_shown:
+        case = ElementTree.SubElement(suite, "testcase", classname=unshown.candidate, name="not shown")
+        ElementTree.SubElement(case, "failure", message=unshown.reason)
+        failures += 1
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(failures))
     suite.set("skipped", str(len(report.not_run)))
@@ -46,7 +50,8 @@ def _verdicts(report: Report) -> Iterator[tuple[str, str, bool, str]]:
 
 def markdown(report: Report, name: str) -> str:
     """A summary for a pull request: the verdict, the worst case of each artifact and runtime, what was not run."""
-    verdict = "the same model" if report.passed else "**not** the same model"
+    unproved = "**not shown** to be the same model"
+    verdict = "**not** the same model" if report.wrong else "the same model" if report.passed else unproved
     lines = [f"### edgeattn parity: {name} is {verdict}", ""]
     lines += ["| artifact | runtime | cases | worst case | noise units | verdict |", "|---|---|---|---|---|---|"]
     groups: dict[tuple[str, str], list[Row]] = {}
@@ -63,6 +68,8 @@ def markdown(report: Report, name: str) -> str:
             outcome = "same" if a.passed else f"DIFFERENT: {a.reason}"
             lines.append(f"| {a.candidate} | {a.runtime} | {a.correct} of {a.n} | {a.agreeing} of {a.n} | {outcome} |")
     lines += ["", *(f"- not run: {e.candidate} in {e.runtime}: {e.reason}" for e in report.not_run)]
+    lines += [f"- not shown: {e.candidate}: {e.reason}" for e in report.not_shown]
+    lines += [f"- {e.candidate} in {e.runtime}: {e.reason}" for e in report.finer]
     lines += [f"- warning: {warning}" for warning in report.warnings]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -82,6 +89,7 @@ def assert_parity(bundle: str | os.PathLike[str]) -> Report:
     report = verify(loaded)
     require_a_check(loaded, report)
     wrong = [f"{subject}: {title}: {reason}" for subject, title, passed, reason in _verdicts(report) if not passed]
+    wrong += [f"{entry.candidate}: not shown to be the same model: {entry.reason}" for entry in report.not_shown]
     if wrong:
         raise AssertionError(f"{loaded.folder} is not the same model:\n  " + "\n  ".join(wrong))
     return report

@@ -21,4 +21,4 @@ def refused(artifact: Artifact, runtime: str, case: str, reason: str) -> Row:
 
 
 def _failed(artifact: Artifact, runtime: str, case: str, output: str, reason: str) -> Row:
-    return Row("conversion", artifact.file.path, runtime, case, output, False, reason, *[None] * 5)
+    return Row("conversion", artifact.file.path, runtime, case, output, False, reason, None, None, None, None, None)

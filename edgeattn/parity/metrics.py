@@ -19,13 +19,15 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(frozen=True)
 class Comparison(Verdict):
-    """How far a candidate is from the oracle."""
+    """How far a candidate is from the oracle. ``shown`` is False where the output is nearly all noise: that it agrees
+    proves nothing."""
 
     max_abs: float
     max_noise_units: float
     rms_noise_units: float
     sqnr_db: float
     cosine: float
+    shown: bool = True
 
     @classmethod
     def failure(cls, reason: str) -> "Comparison":
@@ -40,15 +42,26 @@ EXACT_LIMIT = 1e-10
 _PER_NOISE = 24 * 2.0**-29
 
 
-def exact_limit(*, oracle: Array, reference: Array) -> float:
+# A fault of a hundredth is lost in an output whose noise floor is more than a hundredth of its own size.
+_SIZE_OVER_NOISE = 100.0
+# The reference's own error is the floor unless other sums have over twice as much: within that, both are chance, and a
+# floor that is always the larger of them would let the smallest damages live.
+_TRUSTED = 0.5
+# (max, RMS) of the noise of an output that was measured apart from the reference's own error: none.
+NO_NOISE = (0.0, 0.0)
+
+
+def exact_limit(*, oracle: Array, reference: Array, noise: tuple[float, float] = NO_NOISE) -> float:
     """The largest relative error in float64 of an exact form: :data:`EXACT_LIMIT`, more for ill-conditioned networks.
 
     Args:
         oracle: the reference in float64.
         reference: the reference in float32.
+        noise: (max, RMS) error of the reference with other sums.
     """
-    noise = relative_error(reference=oracle, candidate=reference) if oracle.shape == reference.shape else inf
-    return max(EXACT_LIMIT, _PER_NOISE * noise) if noise < inf else EXACT_LIMIT
+    relative = relative_error(reference=oracle, candidate=reference) if oracle.shape == reference.shape else inf
+    relative = max(relative, noise[0] / (float(np.abs(oracle).max(initial=0.0)) or 1.0))
+    return max(EXACT_LIMIT, _PER_NOISE * relative) if relative < inf else EXACT_LIMIT
 
 
 def relative_error(*, reference: Array, candidate: Array) -> float:
@@ -82,19 +95,30 @@ def difference(*, reference: Array, candidate: Array) -> Difference:
     return Difference(max_abs, relative, _sqnr_db(truth, error), _cosine(truth, values))
 
 
-def noise_floor(*, oracle: Array, reference: Array) -> tuple[float, float]:
-    """(max, RMS) error of the reference in float32; never below half a unit in the last place of the
-    oracle's own size, so that a reference that happens to be exact does not make every candidate infinite."""
+def noise_floor(*, oracle: Array, reference: Array, noise: tuple[float, float] = NO_NOISE) -> tuple[float, float]:
+    """(max, RMS) error of the reference in float32; never below half of ``noise``, its error with other sums, as the
+    error of one run may be luck (all of it, where the output is nearly all noise); nor below half a unit in the last
+    place of the oracle's own size, so that a reference that happens to be exact does not make every candidate
+    infinite."""
     error = np.abs(np.asarray(reference, np.float64) - np.asarray(oracle, np.float64))
     size = np.abs(np.asarray(oracle, np.float64))
     float32 = np.finfo(np.float32)
+    trusted = 1.0 if _rms(size) <= _SIZE_OVER_NOISE * noise[1] else _TRUSTED
     half_ulp, tiny = float(float32.eps) / 2, float(float32.tiny)
-    floor_max = max(float(error.max(initial=0.0)), half_ulp * float(size.max(initial=0.0)), tiny)
-    floor_rms = max(_rms(error), half_ulp * _rms(size), tiny)
+    floor_max = max(float(error.max(initial=0.0)), half_ulp * float(size.max(initial=0.0)), tiny, trusted * noise[0])
+    floor_rms = max(_rms(error), half_ulp * _rms(size), tiny, trusted * noise[1])
     return floor_max, floor_rms
 
 
-def compare(*, oracle: Array, reference: Array, candidate: Array, precision: str, judged: bool = True) -> Comparison:
+def compare(
+    *,
+    oracle: Array,
+    reference: Array,
+    candidate: Array,
+    precision: str,
+    judged: bool = True,
+    noise: tuple[float, float] = NO_NOISE,
+) -> Comparison:
     """Judge ``candidate`` against ``oracle`` (float64): in units of ``reference``'s own error, or by its SQNR.
 
     Args:
@@ -104,6 +128,7 @@ def compare(*, oracle: Array, reference: Array, candidate: Array, precision: str
         precision: a name in :data:`~edgeattn.precision.PRECISIONS`.
         judged: False for an input that is not of the kind that a lower precision is made for: int8 only has to be
             finite there, fp16 to keep its range.
+        noise: (max, RMS) error of the reference with other sums, as :func:`noise_floor` takes it.
     """
     if candidate.shape != oracle.shape:
         return Comparison.failure(f"shape {list(candidate.shape)} instead of {list(oracle.shape)}")
@@ -114,7 +139,7 @@ def compare(*, oracle: Array, reference: Array, candidate: Array, precision: str
         return Comparison.failure("output has NaN or infinite values")
 
     error = values - truth
-    floor_max, floor_rms = noise_floor(oracle=oracle, reference=reference)
+    floor_max, floor_rms = noise_floor(oracle=oracle, reference=reference, noise=noise)
     max_abs = float(np.abs(error).max(initial=0.0))
     max_units, rms_units = max_abs / floor_max, _rms(error) / floor_rms
     sqnr_db = _sqnr_db(truth, error)
@@ -126,7 +151,10 @@ def compare(*, oracle: Array, reference: Array, candidate: Array, precision: str
         limit_db = limits.on_data_db if judged else limits.elsewhere_db
         passed = sqnr_db >= limit_db or _rms(error) <= limits.smallest_step
         reason = f"signal to noise is {sqnr_db:.1f} dB, not {limit_db:g}"
-    return Comparison(passed, "" if passed else reason, max_abs, max_units, rms_units, sqnr_db, _cosine(truth, values))
+    shown = not 0 < _rms(truth) <= _SIZE_OVER_NOISE * floor_rms
+    return Comparison(
+        passed, "" if passed else reason, max_abs, max_units, rms_units, sqnr_db, _cosine(truth, values), shown
+    )
 
 
 def _rms(values: npt.NDArray[np.float64]) -> float:

@@ -36,9 +36,12 @@ def recommend(bundle: Bundle, report: Report, max_accuracy_drop: float) -> tuple
 
 
 def _passed(artifact: Artifact, report: Report) -> bool:
-    """Whether it ran, and passed wherever it ran. Its loss on labelled inputs is judged by the user's own limit."""
-    rows = [row for row in report.rows if row.candidate == artifact.file.path]
-    return bool(rows) and all(row.passed for row in rows)
+    """Whether it was shown to be the same model, in its own precision, wherever it ran. Its loss on labelled inputs is
+    judged by the user's own limit."""
+    path = artifact.file.path
+    rows = [row for row in report.rows if row.candidate == path]
+    unshown = {entry.candidate for entry in report.not_shown} | {entry.candidate for entry in report.finer}
+    return bool(rows) and all(row.passed for row in rows) and path not in unshown
 
 
 def _lost(artifact: Artifact, report: Report) -> float | None:

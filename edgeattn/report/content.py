@@ -20,6 +20,8 @@ class Judged:
             has no file.
         cases: the number of outputs that were judged.
         worst: the case and the output with the largest error.
+        max_noise_units: None for a lower precision, which is not judged in them.
+        elsewhere_db: the smallest SQNR on inputs that it is not judged on; None if there are none.
     """
 
     model: str
@@ -33,6 +35,7 @@ class Judged:
     worst: str
     max_noise_units: float | None
     sqnr_db: float | None
+    elsewhere_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,15 @@ class Depths:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything in one report. ``sections`` are ready made, for instance by a study."""
+    """Everything in one report. ``sections`` are ready made, for instance by a study; ``not_shown`` are the artifacts
+    that were shown neither to be the same model nor to be another, ``finer`` those that were computed in a higher
+    precision than their own."""
 
     records: tuple[Record, ...] = ()
     not_run: tuple[NotRun, ...] = ()
     judged: tuple[Judged, ...] = ()
+    not_shown: tuple[NotRun, ...] = ()
+    finer: tuple[NotRun, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()
     depths: tuple[Depths, ...] = ()
     attention: tuple[Attention, ...] = ()

@@ -68,6 +68,8 @@ def _join(first: Content, second: Content) -> Content:
         records=tuple({repr(record): record for record in (*first.records, *second.records)}.values()),
         not_run=tuple(dict.fromkeys((*first.not_run, *second.not_run))),
         judged=(*first.judged, *second.judged),
+        not_shown=(*first.not_shown, *second.not_shown),
+        finer=(*first.finer, *second.finer),
         accuracy=(*first.accuracy, *second.accuracy),
         depths=(*first.depths, *second.depths),
         attention=(*first.attention, *second.attention),
@@ -90,6 +92,7 @@ def _files(path: Path) -> list[Path]:
 
 def _bundle(bundle: Bundle, measured: Content, progress: Progress, *, inside: bool) -> Content:
     judged, accuracy, not_run, warnings = _parity(bundle)
+    report, _ = stored(bundle)
     depths: tuple[Depths, ...] = ()
     if inside and bundle.manifest.layers:
         try:
@@ -99,6 +102,8 @@ def _bundle(bundle: Bundle, measured: Content, progress: Progress, *, inside: bo
     return Content(
         not_run=(*not_run, *_unmeasured(bundle, measured)),
         judged=judged,
+        not_shown=tuple(NotRun(e.candidate, "here", e.reason) for e in report.not_shown),
+        finer=tuple(NotRun(e.candidate, e.runtime, e.reason) for e in report.finer),
         accuracy=accuracy,
         depths=depths,
         attention=attention_maps.read(bundle),
@@ -139,8 +144,9 @@ def _parity(bundle: Bundle) -> tuple[tuple[Judged, ...], tuple[Accuracy, ...], l
                 row.reason,
                 len(rows),
                 f"{row.case}, {row.output}",
-                _finite(row.max_noise_units),
+                None if row.by_sqnr else _finite(row.max_noise_units),
                 _finite(row.sqnr_db),
+                min((db for r in rows if not r.judged and (db := _finite(r.sqnr_db)) is not None), default=None),
             )
         )
     accuracy = tuple(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
+from edgeattn.precision import PRECISIONS, SqnrLimits
 from edgeattn.report import words
 from edgeattn.report.content import LOWERED, Content
 from edgeattn.report.document import Statement
@@ -12,6 +13,7 @@ from edgeattn.report.result import Result, origin_name
 # The most speeds in the verdict; the tables have the rest.
 _MOST = 6
 _LONGEST = 240
+_OWN_PRECISION = ("phone", "board", "emulated")
 
 
 def verdict(content: Content, results: tuple[Result, ...]) -> tuple[Statement, ...]:
@@ -30,16 +32,33 @@ class _Check:
     noise_units: float | None = None
     sqnr_db: float | None = None
     location: str = ""
+    elsewhere_db: float | None = None
+    by_sqnr: bool = False
 
 
 def _checks(content: Content, results: tuple[Result, ...]) -> Iterator[_Check]:
     for j in content.judged:
-        yield _Check(j.artifact, j.runtime, j.passed, j.reason, j.max_noise_units, j.sqnr_db)
+        yield _Check(
+            j.artifact,
+            j.runtime,
+            j.passed,
+            j.reason,
+            j.max_noise_units,
+            j.sqnr_db,
+            "",
+            j.elsewhere_db,
+            j.max_noise_units is None,
+        )
     for a in content.accuracy:
         yield _Check(a.artifact, a.runtime, a.passed, a.reason)
     for r in results:
         if r.same_model is not None:
-            yield _Check(r.artifact, r.runtime, r.same_model, r.notes, r.parity, r.sqnr_db, f" on {r.target}")
+            known = PRECISIONS.get(r.precision)
+            by_sqnr = known is not None and isinstance(known.limits, SqnrLimits)
+            units = None if by_sqnr else r.parity
+            yield _Check(
+                r.artifact, r.runtime, r.same_model, r.notes, units, r.sqnr_db, f" on {r.target}", None, by_sqnr
+            )
 
 
 def _parity(content: Content, results: tuple[Result, ...]) -> Statement:
@@ -51,15 +70,24 @@ def _parity(content: Content, results: tuple[Result, ...]) -> Statement:
     if wrong:
         more = f" And {len(wrong) - 1} more." if len(wrong) > 1 else ""
         return Statement(question, "No", f"{wrong[0]}.{more}", "bad")
+    # A device that computes in the artifact's own precision shows what this machine did not.
+    on_devices = {r.artifact for r in results if r.same_model and r.origin in _OWN_PRECISION}
+    if not_shown := [*content.not_shown, *(e for e in content.finer if e.subject not in on_devices)]:
+        entry = not_shown[0]
+        more = f" And {len(not_shown) - 1} more." if len(not_shown) > 1 else ""
+        return Statement(question, "Not shown", f"{entry.subject}: {entry.reason}.{more}", "caution")
     of_artifacts = [c for c in checks if not c.artifact.startswith(LOWERED)] or checks
     artifacts = words.number(len({c.artifact for c in of_artifacts}), "artifact")
     detail = (
         f"{artifacts} checked against the reference in {', '.join(dict.fromkeys(c.runtime for c in of_artifacts))}."
     )
     units = [c.noise_units for c in checks if c.noise_units is not None]
-    noise = [c.sqnr_db for c in checks if c.sqnr_db is not None]
+    # That of an fp32 file says nothing beside its noise units.
+    noise = [c.sqnr_db for c in checks if c.sqnr_db is not None and (c.by_sqnr or not units)]
+    elsewhere = [c.elsewhere_db for c in checks if c.elsewhere_db is not None]
     detail += f" Largest error: {words.units(max(units))} times the noise floor." if units else ""
     detail += f" Signal to noise: {min(noise):.0f} dB or more." if noise else ""
+    detail += f" On inputs unlike the model's own: {min(elsewhere):.0f} dB or more." if elsewhere else ""
     detail += "".join(f" {a.correct} of {a.n} labelled inputs right, the reference {a.reference_correct}."
                     for a in content.accuracy[:1])  # fmt: skip
     return Statement(question, "Yes", detail, "good")

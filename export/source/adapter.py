@@ -27,7 +27,8 @@ class InOrder(nn.Module):
     """Calls ``model`` by keyword, with its inputs and with constants, and returns its outputs flat.
 
     Only what cannot be called in order, or returns nested or missing outputs, or some in another float type than
-    float32, is wrapped in it. ``single`` are the numbers of those, which are returned in float32.
+    float32, or changes its inputs, is wrapped in it. ``single`` are the numbers of those outputs, which are returned in
+    float32; ``copies``: it calls ``model`` with copies of its inputs.
     """
 
     def __init__(
@@ -36,16 +37,20 @@ class InOrder(nn.Module):
         keywords: tuple[str, ...] = (),
         constants: dict[str, Any] | None = None,
         single: frozenset[int] = frozenset(),
+        *,
+        copies: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.keywords = keywords
         self.constants = constants or {}
-        self.single = single
+        self.single, self.copies = single, copies
         self.eval()
 
     def call(self, *inputs: Tensor) -> Any:
         """What the model itself returns."""
+        if self.copies:
+            inputs = tuple(x.clone() for x in inputs)
         if self.keywords:
             return self.model(**dict(zip(self.keywords, inputs, strict=True)), **self.constants)
         return self.model(*inputs)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from edgeattn.errors import BadInputError
-from edgeattn.export.source import floats, outputs, programs, wrappers
+from edgeattn.export.source import behaviour, floats, outputs, programs, wrappers
 from edgeattn.export.source import inputs as examples
 from edgeattn.export.source.adapter import InOrder
 from edgeattn.system.vendor_errors import first_line
@@ -54,7 +54,7 @@ def ready(module: nn.Module, example: Any, notes: tuple[str, ...], about: str = 
     ``notes`` are those of the copy; ``about`` says what is special about these inputs.
 
     Raises:
-        BadInputError: the inputs do not fit the module, or it fails on them.
+        BadInputError: the inputs do not fit the module, or it fails on them, or its outputs are no function of them.
     """
     named = examples.named(module, example)
     programs.fits(module, named.inputs)
@@ -80,4 +80,10 @@ def ready(module: nn.Module, example: Any, notes: tuple[str, ...], about: str = 
     notes += tuple(f"the output {old} is named {new} in the files" for old, new in out.renamed.items())
     own_names = {new: old for renamed in (named.renamed, out.renamed) for old, new in renamed.items()}
     results = {name: floats.single(x) for name, x in out.outputs.items()}
+    if changed := behaviour.changed_inputs(module, inputs):
+        module = InOrder(module, copies=True)
+        notes += (
+            f"the module changes {' and '.join(changed)} in place; it is given copies, and the files change none",
+        )
+    behaviour.check(module, inputs)
     return Ready(module, inputs, results, named.inputs, own_names, notes)

@@ -1,0 +1,206 @@
+"""The noise floor of an output by more than one run: the reference in float32 again, with every sum as far off as a
+sum in another order may be.
+
+The reference's own error in float32 is one draw of chance: a single number may happen to be exact, two branches may
+round alike and cancel. So the module is run a few times more. After each operator that sums, or that a runtime
+approximates, its result is moved by a random amount of the size that float32 allows: a sum of K terms in one chain,
+which some kernels make, has an error that grows with the root of K. What these moves become further on, cancelled or
+amplified, is what rounding becomes.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.export.source import run
+from edgeattn.parity.battery import SEED
+
+aten = torch.ops.aten
+_UNIT = 2.0**-24
+# A chain of K terms has an error of about 0.4 * sqrt(K) units (a random walk over partial sums that grow up to the
+# sum). An eighth of it, as the limits in noise units are 16 to 24: so a whole chain passes with 8, and in a short sum
+# the floor stays what half a unit in the last place makes it.
+_EIGHTH = 1 / 8
+_CHAIN = 0.4 * _EIGHTH
+_BLOCKED = 1 / 4
+# Enough to make two runs round differently; each rounds by itself, too.
+_LEAST = 0.15
+# From so many terms on, a sum is made in one chain, too, to see its error.
+_LONG = 256
+# A few numbers tell little of the size of an error: the fewer, the more runs.
+_RUNS_OF_FEW, _RUNS, _FEW = 6, 2, 64
+
+_SUMS = {aten.sum, aten.mean, aten.cumsum, aten.logcumsumexp}
+_ROOTS = {aten.linalg_vector_norm, aten.norm, aten.var, aten.std, aten._softmax, aten.prod}
+_PRODUCTS = {aten.mm, aten.bmm, aten.mv, aten.dot}
+_ADDED_PRODUCTS = {aten.addmm, aten.baddbmm, aten.addmv, aten.addbmm}
+_POOLS = {
+    aten.avg_pool1d, aten.avg_pool2d, aten.avg_pool3d, aten._adaptive_avg_pool2d, aten._adaptive_avg_pool3d,
+    aten.upsample_linear1d, aten.upsample_bilinear2d, aten.upsample_trilinear3d, aten.upsample_bicubic2d,
+    aten._upsample_bilinear2d_aa, aten._upsample_bicubic2d_aa, aten.grid_sampler_2d,
+}  # fmt: skip
+# No runtime's is correctly rounded; what adds, multiplies, divides or takes a root is, in each.
+_APPROXIMATED = {
+    aten.exp, aten.exp2, aten.expm1, aten.log, aten.log2, aten.log1p, aten.sin, aten.cos, aten.tan, aten.tanh,
+    aten.sigmoid, aten.silu, aten.gelu, aten.erf, aten.softplus, aten.mish, aten.elu, aten.pow, aten.rsqrt,
+    aten.atan, aten.atan2, aten.log_sigmoid_forward, aten.hardswish, aten.hardsigmoid,
+}  # fmt: skip
+_NORMS = {aten.native_layer_norm, aten.native_group_norm, aten.native_batch_norm, aten._native_batch_norm_legit,
+          aten._native_batch_norm_legit_no_training, aten._batch_norm_no_update}  # fmt: skip
+
+
+def noise(module: nn.Module, inputs: dict[str, Tensor], names: list[str], oracle: Arrays, reference: Arrays) -> Arrays:
+    """For each output of a floating type, [2]: the largest and the RMS error of ``module`` in float32 over several runs
+    with other sums, the run ``reference`` included.
+
+    Args:
+        module: the reference in float32.
+        inputs: of the case.
+        names: of the outputs, in order.
+        oracle: the outputs in float64.
+        reference: the outputs in float32, of a run as it is.
+    """
+    counted = [name for name in names if reference[name].dtype.kind == "f" and reference[name].size]
+    errors = {name: [_error(reference[name], oracle[name])] for name in counted}
+    few = any(reference[name].size < _FEW for name in counted)
+    generator = torch.Generator().manual_seed(SEED)
+    for _ in range((_RUNS_OF_FEW if few else _RUNS) if counted else 0):
+        with sdpa_kernel(SDPBackend.MATH), OtherSums(generator):
+            values = run(module, inputs)
+        for name, value in zip(names, values, strict=True):
+            if name in errors and bool(torch.isfinite(value).all()):
+                errors[name].append(_error(value.detach().numpy(), oracle[name]))
+    return {name: _size(np.stack(found)) for name, found in errors.items()}
+
+
+def _error(value: Any, oracle: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.abs(np.asarray(value, np.float64) - np.asarray(oracle, np.float64))
+
+
+def _size(errors: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([errors.max(), math.sqrt(float(np.square(errors).mean()))])
+
+
+class OtherSums(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is on, the result of every operator that sums or is approximated is moved as rounding may move it."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.generator = generator
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        kind = func.overloadpacket
+        if kind in _NORMS:
+            moved = self._normed(kind, result, args)
+            return (moved, *result[1:])
+        if isinstance(result, Tensor) and result.dtype == torch.float32 and (size := _rounding(kind, result, args)):
+            return self._moved(result, size())
+        return result
+
+    def _moved(self, value: Tensor, size: Tensor) -> Tensor:
+        drawn = torch.randn(value.shape, generator=self.generator, dtype=value.dtype)
+        moved = torch.addcmul(value, drawn, size.to(value.dtype))
+        return torch.where(torch.isfinite(moved), moved, value)
+
+    def _normed(self, kind: Any, result: Any, args: Any) -> Tensor:
+        """A norm: its mean and its variance are sums, so that all values that share them move together."""
+        value = result[0]
+        if value.dtype != torch.float32:
+            return value  # type: ignore[no-any-return]
+        shared, terms = _shared(kind, value, args)
+        scale, shift = (torch.randn(shared, generator=self.generator) for _ in range(2))
+        unit = _of(terms, blocked=True)
+        # The mean of a group is off by its own size, which the deviations around it are seen against.
+        x, weight = args[0], args[2] if kind is aten.native_layer_norm else args[1]
+        off_centre = float(x.double().mean().abs() / (x.double().std(correction=0) or 1.0)) if x.numel() > 1 else 0.0
+        gain = float(weight.abs().max()) if isinstance(weight, Tensor) and weight.numel() else 1.0
+        return value + unit * (value * scale + gain * min(off_centre, 1e3) * shift)  # type: ignore[no-any-return]
+
+
+def _shared(kind: Any, value: Tensor, args: Any) -> tuple[list[int], int]:
+    """The shape of a norm's groups, as it broadcasts with its output, and the number of values in each."""
+    if kind is aten.native_layer_norm:
+        own = len(args[1])
+        shape = [*value.shape[: value.dim() - own], *[1] * own]
+    elif kind is aten.native_group_norm:
+        # Groups of neighbouring channels: a channel of each stands for it.
+        shape = [*value.shape[:2], *[1] * (value.dim() - 2)]
+    else:
+        shape = [1, value.shape[1], *[1] * (value.dim() - 2)]
+    trained = kind in (aten._native_batch_norm_legit_no_training, aten._batch_norm_no_update)
+    return shape, 1 if trained else max(value.numel() // max(math.prod(shape), 1), 1)
+
+
+def _of(terms: int, *, blocked: bool = False) -> float:
+    """The error of a sum of so many terms, of its own size. ``blocked``: a kernel of products, or of a norm, adds
+    several sums side by side and then these, in every runtime."""
+    return _UNIT * max(_LEAST, _CHAIN * math.sqrt(terms) * (_BLOCKED if blocked else 1))
+
+
+def _rounding(kind: Any, result: Tensor, args: Any) -> Callable[[], Tensor] | None:
+    """The size of an operator's rounding error by element; None for one that moves, chooses or rounds correctly."""
+    first = args[0] if args and isinstance(args[0], Tensor) else None
+    if first is None or not first.is_floating_point():
+        return None
+    if kind in _APPROXIMATED:
+        return lambda: result.abs() * (_UNIT / 4)
+    if kind in _ROOTS:
+        terms = first.shape[int(args[1])] if kind is aten._softmax else first.numel() // max(result.numel(), 1)
+        return lambda: result.abs() * _of(terms)
+    if kind in _SUMS or kind in _POOLS:
+        return lambda: _of_a_sum(kind, result, first, args)
+    if kind in _PRODUCTS:
+        return lambda: _of_products(result, first, args[1], None)
+    if kind in _ADDED_PRODUCTS:
+        return lambda: _of_products(result, args[1], args[2], args[0])
+    if kind is aten.convolution:
+        weight = args[1]
+        terms = weight[0].numel() if not args[6] else weight.shape[0] * weight[0, 0].numel()
+        return lambda: (
+            (result.square() + aten.convolution(first.square(), weight.square(), None, *args[3:])).sqrt()
+            * _of(terms, blocked=True)
+        )
+    if kind is aten._log_softmax:
+        return lambda: (1 + result.abs()) * _of(first.shape[int(args[1])])
+    return None
+
+
+def _of_a_sum(kind: Any, result: Tensor, first: Tensor, args: Any) -> Tensor:
+    terms = max(first.numel() // max(result.numel(), 1), 1)
+    if kind in (aten.cumsum, aten.logcumsumexp) or kind in _POOLS or result.dim() == 0:
+        terms = max(terms, first.shape[-1] if kind in (aten.cumsum, aten.logcumsumexp) else 1)
+        around = first.square().mean().sqrt() * math.sqrt(terms)
+        return (result.abs() + (around if kind not in _POOLS else 0)) * _of(terms)
+    # The terms' own size: a sum of both signs is smaller than its partial sums.
+    size = first.square().mean().sqrt() * (math.sqrt(terms) if kind is aten.sum else 1 / math.sqrt(terms))
+    rounded = (result.square() + size.square()).sqrt() * _of(terms)
+    if terms < _LONG:
+        return rounded
+    return torch.maximum(rounded, (_in_one_chain(kind, first, args, result) - result).abs() * _EIGHTH)
+
+
+def _in_one_chain(kind: Any, first: Tensor, args: Any, like: Tensor) -> Tensor:
+    """A sum or a mean, term by term: terms that are alike round alike, so that its error is no random walk."""
+    dims = args[1] if len(args) > 1 and isinstance(args[1], list | tuple) and args[1] else range(first.dim())
+    last = sorted(dim % first.dim() for dim in dims)
+    kept = [dim for dim in range(first.dim()) if dim not in last]
+    terms = first.permute(*kept, *last).reshape(*(first.shape[dim] for dim in kept), -1).numpy()
+    total = np.add.accumulate(terms, axis=-1, dtype=np.float32)[..., -1]
+    chain = torch.from_numpy(np.ascontiguousarray(total)).reshape(like.shape)
+    return chain / terms.shape[-1] if kind is aten.mean else chain
+
+
+def _of_products(result: Tensor, a: Tensor, b: Tensor, added: Tensor | None) -> Tensor:
+    terms = a.shape[-1]
+    squares = torch.matmul(a.square(), b.square()) + result.square()
+    if added is not None:
+        squares = squares + added.square()
+    return squares.sqrt() * _of(terms, blocked=True)
