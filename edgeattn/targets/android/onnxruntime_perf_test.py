@@ -15,7 +15,7 @@ SEED = 1
 TURNS = 10
 OPERATOR_RUNS = 20
 # Some hundred bytes for each kernel of each run.
-PROFILE_BYTES = 2**25
+PROFILE_BYTES = 2**24
 
 
 def _common(job: Job, tool: str) -> str:

@@ -194,8 +194,8 @@ class Session:
         if not line.endswith(b"\n"):
             raise self._lost()
         head = self._parse(line, schema.Head)
-        take = files.open(head) if files else _refuse(head)
         try:
+            take = files.open(head) if files else _refuse
             left = head.size
             while left:
                 content = self.from_board.read(min(left, CHUNK))
@@ -272,13 +272,9 @@ class _UnwantedError(Exception):
     """What a board did that it may not."""
 
 
-def _refuse(head: schema.Head) -> Callable[[bytes], object]:
+def _refuse(content: bytes) -> None:
     """Takes the content of a message that may have none."""
-
-    def take(content: bytes) -> None:
-        raise _UnwantedError(f"sent {head.size:,} bytes that were not asked for")
-
-    return take
+    raise _UnwantedError("sent bytes that were not asked for")
 
 
 class _Files:
