@@ -195,7 +195,7 @@ class Session:
             raise self._lost()
         head = self._parse(line, schema.Head)
         try:
-            take = files.open(head) if files else _refuse
+            take = files.open(head) if files else _nothing(head)
             left = head.size
             while left:
                 content = self.from_board.read(min(left, CHUNK))
@@ -222,7 +222,7 @@ class Session:
         content: bytes = b"",
         *,
         files: "_Files | None" = None,
-        limit_s: float = ANSWER_S,
+        limit_s: float | None = None,
     ) -> T:
         do = str(request["do"])
         with self.limit(ANSWER_S + len(content) / SLOWEST_BYTES_S, f"take the request to {do}"):
@@ -233,7 +233,7 @@ class Session:
                 raise self._lost() from error
         until = time.monotonic() + LONGEST_S
         for _ in range(MESSAGES):
-            with self.limit(min(limit_s, until - time.monotonic()), f"answer the request to {do}"):
+            with self.limit(min(limit_s or ANSWER_S, until - time.monotonic()), f"answer the request to {do}"):
                 line, head = self.receive(files)
             if head.error is not None:
                 raise TargetError(f"{self.address} cannot {do}: {head.error}")
@@ -272,9 +272,11 @@ class _UnwantedError(Exception):
     """What a board did that it may not."""
 
 
-def _refuse(content: bytes) -> None:
+def _nothing(head: schema.Head) -> Callable[[bytes], object]:
     """Takes the content of a message that may have none."""
-    raise _UnwantedError("sent bytes that were not asked for")
+    if head.size:
+        raise _UnwantedError(f"sent {head.size:,} bytes that were not asked for")
+    return lambda content: None
 
 
 class _Files:
