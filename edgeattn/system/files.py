@@ -6,8 +6,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from edgeattn.errors import ArtifactError, BadInputError
 
@@ -40,9 +41,8 @@ def _bundle_of(place: Path) -> Path | None:
     """The bundle whose manifest, or a file that this names, is at ``place``."""
     for folder in place.parents:
         try:
-            with (folder / "manifest.json").open("rb") as file:
-                manifest = json.loads(file.read(MOST_BYTES))
-        except (OSError, ValueError, RecursionError):
+            manifest = json.loads(read(folder / "manifest.json"))
+        except (ValueError, RecursionError):  # ArtifactError is a ValueError: there is no such file
             continue
         if not isinstance(manifest, dict) or not {"schema_version", "artifacts"} <= manifest.keys():
             continue
@@ -92,7 +92,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BufferedReader]:
     """An untrusted file, open for reading if it is a regular one: a pipe would be waited for without end, a device
     read without end.
 
@@ -123,7 +123,7 @@ def check_regular(path: Path, most_bytes: int | None = None) -> None:
         _check_size(path, file, most_bytes)
 
 
-def _check_size(path: Path, file: BinaryIO, most_bytes: int | None) -> None:
+def _check_size(path: Path, file: BufferedReader, most_bytes: int | None) -> None:
     size = os.fstat(file.fileno()).st_size
     if most_bytes is not None and size > most_bytes:
         raise ArtifactError(f"{path} has {size:,} bytes; more than {most_bytes:,} are not read")
