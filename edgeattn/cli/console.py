@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edgeattn.system.foreign import escaped
+
 if TYPE_CHECKING:
     from edgeattn.system.progress import Progress
 
@@ -66,13 +68,15 @@ def show(document: Any, lines: Callable[[], list[Any]]) -> None:
     if output.json:
         from pydantic_core import to_json
 
-        sys.stdout.write(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n")
+        sys.stdout.write(escaped(to_json(document, indent=2, inf_nan_mode="null").decode() + "\n"))
         return
     from rich.console import Console
 
+    from edgeattn.interface.tables import safe
+
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200, soft_wrap=True)
     for line in lines():
-        console.print(line)
+        console.print(safe(line))
         console.print()
 
 
