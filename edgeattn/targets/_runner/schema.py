@@ -53,6 +53,10 @@ class Result:
     operators: Annotated[tuple[Row, ...], Field(max_length=100_000)] = ()
     operators_note: Note = ""
 
+    def __post_init__(self) -> None:
+        if self.runtime and self.load_ns is None:
+            raise ValueError("it names a runtime, and no time of loading")
+
 
 @dataclass(frozen=True)
 class Head:
