@@ -133,7 +133,7 @@ def test_no_space(attach: Attach, edgeattn: Command, made_bundle: Path) -> None:
 FAULTS = {
     "crash": ("kill -11 $$", "did not run on Loop 8: it was ended by SIGSEGV"),
     "refusal": ("echo no such symbol >&2; exit 127", "did not run on Loop 8: exit code 127, no such symbol"),
-    "rubbish": ("echo '{rubbish' >0/result.json", "result.json cannot be read"),
+    "rubbish": ("echo '{rubbish' >0/result.json", "gave no readable result"),
     "nothing": ("exit 0", "the runner left no result"),
     "hang": ("sleep 1000", "did not run on Loop 8: it did nothing for 2 s, and was ended"),
 }

@@ -267,7 +267,7 @@ def test_a_board_that_talks_nonsense(board: Sshd, tmp_path: Path, monkeypatch: p
     agent = tmp_path / "agent.py"
     agent.write_text(connection.AGENT.read_text().replace("json.dumps(message).encode()", 'b"nonsense"'))
     monkeypatch.setattr(connection, "AGENT", agent)
-    said = "sent an invalid message: b'nonsense"
+    said = r"sent an invalid message \(nonsense: Invalid JSON"
     with pytest.raises(TargetError, match=said), targets.connect(board.target, {}):
         pass
 

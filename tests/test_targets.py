@@ -152,7 +152,7 @@ def test_an_interrupt_keeps_the_samples(
     ("files", "said"),
     [
         ({}, "did not run on here: exit code 7"),
-        ({"result.json": "{"}, "result.json cannot be read"),
+        ({"result.json": "{"}, "gave no readable result"),
         ({"result.json": '{"error": "boom"}'}, "boom"),
         ({"result.json": '{"complete": true, "runtime": "x"}'}, "no readable result"),
         (

@@ -11,7 +11,10 @@ import numpy.typing as npt
 from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.tensors import Arrays, as_layout, to_edge
 from edgeattn.errors import ArtifactError
+from edgeattn.system import files
 
+# Of a file of tensors: it is read into memory.
+MOST_BYTES = 2**32
 # The float types in which PyTorch computed the outputs of a golden case.
 FloatPrecision = Literal["fp32", "fp64"]
 FLOAT_PRECISIONS: tuple[FloatPrecision, ...] = ("fp32", "fp64")
@@ -209,6 +212,10 @@ def _read(path: Path) -> Arrays:
     from safetensors.numpy import load_file
 
     try:
+        files.check_regular(path, MOST_BYTES)
         return dict(load_file(path))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except ArtifactError:
+        raise
+    # AttributeError: a type of number that numpy does not have.
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be read: {error}") from error

@@ -6,27 +6,68 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from edgeattn.bundle import sound
 from edgeattn.bundle.change import Change
 from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, BadInputError
-from edgeattn.system.files import parse, read
+from edgeattn.precision import PRECISIONS
+from edgeattn.system import plugins
+from edgeattn.system.files import check_regular, opened, parse, read
+from edgeattn.system.foreign import plain_name, sentence
 
 # History: 1, the first; 2, labelled inputs, the descriptions of the cases, the omitted cases, and values of layers; 3,
 # the calibration of lower precisions; 4, the attention maps, and inputs and outputs that hold steps; 5, the notes,
 # whether the module was lowered, and the model's own names.
 SCHEMA = 5
 MANIFEST = "manifest.json"
+# Of one file of a bundle: a larger one takes minutes to hash, and no format holds it.
+MOST_BYTES = 2**34
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 # Not in the manifest: files of records of this bundle's artifacts, written as they are measured.
 RECORDS = ("records.json", "records/*.json")
+
+
+# The numbers that an edge of an artifact may hold.
+_TYPES = (
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    "float16",
+    "float32",
+    "float64",
+)
+_FORMATS = "edgeattn.formats"
+_LAYOUTS = ("channels_first", "channels_last")
+_LARGEST_AXIS, _MOST_AXES, _LARGEST_FILE = 2**40, 32, 2**50
+
+
+def _name(text: str) -> str:
+    if not plain_name(text):
+        raise ValueError(f"{sentence(repr(text), 80)} is no name: it is empty, or holds control characters")
+    return text
+
+
+def _one_of(known: Iterable[str]) -> AfterValidator:
+    known = tuple(known)
+
+    def check(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"{sentence(repr(text), 80)} is none of {', '.join(known)}")
+        return text
+
+    return AfterValidator(check)
+
+
+# What stands in lines of files, in commands and in tables.
+Name = Annotated[str, AfterValidator(_name)]
 
 
 @dataclass(frozen=True)
@@ -37,12 +78,12 @@ class Tensor:
     no file can hold that; ``dtype`` is the file's own type in an artifact, which may be narrower than the model's.
     """
 
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
-    layout: str | None = None
+    name: Name
+    shape: Annotated[tuple[Annotated[int, Field(ge=0, le=_LARGEST_AXIS)] | None, ...], Field(max_length=_MOST_AXES)]
+    dtype: Annotated[str, _one_of(_TYPES)]
+    layout: Annotated[str, _one_of(_LAYOUTS)] | None = None
     scale: float | None = None
-    zero_point: int | None = None
+    zero_point: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     own_name: str | None = None
 
 
@@ -52,7 +93,7 @@ class File:
 
     path: str
     sha256: str
-    size_bytes: int
+    size_bytes: Annotated[int, Field(ge=0, le=_LARGEST_FILE)]
 
 
 @dataclass(frozen=True)
@@ -63,15 +104,15 @@ class Artifact:
     ``beyond`` are those whose values its numbers cannot hold, with the reason; they are not run.
     """
 
-    format: str
-    precision: str
+    format: Name
+    precision: Annotated[str, _one_of(PRECISIONS)]
     file: File
-    lowering: str
+    lowering: Name
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     details: Details
-    judged_on: tuple[str, ...] | None = None
-    beyond: dict[str, str] = field(default_factory=dict)
+    judged_on: tuple[Name, ...] | None = None
+    beyond: dict[Name, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,20 +138,20 @@ class Manifest:
     """
 
     schema_version: int
-    model: str
+    model: Name
     arguments: dict[str, Any]
     weights_sha256: str
     preprocessing: dict[str, Any]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    lowering: dict[str, tuple[Change, ...]]
-    golden: dict[str, File]
+    lowering: dict[Name, tuple[Change, ...]]
+    golden: Annotated[dict[Name, File], Field(min_length=1)]
     artifacts: tuple[Artifact, ...]
     tools: dict[str, str]
     parity: dict[str, Any]
     evaluation: File | None = None
-    cases: dict[str, str] = field(default_factory=dict)
-    cases_omitted: dict[str, str] = field(default_factory=dict)
+    cases: dict[Name, str] = field(default_factory=dict)
+    cases_omitted: dict[Name, str] = field(default_factory=dict)
     layers: dict[str, File] | None = None
     calibration: Calibrated | None = None
     attention: File | None = None
@@ -130,10 +171,22 @@ class Bundle:
 
 
 def dump(manifest: Manifest) -> bytes:
-    """The content of a manifest's file."""
-    from pydantic import TypeAdapter
+    """The content of a manifest's file.
 
-    return TypeAdapter(Manifest).dump_json(manifest, indent=2) + b"\n"
+    Raises:
+        BadInputError: a name in it cannot stand in a manifest.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter: Any = TypeAdapter(Manifest)
+    content: bytes = adapter.dump_json(manifest, indent=2) + b"\n"
+    try:
+        adapter.validate_json(content)
+    except ValidationError as error:  # as `load` would refuse it
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise BadInputError(f"no bundle can be written: {sentence(field)}: {sentence(first['msg'])}") from error
+    return content
 
 
 def document(manifest: Manifest) -> dict[str, Any]:
@@ -150,8 +203,14 @@ def load(folder: Path) -> Bundle:
     Raises:
         ArtifactError: in one sentence, what is wrong with it.
     """
+    path = folder / MANIFEST
     manifest = read_manifest(folder)
     bundle = Bundle(folder, manifest)
+    # Their names alone: the room of the formats lies above this one, and is not imported.
+    known = plugins.modules(_FORMATS)
+    for artifact in manifest.artifacts:
+        if artifact.format not in known:
+            raise ArtifactError(f"{path} names the format {artifact.format!r}, which this edgeattn does not have")
     optional = (file for file in (manifest.evaluation, manifest.attention) if file is not None)
     files = (*manifest.golden.values(), *(manifest.layers or {}).values(), *optional)
     for file in (*files, *(artifact.file for artifact in manifest.artifacts)):
@@ -199,19 +258,24 @@ def _contains(folder: Path, path: Path) -> bool:
 
 
 def describe(folder: Path, path: Path) -> File:
-    """Hash and size of a file or a folder; a folder's hash is over the sorted relative paths and their hashes."""
+    """Hash and size of a file or a folder; a folder's hash is over the sorted relative paths and their hashes.
+
+    Raises:
+        ArtifactError: it is no file, nor a folder of files; or one is too big.
+    """
     relative = path.relative_to(folder).as_posix()
-    if path.is_file():
+    if not path.is_dir():
         return File(relative, _sha256(path), path.stat().st_size)
     digest, size = hashlib.sha256(), 0
-    for part in sorted(p for p in path.rglob("*") if p.is_file()):
+    for part in sorted(p for p in path.rglob("*") if not p.is_dir()):
         digest.update(f"{part.relative_to(path).as_posix()}\0{_sha256(part)}\n".encode())
         size += part.stat().st_size
     return File(relative, digest.hexdigest(), size)
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    check_regular(path, MOST_BYTES)
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -12,6 +12,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
+from edgeattn.system.foreign import sentence
 from edgeattn.system.progress import Progress
 
 # Few, because each refresh disturbs a measurement on this machine.
@@ -55,7 +56,7 @@ class Bar:
                 self._shown.update(self._task, spent=self._shown.tasks[0].elapsed)
             self._running[threading.get_ident()] = weight
             self._begun += 1
-            self._show(text)
+            self._show(sentence(text))
 
     def _show(self, text: str | None = None) -> None:
         # An unplanned step raises the number; without a plan the bar has no end.

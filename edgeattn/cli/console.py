@@ -12,6 +12,7 @@ import typer
 
 from edgeattn.cli import streams
 from edgeattn.errors import BadInputError
+from edgeattn.system.foreign import escaped
 
 if TYPE_CHECKING:
     from edgeattn.system.progress import Progress
@@ -72,9 +73,11 @@ def show(document: Any, lines: Callable[[], list[Any]]) -> None:
     output.done = True
     with streams.writing():
         if output.json:
-            sys.stdout.write(streams.json(document) + "\n")
+            sys.stdout.write(escaped(streams.json(document) + "\n"))
             return
         from rich.console import Console
+
+        from edgeattn.interface.tables import safe
 
         class Unbroken(Console):
             def on_broken_pipe(self) -> None:  # rich's own ends the process with 1, as if a check had failed
@@ -82,7 +85,7 @@ def show(document: Any, lines: Callable[[], list[Any]]) -> None:
 
         console = Unbroken(highlight=False, width=None if sys.stdout.isatty() else 200, soft_wrap=True)
         for line in lines():
-            console.print(line)
+            console.print(safe(line))
             console.print()
 
 

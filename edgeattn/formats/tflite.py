@@ -14,6 +14,7 @@ from edgeattn.errors import ArtifactError, ConversionError
 from edgeattn.formats import Format, Job
 from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, is_one_hot, is_one_hot_transposed, matmul_macs
 from edgeattn.layout import Layout
+from edgeattn.system import files
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
 
@@ -66,7 +67,7 @@ class TfLite(Format):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         try:
-            content = path.read_bytes()
+            content = files.read(path, 2**31)
             if content[4:8] != b"TFL3":
                 raise ValueError("it does not start as a TFLite file does")
             with quiet():

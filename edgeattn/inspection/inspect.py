@@ -12,7 +12,7 @@ from edgeattn.formats import FORMATS
 from edgeattn.formats.graph import Op, count, in_category
 from edgeattn.inspection import sandbox as probe
 from edgeattn.runtimes import RUNTIMES, missing
-from edgeattn.system import plugins
+from edgeattn.system import files, plugins
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,12 @@ def format_of(path: Path) -> str:
     """The name of a file's format, by its suffix.
 
     Raises:
-        ArtifactError: there is no such file, or no such format.
+        ArtifactError: there is no such file (a pipe or a device is none), or no such format.
     """
     if not path.exists():
         raise ArtifactError(f"there is no file {path}")
+    if not path.is_dir():  # a package is one
+        files.check_regular(path)
     known = {format_.suffix: name for name, format_ in FORMATS.items()}
     if path.suffix not in known:
         raise ArtifactError(f"{path} is no artifact that can be read; give one of {', '.join(sorted(known))}")

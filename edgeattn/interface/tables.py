@@ -12,17 +12,28 @@ from rich.console import Console
 from rich.table import Table as _Table
 from rich.text import Text
 
+from edgeattn.system import foreign
+
 
 def printable(text: str) -> str:
     """``text`` without control sequences, which names in untrusted files could contain."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return foreign.shown(text, keep="\n")
+
+
+def safe(part: Any) -> Any:
+    """A line or a text of the output without them; a table has none, as its cells have gone through this."""
+    if isinstance(part, str):
+        return printable(part)
+    if isinstance(part, Text):
+        part.plain = printable(part.plain)  # as long as before: the styles stay where they are
+    return part
 
 
 class Table(_Table):
     """A table whose cells contain no markup; a cell with style is a :class:`rich.text.Text`."""
 
     def add_row(self, *cells: str | Text) -> None:  # type: ignore[override]  # rich takes more kinds and options
-        super().add_row(*(Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells))
+        super().add_row(*(Text(printable(cell)) if isinstance(cell, str) else safe(cell) for cell in cells))
 
 
 def table(title: str, *columns: str) -> Table:
@@ -59,7 +70,7 @@ def plain(shown: Iterable[Any]) -> str:
         force_jupyter=False,
     )
     for part in shown:
-        console.print(part)
+        console.print(safe(part))
         console.print()
     return out.getvalue().rstrip("\n")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgeattn.errors import ArtifactError
 from edgeattn.parity.layer_match import Layer, is_consistent
+from edgeattn.system import files
 
 
 def save(layers: Sequence[Layer], path: Path) -> None:
@@ -28,6 +29,7 @@ def read(path: Path) -> tuple[Layer, ...]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        files.check_regular(path)
         with safe_open(path, "numpy") as file:
             layers = tuple(
                 Layer(
@@ -43,5 +45,5 @@ def read(path: Path) -> tuple[Layer, ...]:
         if not all(map(is_consistent, layers)):
             raise ValueError("its samples do not fit its shapes")
         return layers
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path} holds no layers: {error}; export the bundle again") from error

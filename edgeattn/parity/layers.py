@@ -21,6 +21,7 @@ from edgeattn.parity.layer_match import Layer, Match, Matcher
 from edgeattn.parity.verdicts import NotChecked
 from edgeattn.precision import FP32
 from edgeattn.runtimes import RUNTIMES, Observe, Observed, missing
+from edgeattn.system import files
 from edgeattn.system.progress import Progress, silent
 
 FOLDER = "layers"
@@ -171,11 +172,11 @@ def _observers(format_: str) -> Iterator[tuple[str, Observe, str | None]]:
 
 def _matches(path: Path) -> dict[str, Match]:
     try:
-        matches = {layer: Match(m["tensor"], m["order"]) for layer, m in json.loads(path.read_text()).items()}
+        matches = {layer: Match(m["tensor"], m["order"]) for layer, m in json.loads(files.read(path)).items()}
         if not all(isinstance(match.tensor, str) and match.order in layer_match.ORDERS for match in matches.values()):
             raise ValueError("a layer is in no tensor, or in no known order")
         return matches
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path} does not say where layers are: {error}; export the bundle again") from error
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from edgeattn.bundle.manifest import Bundle
 from edgeattn.errors import ArtifactError
 from edgeattn.report.pictures.attention import Attention
+from edgeattn.system import files
 
 
 def read(bundle: Bundle) -> tuple[Attention, ...]:
@@ -24,6 +25,7 @@ def read(bundle: Bundle) -> tuple[Attention, ...]:
     path = bundle.path(bundle.manifest.attention)
     maps = []
     try:
+        files.check_regular(path)
         with safe_open(path, "numpy") as file:
             for i, entry in enumerate(json.loads(file.metadata()["maps"])):
                 if not entry["layers"] or not all(isinstance(text, str) for text in (entry["about"], *entry["layers"])):
@@ -33,7 +35,7 @@ def read(bundle: Bundle) -> tuple[Attention, ...]:
                 }
                 image = _for_display(_map(file.get_tensor(f"image/{i}"), axes=3))
                 maps.append(Attention(bundle.manifest.model, entry["about"], image, layers))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path} holds no attention maps: {error}; export the bundle again") from error
     return tuple(maps)
 

@@ -4,8 +4,9 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,9 +41,8 @@ def _bundle_of(place: Path) -> Path | None:
     """The bundle whose manifest, or a file that this names, is at ``place``."""
     for folder in place.parents:
         try:
-            with (folder / "manifest.json").open("rb") as file:
-                manifest = json.loads(file.read(MOST_BYTES))
-        except (OSError, ValueError, RecursionError):
+            manifest = json.loads(read(folder / "manifest.json"))
+        except (ValueError, RecursionError):  # ArtifactError is a ValueError: there is no such file
             continue
         if not isinstance(manifest, dict) or not {"schema_version", "artifacts"} <= manifest.keys():
             continue
@@ -91,24 +91,62 @@ def write(path: Path, content: bytes) -> None:
             scratch.unlink(missing_ok=True)
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """An untrusted file, open for reading if it is a regular one: a pipe would be waited for without end, a device
+    read without end.
+
+    Raises:
+        ArtifactError: the reason, in one sentence; also if reading it fails in the block.
+    """
+    try:
+        # Not blocking, as the open of a pipe is; it is then looked at, and not its name, which may name another now.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ArtifactError(f"{path} is no file")
+            yield file
+    except ArtifactError:
+        raise
+    except IsADirectoryError as error:
+        raise ArtifactError(f"{path} is no file") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise ArtifactError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def check_regular(path: Path, most_bytes: int | None = None) -> None:
+    """Refuse what a library must not open by its name: all but regular files, and those of more than ``most_bytes``.
+
+    Raises: as :func:`read`.
+    """
+    with opened(path) as file:
+        _check_size(path, file, most_bytes)
+
+
+def _check_size(path: Path, file: BufferedReader, most_bytes: int | None) -> None:
+    size = os.fstat(file.fileno()).st_size
+    if most_bytes is not None and size > most_bytes:
+        raise ArtifactError(f"{path} has {size:,} bytes; more than {most_bytes:,} are not read")
+
+
 def read(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     """The content of an untrusted file: no device, no pipe, and no more than ``most_bytes``.
 
     Raises:
         ArtifactError: the reason, in one sentence.
     """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ArtifactError(f"{path} is no file")
-        if status.st_size > most_bytes:
-            raise ArtifactError(f"{path} has {status.st_size:,} bytes; more than {most_bytes:,} are not read")
-        with path.open("rb") as file:
-            return file.read(most_bytes)
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        if isinstance(error, ArtifactError):
-            raise
-        raise ArtifactError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    with opened(path) as file:
+        _check_size(path, file, most_bytes)
+        return file.read(most_bytes)
+
+
+def start(path: Path, most_bytes: int) -> bytes:
+    """The first ``most_bytes`` of an untrusted file.
+
+    Raises: as :func:`read`.
+    """
+    with opened(path) as file:
+        return file.read(most_bytes)
 
 
 @cache

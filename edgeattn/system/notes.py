@@ -2,8 +2,9 @@
 
 import sys
 
+from edgeattn.system.foreign import shown
+
 
 def note(sentence: str) -> None:
     """Write ``sentence`` to stderr; what could not be seen on a terminal, or would steer it, is replaced."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in sentence)
-    sys.stderr.write(f"edgeattn: {shown}\n")
+    sys.stderr.write(f"edgeattn: {shown(sentence)}\n")

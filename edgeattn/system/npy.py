@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgeattn.system import files
+
 # Numbers of any kind; numpy has other kinds too, some of which are pickled objects.
 _KINDS = "biufc"
 
@@ -13,8 +15,9 @@ def load(path: Path) -> npt.NDArray[np.generic]:
     """The array of ``path``, in memory.
 
     Raises:
-        ValueError: it is cut, declares more than it holds, or holds no numbers.
+        ValueError: it is no file, is cut, declares more than it holds, or holds no numbers.
     """
+    files.check_regular(path)
     try:
         # Mapped first: a shape that the file does not fill is refused, and not allocated.
         mapped = np.lib.format.open_memmap(path, mode="r")

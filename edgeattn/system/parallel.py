@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from edgeattn.errors import EdgeAttnError, TargetError
+from edgeattn.system.vendor_errors import first_line
 
 T = TypeVar("T")
 
@@ -67,5 +68,7 @@ def _result_or_error(work: Callable[[str], T], name: str) -> T | EdgeAttnError:
         return work(name)
     except EdgeAttnError as error:
         return error
+    except Exception as error:  # noqa: BLE001 - a fault of ours with one device must not cost the others their results
+        return TargetError(f"{name} ended in an error that edgeattn did not expect: {first_line(error)}")
     except KeyboardInterrupt:
         return InterruptedTargetError("interrupted before anything was measured")

@@ -50,7 +50,7 @@ def _unusable(phone: Any) -> str:
     if phone.developer_mode_state == "disabled":
         return "its developer mode is off: turn it on in Settings, Privacy & Security"
     major = phone.os_version.split(".")[0]
-    if major.isdigit() and int(major) < OLDEST_IOS:
+    if major.isdecimal() and int(major) < OLDEST_IOS:
         return f"it has iOS {phone.os_version}, and coremltools' app wants {OLDEST_IOS} or later"
     return ""
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from edgeattn.errors import BadInputError
 from edgeattn.report.document import Document
+from edgeattn.system.foreign import shown
 from edgeattn.system.plugins import Registry
 
 
@@ -25,6 +26,12 @@ class Form(Protocol):
 
 
 FORMS: Registry[Form] = Registry(__name__, "form")
+
+
+def encoded(text: str) -> bytes:
+    """The bytes of a document as text, which steers no terminal, whatever its names and sentences hold. A lone
+    surrogate, which JSON can spell and UTF-8 cannot, is shown as a question mark."""
+    return shown(text.encode("utf-8", "replace").decode(), keep="\n").encode()
 
 
 def endings() -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from edgeattn.report.document import Document
 from edgeattn.report.forms import Form
 from edgeattn.report.result import Result
+from edgeattn.system.foreign import shown
 
 # A spreadsheet takes a text that begins with one of these for a formula; the last four are full-width forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -24,14 +25,15 @@ class Csv(Form):
         for entry in document.not_run:
             row = {"artifact": entry.subject, "target": entry.target, "status": "not run", "notes": entry.reason}
             writer.writerow({name: _value(value) for name, value in row.items()})
-        return out.getvalue().encode("utf-8", "replace")
+        return out.getvalue().encode()
 
 
 def _value(value: object) -> object:
     """A text that a spreadsheet would take for a formula begins with an apostrophe, which it does not show."""
     if isinstance(value, str):
-        value = value.replace("\0", "")
-        return f"'{value}" if value.lstrip(" ").startswith(_FORMULA) else value
+        is_formula = value.lstrip(" \0").startswith(_FORMULA)
+        safe = shown(value.encode("utf-8", "replace").decode(), keep="\n")
+        return f"'{safe}" if is_formula else safe
     return "" if value is None else value
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from edgeattn.errors import MissingError
 from edgeattn.report.document import Document, Part, Picture, Section, Table
-from edgeattn.report.forms import Form
+from edgeattn.report.forms import Form, encoded
 from edgeattn.report.pictures import canvas
 
 
@@ -39,8 +39,7 @@ class Html(Form):
             return type(part).__name__.lower()
 
         page = environment.get_template("report.html").render(document=document, inline=inline, kind=kind, runs=runs)
-        # A lone surrogate, which JSON can spell and UTF-8 cannot, is shown as a question mark.
-        return page.encode("utf-8", "replace")
+        return encoded(page)
 
 
 def runs(section: Section) -> list[tuple[str, list[Part]]]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from edgeattn.report.document import Cell, Document, Picture, Section, Table, Text
-from edgeattn.report.forms import Form
+from edgeattn.report.forms import Form, encoded
 
 # Characters that have a meaning in Markdown, or in the HTML that it allows.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#!|~])")
@@ -21,7 +21,7 @@ class Md(Form):
             lines.append(f"- **{_text(statement.question)}** {_text(statement.answer)}. {_text(statement.detail)}")
         for section in document.sections:
             lines += ["", *_section(section)]
-        return ("\n".join(lines).rstrip() + "\n").encode("utf-8", "replace")
+        return encoded("\n".join(lines).rstrip() + "\n")
 
 
 def _section(section: Section) -> Iterator[str]:

@@ -111,7 +111,7 @@ def facts(root: str = "/") -> dict[str, Any]:
 
 
 def mhz(khz: str) -> str:
-    return f"{int(khz) // 1000} MHz" if khz.isdigit() else "unknown"
+    return f"{int(khz) // 1000} MHz" if khz.isdecimal() else "unknown"
 
 
 def state(root: str = "/") -> dict[str, str]:
@@ -140,7 +140,7 @@ def state(root: str = "/") -> dict[str, str]:
         values["thermal throttling"] = str(sum(int(count) for count in counts if count.isdigit()))
     for zone in sorted(glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*"))):
         kind, value = read(os.path.join(zone, "type")), read(os.path.join(zone, "temp"))
-        if value.lstrip("-").isdigit():
+        if value.lstrip("-").isdecimal():
             name = f"zone {kind}" if kind and f"zone {kind}" not in values else f"zone {os.path.basename(zone)}"
             values[name] = f"{int(value) / 1000:.1f} °C"
     flags = output("vcgencmd", "get_throttled").partition("=")[2] or read(

@@ -54,7 +54,7 @@ def read_job(folder: str) -> dict[str, Any]:
     job: dict[str, Any] = {"warmup": 1, "runs": 1, "threads": 1, "count": 0, "operators": 0}
     input_sets: list[dict[str, str]] = [{}]
     with open(os.path.join(folder, "job.txt"), encoding="utf-8") as file:
-        for key, _, value in (line.partition(" ") for line in file.read().splitlines()):
+        for key, _, value in (line.partition(" ") for line in file.read().split("\n") if line):
             if key == "input":
                 path, _, name = value.partition(" ")
                 input_sets[-1][name] = os.path.join(folder, path)

@@ -4,6 +4,7 @@ Everything is pushed into one folder in /data/local/tmp, which is removed when t
 """
 
 import secrets
+import shutil
 import signal
 import tempfile
 import time
@@ -28,6 +29,8 @@ ORIGIN: Origin = "phone"
 FETCH_S = 5.0
 # A runner that writes nothing for so long is taken to hang.
 SILENCE_S = 120.0
+# What its files may have beside its outputs: samples, a tool's text, a profile.
+RESULT_BYTES = 2**25
 # How long to wait for the temperature from before the first run, and the tolerance.
 COOLING_S, COOL_ENOUGH_C = 300.0, 1.0
 
@@ -96,7 +99,8 @@ class _Android:
             self.phone.push(local, f"{self.folder}/job")
             started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs))
             before = state.read(self.phone) if timed else None
-            stopped = self._execute(started, local)
+            most = RESULT_BYTES + sum(map(job_folder.most_bytes, jobs))
+            stopped = self._execute(started, local, most)
             after = self._read_state() if timed else None
             measurements = [
                 tool.read(local / str(number), job, device=self.device, stopped=stopped)
@@ -142,36 +146,56 @@ class _Android:
     def _pin(self) -> list[str]:
         return ["taskset", self.mask] if self.mask else []
 
-    def _execute(self, run: _Run, local: Path) -> str:
-        """Run it in the job's folder, and fetch its files into ``local``; why it stopped early, or ""."""
-        process = self.phone.start(f"cd {self.folder}/job && echo $$ >../pid && {run.line}")
+    def _execute(self, run: _Run, local: Path, most: int) -> str:
+        """Run it in the job's folder, and fetch its files, of at most ``most`` bytes, into ``local``; why it stopped
+        early, or ""."""
+        started = self.phone.start(f"cd {self.folder}/job && echo $$ >../pid && {run.line}")
         activity = _Activity()
+        flood = ""
 
         def fetch() -> bool:
+            nonlocal flood
             for name in run.live_files:
-                with suppress(TargetError):
-                    self.phone.pull(f"{self.folder}/job/{name}", (local / name).parent)
+                try:
+                    self._fetch(f"{self.folder}/job/{name}", (local / name).parent, most)
+                except _adb.FloodError as error:
+                    flood = str(error)
+                    return False
+                except TargetError:  # it has not been written yet, or the phone is lost, which ends the line too
+                    continue
             return activity.update(
                 sum(file.stat().st_size for name in run.live_files if (file := local / name).is_file())
             )
 
         try:
-            stderr = _adb.wait(process, step_s=FETCH_S, at_step=fetch)
+            stderr = _adb.wait(started, step_s=FETCH_S, at_step=fetch)
         except KeyboardInterrupt:
             stopped = INTERRUPTED
         else:
-            stopped = job_folder.stop_reason(_signalled(process.returncode), stderr)
+            stopped = flood or job_folder.stop_reason(_signalled(started.process.returncode), stderr)
             if not activity.alive:
                 stopped = f"it did nothing for {SILENCE_S:.0f} s, and was ended"
         try:
             self._end()
             self.phone.shell(f"rm -f {self.folder}/job/*/input-*")
-            self.phone.pull(f"{self.folder}/job/.", local)
+            self._fetch(f"{self.folder}/job/.", local, most)
+        except _adb.FloodError as error:
+            return stopped or str(error)
         except _adb.LostError:
             if stopped == INTERRUPTED:
                 return stopped
             return f"the phone was lost; {self.folder} is still on it"
         return stopped
+
+    def _fetch(self, source: str, into: Path, most: int) -> None:
+        """Copy a file or a folder's content, of at most ``most`` bytes, into ``into``: all of it or nothing."""
+        with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
+            incoming = Path(scratch)
+            self.phone.pull(source, incoming, most=most)
+            for file in incoming.rglob("*"):
+                # A folder of a job is there; nothing that the phone makes up is needed.
+                if file.is_file() and not file.is_symlink() and (into / file.relative_to(incoming)).parent.is_dir():
+                    shutil.move(file, into / file.relative_to(incoming))
 
     def _read_state(self) -> state.State | None:
         with suppress(TargetError):
@@ -192,7 +216,7 @@ class _Android:
 
     def clean_up(self) -> None:
         """Remove everything that was pushed. It stays on a phone that is lost; the error says so."""
-        with suppress(_adb.LostError):
+        with suppress(_adb.LostError, _adb.FloodError):
             self._end()
             self.phone.shell(f"rm -rf {self.folder}")
 

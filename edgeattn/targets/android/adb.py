@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeattn.errors import BadInputError, MissingError, TargetError
-from edgeattn.system import parallel
+from edgeattn.system import bounded, parallel
+from edgeattn.system.foreign import sentence
 
 INSTALL = (
     "adb is not installed; install it with: apt-get install -y adb (Debian), "
@@ -32,12 +33,28 @@ _LISTED = re.compile(
 # The folder that is writable without root.
 DATA_FOLDER = "/data/local/tmp"
 COMMAND_LIMIT_S = 60.0
+# What a line of shell may answer; the end of the stderr of one that runs for long.
+ANSWER_BYTES, STDERR_BYTES = 2**20, 1 << 16
+# How many files a pull may bring.
+MOST_FILES = 10_000
 # The time limit of a push grows with its size: by this rate.
 SLOWEST_BYTES_S = 200_000
 
 
 class LostError(TargetError):
     """The phone does not answer any more."""
+
+
+class FloodError(TargetError):
+    """The phone sends more than it may."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A line of shell that runs on a phone, and its stderr."""
+
+    process: "subprocess.Popen[bytes]"
+    stderr: bounded.Output
 
 
 @dataclass(frozen=True)
@@ -51,22 +68,23 @@ class Phone:
 
         Raises:
             LostError: the phone is gone.
+            FloodError: it answers without end.
             TargetError: the line failed.
         """
         return _run(self, "shell", line, limit_s=limit_s)
 
-    def start(self, line: str) -> "subprocess.Popen[str]":
+    def start(self, line: str) -> Started:
         """Start a line of shell; its stdout is discarded."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self._command("shell", line),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
             # Only we get a Ctrl-C: we end the processes on the phone, and fetch what they wrote.
             start_new_session=True,
         )
+        assert process.stderr is not None
+        return Started(process, bounded.Output(process.stderr, STDERR_BYTES))
 
     def push(self, source: Path, destination: str) -> None:
         """Copy a file, or the content of a folder, to ``destination``.
@@ -80,12 +98,18 @@ class Phone:
             limit_s=COMMAND_LIMIT_S + size / SLOWEST_BYTES_S,
         )
 
-    def pull(self, source: str, folder: Path) -> None:
-        """Copy a folder's content, or a file, into ``folder``.
+    def pull(self, source: str, folder: Path, *, most: int) -> None:
+        """Copy a folder's content, or a file, into the empty ``folder``: ``most`` bytes, and some more before it ends.
 
         Raises: as :meth:`shell`.
         """
-        _run(self, "pull", source, str(folder), limit_s=10 * COMMAND_LIMIT_S)
+
+        def check() -> None:
+            sizes = [file.lstat().st_size for file in folder.rglob("*")]
+            if sum(sizes) > most or len(sizes) > MOST_FILES:
+                raise bounded.TooMuchError
+
+        _run(self, "pull", source, str(folder), limit_s=10 * COMMAND_LIMIT_S, check=check)
 
     def reverse(self, port: int) -> int:
         """Forward a free port of the phone's localhost to ``port`` of this machine; returns the phone's port.
@@ -167,19 +191,19 @@ def reach(serial: str) -> Phone:
     return Phone(serial)
 
 
-def wait(process: "subprocess.Popen[str]", *, step_s: float, at_step: Callable[[], bool]) -> str:
-    """Wait for ``process``, and return its stderr; every ``step_s``, if ``at_step`` returns False, end the process.
+def wait(started: Started, *, step_s: float, at_step: Callable[[], bool]) -> str:
+    """Wait for its end, and return its stderr; every ``step_s``, if ``at_step`` returns False, end it.
 
     Raises:
         KeyboardInterrupt: the user interrupted.
     """
     next_step = time.monotonic() + step_s
-    with _ending(process):
+    with _ending(started.process):
         while True:
             parallel.check()
             try:
-                _, stderr = process.communicate(timeout=min(step_s, 0.5))
-                return stderr
+                started.process.wait(timeout=min(step_s, 0.5))
+                return started.stderr.text()
             except subprocess.TimeoutExpired:
                 if time.monotonic() >= next_step:
                     if not at_step():
@@ -195,36 +219,37 @@ def _reason(serial: str, state: str) -> str:
     return f"the phone {serial} {STATES.get(state, f'is in the state {state!r}, in which nothing can run')}"
 
 
-def _run(phone: Phone, *words: str, limit_s: float) -> str:
+def _run(phone: Phone, *words: str, limit_s: float, check: Callable[[], None] = lambda: None) -> str:
     process = subprocess.Popen(
         phone._command(*words),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
         start_new_session=True,
     )
     try:
         with _ending(process):
-            out, stderr = process.communicate(timeout=limit_s)
+            out, stderr = bounded.finish(process, most=ANSWER_BYTES, limit_s=limit_s, check=check)
     except subprocess.TimeoutExpired as error:
         raise LostError(f"the phone {phone.serial} did not answer adb {words[0]} in {limit_s:.0f} s") from error
+    except bounded.TooMuchError as error:
+        raise FloodError(
+            f"the phone {phone.serial} sent more than it may to adb {words[0]}, which was ended"
+        ) from error
     if process.returncode:
         raise _error(phone, words[0], f"{stderr}\n{out}" if words[0] == "push" else stderr or out)
     return out
 
 
 @contextmanager
-def _ending(process: "subprocess.Popen[str]") -> Iterator[None]:
+def _ending(process: "subprocess.Popen[bytes]") -> Iterator[None]:
     """The process has ended when the block ends, also with an error."""
-    with process:
-        try:
-            yield
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def _error(phone: Phone, verb: str, output: str) -> TargetError:
@@ -245,4 +270,4 @@ def lost(phone: Phone) -> bool:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # adb prints the error of a failed push before its summary.
-    return next((line for line in lines if "error" in line), lines[-1] if lines else "")
+    return sentence(next((line for line in lines if "error" in line), lines[-1] if lines else ""))

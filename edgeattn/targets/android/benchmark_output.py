@@ -8,7 +8,13 @@ from typing import Protocol
 
 from edgeattn.bundle.records import Operator
 from edgeattn.formats.graph import Op
+from edgeattn.system import files
+from edgeattn.system.foreign import sentence
 from edgeattn.targets import Job
+from edgeattn.targets._runner.schema import MOST_NS
+
+# Of a file of a tool's: a start writes some kilobytes. Of a time in us or s, or a size in MB.
+MOST_BYTES, MOST_NUMBER = 2**24, 1e13
 
 
 @dataclass(frozen=True)
@@ -51,27 +57,36 @@ class BenchmarkTool(Protocol):
 
 
 def text(path: Path) -> str:
-    """The text of a file that may be missing or cut off."""
-    return path.read_text(errors="replace") if path.is_file() else ""
+    """The text of a file that may be missing or cut off.
+
+    Raises:
+        ArtifactError: it is longer than a tool's output can be.
+    """
+    return files.read(path, MOST_BYTES).decode(errors="replace") if path.is_file() else ""
 
 
 def number(pattern: str, output: str) -> float | None:
-    """The number after the first ``pattern``."""
-    match = re.search(re.escape(pattern) + r"\s*([0-9.eE+-]+)", output)
+    """The number after the first ``pattern``, if it can be a time or a size."""
+    match = re.search(re.escape(pattern) + r"\s*([0-9.eE+-]{1,40})", output)
     try:
-        return float(match[1]) if match else None
+        value = float(match[1]) if match else -1.0
     except ValueError:
         return None
+    return value if 0 <= value <= MOST_NUMBER else None
 
 
 def error(output: str) -> str:
     """The first line with an error, or the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return next(_error_lines(lines), lines[-1] if lines else "")
+    return sentence(next(_error_lines(lines), lines[-1] if lines else ""))
 
 
 def operator(name: str, kind: str, median_ns: float) -> Operator:
     # XNNPACK's kinds have further words: "Transpose (ND, X32)".
+    """Raises ValueError if its time cannot be."""
+    if not 0 <= median_ns <= MOST_NS:
+        raise ValueError(f"an operator takes {median_ns} ns")
+    name, kind = sentence(name), sentence(kind)
     return Operator(name, kind, "", round(median_ns), Op(kind.split(" ")[0], name).category == "layout")
 
 

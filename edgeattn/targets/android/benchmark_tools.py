@@ -8,7 +8,9 @@ from pathlib import Path
 
 from edgeattn.bundle.records import Device
 from edgeattn.errors import BadInputError, TargetError
+from edgeattn.system.foreign import sentence
 from edgeattn.targets import INTERRUPTED, Job, Measurement
+from edgeattn.targets._runner.schema import MOST_NS
 from edgeattn.targets.android import benchmark_model, onnxruntime_perf_test
 from edgeattn.targets.android.benchmark_output import BenchmarkTool
 
@@ -46,8 +48,11 @@ class Tool:
         """
         try:
             output = self.kind.parse(folder, job, _warmup(job))
-        except ValueError as error:
-            raise TargetError(f"{self.kind.name} on {device.name} wrote what cannot be read: {error}") from error
+            if any(not 0 <= sample <= MOST_NS for sample in output.samples_ns):
+                raise ValueError("a time that cannot be")
+        except (ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
+            said = sentence(str(error)) or type(error).__name__
+            raise TargetError(f"{self.kind.name} on {device.name} wrote what cannot be read: {said}") from error
         if not output.samples_ns:
             if stopped == INTERRUPTED:
                 raise KeyboardInterrupt
@@ -55,8 +60,10 @@ class Tool:
             raise TargetError(
                 f"{self.kind.name} measured nothing of {job.artifact.name} on {device.name}: {reasons or 'no times'}"
             )
-        if len(output.samples_ns) < job.runs:
-            stopped = f"{stopped or f'{self.kind.name} ended'}, after {len(output.samples_ns)} of {job.runs} runs"
+        # More starts than were asked for, in a file that is not what the tool wrote.
+        samples = output.samples_ns[: job.runs]
+        if len(samples) < job.runs:
+            stopped = f"{stopped or f'{self.kind.name} ended'}, after {len(samples)} of {job.runs} runs"
         else:
             stopped = ""
         return Measurement(
@@ -67,7 +74,7 @@ class Tool:
             runtime_version=f"sha256 {hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]}",
             first={},
             last={},
-            samples_ns=output.samples_ns,
+            samples_ns=samples,
             clock_step_ns=output.clock_step_ns,
             load_ns=output.load_ns,
             first_run_ns=output.first_run_ns,

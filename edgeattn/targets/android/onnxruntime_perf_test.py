@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import median
 
 from edgeattn.bundle.records import Operator
+from edgeattn.system import files
 from edgeattn.targets import Job
 from edgeattn.targets._runner.worker import kernels
 from edgeattn.targets.android.benchmark_output import BenchmarkTool, ToolOutput, error, number, operator, text
@@ -13,6 +14,8 @@ from edgeattn.targets.android.benchmark_output import BenchmarkTool, ToolOutput,
 SEED = 1
 TURNS = 10
 OPERATOR_RUNS = 20
+# Some hundred bytes for each kernel of each run.
+PROFILE_BYTES = 2**24
 
 
 def _common(job: Job, tool: str) -> str:
@@ -24,8 +27,10 @@ def _operators(folder: Path) -> tuple[Operator, ...]:
     """The kernels of its profile, in order, each with its median time."""
     profile = next(folder.glob("profile_*.json"), None)
     try:
+        if profile:
+            files.check_regular(profile, PROFILE_BYTES)
         times_by_kernel = kernels(str(profile)) if profile else {}
-    except ValueError:  # cut off
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # cut off, or no profile
         return ()
     return tuple(operator(name, kind, median(times)) for (name, kind), times in times_by_kernel.items())
 

@@ -2,12 +2,16 @@
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
+from typing import TypeGuard, TypeVar
 
 from edgeattn.bundle.records import Device
+from edgeattn.system.foreign import sentence
 from edgeattn.targets._runner import clocks
 from edgeattn.targets.android.adb import Phone
 
+T = TypeVar("T")
 _CPU = "/sys/devices/system/cpu"
 # One call: each takes a tenth of a second over USB. A file that may not be read is left out.
 _SCRIPT = f"""
@@ -37,6 +41,8 @@ _PROPERTIES = {
     "abi": "ro.product.cpu.abi",
     "build": "ro.build.fingerprint",
 }
+# More zones, policies or properties than any phone has are not recorded.
+_MOST = 500
 _CHARGING = {"2": "charging", "3": "discharging", "4": "not charging", "5": "full"}
 # android.os.PowerManager.THERMAL_STATUS_*
 _THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
@@ -70,8 +76,8 @@ class State:
         details["cores"] = self.cores
         for name, policy in self.policies.items():
             details[name] = (
-                f"cores {policy['affected_cpus']}, {policy['scaling_governor']}, "
-                f"{_mhz(policy['scaling_min_freq'])} to {_mhz(policy['scaling_max_freq'])}"
+                f"cores {policy.get('affected_cpus') or 'unknown'}, {policy['scaling_governor']}, "
+                f"{_mhz(policy.get('scaling_min_freq'))} to {_mhz(policy.get('scaling_max_freq'))}"
             )
         model = details.get("model", "Android phone")
         maker = details.get("manufacturer", "")
@@ -83,19 +89,19 @@ class State:
         """The hottest of the CPU's zones in °C; the battery's where they cannot be read."""
         cpu = [value for name, value in self.zones.items() if "cpu" in name.lower()]
         battery = self.battery.get("temperature", "")
-        return max(cpu, default=int(battery) / 10 if battery.isdigit() else None)
+        return max(cpu, default=int(battery) / 10 if _is_number(battery) else None)
 
     def summary(self) -> dict[str, str]:
         """The values that change during a run, for people: governor and frequency by policy, temperatures, battery."""
         values = {
-            name: f"{_mhz(policy['scaling_cur_freq'])} ({policy['scaling_governor']}, "
-            f"at most {_mhz(policy['scaling_max_freq'])})"
+            name: f"{_mhz(policy.get('scaling_cur_freq'))} ({policy['scaling_governor']}, "
+            f"at most {_mhz(policy.get('scaling_max_freq'))})"
             for name, policy in self.policies.items()
         }
         values |= {f"zone {name}": f"{value:.1f} °C" for name, value in self.zones.items()}
         if level := self.battery.get("level"):
             warm = self.battery.get("temperature", "")
-            parts = [f"{level} %", f"{int(warm) / 10:.1f} °C" if warm.isdigit() else ""]
+            parts = [f"{level} %", f"{int(warm) / 10:.1f} °C" if _is_number(warm) else ""]
             parts.append(_CHARGING.get(self.battery.get("status", ""), ""))
             values["battery"] = ", ".join(part for part in parts if part)
         if self.thermal_status:
@@ -118,12 +124,13 @@ def parse(text: str) -> State:
     values: dict[str, str] = {}
     battery: dict[str, str] = {}
     status = ""
-    for line in text.splitlines():
+    for line in text.split("\n"):
+        line = sentence(line)
         if match := re.fullmatch(r"\[(.+?)\]: \[(.*)\]", line):
             properties[match[1]] = match[2]
         elif match := re.fullmatch(r"battery\.([\w ]+): *(.+)", line):
             battery[match[1].lower()] = match[2]
-        elif match := re.fullmatch(r"thermal\.Thermal Status: (\d+)", line):
+        elif match := re.fullmatch(r"thermal\.Thermal Status: ([0-9]{1,9})", line):
             status = _THERMAL[min(int(match[1]), len(_THERMAL) - 1)]
         elif "=" in line:
             name, _, value = line.partition("=")
@@ -137,7 +144,7 @@ def parse(text: str) -> State:
     zones = {name.removeprefix("zone."): _celsius(value) for name, value in values.items() if name.startswith("zone.")}
     # A zone that is switched off reads 0, or some impossible value.
     active = {name: value for name, value in zones.items() if name and 0 < value < 150}
-    return State(properties, values.get("present", ""), policies, active, battery, status)
+    return State(_some(properties), values.get("present", ""), _some(policies), _some(active), _some(battery), status)
 
 
 def throttled(before: State, after: State) -> tuple[str, ...]:
@@ -146,10 +153,10 @@ def throttled(before: State, after: State) -> tuple[str, ...]:
     if after.thermal_status not in ("", _THERMAL[0]):
         warnings.append(f"the phone was too warm: its thermal status was {after.thermal_status} after the run")
     for name, policy in before.policies.items():
-        was, now = policy["scaling_max_freq"], after.policies.get(name, {}).get("scaling_max_freq", "")
-        if was.isdigit() and now.isdigit() and int(now) < int(was):
+        was, now = policy.get("scaling_max_freq"), after.policies.get(name, {}).get("scaling_max_freq")
+        if _is_number(was) and _is_number(now) and int(now) < int(was):
             warnings.append(f"the highest frequency of {name} was cut from {_mhz(was)} to {_mhz(now)} during the run")
-        elif clocks.is_capped(was, reach := policy.get("cpuinfo_max_freq", "")):
+        elif was and clocks.is_capped(was, reach := policy.get("cpuinfo_max_freq", "")):
             warnings.append(clocks.capped(name, _mhz(was).split()[0], _mhz(reach).split()[0]))
     return tuple(warnings)
 
@@ -163,5 +170,14 @@ def _celsius(value: str) -> float:
     return number / 1000 if isfinite(number) and abs(number) >= 1000 else number
 
 
-def _mhz(khz: str) -> str:
-    return f"{int(khz) / 1000:.0f} MHz" if khz.isdigit() else "unknown"
+def _is_number(text: str | None) -> TypeGuard[str]:
+    """Whether it is a whole number of a size that can be; ``isdigit`` also takes what ``int`` does not."""
+    return text is not None and re.fullmatch("[0-9]{1,12}", text) is not None
+
+
+def _mhz(khz: str | None) -> str:
+    return f"{int(khz) / 1000:.0f} MHz" if _is_number(khz) else "unknown"
+
+
+def _some(values: dict[str, T]) -> dict[str, T]:
+    return dict(islice(values.items(), _MOST))

@@ -1,6 +1,5 @@
 """A Raspberry Pi or another board over ssh: the worker, with the board's Python and runtimes."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from edgeattn.bundle.records import Device, Origin
 from edgeattn.errors import MissingError
 from edgeattn.system.progress import Progress
 from edgeattn.targets import INTERRUPTED, RUNTIMES, Job, Measurement, Target
-from edgeattn.targets._runner import clocks, job_folder
+from edgeattn.targets._runner import clocks, job_folder, schema
 from edgeattn.targets._runner import cores as _cores
 from edgeattn.targets.ssh import install
 from edgeattn.targets.ssh.connection import Address, LostError, Session, session
@@ -72,12 +71,12 @@ class _Board:
     def __init__(self, session: Session, settings: Mapping[str, str]) -> None:
         self.session, self.place = session, str(session.address)
         facts = session.facts()
-        self.name, self.details = str(facts["name"]), {str(k): str(v) for k, v in facts["details"].items()}
+        self.name, self.details = facts.name, dict(facts.details)
         self.cores: list[int] = []
         if "cores" in settings:
-            self.cores = _cores.parse(settings["cores"], present=",".join(map(str, facts["cores"])))
+            self.cores = _cores.parse(settings["cores"], present=",".join(map(str, facts.cores)))
             self.details["pinned to cores"] = settings["cores"]
-        self.python, self.environment = str(facts["python"]), f"{facts['cache']}/edgeattn/board"
+        self.python, self.environment = facts.python, f"{facts.cache}/edgeattn/board"
         self.sent: set[str] = set()
         default, installed = self._interpreter(self.python), None
         if "python" not in settings or "install" in settings:
@@ -95,11 +94,10 @@ class _Board:
     def _interpreter(self, python: str) -> _Interpreter:
         lines = self.session.run([python, "-c", PROBE]).out.splitlines()
         try:
-            found = json.loads(lines[-1])
-            packages, reasons = ({str(k): str(v) for k, v in found[key].items()} for key in ("packages", "reasons"))
-            return _Interpreter(python, str(found["python"]), packages, reasons)
-        except (IndexError, ValueError, AttributeError, KeyError, TypeError):  # no Python there, or a broken one
+            found = schema.parse(lines[-1].encode(), schema.Python)
+        except (IndexError, ValueError):  # no Python there, or a broken one
             return _Interpreter(python, "", {}, {})
+        return _Interpreter(python, found.python, dict(found.packages), dict(found.reasons))
 
     def run(self, job: Job) -> Measurement:
         return self.run_interleaved((job,))[0]
@@ -113,7 +111,8 @@ class _Board:
             names, before = [folder.name for folder in folders], self.session.state()
             try:
                 command = [self.interpreter.path, job_folder.WORKER.name, *names]
-                result = self.session.run(command, folders=names, cores=self.cores, into=Path(scratch))
+                most = max(map(job_folder.most_bytes, jobs))
+                result = self.session.run(command, folders=names, cores=self.cores, into=Path(scratch), most=most)
                 stopped = job_folder.stop_reason(result.code, result.err)
                 after = self.session.state()
                 for name in names:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from importlib import metadata
 
 from edgeattn.errors import MissingError
+from edgeattn.system.foreign import sentence
 from edgeattn.system.progress import Progress
 from edgeattn.targets.ssh.connection import Session
 
@@ -63,4 +64,4 @@ def _run(board: Session, command: Sequence[str], progress: Progress) -> str | No
         return None
     lines = [line.strip() for line in (result.out + result.err).splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")] or lines
-    return errors[-1] if errors else f"exit code {result.code}"
+    return sentence(errors[-1]) if errors else f"exit code {result.code}"
