@@ -134,7 +134,8 @@ def parse(text: str) -> State:
             status = _THERMAL[min(int(match[1]), len(_THERMAL) - 1)]
         elif "=" in line:
             name, _, value = line.partition("=")
-            values[name] = value.strip()
+            if len(values) < 5 * _MOST:  # five for each policy; more would also take long to sort out
+                values[name] = value.strip()
     names = {name.split(".")[0] for name in values if name.startswith("policy") and name != "policy*"}
     policies = {
         name: {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
