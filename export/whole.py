@@ -47,7 +47,8 @@ def ranges(source: Source) -> dict[str, Range]:
         elif x.dtype == torch.uint8 and int(x.max()) > 1:
             found[name] = Range(0, 255)
         else:
-            found[name] = Range(min(0, int(x.min())), max(1, int(x.max())))
+            low, high = (int(n) for n in x.to(torch.int64).aminmax())  # not all types have their own
+            found[name] = Range(min(0, low), max(1, high))
     return found
 
 

@@ -288,7 +288,7 @@ UNSOUND: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no lowering": (lambda m: m["lowering"].clear(), "names no lowering"),
     "an artifact without outputs": (lambda m: _first(m, "outputs").clear(), "has no output"),
     "another lowering": (lambda m: m["artifacts"][0].update(lowering="sideways"), "'sideways', which the manifest"),
-    "another precision": (lambda m: m["artifacts"][0].update(precision="fp8"), "precision 'fp8'"),
+    "another precision": (lambda m: m["artifacts"][0].update(precision="fp8"), "'fp8' is none of fp32"),
     "another format": (lambda m: m["artifacts"][0].update(format="gguf"), "format 'gguf'"),
     "an output twice": (lambda m: m["outputs"].append(m["outputs"][0]), "two outputs of the name"),
     "an artifact's output twice": (
@@ -299,7 +299,7 @@ UNSOUND: dict[str, tuple[Callable[[Any], Any], str]] = {
     "an artifact twice": (lambda m: m["artifacts"].append(m["artifacts"][0]), "twice"),
     "steps of no type": (
         lambda m: _first(m, "inputs")[0].update(dtype="int7", scale=0.1, zero_point=0),
-        "steps of the type 'int7'",
+        "'int7' is none of bool",
     ),
     "steps of floats": (lambda m: _first(m, "outputs")[0].update(scale=0.1, zero_point=0), "steps of the type"),
     "steps of no size": (

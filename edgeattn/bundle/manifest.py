@@ -145,7 +145,7 @@ class Manifest:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     lowering: dict[Name, tuple[Change, ...]]
-    golden: Annotated[dict[Name, File], Field(min_length=1)]
+    golden: dict[Name, File]
     artifacts: tuple[Artifact, ...]
     tools: dict[str, str]
     parity: dict[str, Any]

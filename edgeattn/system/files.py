@@ -182,4 +182,4 @@ def parse(content: bytes, kind: type[T], path: Path, *, newest: int, otherwise: 
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{path} is damaged at {field}: {first['msg']}") from error
+        raise ArtifactError(f"{path} is damaged at {field}: {first['msg'].removeprefix('Value error, ')}") from error

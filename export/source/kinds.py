@@ -11,8 +11,7 @@ def unusable(x: Tensor) -> str:
     if x.is_quantized:
         return "is quantised already: give it in float, and --precision int8 to quantise the model"
     if x.is_nested or x.layout != torch.strided:
-        kind = "nested" if x.is_nested else str(x.layout).removeprefix("torch.")
-        return f"is {kind}: give it as a dense tensor"
+        return f"is {'nested' if x.is_nested else 'sparse'}: give it as a dense tensor"
     if x.is_complex():
         return "is complex: give its real and imaginary part (torch.view_as_real)"
     return ""
