@@ -145,7 +145,7 @@ def test_a_missing_key_is_refused(name: str, tmp_path: Path) -> None:
     key, ours = MISSING[name]
     state = renamed(name, made(name).state_dict())
     del state[key]
-    with pytest.raises(BadInputError, match=rf"not of this model: missing {re.escape(ours)}$"):
+    with pytest.raises(BadInputError, match=rf"not of this model: missing {re.escape(ours)};"):
         load(name, state, tmp_path)
 
 
