@@ -246,7 +246,7 @@ def test_the_models_own_names_are_in_the_manifest(tmp_path: Path) -> None:
     [
         (lambda: X.to("meta"), "is on the meta device"),
         (lambda: X.to(torch.complex64), "is complex: give its real and imaginary part"),
-        (lambda: X.to_sparse(), "is sparse_coo: give it as a dense tensor"),
+        (lambda: X.to_sparse(), "is sparse: give it as a dense tensor"),
         (lambda: torch.quantize_per_tensor(X, 0.1, 0, torch.qint8), "is quantised already"),
         (lambda: X * torch.nan, "has NaN values"),
         (lambda: X[:0], r"is empty: its shape is \[0, 3, 4, 4\]"),

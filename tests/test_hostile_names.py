@@ -130,7 +130,7 @@ def test_sizes_are_looked_at_before_a_file_is_read(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda m: m.update(golden={}), "damaged at golden"),
+        (lambda m: m.update(golden={}), "it names no golden case"),
         (lambda m: m["artifacts"][0].update(precision="fp3"), "'fp3' is none of fp32, fp16"),
         (lambda m: m["artifacts"][0].update(format="exe"), "exe"),
         (lambda m: m["artifacts"][0]["inputs"][0].update(dtype="float8"), "'float8' is none of bool"),
