@@ -245,7 +245,7 @@ def test_torchscript_is_named(tmp_path: Path) -> None:
     ("change", "said"),
     [
         (lambda x: x.to("meta"), "is on the meta device"),
-        (lambda x: x.to_sparse(), "is sparse_coo"),
+        (lambda x: x.to_sparse(), "is sparse"),
         (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "is quantised already"),
         (lambda x: x.to(torch.complex64), "is complex"),
         (lambda x: x * torch.nan, "has NaN values"),
