@@ -188,4 +188,4 @@ def check_files(edgeattn: Callable[..., Answer], bundle: Path, name: str) -> Non
         assert not {"tile", "expand", "gather", "Expand", "Tile", "Gather"} & set(found["operators"])
         if suffix == "tflite":
             assert found["runtime"]["xnnpack_partitions"] == 1
-            assert sum(found["operators"].values()) <= 440
+            assert sum(found["operators"].values()) <= 490  # with 429 of five axes, a GPU takes 38 of them
