@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from edgeattn.precision import PRECISIONS
-
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact, Manifest, Tensor
 
@@ -35,9 +33,6 @@ def problems(manifest: "Manifest") -> Iterator[str]:
 
 def _artifact(artifact: "Artifact", manifest: "Manifest") -> Iterator[str]:
     name = f"{artifact.file.path!r:.80}"
-    if artifact.precision not in PRECISIONS:
-        known = ", ".join(PRECISIONS)
-        yield f"{name} is in the precision {artifact.precision!r:.40}, and this edgeattn knows {known}"
     if artifact.lowering not in manifest.lowering:
         yield f"{name} is made from the lowering {artifact.lowering!r:.40}, which the manifest does not have"
     if not artifact.outputs:

@@ -1,4 +1,4 @@
-"""Multi-head attention in channels-last without moving values: projections by head, as batched products.
+"""Multi-head attention whose tokens are rows, without moving values: projections by head, as batched products.
 
 A projection gives [tokens, heads * d], and the products of attention want [heads, tokens, d]. With weights cut by head,
 [heads, C, d], the projection gives that itself; the output projection sums over the heads. The multiply-adds are the
