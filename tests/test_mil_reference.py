@@ -234,10 +234,13 @@ def test_parity_lists_an_unknown_op_as_not_run(edgeattn: Callable[..., Answer], 
     edit(bundle / PACKAGE, change)
     replace_hash(bundle, PACKAGE)
     answer = edgeattn("parity", bundle, "--json")
-    assert answer.code == 0
+    # The other artifacts are the same model; of this one it is not shown, which is no yes.
+    assert answer.code == 1
+    assert all(r["passed"] for r in answer.document["rows"])
+    assert [n["candidate"] for n in answer.document["not_shown"]] == [PACKAGE]
     reasons = {n["runtime"]: n["reason"] for n in answer.document["not_run"] if n["candidate"] == PACKAGE}
     assert "softmax_of_tomorrow" in reasons["mil_reference"]
-    # The other artifacts were run; alone, this one is an answer that nothing could be checked.
+    # Alone, this one is an answer that nothing could be checked.
     document = json.loads((bundle / "manifest.json").read_text())
     document["artifacts"] = [a for a in document["artifacts"] if a["format"] == "coreml"]
     (bundle / "manifest.json").write_text(json.dumps(document))
