@@ -1,6 +1,7 @@
 """From named axes to a graph in one layout: what moves is counted, and weights are permuted in place of values."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +10,14 @@ from networks import Made, lively, network
 from torch import Tensor, fx, nn
 
 from edgeattn import lower
+from edgeattn.formats import FORMATS, Job
+from edgeattn.inspection.inspect import inspect
 from edgeattn.layout import Layout
 from edgeattn.lowering.passes import rewrite
 from edgeattn.lowering.writing import emit
 
 LAYOUTS: tuple[Layout, ...] = ("channels_first", "channels_last")
+PIXELS = (torch.ops.aten.pixel_shuffle.default, torch.ops.aten.pixel_unshuffle.default)
 G = torch.Generator().manual_seed(0)
 X = torch.randn(2, 5, 6, generator=G).double()
 MAP = torch.randn(2, 4, 6, 6, generator=G).double()
@@ -91,6 +95,59 @@ def test_norms_are_pytorchs_own_where_they_lie_so(norm: nn.Module, x: Tensor, la
     graph, permutations = written(nn.Sequential(nn.Tanh(), norm), x, layout)
     assert permutations == 0
     assert any(type(m) is type(norm) for m in graph.modules()) is native
+
+
+def test_a_norm_over_the_channels_is_one_operator_in_core_ml(tmp_path: Path) -> None:
+    norm = Made(lambda s, x: s.n(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), n=lively(nn.LayerNorm(4)))
+    graph, permutations = written(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), norm, nn.Tanh()), MAP, "channels_first")
+    assert permutations == 0
+    path = tmp_path / "m.mlpackage"
+    FORMATS.get("coreml").convert(Job(graph.float(), {"x": MAP.float()}, ("y",)), path)
+    assert inspect(path).operators["layer_norm"] == 1
+
+
+SHUFFLES: dict[str, tuple[Callable[[], nn.Module], int]] = {  # and the permutations that are left
+    "up": (lambda: nn.Sequential(nn.Conv2d(4, 12, 3), nn.ReLU(), nn.PixelShuffle(2), nn.Conv2d(3, 4, 3)), 1),
+    "up at the end": (lambda: nn.Sequential(nn.Conv2d(4, 18, 3), nn.PixelShuffle(3)), 1),
+    "up, one channel": (lambda: nn.Sequential(nn.Conv2d(4, 4, 1), nn.PixelShuffle(2), nn.Tanh()), 1),
+    "up, two readers": (lambda: Made(two_readers, c=nn.Conv2d(4, 8, 1), d=nn.Conv2d(2, 4, 1)), 1),
+    "down": (lambda: nn.Sequential(nn.Conv2d(4, 3, 1), nn.PixelUnshuffle(2), nn.Conv2d(12, 4, 3, bias=False)), 1),
+    "down, in groups": (lambda: nn.Sequential(nn.PixelUnshuffle(3), nn.Conv2d(36, 36, 2, groups=36)), 1),
+    "channels": (lambda: nn.Sequential(nn.Conv2d(4, 6, 1), nn.GELU(), nn.ChannelShuffle(2), depthwise(6)), 0),
+    "channels, no bias": (lambda: nn.Sequential(nn.Conv2d(4, 6, 3, bias=False), nn.ChannelShuffle(3), depthwise(6)), 0),
+    "channels, before a convolution": (lambda: nn.Sequential(nn.ChannelShuffle(2), nn.Conv2d(4, 3, 3)), 0),
+    "channels, in and out": (
+        lambda: nn.Sequential(nn.ChannelShuffle(2), nn.Conv2d(4, 6, 3), nn.ChannelShuffle(3), depthwise(6)), 0),
+}  # fmt: skip
+
+
+def depthwise(channels: int) -> nn.Module:
+    return nn.Conv2d(channels, channels, 3, groups=channels)
+
+
+def two_readers(s: Made, x: Tensor) -> Tensor:
+    y = nn.functional.pixel_shuffle(s.c(x), 2)
+    return s.d(y) * y.mean((1, 2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", SHUFFLES)
+def test_shuffles_are_an_order_of_weights_as_far_as_they_can(name: str, layout: Layout, free: bool) -> None:
+    make, expected = SHUFFLES[name]
+    module = lively(make())
+    if free:
+        lowered = lower(module, layout=layout, inputs=(MAP,), dynamic_batch=True)
+        graph, x = lowered.module, torch.randn(3, *MAP.shape[1:], generator=G).double()
+        with torch.no_grad():
+            torch.testing.assert_close(graph(x), module(x), rtol=1e-10, atol=1e-10)
+        return
+    graph, permutations = written(module, MAP, layout)
+    assert permutations <= expected
+    if name != "down, in groups":
+        assert all(len(order) == 4 for order in permutes(graph))  # what a phone's GPU takes
+    shuffles = [n for n in graph.graph.nodes if n.target in PIXELS]
+    assert len(shuffles) == (expected if layout == "channels_first" else 0)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -27,6 +27,20 @@ class NormaliseFirst(nn.Module):
         return z * torch.rsqrt(variance + self.epsilon)
 
 
+class NormaliseChannels(nn.Module):
+    """[B, C, H, W]: LayerNorm over the channels, without an affine part. coremltools' pass
+    fuse_layernorm_or_instancenorm makes one layer_norm over axis 1 of exactly these operators in this order."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        z = x - x.mean(dim=[1], keepdim=True)
+        return z * torch.rsqrt((z * z).mean(dim=[1], keepdim=True) + self.epsilon)
+
+
 class Normalise(nn.Module):
     """The value less its mean, over its standard deviation, over ``axes``, counted from the last."""
 

@@ -72,7 +72,7 @@ def _written(
     results = []
     for view in network.outputs:
         emitter.w.op = view.op
-        results.append(emitter.logical(view))
+        results.append(emitter.logical(view, is_output=True))
     emitter.w.graph.output(tuple(results) if len(results) > 1 else results[0])
     module = fx.GraphModule(emitter.w.root, emitter.w.graph).eval()
     module.graph.eliminate_dead_code()

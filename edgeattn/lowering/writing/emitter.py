@@ -30,6 +30,7 @@ from edgeattn.lowering.ops import (
 )
 from edgeattn.lowering.passes.attention import is_separable
 from edgeattn.lowering.writing.heads import heads_of
+from edgeattn.lowering.writing.orders import arranged, orders_of
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys, Writer
 
 aten = torch.ops.aten
@@ -80,11 +81,13 @@ class Emitter:
         # The norms of such networks are over whole maps: PyTorch's own is one op less exact (forms.NormaliseFirst).
         self.is_separable = any(isinstance(op, Softmax) and is_separable(network, op) for op in network.ops)
         self.heads = heads_of(network) if manner.by_head else {}
+        self.orders = {op: order for op, order in orders_of(network, layout).items() if op not in self.heads}
 
     def write(self, op: Op) -> None:
         """Write one operator."""
         self.w.op = op
-        self.values[op] = self.rules[type(op)](self, op)
+        what = arranged(op, self.orders[op]) if op in self.orders else op
+        self.values[op] = self.rules[type(op)](self, what)
 
     def cannot(self, why: str) -> CannotWriteError:
         """The error for what is being written."""
@@ -124,15 +127,19 @@ class Emitter:
         node: fx.Node = self.w.remembered((op, tuple(tuple(map(id, leaves(g))) for g in groups)), make)
         return node
 
-    def logical(self, view: View) -> fx.Node:
-        """A value as a tensor in the order and shape of a view."""
+    def logical(self, view: View, *, is_output: bool = False) -> fx.Node:
+        """A value as a tensor in the order and shape of a view. Of an output that has to be moved, channels-last is a
+        layout that a file can have."""
         if isinstance(view.op, Constant):
             return self.w.buffer(viewed(view.op.evaluate(), view))
         x = self.of(view.op)
         if not isinstance(x, Phys):
             node: fx.Node = x
             return node
-        if len(view.shape) == 4 and self.w.is_last and flat([view.dims[i] for i in TO_LAST]) == x.axes:
+        last = flat([view.dims[i] for i in TO_LAST]) if len(view.shape) == 4 and self.w.is_last else None
+        if is_output and last and x.axes != flat(view.dims):
+            x = self.w.reorder(x, last)
+        if last == x.axes:
             x = self.w.view(x, [view.dims[i] for i in TO_LAST])
             node = self.w.permute(x.node, TO_FIRST, free=True)
         else:

@@ -23,6 +23,7 @@ from edgeattn.lowering.ops import (
 from edgeattn.lowering.passes.products import Conv, conv_of
 from edgeattn.lowering.writing.dimensions import is_run, put_in, runs, separated
 from edgeattn.lowering.writing.emitter import Emitter
+from edgeattn.lowering.writing.orders import reading
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys
 from edgeattn.lowering.writing.resizing import is_lacking, resize
 from edgeattn.lowering.writing.transposed import cropped, folded, is_overlapping, is_padded
@@ -121,6 +122,8 @@ def opaque(e: Emitter, op: Opaque) -> Any:
         return resize(e, op)
     if is_overlapping(e, op):
         return folded(e, op)
+    if op.is_map:
+        op = reading(op, e.of(op.views[0].op))
     if op.is_map and e.w.is_last:
         return _map_last(e, op)
     node = _called(e, op, [e.logical(v) for v in op.views[:1]])

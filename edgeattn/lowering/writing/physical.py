@@ -138,9 +138,42 @@ class Writer:
             else:
                 blocks.append([axis])
         before = sorted(blocks, key=lambda block: now.index(block[0]))
+        if not self.is_last and (y := self._pixels_shuffled(x, before, blocks)) is not None:
+            return y
         source = self.view(x, [tuple(block) for block in before])
         permuted = self.permute(source.node, [before.index(block) for block in blocks])
         return Phys(permuted, order, tuple(size(block) for block in blocks), x.is_map)
+
+    def _pixels_shuffled(self, x: Phys, before: list[list[Axis]], after: list[list[Axis]]) -> Phys | None:
+        """What is F.pixel_shuffle or F.pixel_unshuffle, as these: ONNX and Core ML have one operator for each."""
+        order = [before.index(block) for block in after]
+        lead = order[:-4]
+        if lead not in ([], [0]) or len(order) < 4:
+            return None
+        first, second, third, fourth = before[len(lead) :]
+        moves = [i - len(lead) for i in order[len(lead) :]]
+        if moves == [2, 0, 3, 1] and size(first) == size(second):  # C r r, H, W -> C, H r, W r
+            target, factor, dims = aten.pixel_shuffle.default, size(first), ([*first, *second], third, fourth)
+        elif moves == [1, 3, 0, 2] and size(second) == size(fourth):  # C, H r, W r -> C r r, H, W
+            target, factor, dims = (
+                aten.pixel_unshuffle.default,
+                size(second),
+                ([], [*first, *second], [*third, *fourth]),
+            )
+        else:
+            return None
+        channels = leaves(a for block in before[: len(lead)] for a in block)
+        batch = x.groups[0] if len(x.shape) == 4 and channels[: len(x.groups[0])] == x.groups[0] else ()
+        if self.batch is not None and self.batch in channels and self.batch not in batch:
+            return None
+        rest = channels[len(batch) :]
+        source = self.view(x, [batch, (*rest, *dims[0]), tuple(dims[1]), tuple(dims[2])])
+        self.permutations += 1
+        node = self.call(target, source.node, factor)
+        n, c, h, w = source.shape
+        square = factor**2
+        shape = (c // square, h * factor, w * factor) if moves[0] == 2 else (c * square, h // factor, w // factor)
+        return Phys(node, leaves(a for block in after for a in block), (n, *shape), x.is_map)
 
     def permute(self, node: fx.Node, order: list[int], *, free: bool = False) -> fx.Node:
         """A permutation of a tensor's dimensions; two that cancel are none."""

@@ -109,6 +109,8 @@ def norm(e: Emitter, op: Norm) -> Phys:
     dims = [i for i, g in enumerate(x.groups) if g and set(g) <= set(over)]
     if not e.w.is_last and len(dims) > 1 and dims[0] == 1:
         normal: nn.Module = forms.NormaliseFirst(op.epsilon, dims[1:])
+    elif not e.w.is_last and dims == [1] and len(x.shape) == 4:
+        normal = forms.NormaliseChannels(op.epsilon)
     else:
         normal = forms.Normalise(op.epsilon, [i - len(x.shape) for i in dims])
     y = replace(x, node=e.w.module(normal, x.node))
