@@ -372,3 +372,13 @@ def test_an_operator_is_kept_by_name(edgeattn: Callable[..., Any], made: bundles
     refused = edgeattn("export", *model, "--precision", "int8", "--keep", "nothing", "--out", tmp_path / "c")
     assert (refused.code, "study precision" in refused.err) == (2, True)
     assert not (tmp_path / "c").exists()
+
+
+def test_the_trained_digits_keep_their_answers_in_int8(edgeattn: Callable[..., Any], tmp_path: Path) -> None:
+    """Their preprocessing, of pixels from 0 to 16, and their calibration set are of one range."""
+    out = tmp_path / "b"
+    answer = edgeattn("export", "digits", "--format", "onnx", "--precision", "int8", "--out", out)
+    assert answer.code == 0
+    assert "image is from 0 to 1 in the calibration set, from 0 to 1 in the example, from 0 to 1 by" in answer.out
+    (row,) = edgeattn("parity", out, "--json").document["accuracy"]
+    assert row["passed"]

@@ -99,11 +99,13 @@ def photograph(
 
 
 def limits_of(preprocessing: Mapping[str, object]) -> tuple[float, float] | None:
-    """The range that normalised pixels can have, from ``scale``, ``mean`` and ``std`` of a preprocessing."""
+    """The range that normalised pixels can have, from ``scale``, ``mean`` and ``std`` of a preprocessing; the pixels are
+    from 0 to its ``largest_pixel``, without which they are bytes."""
     if not {"scale", "mean", "std"} <= preprocessing.keys():
         return None
     scale, mean, std = (np.asarray(preprocessing[key], np.float64) for key in ("scale", "mean", "std"))
-    return float(((0 - mean) / std).max()), float(((255 * scale - mean) / std).min())
+    largest = np.asarray(preprocessing.get("largest_pixel", 255), np.float64)
+    return float(((0 - mean) / std).max()), float(((largest * scale - mean) / std).min())
 
 
 def depends_on_input(outputs: list[npt.NDArray[np.generic]]) -> bool:
