@@ -40,7 +40,9 @@ def case(
     result.references["fp32"] = _outputs(source, "reference", source.module, "fp32", inputs)
     result.references["fp64"] = _outputs(source, "reference", double, "fp64", inputs)
     oracle, plain = result.references["fp64"], result.references["fp32"]
-    result.noises.update(rounding.noise(source.module, inputs, list(source.outputs), oracle, plain))
+    names = list(source.outputs)
+    result.noises.update(rounding.noise(source.module, inputs, names, oracle, plain))
+    result.unsettled.update(rounding.unsettled(source.module, inputs, names, oracle, plain))
     for layout, lowering in lowerings.items():
         forms: dict[FloatPrecision, nn.Module] = {"fp32": lowering.module, "fp64": lowering.exact}
         for precision, form in forms.items():

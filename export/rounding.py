@@ -36,6 +36,8 @@ _LEAST = 0.15
 _LONG = 256
 # A few numbers tell little of the size of an error: the fewer, the more runs.
 _RUNS_OF_FEW, _RUNS, _FEW = 6, 2, 64
+# An output of numbers may be off by so many times what a run is moved by (NoiseLimits).
+_ALLOWED = 16.0
 
 _SUMS = {aten.sum, aten.mean, aten.cumsum, aten.logcumsumexp}
 _ROOTS = {aten.linalg_vector_norm, aten.norm, aten.var, aten.std, aten._softmax, aten.prod}
@@ -46,6 +48,9 @@ _POOLS = {
     aten.upsample_linear1d, aten.upsample_bilinear2d, aten.upsample_trilinear3d, aten.upsample_bicubic2d,
     aten._upsample_bilinear2d_aa, aten._upsample_bicubic2d_aa, aten.grid_sampler_2d,
 }  # fmt: skip
+# Which of equal values comes first is nowhere defined.
+_CHOOSING = {aten.topk, aten.sort, aten.argsort, aten.argmax, aten.argmin, aten.max, aten.min}
+_NOTHING = 1e-30
 # No runtime's is correctly rounded; what adds, multiplies, divides or takes a root is, in each.
 _APPROXIMATED = {
     aten.exp, aten.exp2, aten.expm1, aten.log, aten.log2, aten.log1p, aten.sin, aten.cos, aten.tan, aten.tanh,
@@ -80,6 +85,27 @@ def noise(module: nn.Module, inputs: dict[str, Tensor], names: list[str], oracle
     return {name: _size(np.stack(found)) for name, found in errors.items()}
 
 
+def unsettled(
+    module: nn.Module, inputs: dict[str, Tensor], names: list[str], oracle: Arrays, reference: Arrays
+) -> Arrays:
+    """For each output of integers or booleans, the elements that rounding decides, as it may be in a file that is the
+    same model: the places of the largest values, and what is above a threshold, where values are nearly alike.
+
+    Args:
+        module, inputs, names, oracle, reference: as for :func:`noise`. An output of which nothing is so is left out.
+    """
+    chosen = [name for name in names if reference[name].dtype.kind in "iub" and reference[name].size]
+    found = {name: reference[name] != oracle[name] for name in chosen}
+    generator = torch.Generator().manual_seed(SEED)
+    for _ in range(_RUNS_OF_FEW if chosen else 0):
+        with sdpa_kernel(SDPBackend.MATH), OtherSums(generator, times=_ALLOWED, breaks_ties=True):
+            values = run(module, inputs)
+        for name, value in zip(names, values, strict=True):
+            if name in found:
+                found[name] = found[name] | (value.detach().numpy() != reference[name])
+    return {name: np.asarray(mask) for name, mask in found.items() if mask.any()}
+
+
 def _error(value: Any, oracle: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.abs(np.asarray(value, np.float64) - np.asarray(oracle, np.float64))
 
@@ -91,13 +117,15 @@ def _size(errors: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.d
 class OtherSums(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is on, the result of every operator that sums or is approximated is moved as rounding may move it."""
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(self, generator: torch.Generator, times: float = 1.0, *, breaks_ties: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.generator = generator
+        self.generator, self.times, self.breaks_ties = generator, times, breaks_ties
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
         kind = func.overloadpacket
+        if self.breaks_ties and kind in _CHOOSING and args[0].dtype == torch.float32:
+            args = (self._moved(args[0], args[0].abs() * _UNIT + _NOTHING), *args[1:])
+        result = func(*args, **(kwargs or {}))
         if kind in _NORMS:
             moved = self._normed(kind, result, args)
             return (moved, *result[1:])
@@ -107,7 +135,7 @@ class OtherSums(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _moved(self, value: Tensor, size: Tensor) -> Tensor:
         drawn = torch.randn(value.shape, generator=self.generator, dtype=value.dtype)
-        moved = torch.addcmul(value, drawn, size.to(value.dtype))
+        moved = torch.addcmul(value, drawn, size.to(value.dtype), value=self.times)
         return torch.where(torch.isfinite(moved), moved, value)
 
     def _normed(self, kind: Any, result: Any, args: Any) -> Tensor:
@@ -117,7 +145,7 @@ class OtherSums(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return value  # type: ignore[no-any-return]
         shared, terms = _shared(kind, value, args)
         scale, shift = (torch.randn(shared, generator=self.generator) for _ in range(2))
-        unit = _of(terms, blocked=True)
+        unit = self.times * _of(terms, blocked=True)
         # The mean of a group is off by its own size, which the deviations around it are seen against.
         x, weight = args[0], args[2] if kind is aten.native_layer_norm else args[1]
         off_centre = float(x.double().mean().abs() / (x.double().std(correction=0) or 1.0)) if x.numel() > 1 else 0.0

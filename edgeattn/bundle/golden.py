@@ -31,12 +31,14 @@ class GoldenCase:
         references: the reference's outputs, by the precision that they were computed in.
         lowerings: the outputs of the lowered forms, by layout and precision.
         noises: by output, [2]: the largest and the RMS error of the reference in float32 with other sums.
+        unsettled: by output of integers or booleans, in its shape: whether rounding decides an element.
     """
 
     inputs: Arrays
     references: dict[str, Arrays] = field(default_factory=dict)
     lowerings: dict[tuple[str, str], Arrays] = field(default_factory=dict)
     noises: Arrays = field(default_factory=dict)
+    unsettled: Arrays = field(default_factory=dict)
 
     def noise(self, output: str) -> tuple[float, float]:
         """(max, RMS) error of the reference with other sums than its own; zeros if the file has none."""
@@ -65,6 +67,10 @@ class GoldenCase:
         values = self.reference("fp32")
         return {output.name: as_layout(values[output.name], output) for output in artifact.outputs}
 
+    def unsettled_for(self, artifact: Artifact) -> Arrays:
+        """What rounding decides of the artifact's outputs, in its layout."""
+        return {o.name: as_layout(self.unsettled[o.name], o) for o in artifact.outputs if o.name in self.unsettled}
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """The case in a file that :meth:`write` wrote; tensors with other names are ignored.
@@ -80,12 +86,18 @@ class GoldenCase:
             match form.split("."):
                 case ["noise"]:
                     case.noises[name] = value
+                case ["unsettled"]:
+                    case.unsettled[name] = value
                 case ["input"]:
                     case.inputs[name] = value
                 case ["reference", precision]:
                     case.references.setdefault(precision, {})[name] = value
                 case ["lowered", layout, precision]:
                     case.lowerings.setdefault((layout, precision), {})[name] = value
+        for name, value in case.unsettled.items():
+            like = case.reference("fp32").get(name)
+            if value.dtype != np.bool_ or like is None or value.shape != like.shape:
+                raise ArtifactError(f"{path.name} has no booleans for {name!r} that say what is unsettled in it")
         return case
 
     def write(self, path: Path) -> None:
@@ -95,6 +107,7 @@ class GoldenCase:
     def _tensors(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
         yield from ((_input(name), value) for name, value in self.inputs.items())
         yield from ((f"{_NOISE}{name}", value) for name, value in self.noises.items())
+        yield from ((f"{_UNSETTLED}{name}", value) for name, value in self.unsettled.items())
         for precision, outputs in self.references.items():
             yield from ((_reference(precision, name), value) for name, value in outputs.items())
         for (layout, precision), outputs in self.lowerings.items():
@@ -120,8 +133,8 @@ def _sizes(value: npt.NDArray[np.generic]) -> bool:
     return bool((np.isfinite(numbers) & (numbers >= 0)).all())
 
 
-# Older bundles have none.
-_NOISE = "noise/"
+# Older bundles have neither.
+_NOISE, _UNSETTLED = "noise/", "unsettled/"
 
 
 def _input(name: str) -> str:

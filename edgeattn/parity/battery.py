@@ -99,8 +99,8 @@ def photograph(
 
 
 def limits_of(preprocessing: Mapping[str, object]) -> tuple[float, float] | None:
-    """The range that normalised pixels can have, from ``scale``, ``mean`` and ``std`` of a preprocessing; the pixels are
-    from 0 to its ``largest_pixel``, without which they are bytes."""
+    """The range of normalised pixels, by ``scale``, ``mean`` and ``std`` of a preprocessing. Pixels are
+    from 0 to its ``largest_pixel``; without one they are bytes."""
     if not {"scale", "mean", "std"} <= preprocessing.keys():
         return None
     scale, mean, std = (np.asarray(preprocessing[key], np.float64) for key in ("scale", "mean", "std"))

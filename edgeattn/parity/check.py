@@ -17,7 +17,7 @@ from edgeattn.formats import FORMATS
 from edgeattn.parity.accuracy import Accuracy, evaluate
 from edgeattn.parity.battery import depends_on_input
 from edgeattn.parity.failures import lacking, refused
-from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, exact_limit, relative_error
+from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, exact_limit, relative_error, settled
 from edgeattn.parity.shown import computed_finer, must_hold, not_shown
 from edgeattn.parity.verdicts import NotChecked, Report, Row, worst
 from edgeattn.precision import FP32, PRECISIONS, SqnrLimits
@@ -298,14 +298,18 @@ def _hop_one(bundle: Bundle, cases: dict[str, GoldenCase]) -> list[Row]:
             for output in bundle.manifest.outputs:
                 oracle, reference = golden.reference("fp64")[output.name], golden.reference("fp32")[output.name]
                 exact = golden.lowered(layout, "fp64")[output.name]
+                unsettled = golden.unsettled.get(output.name)
                 verdict = compare(
                     oracle=oracle,
                     reference=reference,
                     candidate=golden.lowered(layout, "fp32")[output.name],
                     precision=FP32.name,
                     noise=golden.noise(output.name),
+                    unsettled=unsettled,
                 )
-                error = relative_error(reference=oracle, candidate=exact) if oracle.shape == exact.shape else None
+                same_shape = oracle.shape == exact.shape
+                judged = settled(exact, oracle, unsettled) if same_shape else exact
+                error = relative_error(reference=oracle, candidate=judged) if same_shape else None
                 limit = exact_limit(oracle=oracle, reference=reference, noise=golden.noise(output.name))
                 row = _row("lowering", layout, "pytorch", case, output.name, verdict, error, limit)
                 rows.append(row)
@@ -316,6 +320,7 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: GoldenCase, re
     # The lowered form in float64 is the oracle, so that this hop measures the converter and runtime alone;
     # the noise floor is the reference's, so that both hops have the same units.
     oracles, references = golden.oracle_for(artifact), golden.reference_for(artifact)
+    unsettled = golden.unsettled_for(artifact)
     rows = []
     judged, by_sqnr = _is_judged(artifact, case), isinstance(PRECISIONS[artifact.precision].limits, SqnrLimits)
     for output in artifact.outputs:
@@ -330,6 +335,7 @@ def _hop_two(artifact: Artifact, runtime: str, case: str, golden: GoldenCase, re
                 precision=artifact.precision,
                 judged=judged,
                 noise=golden.noise(output.name),
+                unsettled=unsettled.get(output.name),
             )
         row = _row("conversion", artifact.file.path, runtime, case, output.name, verdict)
         rows.append(replace(row, judged=judged, by_sqnr=by_sqnr))

@@ -118,6 +118,7 @@ def compare(
     precision: str,
     judged: bool = True,
     noise: tuple[float, float] = NO_NOISE,
+    unsettled: Array | None = None,
 ) -> Comparison:
     """Judge ``candidate`` against ``oracle`` (float64): in units of ``reference``'s own error, or by its SQNR.
 
@@ -129,6 +130,7 @@ def compare(
         judged: False for an input that is not of the kind that a lower precision is made for: int8 only has to be
             finite there, fp16 to keep its range.
         noise: (max, RMS) error of the reference with other sums, as :func:`noise_floor` takes it.
+        unsettled: the elements, of integers or booleans, that rounding decides; they are not judged.
     """
     if candidate.shape != oracle.shape:
         return Comparison.failure(f"shape {list(candidate.shape)} instead of {list(oracle.shape)}")
@@ -138,6 +140,7 @@ def compare(
     if not np.isfinite(values).all():
         return Comparison.failure("output has NaN or infinite values")
 
+    values = settled(values, truth, unsettled)
     error = values - truth
     floor_max, floor_rms = noise_floor(oracle=oracle, reference=reference, noise=noise)
     max_abs = float(np.abs(error).max(initial=0.0))
@@ -151,10 +154,16 @@ def compare(
         limit_db = limits.on_data_db if judged else limits.elsewhere_db
         passed = sqnr_db >= limit_db or _rms(error) <= limits.smallest_step
         reason = f"signal to noise is {sqnr_db:.1f} dB, not {limit_db:g}"
-    shown = not 0 < _rms(truth) <= _SIZE_OVER_NOISE * floor_rms
+    shown = not 0 < _rms(truth) <= _SIZE_OVER_NOISE * floor_rms and not (unsettled is not None and unsettled.all())
     return Comparison(
         passed, "" if passed else reason, max_abs, max_units, rms_units, sqnr_db, _cosine(truth, values), shown
     )
+
+
+def settled(values: Array, truth: Array, unsettled: Array | None) -> npt.NDArray[np.float64]:
+    """``values`` in float64, in which what is ``unsettled`` is as in ``truth``."""
+    doubles, true = np.asarray(values, np.float64), np.asarray(truth, np.float64)
+    return doubles if unsettled is None else np.where(unsettled, true, doubles)
 
 
 def _rms(values: npt.NDArray[np.float64]) -> float:

@@ -8,7 +8,7 @@ from edgeattn.parity.verdicts import NotChecked, NotShown, Row
 from edgeattn.precision import FP16
 from edgeattn.runtimes import backends
 
-ALL_NOISE = "its noise floor is within a hundred of its own size: that it agrees proves nothing"
+ALL_NOISE = "it is nearly all rounding (a noise floor within a hundred of its size): that it agrees proves nothing"
 # The case that proves nothing alone: it is no input of the model's own, nor of the user's.
 _NOT_OWN = "photograph"
 _ARM = ("aarch64", "arm64", "armv7l", "armv8l")
