@@ -5,6 +5,7 @@ from edgeattn.lowering.passes.affine import into_products, into_readers
 from edgeattn.lowering.passes.attention import fold_keys, no_query_bias, separate_projections
 from edgeattn.lowering.passes.branches import merge_branches
 from edgeattn.lowering.passes.compose import compose
+from edgeattn.lowering.passes.slices import cut_before
 from edgeattn.lowering.passes.spelling import one_spelling
 
 # In this order, again and again until none of them finds anything.
@@ -17,6 +18,7 @@ PASSES: tuple[Pass, ...] = (
     fold_keys,
     merge_branches,
     compose,
+    cut_before,
 )
 
 

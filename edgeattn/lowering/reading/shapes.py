@@ -185,6 +185,32 @@ def stack(b: Builder, node: fx.Node) -> View:
     return joined(b, node, views, dim)
 
 
+def pad(b: Builder, node: fx.Node) -> View:
+    """One dimension with a number other than zero before or behind it, as a concatenation; others pad maps."""
+    if name(node) == "pad":
+        mode, value = (*node.args[2:], *("constant", None)[len(node.args) - 2 :])[:2]
+    else:
+        mode, value = "constant", node.args[2] if len(node.args) > 2 else 0
+    x = b.view(node.args[0])
+    widths: Any = node.args[1]
+    sides = {len(x.shape) - 1 - i // 2: (widths[i], widths[i + 1]) for i in range(0, len(widths), 2)}
+    padded = [dim for dim, both in sides.items() if any(both)]
+    if mode != "constant" or not value or len(padded) != 1 or min(sides[padded[0]]) < 0:
+        raise UnknownSpellingError("a padding of a map")
+    (dim,) = padded
+
+    def side(number: int) -> list[View]:
+        if not number:
+            return []
+        op = b.constant(torch.full((number,), value, dtype=torch.float64)).op
+        dims, shape = ([one] * len(x.shape) for one in ((), 1))
+        dims[dim], shape[dim] = op.dims[0], number
+        return [View(op, tuple(dims), tuple(shape))]
+
+    before, behind = sides[dim]
+    return joined(b, node, [*side(before), b.solid(x), *side(behind)], dim)
+
+
 def joined(b: Builder, node: fx.Node, views: list[View], dim: int) -> View:
     total = sum(v.shape[dim] for v in views)
     # Common axes for all the other dimensions.
@@ -221,4 +247,5 @@ RULES: dict[str, Rule] = {
     "getitem": getitem,
     "cat": cat,
     "stack": stack,
+    **dict.fromkeys(("pad", "constant_pad_nd"), pad),
 }

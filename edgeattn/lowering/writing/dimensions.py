@@ -63,6 +63,17 @@ def runs(groups: Sequence[Group], axes: Sequence[Axis]) -> list[Group]:
     return result if list(flat(result)) == list(axes) else [(a,) for a in axes]
 
 
+def around(groups: Sequence[Group], front: Sequence[Axis], back: Sequence[Axis]) -> tuple[list[Group], list[Group]]:
+    """The dimensions that ``front`` and ``back`` have in ``groups``, where one more lies between; of a map [1, C, H, W]
+    the first stays."""
+    before, after = runs(groups, front), runs(groups, back)
+    if len(groups) == 4 and not front and not groups[0]:
+        before = [()]
+    if after and not after[0] and len(before) + 1 + len(after) > len(groups):
+        after = after[1:]
+    return before, after
+
+
 def ending(x: Phys, axes: Group) -> list[Group]:
     """The dimensions of a tensor, with ``axes``, the last ones, as the last dimension."""
     if not axes:

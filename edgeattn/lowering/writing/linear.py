@@ -98,7 +98,10 @@ def _linear_first(e: Emitter, op: Linear, x: Phys, inside: Group, weight: Tensor
         return Phys(node, order, (x.shape[0], len(weight), x.shape[2]))
     if len(x.shape) != 4 or x.groups[0] != batch or x.groups[1] != inside:
         tail = [g for g in runs(x.groups, rest) if g]
-        if len(tail) > 2:
+        own = [leaves(g) for g in op.dims[2:]]
+        if len(own) == 2 and flat(own) == rest:
+            tail = own  # a map again
+        elif len(tail) > 2:
             tail = [tail[0], flat(tail[1:])]
         x = e.w.view(x, [batch, inside, *[*tail, (), ()][:2]])
     node = e.w.module(conv(weight, op.bias), x.node)

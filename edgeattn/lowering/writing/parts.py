@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgeattn.lowering import projections
-from edgeattn.lowering.axes import flat, leaves, size
+from edgeattn.lowering.axes import flat, leaves, size, sizes
 from edgeattn.lowering.ops import (
     Concat,
     Constant,
@@ -18,10 +18,11 @@ from edgeattn.lowering.ops import (
     Opaque,
     Rename,
     Slice,
+    aligned,
     filled,
 )
 from edgeattn.lowering.passes.products import Conv, conv_of
-from edgeattn.lowering.writing.dimensions import is_run, put_in, runs, separated
+from edgeattn.lowering.writing.dimensions import around, is_run, put_in, separated
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.orders import reading
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys
@@ -70,11 +71,11 @@ def slice_(e: Emitter, op: Slice) -> Phys:
 
 def concat(e: Emitter, op: Concat) -> Phys:
     outside = leaves(op.outside)
-    if any(isinstance(x, Constant) for x in op.inputs):
+    parts = {k: e.of(x, op) for k, x in enumerate(op.inputs) if not isinstance(x, Constant)}
+    if not parts or (len(parts) < len(op.inputs) and e.w.batch in op.axes):
         raise e.cannot("a constant in a concatenation")
-    parts = [e.of(x, op) for x in op.inputs]
     kept_axes = [a for a in op.axes if a not in outside]
-    lead = max(range(len(parts)), key=lambda k: (parts[k].is_map, size(parts[k].axes)))
+    lead = max(parts, key=lambda k: (parts[k].is_map, size(parts[k].axes), -k))
     own = leaves(op.inside[lead])
     if set(parts[lead].axes) != {*kept_axes, *own}:
         raise e.cannot("an input that is broadcast")
@@ -91,17 +92,20 @@ def concat(e: Emitter, op: Concat) -> Phys:
         at = max(places, default=0)
     front = [a for a in order[:at] if a not in own]
     back = [a for a in order[at:] if a not in own]
-    groups = parts[lead].groups
-    shape_front = runs(groups, front)
-    shape_back = runs(groups, back)
+    shape_front, shape_back = around(parts[lead].groups, front, back)
     nodes = []
-    for part, group in zip(parts, op.inside, strict=True):
+    for k, (source, group) in enumerate(zip(op.inputs, op.inside, strict=True)):
         mine = leaves(group)
-        part = e.w.reorder(part, [*front, *mine, *back])
-        nodes.append(e.w.view(part, [*shape_front, mine, *shape_back]).node)
+        dims = [*shape_front, mine, *shape_back]
+        if isinstance(source, Constant):
+            value = aligned(source.evaluate(), source.axes, flat(dims)).expand(sizes(flat(dims)))
+            nodes.append(e.w.buffer(value.reshape([size(g) for g in dims])))
+        else:
+            part = e.w.reorder(parts[k], [*front, *mine, *back])
+            nodes.append(e.w.view(part, dims).node)
     node = e.w.call(aten.cat.default, nodes, len(shape_front))
     shape = (*(size(g) for g in shape_front), size(outside), *(size(g) for g in shape_back))
-    return Phys(node, (*front, *outside, *back), shape, any(p.is_map for p in parts))
+    return Phys(node, (*front, *outside, *back), shape, any(p.is_map for p in parts.values()))
 
 
 def expand(e: Emitter, op: Expand) -> Phys:
