@@ -43,12 +43,13 @@ def _cut(op: Op, part: Slice) -> Op | None:
     if new is None:
         return None
     dims = _dims(op.dims, part)
+    keepdim = op.keepdim or not leaves(part.outside)  # what was cut to one is still a dimension
     if isinstance(new, Constant):
         if new.axes or float(new.value) != 1.0 or not set(leaves(op.over)) <= set(other.axes):
             return None
-        return Reduce(inputs=[other], target=torch.sum, over=op.over, keepdim=op.keepdim, dims=dims, node=op.node)
+        return Reduce(inputs=[other], target=torch.sum, over=op.over, keepdim=keepdim, dims=dims, node=op.node)
     inputs = [new if x is value else x for x in op.inputs]
-    return Contract(inputs=inputs, over=op.over, keepdim=op.keepdim, dims=dims, node=op.node)
+    return Contract(inputs=inputs, over=op.over, keepdim=keepdim, dims=dims, node=op.node)
 
 
 def _part_of(op: Concat, part: Slice) -> Op | None:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from edgeattn.lowering.axes import Axis, Group, flat, leaves, regroup, size
 from edgeattn.lowering.movement import name
-from edgeattn.lowering.ops import Concat, Slice, View
+from edgeattn.lowering.ops import Concat, Constant, Slice, View
 from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError
 
 aten = torch.ops.aten
@@ -166,9 +166,27 @@ def getitem(b: Builder, node: fx.Node) -> Any:
 
 
 def cat(b: Builder, node: fx.Node) -> View:
-    views = [b.solid(b.view(n)) for n in node.args[0]]  # type: ignore[union-attr]
+    views = [b.view(n) for n in node.args[0]]  # type: ignore[union-attr]
     dim = dim_of(b, node, views[0], 1, 0)
-    return joined(b, node, views, dim)
+    return joined(b, node, [_short(b, v, dim) or b.solid(v) for v in views], dim)
+
+
+def _short(b: Builder, view: View, dim: int) -> View | None:
+    """A constant that is one number, as long as it is along ``dim`` alone."""
+    if not isinstance(view.op, Constant) or not view.op.value.numel():
+        return None
+    number = view.op.value.reshape(-1)[0]
+    if not bool((view.op.value == number).all()):
+        return None
+    return _filled(b, number, view.shape[dim], dim, len(view.shape))
+
+
+def _filled(b: Builder, value: Tensor, number: int, dim: int, rank: int) -> View:
+    """``value``, ``number`` times along one of ``rank`` dimensions."""
+    op = b.constant(value.expand(number)).op
+    dims: list[Group] = [()] * rank
+    dims[dim] = op.dims[0]
+    return View(op, tuple(dims), tuple(number if d == dim else 1 for d in range(rank)))
 
 
 def dim_of(b: Builder, node: fx.Node, x: View, at: int, default: int) -> int:
@@ -195,20 +213,19 @@ def pad(b: Builder, node: fx.Node) -> View:
     widths: Any = node.args[1]
     sides = {len(x.shape) - 1 - i // 2: (widths[i], widths[i + 1]) for i in range(0, len(widths), 2)}
     padded = [dim for dim, both in sides.items() if any(both)]
-    if mode != "constant" or not value or len(padded) != 1 or min(sides[padded[0]]) < 0:
+    if (
+        mode != "constant"
+        or not isinstance(value, int | float)
+        or not value
+        or len(padded) != 1
+        or min(sides[padded[0]]) < 0
+    ):
         raise UnknownSpellingError("a padding of a map")
     (dim,) = padded
 
-    def side(number: int) -> list[View]:
-        if not number:
-            return []
-        op = b.constant(torch.full((number,), value, dtype=torch.float64)).op
-        dims, shape = ([one] * len(x.shape) for one in ((), 1))
-        dims[dim], shape[dim] = op.dims[0], number
-        return [View(op, tuple(dims), tuple(shape))]
-
-    before, behind = sides[dim]
-    return joined(b, node, [*side(before), b.solid(x), *side(behind)], dim)
+    number = torch.tensor(float(value), dtype=b.values.of(node)[0].dtype)
+    before, behind = ([_filled(b, number, n, dim, len(x.shape))] if n else [] for n in sides[dim])
+    return joined(b, node, [*before, b.solid(x), *behind], dim)
 
 
 def joined(b: Builder, node: fx.Node, views: list[View], dim: int) -> View:

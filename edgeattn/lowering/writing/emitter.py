@@ -80,7 +80,8 @@ class Emitter:
         self.values: dict[Op, Any] = {}
         # The norms of such networks are over whole maps: PyTorch's own is one op less exact (forms.NormaliseFirst).
         self.is_separable = any(isinstance(op, Softmax) and is_separable(network, op) for op in network.ops)
-        self.heads = heads_of(network) if manner.by_head else {}
+        heads, self.cuts = heads_of(network)
+        self.heads = heads if manner.by_head else {}
         self.orders = {op: order for op, order in orders_of(network, layout).items() if op not in self.heads}
 
     def write(self, op: Op) -> None:

@@ -7,42 +7,80 @@ same.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from edgeattn.lowering import forms
-from edgeattn.lowering.axes import Group, leaves, size, sizes
+from edgeattn.lowering.axes import Axis, Group, leaves, size, sizes
 from edgeattn.lowering.network import Network
-from edgeattn.lowering.ops import Contract, Expand, Linear, Op, Pointwise, Reduce, Rename
+from edgeattn.lowering.ops import Contract, Expand, Linear, Op, Pointwise, Reduce, Rename, Slice
 from edgeattn.lowering.passes.attention import weighted
 from edgeattn.lowering.writing.physical import Phys, Writer
 
 
-def heads_of(network: Network) -> dict[Op, Group]:
-    """The axes among the output channels of linear maps that matrix products run apart for: the heads."""
+@dataclass(frozen=True)
+class Cut:
+    """How matrix products read a value that is cut into queries, keys and values: apart for ``heads``, and ``over``
+    some axes of it apart from the others."""
+
+    heads: Group
+    over: frozenset[Axis]
+
+
+def heads_of(network: Network) -> tuple[dict[Op, Group], dict[Op, Cut]]:
+    """The axes that matrix products run apart for, the heads: among the output channels of linear maps, and of values
+    that are cut."""
     found: dict[Op, Group] = {}
+    cuts: dict[Op, Cut] = {}
     for product in network.ops:
         if not isinstance(product, Contract) or weighted(product) is not None:
             continue
         first, second = (op.axes for op in product.inputs)
         shared = tuple(a for a in first if a in second and a not in leaves(product.over))
         for op in product.inputs:
-            _sources(op, shared, found)
-    return found
+            for source, axes in _sources(op, shared):
+                if isinstance(source, Linear):
+                    found[source] = axes
+                else:
+                    cuts[source] = Cut(axes, frozenset(leaves(product.over)))
+    return found, cuts
 
 
-def _sources(op: Op, shared: Group, found: dict[Op, Group]) -> None:
-    """Go back to the linear maps that ``op`` is made of, element by element."""
+def for_products(w: Writer, x: Phys, cut: Cut, inside: Group, *, by_head: bool) -> Phys:
+    """A value before it is cut along ``inside``, as products take its parts: moved once, and in three dimensions."""
+    if w.is_last and by_head:
+        x = w.reorder(x, [*cut.heads, *(a for a in x.axes if a not in cut.heads)])
+    groups: list[Group] = []
+    last = None
+    for axis in x.axes:
+        kind = (axis in cut.heads, axis in cut.over, axis in inside)
+        if kind == last:
+            groups[-1] = (*groups[-1], axis)
+        else:
+            groups.append((axis,))
+        last = kind
+    return w.view(x, groups) if len(groups) == 3 else x
+
+
+def _sources(op: Op, shared: Group) -> Iterator[tuple[Op, Group]]:
+    """Back to the linear maps, and to what is cut, that ``op`` is made of, element by element; with their heads."""
     if isinstance(op, Linear):
         outside = leaves(op.outside)
         heads = tuple(a for a in outside if a in shared)
         if heads and len(heads) < len(outside):
-            found[op] = heads
+            yield op, heads
+    elif isinstance(op, Slice):
+        whole = op.inputs[0]
+        if shared and set(shared) <= set(whole.axes) - {*leaves(op.inside)} and not isinstance(whole, Linear):
+            yield whole, tuple(a for a in whole.axes if a in shared)
     elif isinstance(op, Rename):
         before = op.inputs[0].axes
         names = dict(zip(op.renamed(before), before, strict=True))
-        _sources(op.inputs[0], tuple(names.get(a, a) for a in shared), found)
+        yield from _sources(op.inputs[0], tuple(names.get(a, a) for a in shared))
     elif isinstance(op, Pointwise | Reduce | Expand):
         for source in op.inputs:
             if set(source.axes) & set(shared):
-                _sources(source, shared, found)
+                yield from _sources(source, shared)
 
 
 def to_heads(w: Writer, op: Linear, x: Phys, heads: Group) -> Phys | None:

@@ -24,6 +24,7 @@ from edgeattn.lowering.ops import (
 from edgeattn.lowering.passes.products import Conv, conv_of
 from edgeattn.lowering.writing.dimensions import around, is_run, put_in, separated
 from edgeattn.lowering.writing.emitter import Emitter
+from edgeattn.lowering.writing.heads import for_products
 from edgeattn.lowering.writing.orders import reading
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys
 from edgeattn.lowering.writing.resizing import is_lacking, resize
@@ -58,6 +59,8 @@ def rename(e: Emitter, op: Rename) -> Any:
 def slice_(e: Emitter, op: Slice) -> Phys:
     x = e.of(op.inputs[0], op)
     inside, outside = leaves(op.inside), leaves(op.outside)
+    if cut := e.cuts.get(op.inputs[0]):
+        x = e.values[op.inputs[0]] = for_products(e.w, x, cut, inside, by_head=e.manner.by_head)
     if not is_run(inside, x.axes):
         x = e.w.reorder(x, [*(a for a in x.axes if a not in inside), *inside])
     x = e.w.view(x, separated(x, set(inside), whole=True))

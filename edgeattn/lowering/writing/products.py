@@ -15,7 +15,7 @@ from edgeattn.lowering.writing.dimensions import one_hot
 from edgeattn.lowering.writing.elementwise import common_groups, shaped
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import Phys
-from edgeattn.lowering.writing.reductions import reduced
+from edgeattn.lowering.writing.reductions import keeps, reduced
 
 aten = torch.ops.aten
 
@@ -29,7 +29,7 @@ def contract(e: Emitter, op: Contract) -> Phys:
         if patches is not None:
             return patches
         product = _product(e, values, weights)
-        return reduced(e, product, over, torch.sum, keepdim=op.keepdim)
+        return reduced(e, product, over, torch.sum, keepdim=keeps(e, op))
     first, second = (e.of(x, op) for x in op.inputs)
     return _matrix_product(e, op, first, second, over)
 
