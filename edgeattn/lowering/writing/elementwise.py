@@ -56,11 +56,11 @@ def common_groups(
     def pure(groups: Sequence[Group]) -> bool:
         return all(not set(g) & h or set(g) <= h for g in groups for h in has)
 
-    candidates = [p.groups for p in parts if set(p.axes) == set(order)]
-    fit = [groups for groups in candidates if pure(groups)]
+    fit = [p for p in parts if set(p.axes) == set(order) and pure(p.groups)]
     if fit:
-        best = min(fit, key=lambda groups: sum(not _fits(p, groups) for p in parts))
-        return best, parts
+        # Of those that ask for as few reshapes, a map: the next convolution takes it as it is.
+        best = min(fit, key=lambda x: (sum(not _fits(p, x.groups) for p in parts), not x.is_map, len(x.shape)))
+        return best.groups, parts
     if set(lead.axes) == set(order) and not e.w.is_last and len(lead.shape) == 4:
         spread = [_spread(e, p, lead) for p in parts]
         if all(s is not None for s in spread):
