@@ -44,7 +44,7 @@ def main(
         rows += _apart(name)
         print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
     versions = ", ".join(f"{name} {version}" for name, version in all_versions().items() if name != "onnx2tf")
-    text = f"fp32; {platform.machine()}, {platform.system()}; {versions}\n\n{table(rows)}"
+    text = f"{time.strftime('%Y-%m-%d')}; fp32; {platform.machine()}, {platform.system()}; {versions}\n\n{table(rows)}"
     print(text)
     if json_file:
         json_file.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
