@@ -60,7 +60,7 @@ def slice_(e: Emitter, op: Slice) -> Phys:
     x = e.of(op.inputs[0], op)
     inside, outside = leaves(op.inside), leaves(op.outside)
     if cut := e.cuts.get(op.inputs[0]):
-        x = e.values[op.inputs[0]] = for_products(e.w, x, cut, inside, by_head=e.manner.by_head)
+        x = for_products(e.w, x, cut, inside, by_head=e.manner.by_head)
     if not is_run(inside, x.axes):
         x = e.w.reorder(x, [*(a for a in x.axes if a not in inside), *inside])
     x = e.w.view(x, separated(x, set(inside), whole=True))
