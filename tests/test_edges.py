@@ -68,7 +68,8 @@ OUTPUTS: dict[str, tuple[Any, tuple[str, ...]]] = {
         ("conv_weight_1", "conv_weight", "conv2d"),
     ),
     "a named tuple": (lambda y, x, m: Pair(y, y + 1), ("logits", "hidden")),
-    "a dataclass": (lambda y, x, m: (Answer(y, None), [y + 1]), ("logits", "y_1")),
+    "a dataclass": (lambda y, x, m: (Answer(y, None), [y + 1]), ("logits", "y_1_0")),
+    "lists": (lambda y, x, m: (y, None, [y + 1, (y - 1, None, y * 2)]), ("y_0", "y_1_0", "y_1_1_0", "y_1_1_1")),
     "integers": (lambda y, x, m: (y.argmax(1), y > 0, (y.sigmoid() * 255).to(torch.uint8)), ("y_0", "y_1", "y_2")),
     "other floats": (lambda y, x, m: (y.double(), y), ("y_0", "y_1")),
 }  # fmt: skip

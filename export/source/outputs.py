@@ -26,21 +26,30 @@ def _copies(inputs: dict[str, Tensor]) -> list[Tensor]:
 
 def flat(result: Any) -> tuple[Tensor, ...]:
     """The tensors in what a module returned, in order, without what is None."""
-    return tuple(tensor for _, tensor in _leaves(result, ()))
+    return tuple(leaf.tensor for leaf in _leaves(result, ()))
 
 
-def _leaves(result: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    """Each tensor, with the keys that lead to it: of dicts, dataclasses and named tuples, and places in lists below."""
+@dataclass(frozen=True)
+class _Leaf:
+    """A tensor in what a module returned. ``path`` leads to it: keys, and places in tuples and lists, without what is
+    None; ``has_key``: it is below a dict, a dataclass or a named tuple, whose key is its first name."""
+
+    path: tuple[str, ...]
+    tensor: Tensor
+    has_key: bool
+
+
+def _leaves(result: Any, path: tuple[str, ...], *, has_key: bool = False) -> Iterator[_Leaf]:
     if isinstance(result, Tensor):
-        yield keys, result
+        yield _Leaf(path, result, has_key)
     elif result is not None:
         by_name = _fields(result)
         if by_name is not None:
             for key, value in by_name.items():
-                yield from _leaves(value, (*keys, str(key)))
+                yield from _leaves(value, (*path, str(key)) if has_key else (str(key),), has_key=True)
         elif isinstance(result, tuple | list):
-            for i, value in enumerate(result):
-                yield from _leaves(value, (*keys, str(i)) if keys else ())
+            for i, value in enumerate(value for value in result if value is not None):
+                yield from _leaves(value, (*path, str(i)), has_key=has_key)
         else:
             raise BadInputError(
                 f"the module must return a tensor, or a tuple or dict of tensors, not {type(result).__name__}"
@@ -100,7 +109,7 @@ class Named:
 
 
 def named(result: Any, inputs: Collection[str]) -> Named:
-    """The outputs by their keys, which _ joins; ``y``, or ``y_0``, ``y_1`` by their places, where they have none, and
+    """The outputs by their keys, which _ joins; ``y``, or ``y_0``, ``y_1_0`` by their places, where they have none, and
     ``out`` in place of ``y`` where an input has such a name.
 
     Args:
@@ -109,12 +118,12 @@ def named(result: Any, inputs: Collection[str]) -> Named:
     """
     leaves = list(_leaves(result, ()))
     for stem in ("y", "out", "output_of_model"):
-        places = [stem] if len(leaves) == 1 else [f"{stem}_{i}" for i in range(len(leaves))]
-        given = ["_".join(keys) if keys else place for (keys, _), place in zip(leaves, places, strict=True)]
-        if not set(inputs) & {place for (keys, _), place in zip(leaves, places, strict=True) if not keys}:
+        places = ["_".join((stem, *leaf.path)) if len(leaves) > 1 else stem for leaf in leaves]
+        given = ["_".join(leaf.path) if leaf.has_key else place for leaf, place in zip(leaves, places, strict=True)]
+        if not set(inputs) & {place for leaf, place in zip(leaves, places, strict=True) if not leaf.has_key}:
             break
     safe = names.safe(given, taken=inputs)
     return Named(
-        {name: tensor for name, (_, tensor) in zip(safe, leaves, strict=True)},
+        {name: leaf.tensor for name, leaf in zip(safe, leaves, strict=True)},
         {old: new for old, new in zip(given, safe, strict=True) if old != new},
     )
