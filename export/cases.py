@@ -140,6 +140,8 @@ def _unusable(source: Source, case: Case) -> str | None:
         outputs = run(source.module, case.inputs)
     except Exception as error:  # noqa: BLE001  # a user's model may refuse an input in any way
         return f"the reference fails on it: {first_line(error)}"
+    if not all(y.numel() for y in outputs):
+        return "the reference gives an empty output for it"
     finite = all(bool(torch.isfinite(y).all()) for y in outputs if y.is_floating_point())
     return None if finite else "the reference itself overflows in float32"
 

@@ -33,7 +33,7 @@ def case(
         double: the model in float64.
 
     Raises:
-        BadInputError: the reference or a form fails in a precision.
+        BadInputError: the reference or a form fails in a precision, or gives NaN or infinite values.
     """
     # Contiguous, as safetensors saves the memory as it is.
     result = GoldenCase({name: value.detach().contiguous().numpy() for name, value in inputs.items()})
@@ -41,6 +41,10 @@ def case(
     result.references["fp64"] = _outputs(source, "reference", double, "fp64", inputs)
     oracle, plain = result.references["fp64"], result.references["fp32"]
     names = list(source.outputs)
+    for name, value in plain.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            why = "in float32, which ends at 3.4e38" if np.isfinite(oracle[name]).all() else "on these inputs"
+            raise BadInputError(f"output {name} of the module has NaN or infinite values {why}: no file can be judged")
     result.noises.update(rounding.noise(source.module, inputs, names, oracle, plain))
     result.unsettled.update(rounding.unsettled(source.module, inputs, names, oracle, plain))
     for layout, lowering in lowerings.items():

@@ -16,7 +16,7 @@ from fuzz import pool, readers, seeds  # benchmarks is no package of the project
 
 HERE = Path(__file__).parent
 NUMBERS = {"onnx": 60, "tflite": 60, "mlpackage": 40, "manifest": 60, "golden": 30, "layers": 60, "records": 150}
-NUMBERS |= {"worker": 300, "native": 300, "report": 25, "judged": 80, "compared": 60}
+NUMBERS |= {"worker": 300, "native": 300, "report": 25, "judged": 80, "compared": 60, "users": 12}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from .readers import READERS, met
 
 # At least 10,000 for each reader, 200,000 in all; the fast ones get the rest. A report is drawn, which takes a second.
 MORE = {"records": 40_000, "worker": 50_000, "native": 40_000, "manifest": 20_000, "judged": 50_000, "compared": 50_000}
-NUMBERS = dict.fromkeys(READERS, 10_000) | MORE | {"report": 2_000}
+NUMBERS = dict.fromkeys(READERS, 10_000) | MORE | {"report": 2_000, "users": 2_000}
 
 
 def main() -> int:

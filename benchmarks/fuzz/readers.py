@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from edgeattn.errors import EdgeAttnError
 from edgeattn.inspection import inspect as inspection
 
-from . import meaning, mutate
+from . import meaning, mutate, users
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -334,6 +334,7 @@ READERS = {
     ),
     "judged": Reader(_in_folder("bundle", {"manifest.json": meaning.manifest}), _judged),
     "compared": Reader(_one("records*.json", meaning.records), _compared),
+    "users": Reader(users.make, users.read),
     "worker": Reader(_in_folder("worker*", _JOB), _result),
     "native": Reader(_in_folder("native*", _JOB), _result),
 }

@@ -14,7 +14,7 @@ from edgeattn.formats import _onnx_external as external
 from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
 from edgeattn.layout import Layout
 from edgeattn.system.output import quiet
-from edgeattn.system.vendor_errors import first_line
+from edgeattn.system.vendor_errors import first_line, innermost
 
 # The opset that torch's exporter writes without a version conversion; every onnxruntime since 1.14 runs it.
 OPSET = 18
@@ -65,10 +65,8 @@ class Onnx(Format):
         except ConversionError:
             raise
         except Exception as error:
-            # The exporter's own error says in which of its steps it failed, and its cause says why.
-            raise ConversionError(
-                f"torch.onnx.export refuses the module: {first_line(error.__cause__ or error)}"
-            ) from error
+            # The exporter's own errors say in which of its steps it failed, and the first of them says why.
+            raise ConversionError(f"torch.onnx.export refuses the module: {first_line(innermost(error))}") from error
         return Details(opset=next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")))
 
     def read(self, path: Path) -> Graph:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
-from edgeattn.errors import LoweringError
+from edgeattn.errors import BadInputError, LoweringError
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
 
@@ -40,12 +40,18 @@ def capture(module: nn.Module, inputs: Sequence[Tensor], root: str = "") -> fx.G
 
     Raises:
         LoweringError: torch.export refuses the module, or it changes a state of its own; one sentence.
+        BadInputError: no graph can hold what it does; torch.onnx would end the process by SIGSEGV.
     """
     try:
         with quiet(), torch.no_grad():
             program = torch.export.export(module, tuple(inputs), strict=False)
             program = program.run_decompositions(_table())
     except Exception as error:  # the module's own code runs in it
+        if "We found a fake tensor in the exported program constant's list" in str(error):
+            raise BadInputError(
+                "the module computes with x.data, or with a tensor that it takes out of PyTorch, of which no graph has "
+                "a trace: use x.detach(), and PyTorch's own functions"
+            ) from error
         raise LoweringError(f"torch.export refuses it: {first_line(error)}") from error
     graph = _unlifted(program)
     if root:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgeattn.bundle.change import Change
-from edgeattn.errors import LoweringError
+from edgeattn.errors import BadInputError, LoweringError
 from edgeattn.layout import Layout
 from edgeattn.lowering.capture import capture, rounds_inside, with_dtype
 from edgeattn.lowering.edges import flat, with_last_edges
@@ -94,6 +94,8 @@ def understand(
         simplify_movement(graph)
     except LoweringError as error:
         return Understood(module, inputs, None, str(error), dynamic_batch, lowering, root)
+    except BadInputError:
+        raise
     except Exception as error:  # noqa: BLE001  # as in Understood.lowered
         return Understood(module, inputs, None, _fault(error), dynamic_batch, lowering, root)
     return Understood(module, inputs, graph, "", dynamic_batch, lowering, root)
@@ -157,8 +159,10 @@ class Understood:
         float32 inside, which leaves no trace in a graph of float32, or hold tensors that are no buffers."""
         exact = doubled(self.inputs)
         try:
+            module = copy.deepcopy(self.module).double()
             with torch.no_grad():
-                return equal(list(graph(*exact)), flat(copy.deepcopy(self.module).double()(*exact)))
+                # On values that float32 cannot hold, too.
+                return all(equal(list(graph(*x)), flat(module(*x))) for x in (exact, random_like(exact)))
         except Exception:  # noqa: BLE001  # the user's module, in a type that it may not know
             return False
 

@@ -24,6 +24,13 @@ def refusing(sentence: str) -> Iterator[None]:
         raise RefusedError(f"{sentence}: {first_line(error)}") from error
 
 
+def innermost(error: BaseException) -> BaseException:
+    """What an error was made from, in the end."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type where it has none."""
     cause: BaseException | None = error

@@ -117,6 +117,9 @@ class Writer:
             return x
         key = (x.node, shape)
         if key not in self._made:
+            if not shape:  # coremltools makes nothing of a reshape to no dimension
+                self._made[key] = self.call(aten.squeeze.dims, x.node, list(range(len(x.shape))))
+                return replace(x, node=self._made[key], shape=shape)
             source = x.node
             while source.target is aten.reshape.default:
                 source = source.args[0]  # type: ignore[assignment]

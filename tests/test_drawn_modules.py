@@ -1,0 +1,74 @@
+"""What modules that were drawn at random (benchmarks/fuzz/users.py) brought to light."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgeattn import deploy
+from edgeattn.errors import BadInputError, ConversionError
+
+
+class Made(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("lowering", [True, False])
+@pytest.mark.parametrize("name", ["onnx", "tflite", "coreml"])
+def test_data_is_out_of_the_graph(name: str, lowering: bool, tmp_path: Path) -> None:
+    """torch.onnx ended the process by SIGSEGV, without a word."""
+    with pytest.raises(BadInputError, match=r"computes with x\.data.*use x\.detach\(\)"):
+        deploy(Made(lambda x: x.data.clamp(-1, 1)), X, out=tmp_path / "b", formats=name, lowering=lowering)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (lambda x: (x * 1e30 * 1e30).softmax(-1), "in float32, which ends at 3.4e38"),
+        (lambda x: x.log(), "on these inputs"),
+        (lambda x: x / 0, "on these inputs"),
+    ],
+)
+def test_outputs_that_are_no_numbers(function: Callable[[Tensor], Tensor], why: str, tmp_path: Path) -> None:
+    """It was a bundle with a noise of NaN, which could not be read again, or a file called DIFFERENT."""
+    with pytest.raises(BadInputError, match=f"output y of the module has NaN or infinite values {why}"):
+        deploy(Made(function), X, out=tmp_path / "b", formats="onnx")
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("example", [X, torch.ones_like(X)], ids=["noise", "ones"])
+def test_a_cast_to_float32_inside(example: Tensor, tmp_path: Path) -> None:
+    """The example hides it where its own sum is exact in float32; the module was then the oracle of other cases."""
+    made = deploy(Made(lambda x: x * 2 + x.float().mean()), example, out=tmp_path / "b", formats="onnx")
+    assert made.passed, made.parity_at_export.rows()
+
+
+@pytest.mark.parametrize("name", ["onnx", "tflite", "coreml"])
+def test_an_output_without_dimensions(name: str, tmp_path: Path) -> None:
+    """coremltools makes nothing of a reshape to no dimension."""
+    made = deploy(Made(lambda x: x.amax(-1, keepdim=True).norm()), X, out=tmp_path / "b", formats=name)
+    assert made.passed, made.parity_at_export.rows()
+    assert made.artifact(name).outputs[0].shape == ()
+
+
+def test_cases_whose_output_is_empty_are_left_out(tmp_path: Path) -> None:
+    made = deploy(Made(lambda x: x.nonzero().amax(-1, keepdim=True) + 0.0), X, out=tmp_path / "b", formats="onnx")
+    assert made.passed, made.parity_at_export.rows()
+    assert made.data.manifest.cases_omitted["zero"] == "the reference gives an empty output for it"
+
+
+def test_the_exporters_first_error_is_told(tmp_path: Path) -> None:
+    """Not "An error occurred at step 0", in which it is wrapped."""
+    with pytest.raises(ConversionError, match=r"Round.*unsupported type: tensor\(int64\)"):
+        deploy(Made(lambda x: x.long().round()), X, out=tmp_path / "b", formats="onnx")
