@@ -181,7 +181,7 @@ def _rounding(kind: Any, result: Tensor, args: Any) -> Callable[[], Tensor] | No
     if kind in _APPROXIMATED:
         return lambda: result.abs() * (_UNIT / 4)
     if kind in _ROOTS:
-        terms = first.shape[int(args[1])] if kind is aten._softmax else first.numel() // max(result.numel(), 1)
+        terms = _length(first, args[1]) if kind is aten._softmax else first.numel() // max(result.numel(), 1)
         return lambda: result.abs() * _of(terms)
     if kind in _SUMS or kind in _POOLS:
         return lambda: _of_a_sum(kind, result, first, args)
@@ -197,14 +197,18 @@ def _rounding(kind: Any, result: Tensor, args: Any) -> Callable[[], Tensor] | No
             * _of(terms, blocked=True)
         )
     if kind is aten._log_softmax:
-        return lambda: (1 + result.abs()) * _of(first.shape[int(args[1])])
+        return lambda: (1 + result.abs()) * _of(_length(first, args[1]))
     return None
+
+
+def _length(x: Tensor, dim: Any) -> int:
+    return x.shape[int(dim)] if x.dim() else 1
 
 
 def _of_a_sum(kind: Any, result: Tensor, first: Tensor, args: Any) -> Tensor:
     terms = max(first.numel() // max(result.numel(), 1), 1)
     if kind in (aten.cumsum, aten.logcumsumexp) or kind in _POOLS or result.dim() == 0:
-        terms = max(terms, first.shape[-1] if kind in (aten.cumsum, aten.logcumsumexp) else 1)
+        terms = max(terms, _length(first, args[1]) if kind in (aten.cumsum, aten.logcumsumexp) else 1)
         around = first.square().mean().sqrt() * math.sqrt(terms)
         return (result.abs() + (around if kind not in _POOLS else 0)) * _of(terms)
     # The terms' own size: a sum of both signs is smaller than its partial sums.

@@ -72,3 +72,38 @@ def test_the_exporters_first_error_is_told(tmp_path: Path) -> None:
     """Not "An error occurred at step 0", in which it is wrapped."""
     with pytest.raises(ConversionError, match=r"Round.*unsupported type: tensor\(int64\)"):
         deploy(Made(lambda x: x.long().round()), X, out=tmp_path / "b", formats="onnx")
+
+
+ONE = torch.tensor([[-0.7]])
+OF_ONE: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
+    "normalised": (lambda x: nn.functional.normalize(x, dim=1), ONE),
+    "the norm": (lambda x: x.norm(dim=1) + x.sum(), ONE),
+    "a sum in a row": (lambda x: x.cumsum(-1) * 2, torch.tensor(0.3)),
+    "a softmax": (lambda x: x.softmax(-1) * x, torch.tensor(0.3)),
+    "a log_softmax": (lambda x: x.log_softmax(-1) + x, torch.tensor(-0.3)),
+    "a logsumexp": (lambda x: x.logsumexp(1) * 2, ONE),
+    "the largest": (lambda x: x.amax(1) * 2, ONE),
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE)
+def test_one_value_or_no_dimension(name: str, tmp_path: Path) -> None:
+    """The norm of one value is its size, and not itself."""
+    function, x = OF_ONE[name]
+    made = deploy(Made(function), x, out=tmp_path / "b", formats=("onnx", "tflite"))
+    assert made.passed, made.parity_at_export.rows()
+
+
+@pytest.mark.parametrize("lowering", [True, False])
+def test_poolings_without_a_stride_in_core_ml(lowering: bool, tmp_path: Path) -> None:
+    """F.max_pool2d(x, 2): coremltools wants the stride, too."""
+    pools = nn.functional
+
+    def forward(x: Tensor) -> Tensor:
+        y = pools.max_pool2d(x, 2) + pools.avg_pool2d(x, 2) + pools.max_pool2d(x, 2, padding=0, ceil_mode=True)
+        return pools.max_pool1d(y.flatten(2), 2)
+
+    made = deploy(Made(forward), X, out=tmp_path / "b", formats="coreml", lowering=lowering)
+    assert made.passed, made.parity_at_export.rows()
+    with_indices = Made(lambda x: pools.max_pool2d(x, 2, return_indices=True)[0])
+    assert deploy(with_indices, X, out=tmp_path / "c", formats="coreml", lowering=lowering).passed

@@ -62,7 +62,7 @@ class CoreMl(Format):
 
                 def exported(module: torch.nn.Module) -> Any:
                     program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes)
-                    return program.run_decompositions({})
+                    return _with_strides(program.run_decompositions({}))
 
                 program = exported(inner)
                 if numbers := passed(program):
@@ -118,6 +118,22 @@ class CoreMl(Format):
 
 
 FORMAT: Format = CoreMl()
+
+
+def _with_strides(program: Any) -> Any:
+    """A program of torch.export in which poolings have strides: without one it is the size of the window, and
+    coremltools refuses the operator."""
+    import torch
+
+    aten = torch.ops.aten
+    pools = {aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
+             aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default}  # fmt: skip
+    for node in program.graph.nodes:
+        if node.target in pools and (len(node.args) == 2 or not node.args[2]):
+            x, window, _, *rest = (*node.args, None) if len(node.args) == 2 else node.args
+            node.args = (x, window, window, *rest)
+    program.graph_module.recompile()
+    return program
 
 
 def _exact_passes(ct: Any) -> Any:

@@ -30,7 +30,8 @@ def reduced_view(b: Builder, node: fx.Node, x: View, target: Any, dims: Sequence
     kept = tuple(() if d in over else g for d, g in enumerate(x.dims) if keepdim or d not in over)
     shape = tuple(1 if d in over else n for d, n in enumerate(x.shape) if keepdim or d not in over)
     if not group:
-        return View(x.op, kept, shape)
+        one = View(x.op, kept, shape)
+        return b.pointwise(aten.abs.default, (Slot(0),), {}, [one], node) if target is euclidean else one
     return b.add(Reduce(inputs=[x.op], target=target, over=group, keepdim=keepdim, dims=kept), node, shape)
 
 
