@@ -107,3 +107,54 @@ def test_poolings_without_a_stride_in_core_ml(lowering: bool, tmp_path: Path) ->
     assert made.passed, made.parity_at_export.rows()
     with_indices = Made(lambda x: pools.max_pool2d(x, 2, return_indices=True)[0])
     assert deploy(with_indices, X, out=tmp_path / "c", formats="coreml", lowering=lowering).passed
+
+
+@pytest.mark.parametrize("name", ["onnx", "tflite", "coreml"])
+def test_powers_of_five_axes(name: str, tmp_path: Path) -> None:
+    """litert-torch refuses a power of a tensor with more than four axes, x.square() among them."""
+
+    def forward(x: Tensor) -> Tensor:
+        y = x.reshape(1, 3, 2, 4, 8).transpose(1, 2)
+        y = y.square() + y**3 + (y * y + 1) ** 0.5 + (y * y + 1) ** -0.5 + y**1
+        return (y + 2.0 ** y.tanh()).sum(2)
+
+    made = deploy(Made(forward), X, out=tmp_path / "b", formats=name)
+    assert made.passed, made.parity_at_export.rows()
+
+
+REPEATED: dict[str, Callable[[Tensor], Tensor]] = {
+    "in front": lambda x: (x.relu() + 1).expand(2, *x.shape),
+    "in front, of three": lambda x: (x.mT.relu() + 1).expand(2, *x.mT.shape),
+    "between": lambda x: (x.relu() + 1)[:, None].expand(-1, 4, -1, -1),
+    "behind": lambda x: (x.relu() + 1)[..., None].expand(-1, -1, -1, 4),
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_an_output_that_is_repeated(name: str, tmp_path: Path) -> None:
+    """LiteRT refused the file that was lowered, and took the one that was not."""
+    made = deploy(Made(REPEATED[name]), X[0], out=tmp_path / "b", formats="tflite")
+    assert made.passed, made.parity_at_export.rows()
+
+
+STEPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "half inside": lambda x: (x @ x.mT).half().float(),
+    "rounded": lambda x: ((x @ x.mT) * 8).round() / 8,
+    "a threshold": lambda x: torch.where(x @ x.mT > 0.5, 1.0, x),
+    "floors": lambda x: (x @ x.mT) // 0.25 + x,
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_that_rounding_decides_is_no_difference(name: str, tmp_path: Path) -> None:
+    """Fake quantisation, and half precision inside: one step up or down, where a sum is between two."""
+    made = deploy(Made(STEPS[name]), X, out=tmp_path / "b", formats=("onnx", "tflite"))
+    assert made.passed, [row for row in made.parity_at_export.rows() if not row["passed"]]
+
+
+def test_a_shape_that_rounding_decides_is_refused(tmp_path: Path) -> None:
+    def forward(x: Tensor) -> Tensor:
+        return (x * 0.1 + x * 0.2 - x * 0.3).nonzero()
+
+    with pytest.raises(BadInputError, match="shape of output y of the module depends on the values"):
+        deploy(Made(forward), X, out=tmp_path / "b", formats="onnx")

@@ -155,6 +155,8 @@ def _steps(value: str, rng: random.Random) -> list[str]:
             before = names["h"]
             try:
                 exec(step, names)
+                if names["h"].is_floating_point() and not names["h"].isfinite().all():
+                    raise ValueError("a result that is no number")
             except Exception:  # noqa: BLE001 - a user's step that fails is now and then kept
                 names["h"] = before
                 if rng.random() < 0.99:

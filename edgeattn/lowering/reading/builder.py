@@ -218,7 +218,7 @@ class Builder:
         if kind in self.rules:
             return self.rules[kind](self, node)
         if torch.Tag.pointwise in getattr(node.target, "tags", ()) or kind in _POINTWISE:
-            return self._pointwise(node)
+            return self.elementwise(node)
         raise UnknownSpellingError(kind)
 
     def _opaque(self, node: fx.Node) -> Any:
@@ -245,7 +245,8 @@ class Builder:
                 op.dims = tuple(kept)
         return self.add(op, node, shape)
 
-    def _pointwise(self, node: fx.Node) -> View:
+    def elementwise(self, node: fx.Node) -> View:
+        """A function of each element, as the node has it."""
         args, kwargs, nodes = _slots(node)
         if any(isinstance(v, Slot) for v in kwargs.values()):
             raise UnknownSpellingError("a tensor by keyword")

@@ -178,7 +178,22 @@ def _solid(parameter: Tensor, group: Group) -> Tensor:
     return parameter.reshape([axis.size for axis in leaves(group)])
 
 
+def power(b: Builder, node: fx.Node) -> View:
+    """Powers that are a product or a root are written so: litert-torch has powers of four axes at most."""
+    x, exponent = node.args
+    if exponent == 1:
+        return b.view(x)
+    if exponent in (2, 3):
+        square = b.pointwise(aten.mul.Tensor, (Slot(0), Slot(0)), {}, [b.view(x)], node)
+        if exponent == 2:
+            return square
+        return b.pointwise(aten.mul.Tensor, (Slot(0), Slot(1)), {}, [square, b.view(x)], node)
+    root = {0.5: aten.sqrt.default, -0.5: aten.rsqrt.default}.get(exponent) if isinstance(exponent, float) else None
+    return b.elementwise(node) if root is None else b.pointwise(root, (Slot(0),), {}, [b.view(x)], node)
+
+
 RULES: dict[str, Rule] = {
+    "pow": power,
     **dict.fromkeys(("sum", "mean", "amax", "amin"), reduce_),
     **dict.fromkeys(("var", "std", "var_mean"), variance),
     "logsumexp": logsumexp,

@@ -138,14 +138,18 @@ class Emitter:
             node: fx.Node = x
             return node
         last = flat([view.dims[i] for i in TO_LAST]) if len(view.shape) == 4 and self.w.is_last else None
-        if is_output and last and x.axes != flat(view.dims):
+        is_repeated = any(n > 1 and not leaves(g) for g, n in zip(view.dims, view.shape, strict=True))
+        # litert-torch turns a repeated output, and not what it is repeated to: so it lies as the file has it.
+        if is_output and last and (is_repeated or x.axes != flat(view.dims)):
             x = self.w.reorder(x, last)
-        if last == x.axes:
-            x = self.w.view(x, [view.dims[i] for i in TO_LAST])
-            node = self.w.permute(x.node, TO_FIRST, free=True)
-        else:
-            node = self.w.view(self.w.reorder(x, flat(view.dims)), list(view.dims)).node
-        if any(n > 1 and not leaves(g) for g, n in zip(view.dims, view.shape, strict=True)):
-            keep = [-1 if leaves(g) else n for g, n in zip(view.dims, view.shape, strict=True)]
-            node = self.w.call(aten.expand.default, node, keep)
+        is_last = last == x.axes
+        places = TO_LAST if is_last else range(len(view.shape))
+        dims, shape = [view.dims[i] for i in places], [view.shape[i] for i in places]
+        node = self.w.view(x if is_last else self.w.reorder(x, flat(dims)), dims).node
+        if is_repeated:
+            node = self.w.call(
+                aten.expand.default, node, [-1 if leaves(g) else n for g, n in zip(dims, shape, strict=True)]
+            )
+        if is_last:
+            node = self.w.permute(node, TO_FIRST, free=True)
         return node
