@@ -127,6 +127,15 @@ REPEATED: dict[str, Callable[[Tensor], Tensor]] = {
     "in front, of three": lambda x: (x.mT.relu() + 1).expand(2, *x.mT.shape),
     "between": lambda x: (x.relu() + 1)[:, None].expand(-1, 4, -1, -1),
     "behind": lambda x: (x.relu() + 1)[..., None].expand(-1, -1, -1, 4),
+    "samples": lambda x: (x[None].relu() + 1).repeat(2, 1, 1, 1),
+    "samples, normalised": lambda x: nn.functional.normalize(x[None].flip(-1).repeat(2, 1, 1, 1), dim=1),
+    "channels": lambda x: x[None].relu().repeat(1, 2, 1, 1),
+    "rows and columns": lambda x: x[None].relu().repeat(1, 1, 2, 3),
+    "each sample": lambda x: x[None].relu().repeat_interleave(2, 0),
+    "each channel": lambda x: x[None].relu().repeat_interleave(2, 1) * 2,
+    "each column": lambda x: x[None].relu().repeat_interleave(3, -1),
+    "all": lambda x: x.relu().repeat(2, 2, 2, 2),
+    "tokens": lambda x: x.flatten(1).T.relu().tile(2, 3),
 }
 
 
@@ -158,3 +167,11 @@ def test_a_shape_that_rounding_decides_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(BadInputError, match="shape of output y of the module depends on the values"):
         deploy(Made(forward), X, out=tmp_path / "b", formats="onnx")
+
+
+def test_a_value_that_is_asked_for(tmp_path: Path) -> None:
+    """In TFLite it was a traceback; the others compute it."""
+    asked = Made(lambda x: x * x.sum().item())
+    with pytest.raises(ConversionError, match="litert-torch refuses the module"):
+        deploy(asked, X, out=tmp_path / "b", formats="tflite")
+    assert deploy(asked, X, out=tmp_path / "b", formats=("onnx", "coreml")).passed

@@ -60,7 +60,10 @@ def with_last_edges(module: nn.Module) -> nn.Module:
     given: Any = output.args[0]
     single = isinstance(given, fx.Node)
     results = [given] if single else list(given)
-    ranks = [v.dim() for v in _shapes(module)]
+    try:
+        ranks = [v.dim() for v in _shapes(module)]
+    except RuntimeError:  # it asks for a value that is computed
+        return ChannelsLastEdges(module).eval()
     with graph.inserting_before(output):
         for i, node in enumerate(results):
             if ranks[i] == 4:

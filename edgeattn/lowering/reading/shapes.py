@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from edgeattn.lowering.axes import Axis, Group, flat, leaves, regroup, size
 from edgeattn.lowering.movement import name
-from edgeattn.lowering.ops import Concat, Constant, Slice, View
+from edgeattn.lowering.ops import Concat, Constant, Expand, Slice, View
 from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError
 
 aten = torch.ops.aten
@@ -76,6 +76,39 @@ def expand(b: Builder, node: fx.Node) -> View:
     x = b.view(node.args[0])
     shape = tuple(b.values.of(node)[0].shape)
     return View(x.op, ((),) * (len(shape) - len(x.shape)) + x.dims, shape)
+
+
+def repeat(b: Builder, node: fx.Node) -> View:
+    """The whole again and again: a dimension is (times, what it was)."""
+    x = b.view(node.args[0])
+    times: Any = node.args[1]
+    front = len(times) - len(x.shape)
+    dims, shape = ((),) * front + x.dims, (1,) * front + x.shape
+    return _repeated(b, node, View(x.op, dims, shape), times, inner=False)
+
+
+def repeat_interleave(b: Builder, node: fx.Node) -> View:
+    """Each value again and again along one dimension: it is (what it was, times)."""
+    x = b.view(node.args[0])
+    dim: Any = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim")
+    if dim is None or not isinstance(node.args[1], int):
+        raise UnknownSpellingError("other numbers for each value")
+    times = [node.args[1] if d == dim % len(x.shape) else 1 for d in range(len(x.shape))]
+    return _repeated(b, node, x, times, inner=True)
+
+
+def _repeated(b: Builder, node: fx.Node, x: View, times: Sequence[int], *, inner: bool) -> View:
+    x = b.solid(x)
+    dims, shape = [], []
+    for group, n, number in zip(x.dims, x.shape, times, strict=True):
+        new: Group = (Axis(number),) if number > 1 else ()
+        dims.append((*group, *new) if inner else (*new, *group))
+        shape.append(n * number)
+    if not all(shape):
+        raise UnknownSpellingError("nothing is left")
+    if tuple(dims) == x.dims:
+        return x
+    return b.add(Expand(inputs=[x.op], dims=tuple(dims)), node, shape)
 
 
 def which(b: Builder, node: fx.Node, default: int, at: int = 1) -> int:
@@ -256,6 +289,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("t", "numpy_T"), turned),
     "movedim": movedim,
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expand),
+    **dict.fromkeys(("repeat", "tile"), repeat),
+    "repeat_interleave": repeat_interleave,
     "slice": sliced,
     "narrow": narrow,
     **dict.fromkeys(("index_select", "index"), chosen),

@@ -116,7 +116,13 @@ def expand(e: Emitter, op: Expand) -> Phys:
         raise e.cannot("a constant that is written out")
     x = e.of(op.inputs[0], op)
     new = [a for a in op.axes if a not in x.axes]
-    order = put_in(x.axes, op.axes)
+    if e.w.is_last and len(op.dims) == 4 and e.network.is_output(op):
+        # As Emitter.logical has it: what is repeated lies as the file has it, before it is repeated.
+        last = flat([op.dims[i] for i in TO_LAST])
+        x = e.w.reorder(x, [a for a in last if a not in new])
+        order = list(last)
+    else:
+        order = put_in(x.axes, op.axes)
     groups = [(a,) for a in order]
     y = e.w.view(x, [() if a in new else (a,) for a in order])
     shape = [-1 if a not in new else a.size for a in order]
