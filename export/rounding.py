@@ -61,9 +61,12 @@ _JUMPING = _CHOOSING | {
 # No runtime's is correctly rounded; what adds, multiplies, divides or takes a root is, in each.
 _APPROXIMATED = {
     aten.exp, aten.exp2, aten.expm1, aten.log, aten.log2, aten.log1p, aten.sin, aten.cos, aten.tan, aten.tanh,
-    aten.sigmoid, aten.silu, aten.gelu, aten.erf, aten.softplus, aten.mish, aten.elu, aten.pow, aten.rsqrt,
-    aten.atan, aten.atan2, aten.log_sigmoid_forward, aten.hardswish, aten.hardsigmoid,
+    aten.erf, aten.softplus, aten.elu, aten.pow, aten.rsqrt, aten.atan, aten.atan2, aten.log_sigmoid_forward,
+    aten.hardsigmoid,
 }  # fmt: skip
+# A value times what is nearly 0 or 1, of which runtimes leave an error of one unit: onnxruntime's sigmoid is nowhere
+# less than 1.5e-8, and an erf to which 1 is added has lost what is smaller.
+_GATED = {aten.silu, aten.gelu, aten.mish, aten.hardswish}
 _NORMS = {aten.native_layer_norm, aten.native_group_norm, aten.native_batch_norm, aten._native_batch_norm_legit,
           aten._native_batch_norm_legit_no_training, aten._batch_norm_no_update}  # fmt: skip
 
@@ -166,11 +169,31 @@ class OtherSums(TorchDispatchMode):  # type: ignore[no-untyped-call]
         shared, terms = _shared(kind, value, args)
         scale, shift = (torch.randn(shared, generator=self.generator) for _ in range(2))
         unit = self.times * _of(terms, blocked=True)
-        # The mean of a group is off by its own size, which the deviations around it are seen against.
-        x, weight = args[0], args[2] if kind is aten.native_layer_norm else args[1]
-        off_centre = float(x.double().mean().abs() / (x.double().std(correction=0) or 1.0)) if x.numel() > 1 else 0.0
+        # The mean of a group is off by its own size, which the deviations around it are seen against; the variance, as
+        # the mean of squares less the square of the mean (onnxruntime's LayerNormalization), by its square.
+        weight = args[2] if kind is aten.native_layer_norm else args[1]
         gain = float(weight.abs().max()) if isinstance(weight, Tensor) and weight.numel() else 1.0
-        return value + unit * (value * scale + gain * min(off_centre, 1e3) * shift)  # type: ignore[no-any-return]
+        off_centre = _off_centre(kind, args, shared).clamp(max=1e3)
+        moved = value * scale * off_centre.square().clamp(min=1) + gain * off_centre * shift
+        return value + unit * moved  # type: ignore[no-any-return]
+
+
+def _off_centre(kind: Any, args: Any, shared: list[int]) -> Tensor:
+    """The mean of each group over its standard deviation, in the shape ``shared``."""
+    x = args[0].double()
+    if kind is aten.native_layer_norm:
+        groups = x.reshape(*shared[: x.dim() - len(args[1])], -1)
+    elif kind is aten.native_group_norm:
+        groups = x.reshape(x.shape[0], int(args[6]), -1)
+    else:
+        groups = x.reshape(1, -1)
+    ratio = groups.mean(-1).abs() / groups.std(-1, correction=0).clamp(min=1e-30)
+    if kind is aten.native_group_norm:
+        ratio = ratio.repeat_interleave(x.shape[1] // int(args[6]), 1)
+    elif kind is not aten.native_layer_norm:
+        ratio = ratio.expand(shared[1])
+    result: Tensor = ratio.reshape(shared).to(args[0].dtype)
+    return result
 
 
 def _shared(kind: Any, value: Tensor, args: Any) -> tuple[list[int], int]:
@@ -198,6 +221,10 @@ def _rounding(kind: Any, result: Tensor, args: Any) -> Callable[[], Tensor] | No
     first = args[0] if args and isinstance(args[0], Tensor) else None
     if first is None or not first.is_floating_point():
         return None
+    if kind in _GATED:
+        return lambda: result.abs() * (_UNIT / 4) + first.abs() * (_UNIT / 8)
+    if kind is aten.sigmoid:
+        return lambda: result.abs() * (_UNIT / 4) + _UNIT / 8
     if kind in _APPROXIMATED:
         return lambda: result.abs() * (_UNIT / 4)
     if kind in _ROOTS:
