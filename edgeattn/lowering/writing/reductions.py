@@ -9,13 +9,12 @@ import torch
 from torch import fx, nn
 
 from edgeattn.lowering import forms
-from edgeattn.lowering.axes import Axis, Group, flat, leaves, size, sizes
+from edgeattn.lowering.axes import Group, flat, leaves, size, sizes
 from edgeattn.lowering.movement import name
 from edgeattn.lowering.ops import (
     Constant,
     Contract,
     Norm,
-    Op,
     Pointwise,
     Reduce,
     Softmax,
@@ -39,17 +38,20 @@ def reduce_(e: Emitter, op: Reduce) -> Phys:
 
 
 def keeps(e: Emitter, op: Reduce | Contract) -> bool:
-    """Whether a sum keeps its dimensions: the original did, or something of the size before meets it again."""
-    return op.keepdim or _meets(e, op, set(leaves(op.over)))
-
-
-def _meets(e: Emitter, op: Op, over: set[Axis]) -> bool:
-    return any(
-        over & {a for x in user.inputs if x is not op for a in x.axes}
-        or (isinstance(user, Pointwise) and _meets(e, user, over))
-        for user in e.network.users(op)
-        if isinstance(user, Pointwise | Contract)
-    )
+    """Whether a sum keeps its dimensions: the original did, or something of the size before meets it again, at once or
+    behind functions of each element."""
+    if op.keepdim:
+        return True
+    over, behind = set(leaves(op.over)), [op]
+    for value in behind:  # it grows
+        for user in e.network.users(value):
+            if isinstance(user, Pointwise | Contract) and over & {
+                a for x in user.inputs if x is not value for a in x.axes
+            }:
+                return True
+            if isinstance(user, Pointwise) and user not in behind:
+                behind.append(user)
+    return False
 
 
 # XNNPACK adds up the rows of a map in one chain for each channel: over 3,136 equal ones, the error is 200 times
