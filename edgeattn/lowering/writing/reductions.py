@@ -15,6 +15,7 @@ from edgeattn.lowering.ops import (
     Constant,
     Contract,
     Norm,
+    Op,
     Pointwise,
     Reduce,
     Softmax,
@@ -42,12 +43,12 @@ def keeps(e: Emitter, op: Reduce | Contract) -> bool:
     behind functions of each element."""
     if op.keepdim:
         return True
-    over, behind = set(leaves(op.over)), [op]
+    over = set(leaves(op.over))
+    behind: list[Op] = [op]
     for value in behind:  # it grows
         for user in e.network.users(value):
-            if isinstance(user, Pointwise | Contract) and over & {
-                a for x in user.inputs if x is not value for a in x.axes
-            }:
+            others = {axis for x in user.inputs if x is not value for axis in x.axes}
+            if isinstance(user, Pointwise | Contract) and over & others:
                 return True
             if isinstance(user, Pointwise) and user not in behind:
                 behind.append(user)
