@@ -190,3 +190,22 @@ def test_what_a_runtimes_sigmoid_leaves_is_no_difference(gate: Callable[[Tensor]
 
     made = deploy(Made(forward), X, out=tmp_path / "b", formats=("onnx", "tflite"))
     assert made.passed, [row for row in made.parity_at_export.rows() if not row["passed"]]
+
+
+OF_INTEGERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "logsumexp": lambda x: x.logsumexp(-1) % 3,
+    "tanh": lambda x: torch.tanh(x) / 3,
+    "sigmoid": lambda x: x.sigmoid().mean(1),
+    "a root": lambda x: x.abs().sqrt() + 1.5,
+    "a threshold": lambda x: torch.tanh(x > 3) * 2,
+    "exp": lambda x: (x - 8).exp().sum(-1),
+}
+
+
+@pytest.mark.parametrize("name", ["onnx", "tflite", "coreml"])
+@pytest.mark.parametrize("function", OF_INTEGERS)
+def test_functions_of_integers_that_give_floats(function: str, name: str, tmp_path: Path) -> None:
+    """coremltools refused them, or computed with integers."""
+    x = torch.randint(0, 9, (1, 3, 8, 8), generator=torch.Generator().manual_seed(0)).int()
+    made = deploy(Made(OF_INTEGERS[function]), x, out=tmp_path / "b", formats=name)
+    assert made.passed, [row for row in made.parity_at_export.rows() if not row["passed"]]

@@ -250,7 +250,18 @@ class Builder:
         args, kwargs, nodes = _slots(node)
         if any(isinstance(v, Slot) for v in kwargs.values()):
             raise UnknownSpellingError("a tensor by keyword")
-        return self.pointwise(node.target, args, kwargs, [self.view(n) for n in nodes], node)
+        views = [self.view(n) for n in nodes]
+        return self.pointwise(
+            node.target, args, kwargs, [self.promoted(v, node) for v in views] if len(views) == 1 else views, node
+        )
+
+    def promoted(self, view: View, node: fx.Node) -> View:
+        """An input of integers or booleans as floats, where the result of ``node`` is: coremltools refuses it, or
+        computes with integers."""
+        before, after = self.values.of(view.op)[0], self.values.of(node)[0]
+        if not isinstance(after, Tensor) or before.is_floating_point() or not after.is_floating_point():
+            return view
+        return self.pointwise(torch.ops.aten._to_copy.default, (Slot(0),), {"dtype": after.dtype}, [view], node)
 
     def pointwise(
         self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], views: list[View], node: fx.Node | None

@@ -18,7 +18,7 @@ aten = torch.ops.aten
 
 
 def reduced(b: Builder, node: fx.Node, target: Any, dims: Sequence[int] | None, keepdim: bool) -> View:
-    x = b.solid(b.view(node.args[0]))
+    x = b.promoted(b.solid(b.view(node.args[0])), node)
     return reduced_view(b, node, x, target, dims, keepdim=keepdim)
 
 
