@@ -9,7 +9,7 @@ amplified, is what rounding becomes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ _JUMPING = _CHOOSING | {
     aten.round, aten.floor, aten.ceil, aten.trunc, aten.fix, aten.frac, aten.sign, aten.sgn, aten.floor_divide,
     aten.remainder, aten.fmod, aten.gt, aten.ge, aten.lt, aten.le, aten.eq, aten.ne, aten._to_copy, aten.heaviside,
     aten.bucketize, aten.searchsorted, aten.fake_quantize_per_tensor_affine_cachemask,
-    aten.fake_quantize_per_channel_affine_cachemask, aten.argsort, aten.nonzero,
+    aten.fake_quantize_per_channel_affine_cachemask, aten.nonzero,
 }  # fmt: skip
 # No runtime's is correctly rounded; what adds, multiplies, divides or takes a root is, in each.
 _APPROXIMATED = {
@@ -69,8 +69,6 @@ _APPROXIMATED = {
 _GATED = {aten.silu, aten.gelu, aten.mish, aten.hardswish}
 _NORMS = {aten.native_layer_norm, aten.native_group_norm, aten.native_batch_norm, aten._native_batch_norm_legit,
           aten._native_batch_norm_legit_no_training, aten._batch_norm_no_update}  # fmt: skip
-
-
 _Errors = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -90,25 +88,22 @@ def noise(module: nn.Module, inputs: dict[str, Tensor], names: list[str], oracle
     few = any(reference[name].size < _FEW for name in counted)
     generator = torch.Generator().manual_seed(SEED)
 
-    def errors_of(times: float) -> tuple[list[dict[str, _Errors]], bool]:
-        """The errors of more runs, moved ``times`` as far; and whether one of their results may have jumped."""
-        found, jumps = [], False
-        for _ in range(_RUNS_OF_FEW if few else _RUNS):
-            with sdpa_kernel(SDPBackend.MATH), OtherSums(generator, times) as sums:
-                values = run(module, inputs)
-            jumps |= sums.jumps
+    def errors_of(sums: "OtherSums") -> list[dict[str, _Errors]]:
+        found = []
+        for values in _moved_runs(module, inputs, sums, _RUNS_OF_FEW if few else _RUNS):
             outputs = {n: v for n, v in zip(names, values, strict=True) if n in errors and v.shape == oracle[n].shape}
             numbers = {name: value for name, value in outputs.items() if bool(torch.isfinite(value).all())}
             found.append({name: _error(value.detach().numpy(), oracle[name]) for name, value in numbers.items()})
-        return found, jumps
+        return found
 
     if counted:
-        usual, jumps = errors_of(1.0)
-        for name in counted:
-            errors[name] += [one[name] for one in usual if name in one]
+        usual = OtherSums(generator)
+        for one in errors_of(usual):
+            for name, error in one.items():
+                errors[name].append(error)
         # A step that rounding decides is seen by a run that is moved as far as an output may be off: it is far more
         # than so many times the usual error. A few more of them than were seen are allowed.
-        for one in errors_of(_ALLOWED)[0] if jumps else []:
+        for one in errors_of(OtherSums(generator, _ALLOWED)) if usual.jumps else []:
             for name, error in one.items():
                 if error.max() > 4 * _ALLOWED * max(float(e.max()) for e in errors[name]):
                     errors[name].append(error / (_ALLOWED / 4))
@@ -126,15 +121,22 @@ def unsettled(
     """
     chosen = [name for name in names if reference[name].dtype.kind in "iub" and reference[name].size]
     found = {name: np.asarray(reference[name] != oracle[name]) for name in chosen}
-    generator = torch.Generator().manual_seed(SEED)
-    for _ in range(_RUNS_OF_FEW if chosen else 0):
-        with sdpa_kernel(SDPBackend.MATH), OtherSums(generator, times=_ALLOWED, breaks_ties=True):
-            values = run(module, inputs)
+    sums = OtherSums(torch.Generator().manual_seed(SEED), _ALLOWED, breaks_ties=True)
+    for values in _moved_runs(module, inputs, sums, _RUNS_OF_FEW if chosen else 0):
         for name, value in zip(names, values, strict=True):
             if name in found:
                 changed = value.detach().numpy() != reference[name] if value.shape == reference[name].shape else True
                 found[name] = found[name] | changed
     return {name: np.asarray(mask) for name, mask in found.items() if mask.any()}
+
+
+def _moved_runs(
+    module: nn.Module, inputs: dict[str, Tensor], sums: "OtherSums", number: int
+) -> Iterator[tuple[Tensor, ...]]:
+    for _ in range(number):
+        with sdpa_kernel(SDPBackend.MATH), sums:
+            values = run(module, inputs)
+        yield values
 
 
 def _error(value: Any, oracle: Any) -> _Errors:
