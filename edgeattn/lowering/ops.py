@@ -213,6 +213,11 @@ class Slice(Op):
     start: int
     step: int = 1
 
+    def cut(self, axes: Sequence[Axis]) -> Group:
+        """The axes, with those of the slice in place of those that it cuts."""
+        inside, outside = leaves(self.inside), leaves(self.outside)
+        return tuple(b for a in leaves(axes) for b in (outside if a is inside[0] else () if a in inside else (a,)))
+
     def evaluate(self, *values: Tensor) -> Any:
         (x,), (op,) = values, self.inputs
         inside = leaves(self.inside)

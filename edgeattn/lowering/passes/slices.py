@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from edgeattn.lowering.axes import Axis, Group, leaves, pairs, size
+from edgeattn.lowering.axes import Axis, leaves, pairs, size
 from edgeattn.lowering.network import Network, each
 from edgeattn.lowering.ops import Concat, Constant, Contract, Op, Reduce, Rename, Slice
 
@@ -42,7 +42,7 @@ def _cut(op: Op, part: Slice) -> Op | None:
     new = _cut(value, part)
     if new is None:
         return None
-    dims = _dims(op.dims, part)
+    dims = tuple(part.cut(group) for group in op.dims)
     keepdim = op.keepdim or not leaves(part.outside)  # what was cut to one is still a dimension
     if isinstance(new, Constant):
         if new.axes or float(new.value) != 1.0 or not set(leaves(op.over)) <= set(other.axes):
@@ -70,17 +70,6 @@ def _part_of(op: Concat, part: Slice) -> Op | None:
 def _renamed(value: Op, both: list[tuple[Axis, Axis]]) -> Op:
     if not both:
         return value
-    names = dict(both)
-    dims = tuple(tuple(names.get(axis, axis) for axis in leaves(group)) for group in value.dims)
-    return Rename(inputs=[value], pairs=tuple(both), dims=dims, node=value.node)
-
-
-def _dims(dims: tuple[Group, ...], part: Slice) -> tuple[Group, ...]:
-    inside, outside = leaves(part.inside), leaves(part.outside)
-    result = []
-    for group in dims:
-        axes: list[Axis] = []
-        for axis in leaves(group):
-            axes += outside if axis is inside[0] else () if axis in inside else (axis,)
-        result.append(tuple(axes))
-    return tuple(result)
+    new = Rename(inputs=[value], pairs=tuple(both), node=value.node)
+    new.dims = tuple(new.renamed(group) for group in value.dims)
+    return new

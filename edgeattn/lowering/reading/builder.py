@@ -251,9 +251,9 @@ class Builder:
         if any(isinstance(v, Slot) for v in kwargs.values()):
             raise UnknownSpellingError("a tensor by keyword")
         views = [self.view(n) for n in nodes]
-        return self.pointwise(
-            node.target, args, kwargs, [self.promoted(v, node) for v in views] if len(views) == 1 else views, node
-        )
+        if len(views) == 1:
+            views = [self.promoted(views[0], node)]
+        return self.pointwise(node.target, args, kwargs, views, node)
 
     def promoted(self, view: View, node: fx.Node) -> View:
         """An input of integers or booleans as floats, where the result of ``node`` is: coremltools refuses it, or

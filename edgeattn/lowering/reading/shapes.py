@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from edgeattn.lowering.axes import Axis, Group, flat, leaves, regroup, size
 from edgeattn.lowering.movement import name
 from edgeattn.lowering.ops import Concat, Constant, Expand, Slice, View
-from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError
+from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError, arguments
 
 aten = torch.ops.aten
 
@@ -90,10 +90,11 @@ def repeat(b: Builder, node: fx.Node) -> View:
 def repeat_interleave(b: Builder, node: fx.Node) -> View:
     """Each value again and again along one dimension: it is (what it was, times)."""
     x = b.view(node.args[0])
-    dim: Any = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim")
-    if dim is None or not isinstance(node.args[1], int):
+    args = arguments(node)
+    dim, number = args.get("dim"), args["repeats"]
+    if dim is None or not isinstance(number, int):
         raise UnknownSpellingError("other numbers for each value")
-    times = [node.args[1] if d == dim % len(x.shape) else 1 for d in range(len(x.shape))]
+    times = [number if d == dim % len(x.shape) else 1 for d in range(len(x.shape))]
     return _repeated(b, node, x, times, inner=True)
 
 
@@ -238,21 +239,14 @@ def stack(b: Builder, node: fx.Node) -> View:
 
 def pad(b: Builder, node: fx.Node) -> View:
     """One dimension with a number other than zero before or behind it, as a concatenation; others pad maps."""
-    if name(node) == "pad":
-        mode, value = (*node.args[2:], *("constant", None)[len(node.args) - 2 :])[:2]
-    else:
-        mode, value = "constant", node.args[2] if len(node.args) > 2 else 0
+    args = arguments(node)
+    value: Any = args.get("value")
     x = b.view(node.args[0])
     widths: Any = node.args[1]
     sides = {len(x.shape) - 1 - i // 2: (widths[i], widths[i + 1]) for i in range(0, len(widths), 2)}
     padded = [dim for dim, both in sides.items() if any(both)]
-    if (
-        mode != "constant"
-        or not isinstance(value, int | float)
-        or not value
-        or len(padded) != 1
-        or min(sides[padded[0]]) < 0
-    ):
+    is_number = args.get("mode", "constant") == "constant" and isinstance(value, int | float) and value != 0
+    if not is_number or len(padded) != 1 or min(sides[padded[0]]) < 0:
         raise UnknownSpellingError("a padding of a map")
     (dim,) = padded
 

@@ -10,7 +10,7 @@ from edgeattn.lowering import ops
 from edgeattn.lowering.axes import Axis
 from edgeattn.lowering.network import Network
 from edgeattn.lowering.writing import elementwise, linear, parts, products, reductions
-from edgeattn.lowering.writing.emitter import CannotWriteError, Emitter, Manner, Rule
+from edgeattn.lowering.writing.emitter import CannotWriteError, Emitter, Known, Manner, Rule
 
 RULES: dict[type[Any], Rule] = {
     ops.Input: parts.input_,
@@ -48,21 +48,22 @@ def emit(
     Raises:
         CannotWriteError: an operator cannot be written in this layout.
     """
-    best, fewest = _written(network, layout, batch, Manner(), lacks)
+    known = Known.of(network, layout)
+    best, fewest = _written(network, layout, batch, Manner(), known, lacks)
     if any(isinstance(op, ops.Contract) for op in network.ops):
         for manner in _OTHERS:
             if not fewest:
                 break
-            module, permutations = _written(network, layout, batch, manner, lacks)
+            module, permutations = _written(network, layout, batch, manner, known, lacks)
             if permutations < fewest:
                 best, fewest = module, permutations
     return best, fewest
 
 
 def _written(
-    network: Network, layout: Layout, batch: Axis | None, manner: Manner, lacks: frozenset[str] = frozenset()
+    network: Network, layout: Layout, batch: Axis | None, manner: Manner, known: Known, lacks: frozenset[str]
 ) -> tuple[fx.GraphModule, int]:
-    emitter = Emitter(network, layout, RULES, batch, manner, lacks)
+    emitter = Emitter(network, layout, RULES, batch, manner, known, lacks)
     for op in network.ops:
         try:
             emitter.write(op)

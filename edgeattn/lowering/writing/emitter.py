@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import fx
@@ -29,7 +29,7 @@ from edgeattn.lowering.ops import (
     viewed,
 )
 from edgeattn.lowering.passes.attention import is_separable
-from edgeattn.lowering.writing.heads import heads_of
+from edgeattn.lowering.writing.heads import Cut, heads_of
 from edgeattn.lowering.writing.orders import arranged, orders_of
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST, Phys, Writer
 
@@ -61,6 +61,22 @@ class Manner:
     by_head: bool = False
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is found in a network once, for all manners of writing it in one layout: see the functions."""
+
+    is_separable: bool
+    heads: Mapping[Op, Group]
+    cuts: Mapping[Op, Cut]
+    orders: Mapping[Op, Group]
+
+    @classmethod
+    def of(cls, network: Network, layout: Layout) -> Self:
+        """Look through ``network``."""
+        separable = any(isinstance(op, Softmax) and is_separable(network, op) for op in network.ops)
+        return cls(separable, *heads_of(network), orders_of(network, layout))
+
+
 class Emitter:
     """Writes the operators of one network, in order; ``values`` are what is written so far."""
 
@@ -71,6 +87,7 @@ class Emitter:
         rules: Mapping[type[Any], Rule],
         batch: Axis | None,
         manner: Manner,
+        known: Known,
         lacks: frozenset[str] = frozenset(),
     ) -> None:
         self.manner, self.lacks = manner, lacks
@@ -79,10 +96,10 @@ class Emitter:
         self.network = network
         self.values: dict[Op, Any] = {}
         # The norms of such networks are over whole maps: PyTorch's own is one op less exact (forms.NormaliseFirst).
-        self.is_separable = any(isinstance(op, Softmax) and is_separable(network, op) for op in network.ops)
-        heads, self.cuts = heads_of(network)
-        self.heads = heads if manner.by_head else {}
-        self.orders = {op: order for op, order in orders_of(network, layout).items() if op not in self.heads}
+        # The norms of such networks are over whole maps: PyTorch's own is one op less exact (forms.NormaliseFirst).
+        self.is_separable = known.is_separable
+        self.heads, self.cuts = known.heads if manner.by_head else {}, known.cuts
+        self.orders = {op: order for op, order in known.orders.items() if op not in self.heads}
 
     def write(self, op: Op) -> None:
         """Write one operator."""

@@ -68,8 +68,7 @@ def slice_(e: Emitter, op: Slice) -> Phys:
     number = size(outside)
     end = op.start + (number - 1) * op.step + 1
     node = e.w.call(aten.slice.Tensor, x.node, dim, op.start, end, op.step)
-    order = tuple(b for a in x.axes for b in (outside if a is inside[0] else () if a in inside else (a,)))
-    return Phys(node, order, (*x.shape[:dim], number, *x.shape[dim + 1 :]), x.is_map)
+    return Phys(node, op.cut(x.axes), (*x.shape[:dim], number, *x.shape[dim + 1 :]), x.is_map)
 
 
 def concat(e: Emitter, op: Concat) -> Phys:
