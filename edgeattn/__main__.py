@@ -1,6 +1,5 @@
-"""``python -m edgeattn`` is the command ``edgeattn``."""
+"""`python -m edgeattn`, which is the command `edgeattn`."""
 
-from edgeattn.cli.main import main
+from edgeattn.cli.main import entry
 
-if __name__ == "__main__":
-    main()
+entry()

@@ -6,16 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-from edgeattn.bundle.manifest import (
-    MANIFEST,
-    SCHEMA,
-    Bundle,
-    Manifest,
-    check_destination,
-    dump,
-    not_writable,
-    writing,
-)
+from edgeattn.bundle import destination
+from edgeattn.bundle.manifest import MANIFEST, SCHEMA, Bundle, Manifest, dump
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.export import attention_maps, batch, calibration, cases
 from edgeattn.export.converter import Converter
@@ -95,7 +87,7 @@ def check(options: Options, out: Path) -> None:
         raise BadInputError(f"--edge-layout must be {' or '.join(get_args(Layout))}, not {options.edge_layout!r}")
     if options.edge_type not in EDGE_TYPES:
         raise BadInputError(f"--edge-type must be {' or '.join(EDGE_TYPES)}, not {options.edge_type!r}")
-    check_destination(out, force=options.force)
+    destination.check(out, force=options.force)
 
 
 def _available(format_: str) -> tuple[Precision, ...]:
@@ -128,7 +120,7 @@ def _plan(names: Sequence[str], options: Options, progress: Progress) -> None:
     progress.plan(steps(conversions))
 
 
-def _export(source: Source, options: Options, destination: Path, out: Path, progress: Progress) -> Export:
+def _export(source: Source, options: Options, place: Path, out: Path, progress: Progress) -> Export:
     names = options.formats or FORMATS.names
     precisions = {precision for name in names for precision in _requested(name, options)}
     _plan(names, options, progress)
@@ -149,7 +141,7 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
             lacks = [FORMATS.get(other).lacks for other in names if FORMATS.get(other).layout == layout]
             lowerings[layout] = understood.lowered(layout, frozenset().union(*lacks))
 
-    with writing(destination, force=options.force) as folder, TemporaryDirectory() as scratch:
+    with destination.writing(place, force=options.force) as folder, TemporaryDirectory() as scratch:
         progress("reference outputs in float64 and float32")
         chosen, omitted = cases.inputs(source, understood, list(options.inputs), dynamic_batch=options.dynamic_batch)
         # Palettes need no calibration, but they are judged on such inputs.
@@ -183,7 +175,7 @@ def _export(source: Source, options: Options, destination: Path, out: Path, prog
                 try:
                     artifacts.append(converter.convert(precision))
                 except ConversionError as error:
-                    if not_writable(error):
+                    if destination.not_writable(error):
                         raise
                     refused[name if precision == FP32 else f"{name} {precision.name}"] = str(error)
                     if options.formats:

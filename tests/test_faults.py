@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
+from edgeattn.bundle import destination
 from edgeattn.bundle import manifest as bundles
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.export import pipeline, source
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 WRITE = """
 import os, signal, sys
 from pathlib import Path
-from edgeattn.bundle import manifest
+from edgeattn.bundle import destination
 from edgeattn.formats import FORMATS
 point, seen = int(sys.argv[1]), 0
 def hook(event, arguments):
@@ -35,7 +36,7 @@ source = Path("made")
 content = {file.relative_to(source): file.read_bytes() for file in source.rglob("*") if file.is_file()}
 order = sorted(content, key=lambda path: (path.name == "manifest.json", path))
 sys.addaudithook(hook)
-with manifest.writing(Path("b"), force=True) as folder:
+with destination.writing(Path("b"), force=True) as folder:
     for path in order:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content[path])
@@ -76,7 +77,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "b/x")
 @pytest.mark.parametrize("error", [FULL, SafetensorError("I/O error: No space left on device (os error 28)")])
 def test_a_full_disk_is_a_sentence(error: Exception, tmp_path: Path) -> None:
     def full() -> None:
-        with bundles.writing(tmp_path / "new" / "b", force=False) as folder:
+        with destination.writing(tmp_path / "new" / "b", force=False) as folder:
             (folder / "x").write_bytes(b"")
             raise error
 
@@ -101,16 +102,16 @@ def test_a_full_disk_is_no_refusal_of_a_converter(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("force", [False, True])
 def test_two_at_one_place(force: bool, tmp_path: Path) -> None:
     out = tmp_path / "b"
-    with bundles.writing(out, force=force) as first:
+    with destination.writing(out, force=force) as first:
         (first / bundles.MANIFEST).write_text("1")
         if force:
-            with bundles.writing(out, force=force) as second:
+            with destination.writing(out, force=force) as second:
                 (second / bundles.MANIFEST).write_text("2")
     assert (out / bundles.MANIFEST).read_text() == "1"  # the last one
     if not force:
         (tmp_path / "b" / bundles.MANIFEST).rename(tmp_path / "kept")
         out.rmdir()
-        with pytest.raises(BadInputError, match="by another process"), bundles.writing(out, force=False) as first:  # noqa: PT012
+        with pytest.raises(BadInputError, match="by another process"), destination.writing(out, force=False) as first:  # noqa: PT012
             out.mkdir()
             (out / bundles.MANIFEST).write_text("2")
         assert (out / bundles.MANIFEST).read_text() == "2"
@@ -121,9 +122,9 @@ def test_two_at_one_place(force: bool, tmp_path: Path) -> None:
     "name", ["a b", "it's", 'q"', "новый-バンドル", "-dash", "x" * 255, "é" * 127, "a\nb", "[red]"]
 )
 def test_odd_names(name: str, tmp_path: Path) -> None:
-    with bundles.writing(tmp_path / name, force=False) as folder:
+    with destination.writing(tmp_path / name, force=False) as folder:
         (folder / bundles.MANIFEST).write_text("1")
-    with bundles.writing(tmp_path / name, force=True) as folder:
+    with destination.writing(tmp_path / name, force=True) as folder:
         (folder / bundles.MANIFEST).write_text("2")
     assert (tmp_path / name / bundles.MANIFEST).read_text() == "2"
     files.write(tmp_path / name / name, b"3")
@@ -133,7 +134,7 @@ def test_odd_names(name: str, tmp_path: Path) -> None:
 
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     for refuse in (
-        lambda path: bundles.check_destination(path, force=False),
+        lambda path: destination.check(path, force=False),
         files.check,
         lambda path: files.write(path, b""),
     ):

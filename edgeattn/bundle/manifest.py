@@ -1,13 +1,7 @@
 """A bundle: one folder with a manifest, artifacts, golden inputs and reference outputs. Written whole or not at all."""
 
-import errno
 import hashlib
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -30,8 +24,6 @@ SCHEMA = 5
 MANIFEST = "manifest.json"
 # Of one file of a bundle: a larger one takes minutes to hash, and no format holds it.
 MOST_BYTES = 2**34
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
-_RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 # Not in the manifest: files of records of this bundle's artifacts, written as they are measured.
 RECORDS = ("records.json", "records/*.json")
 
@@ -277,86 +269,3 @@ def _sha256(path: Path) -> str:
     check_regular(path, MOST_BYTES)
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_destination(out: Path, *, force: bool) -> None:
-    """Refuse before any work what could not be written at the end.
-
-    Raises:
-        BadInputError: ``out`` exists and is no bundle, or is one and ``force`` was not given, or cannot be written.
-    """
-    try:
-        exists = out.exists() or out.is_symlink()
-    except OSError as error:  # a name that is too long
-        raise BadInputError(f"{out} cannot be written: {error.strerror}") from error
-    if exists:
-        if not (out / MANIFEST).is_file():
-            raise BadInputError(f"{out} exists and is no bundle; choose another --out")
-        if not force:
-            raise BadInputError(f"{out} exists; give --force to replace that bundle, or another --out")
-    parent = out.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise BadInputError(f"{out} cannot be written: {parent} is not a folder that you may write to")
-
-
-@contextmanager
-def writing(out: Path, *, force: bool) -> Iterator[Path]:
-    """A scratch folder beside ``out`` that becomes ``out`` if the block succeeds, and is deleted if it fails."""
-    check_destination(out, force=force)
-    out = out.absolute()
-    created = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.", dir=out.parent))
-    except OSError as error:
-        raise BadInputError(f"{out} cannot be written: {error.strerror}") from error
-    try:
-        scratch.chmod(0o755)
-        yield scratch
-        _publish(scratch, out, force=force)
-    except BaseException as error:
-        shutil.rmtree(scratch, ignore_errors=True)
-        for folder in created:
-            with suppress(OSError):  # another export may have put its bundle there
-                folder.rmdir()
-        # No check before the work can tell that the disk will be full.
-        if reason := not_writable(error):
-            raise BadInputError(f"{out} cannot be written: {reason}") from error
-        raise
-
-
-def not_writable(error: BaseException | None) -> str:
-    """Why the system refuses to write, if an error or one of its causes says so; else empty."""
-    while error is not None:
-        rust_error = _RUST_ERROR.search(str(error))  # safetensors'
-        number = int(rust_error[1]) if rust_error else getattr(error, "errno", None)
-        if number in _UNWRITABLE:
-            return os.strerror(number)
-        error = error.__cause__
-    return ""
-
-
-def _publish(scratch: Path, out: Path, *, force: bool) -> None:
-    """Give a complete bundle its name. Another process may do the same: the last one wins, both bundles are whole."""
-    if force and out.exists():
-        # Two renames: at any moment the old or the new bundle is complete under one of two names.
-        old = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.old.", dir=out.parent))
-        with suppress(FileNotFoundError):  # another process moved it away
-            out.rename(old / "bundle")
-        try:
-            _rename(scratch, out)
-        finally:
-            shutil.rmtree(old)
-    else:
-        _rename(scratch, out)
-
-
-def _rename(scratch: Path, out: Path) -> None:
-    try:
-        scratch.rename(out)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise
-        raise BadInputError(f"{out} was written by another process meanwhile; its bundle was kept") from error

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgeattn.cli import apart as processes
 from edgeattn.cli import console, streams
 from edgeattn.errors import EdgeAttnError
 from edgeattn.system import plugins
@@ -64,13 +65,21 @@ def _end_as_by_ctrl_c() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
-def main() -> None:
-    """Run the command; every expected error becomes one sentence on stderr and an exit code."""
+def main(*, apart: bool = False) -> None:
+    """Run the command; every expected error becomes one sentence on stderr and an exit code.
+
+    Args:
+        apart: run a command that runs a user's code in a process of its own.
+    """
     output = console.begin(json="--json" in sys.argv)  # a guess, until the options are parsed
     _end_as_by_ctrl_c()
     try:
         streams.begin()
-        code = app(standalone_mode=False)
+        if apart and processes.concerns(sys.argv[1:]):
+            code = processes.run(sys.argv[1:])
+            output.done = True
+        else:
+            code = app(standalone_mode=False)
         with streams.writing():
             pass  # what typer itself has printed
         # Typer returns this exit code on an interrupt; a command that saved something has printed that itself.
@@ -95,5 +104,10 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def entry() -> None:
+    """The installed command."""
+    main(apart=True)
+
+
 if __name__ == "__main__":
-    main()
+    entry()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgeattn.errors import ArtifactError, BadInputError
+from edgeattn.system import scratch
 
 T = TypeVar("T")
 # No manifest and no file of records comes near it; an untrusted file must not fill the memory.
@@ -80,15 +81,18 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         BadInputError: it cannot be written.
     """
-    scratch = path.with_name(f".edgeattn.{os.getpid()}")  # the name itself may be as long as names can be
+    made: Path | None = None
     try:
-        scratch.write_bytes(content)
-        scratch.replace(path)
+        descriptor, made = scratch.file(path)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        made.replace(path)
     except OSError as error:
         raise BadInputError(f"{path} cannot be written: {error.strerror}") from error
     finally:
-        with suppress(OSError):
-            scratch.unlink(missing_ok=True)
+        if made is not None:
+            with suppress(OSError):
+                made.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from edgeattn.cli import console
+from edgeattn.cli import apart, console
 from edgeattn.precision import FP32
 
 
@@ -76,6 +76,12 @@ def export(
             help="Export the module as it is: to compare with, or to see whether the lowering is at fault.",
         ),
     ] = False,
+    time_limit: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="End the export, if it takes longer.")
+    ] = None,
+    memory_limit: Annotated[
+        float | None, typer.Option(metavar="GIB", help="The most memory that the export may take.")
+    ] = None,
     json: console.Json = False,
 ) -> int:
     """Export MODEL to a bundle, and check that every artifact is still the same model.
@@ -83,6 +89,7 @@ def export(
     Example: edgeattn export attention --arg embed_dim=192 --out b
     """
     console.use_json(json)
+    apart.limit(time_limit, memory_limit)
     from edgeattn.bundle import manifest
     from edgeattn.export import pipeline, source
     from edgeattn.export.source import factory
