@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgeattn.errors import BadInputError
 from edgeattn.profile import latency
-from edgeattn.profile.latency import growth_of_runs, has_ratio, quality_warnings, ratio_of_pairs, summary
+from edgeattn.profile.latency import has_ratio, quality_warnings, ratio_of_pairs, summary
 
 Series = Callable[[np.random.Generator, int], npt.NDArray[np.float64]]
 MS = 1_000_000
@@ -67,9 +67,6 @@ def test_ratios_of_pairs_do_not_see_a_drift_that_ratios_of_runs_see() -> None:
     fast = samples(lambda r, n: drift * noise(r, n), seed=2)
     pairs = ratio_of_pairs(baseline_ns=slow, candidate_ns=fast)
     assert 1.09 < pairs.low <= pairs.value <= pairs.high < 1.11
-    apart = growth_of_runs(old_ns=fast, new_ns=slow)
-    assert apart is not None
-    assert apart.low < 1 < apart.value < apart.high
     # One that stopped early has fewer rounds.
     assert ratio_of_pairs(baseline_ns=slow[:30], candidate_ns=fast).value == pytest.approx(1.1, abs=0.01)
     with pytest.raises(BadInputError):
@@ -78,10 +75,6 @@ def test_ratios_of_pairs_do_not_see_a_drift_that_ratios_of_runs_see() -> None:
 
 def test_times_of_0_ns_have_no_ratio() -> None:
     steady = samples(noise, n=50)
-    assert growth_of_runs(old_ns=[0] * 50, new_ns=steady) is None
-    faster = growth_of_runs(old_ns=steady, new_ns=[0] * 50)
-    assert faster is not None
-    assert faster.high == 0
     # A few steps of a clock that is too coarse are left out of the rounds, most of them are not.
     few = [0, 0, *steady[2:]]
     assert ratio_of_pairs(baseline_ns=few, candidate_ns=steady).value == 1
@@ -93,21 +86,12 @@ def test_times_of_0_ns_have_no_ratio() -> None:
     )
 
 
-def test_runs_of_any_two_lengths_have_a_ratio() -> None:
-    """Fewer runs are drawn of long ones: 200 medians against 2,000."""
-    short, long = samples(noise, n=50), samples(noise, n=1500, seed=3)
-    for old, new in ((short, long), (long, short)):
-        growth = growth_of_runs(old_ns=old, new_ns=new)
-        assert growth is not None
-        assert 0.98 < growth.low <= growth.value <= growth.high < 1.02
-
-
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=80), st.sampled_from([50.0, 90.0, 99.0]))
-def test_resampled_percentiles_are_numpys(times: list[int], percentile: float) -> None:
+def test_resampled_percentiles_are_numpys(times: list[int], percent: float) -> None:
     x = np.asarray(times, np.float64)
-    ours = latency._resampled(x, percentile=percentile)
-    [rows] = latency._draws(len(x), latency.SEED)
-    assert np.allclose(ours, np.percentile(x[rows], percentile, axis=1), rtol=1e-12)
+    ours = latency.resampled(x, statistic=lambda rows: latency.percentile(rows, percent))
+    [rows] = latency._draws(len(x))
+    assert np.allclose(ours, np.percentile(x[rows], percent, axis=1), rtol=1e-12)
 
 
 STEP = 0.1

@@ -264,3 +264,53 @@ def test_a_layout_op_by_its_indices_is_marked(twice: Path) -> None:
     replace_file(twice, AGAIN, model.SerializeToString())
     (found,) = assign_layers(twice / AGAIN, [Operator("shuffle", "Gather", "", 5)])
     assert (found.layout, found.layer) == (True, "")
+
+
+def test_starts_are_one_record(twice: Path) -> None:
+    """Each start is a run of its own; only the first times the operators; a bad one fails the record."""
+    fake = Fake(twice)
+    found = profile(bundles.load(twice), fake, replace(OPTIONS, runtimes=("quick",), starts=3))
+    assert found.passed
+    assert [len(record.samples_ns) for record in found.records] == [150, 150]
+    assert {record.starts for record in found.records} == {(50, 50, 50)}
+    assert [[job.operators for job in group] for group in fake.asked] == [[True, True], [False, False], [False, False]]
+    single = profile(bundles.load(twice), Fake(twice), replace(OPTIONS, runtimes=("quick",)))
+    assert {record.starts for record in single.records} == {()}
+
+    def worsen(jobs: Sequence[Job]) -> None:
+        if len(wrong.asked) == 2:
+            wrong.outputs = {"y": wrong.outputs["y"] + 1}
+
+    wrong = Fake(twice)
+    wrong.trouble = worsen
+    failed = profile(bundles.load(twice), wrong, replace(OPTIONS, runtimes=("quick",), starts=2))
+    assert not failed.passed
+    assert not any(record.parity and record.parity.passed for record in failed.records)
+
+
+@pytest.mark.parametrize(
+    ("error", "interrupted"), [(KeyboardInterrupt(), True), (TargetError("the board is gone"), False)]
+)
+def test_what_ends_a_start_costs_no_earlier_one(error: BaseException, interrupted: bool, twice: Path) -> None:
+    fake = Fake(twice)
+
+    def end(jobs: Sequence[Job]) -> None:
+        if len(fake.asked) == 3:
+            raise error
+
+    fake.trouble = end
+    found = profile(bundles.load(twice), fake, replace(OPTIONS, runtimes=("quick",), starts=5))
+    assert found.interrupted is interrupted
+    assert not found.passed
+    assert [record.starts for record in found.records] == [(50, 50), (50, 50)]
+    assert all(record.partial and "after 2 of 5 starts" in record.untrusted[0] for record in found.records)
+
+
+def test_starts_on_this_machine(made_bundle: Path, tmp_path: Path, edgeattn: Command) -> None:
+    out = tmp_path / "r.json"
+    chosen = ("--runtime", "onnxruntime", "--runs", 4, "--warmup", 1, "--starts", 3, "--no-operators")
+    assert edgeattn("profile", made_bundle, *chosen, "--out", out).code == 0
+    [record] = records.load(out).records
+    assert record.starts == (4, 4, 4)
+    assert edgeattn("compare", out, out, "--strict").code == 0
+    assert edgeattn("profile", made_bundle, "--starts", 0).code == 2

@@ -53,7 +53,7 @@ def test_no_time_comes_from_emulation(times: dict[str, object], tmp_path: Path) 
     [
         ("{", "is no file of records"),
         ("[]", "is no file of records"),
-        ('{"schema_version": 3, "records": []}', "has schema 3, and this edgeattn reads 1 to 2"),
+        ('{"schema_version": 4, "records": []}', "has schema 4, and this edgeattn reads 1 to 3"),
         ('{"schema_version": 1, "records": [{}]}', "is damaged at records.0.model"),
     ],
 )

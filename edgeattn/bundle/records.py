@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 # History: 1, the first. 2, time by operator, the state of the device before and after, parity of the measured runs, the
-# warm-up's length, groups of interleaved records, what was not run; all of it may be missing.
-SCHEMA = 2
+# warm-up's length, groups of interleaved records, what was not run; all of it may be missing. 3, the starts.
+SCHEMA = 3
 
 # The largest number of a record: no clock and no counter gives more, and statistics in floats take no larger ones.
 _MOST = 2**63 - 1
@@ -96,6 +96,7 @@ class Run:
     runtime_version: str
     warmup: int
     samples_ns: tuple[int, ...] = ()
+    starts: tuple[int, ...] = ()
     calls_per_sample: int = 1
     clock_step_ns: int | None = None
     counts: tuple[Counts, ...] = ()
@@ -127,6 +128,7 @@ _KEYS = (
     "threads",
     "warmup",
     "samples_ns",
+    "starts",
     "calls_per_sample",
     "clock_step_ns",
     "counts",
@@ -158,6 +160,7 @@ class Record(Run):
         versions: of the tools that made the artifact, and of what measured it.
         warmup: runs before the first sample, in ``warmup_ns``.
         samples_ns: a number for each timed run, in the order in which they ran; empty where time means nothing.
+        starts: the numbers of the samples of each start of the process, in order; empty for a single start.
         calls_per_sample: a sample is the mean of so many calls, where one is too short for the clock.
         clock_step_ns: the smallest observed step of the clock.
         counts: a count for each counted run; empty where nothing was counted.
@@ -207,6 +210,8 @@ class Record(Run):
             raise BadInputError("a record must hold no negative time, count, size or number of runs")
         if max(numbers) > _MOST:
             raise BadInputError("a record must hold no number beyond 2^63, which no clock and no counter gives")
+        if self.starts and (min(self.starts) < 0 or sum(self.starts) != len(self.samples_ns)):
+            raise BadInputError("the samples of a record's starts must be all of its samples")
         if self.threads < 1 or self.calls_per_sample < 1:
             raise BadInputError("a record must have at least one thread, and one call in a sample")
 

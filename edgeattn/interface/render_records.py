@@ -14,6 +14,9 @@ from edgeattn.profile.latency import Interval, summary
 
 _SLOWEST = 12
 _MOST_CHANGES = 500
+# Why a change is a failure, after its verdict.
+_OVER = ", over the limit"
+_WHY = {"missing": " in NEW", "can't tell": ", which fails", "different": ""}
 
 
 def measured(records: Sequence[Record], ratios: Sequence[Ratio], not_run: Sequence[NotRun]) -> list[Any]:
@@ -154,7 +157,7 @@ def compared(result: Comparison) -> list[Any]:
             *(_quantity(change.quantity, value) for value in (change.old, change.new)),
             number(growth.value if growth else None, ".3f"),
             _interval(growth) if growth and growth.low < growth.high else "-",
-            change.verdict if change.passed else Text(f"{change.verdict}, over the limit", "red"),
+            change.verdict if change.passed else Text(f"{change.verdict}{_WHY.get(change.verdict, _OVER)}", "red"),
         )
     notes = {
         f"{change.artifact} in {change.runtime}, {change.quantity}: {change.note}": 0

@@ -10,7 +10,8 @@ import numpy as np
 
 from edgeattn.bundle.records import Device, Record
 from edgeattn.errors import BadInputError
-from edgeattn.profile.latency import Interval, growth_of_runs, has_ratio, ratio_of_pairs
+from edgeattn.profile.growth import STARTS, Statistic, growth, midmean, needed, p99, side
+from edgeattn.profile.latency import Interval, has_ratio, ratio_of_pairs
 
 MAX_SLOWDOWN = 1.10
 
@@ -44,13 +45,16 @@ def ratios(records: Sequence[Record]) -> tuple[Ratio, ...]:
     )
 
 
-Quantity = Literal["time", "p99", "instructions", "load", "memory", "size", "layout ops", "parity"]
-Outcome = Literal["faster", "slower", "can't tell", "fewer", "more", "same", "different"]
+Quantity = Literal["time", "p99", "instructions", "load", "memory", "size", "layout ops", "parity", "record"]
+Outcome = Literal["faster", "slower", "can't tell", "fewer", "more", "same", "different", "missing"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that NEW may have, as a multiple of OLD or as a number; None is no limit."""
+    """The most that NEW may have, as a multiple of OLD or as a number; None is no limit.
+
+    ``allow_missing``: what OLD has measured and NEW has not is no failure. ``strict``: what cannot be told is one.
+    """
 
     slowdown: float = MAX_SLOWDOWN
     p99: float | None = None
@@ -58,13 +62,16 @@ class Limits:
     memory: float | None = None
     size_growth: float | None = None
     layout_ops: int | None = None
+    allow_missing: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True)
 class Change:
     """One quantity of one artifact. ``growth`` is new / old, with its interval, or None if there is no such number.
 
-    ``passed`` is False for a regression that is certain: the whole interval lies over the limit.
+    ``passed`` is False for a regression that is certain, as the whole interval lies over the limit; for what NEW lacks;
+    and, if :class:`Limits` say so, for what cannot be told.
     """
 
     artifact: str
@@ -107,9 +114,13 @@ def compare(*, old: Sequence[Record], new: Sequence[Record], limits: Limits) -> 
     common = [key for key in before if key in after]
     if not common:
         raise BadInputError("the two files have no record of the same artifact, target, runtime and threads")
+    gone = [record for key, record in before.items() if key not in after]
     return Comparison(
-        tuple(change for key in common for change in _changes(before[key], after[key], limits)),
-        tuple(_describe(record) for key, record in before.items() if key not in after),
+        (
+            *(change for key in common for change in _changes(before[key], after[key], limits)),
+            *(_missing(record, "record", None, limits) for record in gone),
+        ),
+        tuple(map(_describe, gone)),
         tuple(_describe(record) for key, record in after.items() if key not in before),
     )
 
@@ -130,21 +141,26 @@ def _describe(record: Record) -> str:
 
 
 def _changes(old: Record, new: Record, limits: Limits) -> Iterator[Change]:
-    if old.samples_ns and new.samples_ns:
-        yield _time(old, new, limits.slowdown)
+    if old.samples_ns:
+        yield _time(old, new, "time", midmean, limits.slowdown, limits)
         if limits.p99 is not None:
-            yield _tail(old, new, limits.p99)
-    if old.counts and new.counts:
-        yield _instructions(old, new, limits.slowdown)
+            yield _time(old, new, "p99", p99, limits.p99, limits)
+    if old.counts:
+        yield _instructions(old, new, limits)
     if limits.load is not None:
-        yield _single(old, new, "load", old.load_ns, new.load_ns, limits.load)
+        yield _single(old, new, "load", old.load_ns, new.load_ns, limits.load, limits)
     if limits.memory is not None:
-        yield _single(old, new, "memory", old.peak_memory_bytes, new.peak_memory_bytes, limits.memory)
+        yield _single(old, new, "memory", old.peak_memory_bytes, new.peak_memory_bytes, limits.memory, limits)
     yield _size(old, new, limits.size_growth)
-    yield _layout_ops(old, new, limits.layout_ops)
+    yield _layout_ops(old, new, limits)
     if new.parity is not None and not new.parity.passed:
         note = f"the outputs are not the reference's: {new.parity.reason}"
         yield _change(new, "parity", None, None, None, "different", False, note)
+
+
+def _missing(old: Record, quantity: Quantity, value: float | None, limits: Limits) -> Change:
+    note = "measured in OLD, and not in NEW"
+    return _change(old, quantity, value, None, None, "missing", limits.allow_missing, note)
 
 
 def _change(
@@ -161,51 +177,56 @@ def _change(
     return Change(*about, quantity, old_value, new_value, growth, verdict, passed, note)
 
 
-def _time(old: Record, new: Record, limit: float) -> Change:
-    medians = float(np.median(old.samples_ns)), float(np.median(new.samples_ns))
+def _time(old: Record, new: Record, quantity: Quantity, statistic: Statistic, limit: float, limits: Limits) -> Change:
+    before, after = (side(record.samples_ns, record.starts, statistic) for record in (old, new))
+    if not new.samples_ns:
+        return _missing(old, quantity, before.value if before else 0, limits)
+    values = before.value if before else 0, after.value if after else 0
     if note := _other_device(old, new):
-        return _change(new, "time", *medians, None, "can't tell", note=note)
-    if untrusted := _untrusted(old, new):
-        growth: Interval | None = _range_of(old, new)
-        note = f"{untrusted} not to be trusted: judged by the middle 80 % of the samples"
-    else:
-        growth = growth_of_runs(old_ns=old.samples_ns, new_ns=new.samples_ns)
-    return _grown(new, "time", *medians, growth, limit, note)
-
-
-def _tail(old: Record, new: Record, limit: float) -> Change:
-    """p99; records with warnings too, as what disturbs a median is what a tail consists of."""
-    values = float(np.percentile(old.samples_ns, 99)), float(np.percentile(new.samples_ns, 99))
-    if note := _other_device(old, new):
-        return _change(new, "p99", *values, None, "can't tell", note=note)
-    untrusted = _untrusted(old, new)
-    note = f"{untrusted} not to be trusted: a tail may be a disturbance" if untrusted else ""
-    growth = growth_of_runs(old_ns=old.samples_ns, new_ns=new.samples_ns, percentile=99)
-    return _grown(new, "p99", *values, growth, limit, note)
-
-
-def _grown(
-    new: Record, quantity: Quantity, old_ns: float, new_ns: float, growth: Interval | None, limit: float, note: str
-) -> Change:
-    if growth is None or not growth.high < inf:
+        return _change(new, quantity, *values, None, "can't tell", limits.allow_missing and not limits.strict, note)
+    if before is None or after is None:
         note = "some times are 0 ns, which have no ratio: the clock is too coarse for this artifact"
-        return _change(new, quantity, old_ns, new_ns, None, "can't tell", note=note)
-    verdict: Outcome = "slower" if growth.low > 1 else "faster" if growth.high < 1 else "can't tell"
-    return _change(new, quantity, old_ns, new_ns, growth, verdict, growth.low <= limit, note)
+        return _change(new, quantity, *values, None, "can't tell", not limits.strict, note)
+    interval = growth(before, after)
+    verdict: Outcome = "can't tell"
+    if interval.low > 1:
+        verdict = "slower"
+    elif interval.high < 1:
+        verdict = "faster"
+    elif 1 / limit <= interval.low and interval.high <= limit:
+        verdict = "same"
+    notes = [f"{untrusted} not to be trusted"] if (untrusted := _untrusted(old, new)) else []
+    is_open = interval.low <= limit < interval.high
+    if is_open:
+        starts = needed(before, after, limit) or STARTS
+        notes.append(f"it may be over the limit or not: about {starts} starts of each would tell (profile --starts)")
+    passed = interval.low <= limit
+    if limits.strict and is_open:
+        verdict, passed = "can't tell", False
+    return _change(new, quantity, *values, interval, verdict, passed, "; ".join(notes))
 
 
 def _single(
-    old: Record, new: Record, quantity: Quantity, before: int | None, after: int | None, limit: float
+    old: Record,
+    new: Record,
+    quantity: Quantity,
+    before: int | None,
+    after: int | None,
+    limit: float,
+    limits: Limits,
 ) -> Change:
     """A number that a record has once, without an interval: the time to load, the peak of memory."""
-    note = _other_device(old, new)
-    if before is None or after is None:
-        note = f"not measured in {' and '.join(which for which, n in (('OLD', before), ('NEW', after)) if n is None)}"
-    if note or before is None or after is None:
-        return _change(new, quantity, before, after, None, "can't tell", note=note)
-    growth = _over(after, before)
-    passed = growth <= limit
-    return _change(new, quantity, before, after, Interval(growth, growth, growth), _more(before, after), passed)
+    if before is None:
+        note = "not measured in OLD" + (" and NEW" if after is None else "")
+        return _change(new, quantity, before, after, None, "can't tell", not limits.strict, note)
+    if after is None:
+        return _missing(old, quantity, before, limits)
+    if note := _other_device(old, new):
+        return _change(
+            new, quantity, before, after, None, "can't tell", limits.allow_missing and not limits.strict, note
+        )
+    ratio = _over(after, before)
+    return _change(new, quantity, before, after, Interval(ratio, ratio, ratio), _more(before, after), ratio <= limit)
 
 
 def _other_device(old: Record, new: Record) -> str:
@@ -224,36 +245,35 @@ def _same_device(old: Device, new: Device) -> bool:
     return old.name == new.name or (kinds[0] == kinds[1] and kinds[0][0] is not None)
 
 
-def _range_of(old: Record, new: Record) -> Interval:
-    """The growth of the median, with an interval from the middle 80 % of the samples, for records with warnings."""
-    (a, b, c), (d, e, f) = (np.percentile(record.samples_ns, (10, 50, 90)).tolist() for record in (old, new))
-    return Interval(_over(e, b), _over(d, c), _over(f, a))
-
-
 def _over(new: float, old: float) -> float:
     return new / old if old else (inf if new else 1.0)
 
 
-def _instructions(old: Record, new: Record, limit: float) -> Change:
+def _instructions(old: Record, new: Record, limits: Limits) -> Change:
     a, b = (sorted(count.total for count in record.counts) for record in (old, new))
+    if not b:
+        return _missing(old, "instructions", float(np.median(a)), limits)
     medians = float(np.median(a)), float(np.median(b))
     if old.device.details.get("cpu") != new.device.details.get("cpu"):
-        return _change(new, "instructions", *medians, None, "can't tell", note="counted on another core")
-    growth = Interval(_over(medians[1], medians[0]), _over(b[0], a[-1]), _over(b[-1], a[0]))
-    verdict: Outcome = "more" if growth.low > 1 else "fewer" if growth.high < 1 else "same"
-    return _change(new, "instructions", *medians, growth, verdict, growth.low <= limit)
+        passed, note = limits.allow_missing and not limits.strict, "counted on another core"
+        return _change(new, "instructions", *medians, None, "can't tell", passed, note)
+    ratio = Interval(_over(medians[1], medians[0]), _over(b[0], a[-1]), _over(b[-1], a[0]))
+    verdict: Outcome = "more" if ratio.low > 1 else "fewer" if ratio.high < 1 else "same"
+    return _change(new, "instructions", *medians, ratio, verdict, ratio.low <= limits.slowdown)
 
 
 def _size(old: Record, new: Record, limit: float | None) -> Change:
     a, b = old.subject.size_bytes, new.subject.size_bytes
-    growth = _over(b, a)
-    return _change(new, "size", a, b, Interval(growth, growth, growth), _more(a, b), limit is None or growth <= limit)
+    ratio = _over(b, a)
+    return _change(new, "size", a, b, Interval(ratio, ratio, ratio), _more(a, b), limit is None or ratio <= limit)
 
 
-def _layout_ops(old: Record, new: Record, limit: int | None) -> Change:
-    a, b = old.subject.layout_ops, new.subject.layout_ops
+def _layout_ops(old: Record, new: Record, limits: Limits) -> Change:
+    a, b, limit = old.subject.layout_ops, new.subject.layout_ops, limits.layout_ops
+    if b is None and a is not None and limit is not None:
+        return _missing(old, "layout ops", a, limits)
     if b is None:
-        return _change(new, "layout ops", a, b, None, "can't tell", note="not counted in NEW")
+        return _change(new, "layout ops", a, b, None, "can't tell", limit is None or not limits.strict, "not counted")
     return _change(
         new, "layout ops", a, b, None, "can't tell" if a is None else _more(a, b), limit is None or b <= limit
     )

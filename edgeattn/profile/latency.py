@@ -62,7 +62,7 @@ def summary(samples_ns: Sequence[int]) -> Summary:
         p90_ns=p90,
         p99_ns=p99,
         sd_ns=float(x.std(ddof=1)) if len(x) > 1 else 0.0,
-        p50_interval_ns=_bounds(_resampled(x)),
+        p50_interval_ns=_bounds(resampled(x)),
     )
 
 
@@ -73,27 +73,31 @@ def _samples(samples_ns: Sequence[int]) -> _Floats:
     return x
 
 
-def _resampled(x: _Floats, *, seed: int = SEED, percentile: float = 50) -> _Floats:
-    """Medians, or other percentiles, of RESAMPLES resampled runs. Samples are drawn in blocks, because neighbours
+def percentile(rows: _Floats, percent: float) -> _Floats:
+    """A percentile of each sorted row. Sorting is some times as fast as numpy's own, for as many and short rows."""
+    below, part = divmod((rows.shape[-1] - 1) * percent / 100, 1)
+    low, high = rows[..., int(below)], rows[..., min(int(below) + 1, rows.shape[-1] - 1)]
+    return np.asarray(low + part * (high - low))
+
+
+def median(rows: _Floats) -> _Floats:
+    return percentile(rows, 50)
+
+
+def resampled(x: _Floats, *, statistic: Callable[[_Floats], _Floats] = median) -> _Floats:
+    """A statistic of sorted samples, of RESAMPLES resampled runs. Samples are drawn in blocks, because neighbours
     resemble each other.
 
     Source: the circular block bootstrap (Politis and Romano, 1992), blocks of the cube root of n.
     """
-    below, part = divmod((len(x) - 1) * percentile / 100, 1)
-    values = []
-    for rows in _draws(len(x), seed):
-        # Sorting is some times as fast as numpy's median and percentile, for as many and short rows as these.
-        drawn = np.sort(x[rows], axis=1)
-        low, high = drawn[:, int(below)], drawn[:, min(int(below) + 1, len(x) - 1)]
-        values.append(low + part * (high - low))
-    return np.concatenate(values)
+    return np.concatenate([statistic(np.sort(x[rows], axis=1)) for rows in _draws(len(x))])
 
 
 @lru_cache(maxsize=8)
-def _draws(n: int, seed: int) -> tuple[npt.NDArray[np.int64], ...]:
+def _draws(n: int) -> tuple[npt.NDArray[np.int64], ...]:
     """The numbers of the samples of each resampled run, in parts; the same for all records of one length."""
     block = max(1, round(n ** (1 / 3)))
-    random, within = np.random.default_rng(seed), np.arange(block)
+    random, within = np.random.default_rng(SEED), np.arange(block)
     total = RESAMPLES if n <= MANY else RESAMPLES // 10
     rows = max(1, _BATCH // n)
     parts = []
@@ -128,23 +132,7 @@ def ratio_of_pairs(*, baseline_ns: Sequence[int], candidate_ns: Sequence[int]) -
     baseline, candidate = _samples(baseline_ns[:n]), _samples(candidate_ns[:n])
     measured = (baseline > 0) & (candidate > 0)
     ratios = baseline[measured] / candidate[measured]
-    return Interval(float(np.median(ratios)), *_bounds(_resampled(ratios)))
-
-
-def growth_of_runs(*, old_ns: Sequence[int], new_ns: Sequence[int], percentile: float = 50) -> Interval | None:
-    """How many times as slow new samples are, from runs at different times: new / old, of their medians or of another
-    percentile. None if it has no upper end, as old times of 0 ns give none.
-
-    Raises:
-        BadInputError: one of them has no samples.
-    """
-    old, new = _samples(old_ns), _samples(new_ns)
-    value, least = float(np.percentile(old, percentile)), _resampled(old, percentile=percentile)
-    if not value or not least.min():
-        return None
-    other = _resampled(new, seed=SEED + 1, percentile=percentile)
-    number = min(len(least), len(other))  # of long runs fewer are drawn
-    return Interval(float(np.percentile(new, percentile)) / value, *_bounds(other[:number] / least[:number]))
+    return Interval(float(np.median(ratios)), *_bounds(resampled(ratios)))
 
 
 def interleave(calls: Mapping[str, Callable[[], object]], *, runs: int, warmup: int) -> dict[str, list[int]]:
@@ -242,6 +230,6 @@ def _outliers(x: _Floats, disturbed_by: str) -> str:
 
 
 def _wide(x: _Floats) -> str:
-    low, high = _bounds(_resampled(x))
+    low, high = _bounds(resampled(x))
     half = (high - low) / 2 / float(np.median(x))
     return f"the median is known to {half:.0%} only: give more --runs" if half > MATTERS else ""

@@ -1,6 +1,6 @@
 """Measures a bundle on a target: a record for each artifact, runtime and number of threads."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -12,6 +12,7 @@ from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
 from edgeattn.parity.check import likeness
 from edgeattn.profile import operators
 from edgeattn.profile import record as measured
+from edgeattn.profile.starts import each_start, joined, worst
 from edgeattn.system.parallel import InterruptedTargetError
 from edgeattn.system.progress import Progress, silent
 from edgeattn.system.versions import versions
@@ -21,7 +22,8 @@ from edgeattn.targets import TARGETS, Connection, Job, Measurement
 @dataclass(frozen=True)
 class Options:
     """How to measure; ``target`` and ``command`` are as the user typed them. None means the target's default. A
-    ``warmup`` of "auto" lasts until the times settle. No ``runtimes`` means all that the target has."""
+    ``warmup`` of "auto" lasts until the times settle. No ``runtimes`` means all that the target has. ``starts`` is the
+    number of processes, ``runs`` each; where instructions are counted it is one."""
 
     target: str
     threads: tuple[int, ...] = (1,)
@@ -30,6 +32,7 @@ class Options:
     runtimes: tuple[str, ...] = ()
     operators: bool = True
     command: str = ""
+    starts: int = 1
 
 
 @dataclass(frozen=True)
@@ -163,9 +166,7 @@ def _measure(
         for artifact in group.artifacts
     ]
     try:
-        measurements: Sequence[Measurement] = (
-            connection.run_interleaved(jobs) if len(jobs) > 1 else [connection.run(jobs[0])]
-        )
+        measured_starts = each_start(connection, jobs, 1 if _is_counted(options.target) else options.starts)
     except KeyboardInterrupt:
         results.stopped, results.interrupted = "interrupted", True
         results.not_run += (NotRun(artifact.file.path, options.target, results.stopped) for artifact in group.artifacts)
@@ -178,7 +179,8 @@ def _measure(
         results.errors.append(error)
         results.not_run.append(NotRun(group.artifacts[0].file.path, options.target, str(error)))
         return
-    for artifact, job, measurement in zip(group.artifacts, jobs, measurements, strict=True):
+    for artifact, job, starts in zip(group.artifacts, jobs, zip(*measured_starts, strict=True), strict=True):
+        measurement = joined(starts)
         interleaved = (
             f"{_runtime_and_device(group, connection)}, {started}" if len(jobs) > 1 and measurement.samples_ns else ""
         )
@@ -188,7 +190,7 @@ def _measure(
             started_at=started,
             group=interleaved,
             # A user's own benchmark tool returns no outputs.
-            parity=likeness(artifact, golden, measurement.first, measurement.last) if measurement.first else None,
+            parity=worst([likeness(artifact, golden, each.first, each.last) for each in starts if each.first]),
         )
         results.records.append(record)
         results.interrupted = results.interrupted or measurement.interrupted

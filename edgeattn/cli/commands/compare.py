@@ -41,10 +41,16 @@ def compare(
     max_memory: Annotated[
         float | None, typer.Option(min=0, help="Records: exit 1 if the peak of memory grew by more than this factor.")
     ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Records: what OLD has measured and NEW has not is no failure.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Records: exit 1 also if it cannot be told whether a limit is kept.")
+    ] = False,
     json: console.Json = False,
 ) -> int:
     """Run two artifacts or bundles on the same inputs and show how their outputs differ; or compare two files of
-    records: faster, slower, or can't tell. Exit 1 on a certain regression.
+    records: faster, slower, same, or can't tell. Exit 1 on a certain regression, and for what was not measured again.
 
     Examples: edgeattn compare b/attention-fp32.onnx b/attention-fp32.tflite, or edgeattn compare old.json new.json
     """
@@ -52,15 +58,18 @@ def compare(
     limits = {"slowdown": max_slowdown, "size_growth": max_size_growth, "layout_ops": max_layout_ops}
     limits |= {"p99": max_p99, "load": max_load, "memory": max_memory}
     chosen = {name: value for name, value in limits.items() if value is not None}
+    flags = {name: True for name, given in (("allow_missing", allow_missing), ("strict", strict)) if given}
     records = [path.suffix == ".json" for path in (old, new)]
     if all(records):
         if shape:
             raise typer.BadParameter("--shape goes with two artifacts")
-        return _records(old, new, chosen)
+        return _records(old, new, {**chosen, **flags})
     if any(records):
         raise typer.BadParameter("give two files of records, two bundles or two artifacts, not one of each")
     if chosen:
         raise typer.BadParameter(f"--max-{next(iter(chosen)).replace('_', '-')} goes with two files of records")
+    if flags:
+        raise typer.BadParameter(f"--{next(iter(flags)).replace('_', '-')} goes with two files of records")
     from edgeattn.interface import render
     from edgeattn.parity import diff
 

@@ -32,6 +32,12 @@ def profile(
     runs: Annotated[
         int | None, typer.Option(min=1, help="Timed runs; default: 50, or 3 where instructions are counted.")
     ] = None,
+    starts: Annotated[
+        int,
+        typer.Option(
+            min=1, max=100, help="Processes to measure one after another, --runs each: 5 for a gate with `compare`."
+        ),
+    ] = 1,
     warmup: Annotated[
         str | None,
         typer.Option(
@@ -65,6 +71,7 @@ def profile(
         runtimes=tuple(dict.fromkeys(runtime or ())),
         operators=operators,
         command=console.command_line(),
+        starts=starts,
     )
     files.check(out)
     loaded = manifest.load(bundle)
