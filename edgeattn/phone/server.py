@@ -91,7 +91,9 @@ def application(site: Site) -> Starlette:
 
 async def _refuse(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, headers=HEADERS)
+        # Of a body that was not read to its end nothing more is waited for.
+        close = {"Connection": "close"} if error.status_code in (400, 408, 413) else {}
+        return JSONResponse({"error": error.detail}, error.status_code, headers=HEADERS | close)
     return JSONResponse({"error": str(error)}, 422, headers=HEADERS)
 
 

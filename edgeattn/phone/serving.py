@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import h11
 import uvicorn
@@ -27,6 +29,8 @@ from edgeattn.phone.site import read
 HEAD_S = 15.0
 # A phone's browser opens some six connections.
 CONNECTIONS = 800
+# Of one address: a cable brings all its phones from this machine's own, and nobody is to keep all others out.
+CONNECTIONS_OF_ONE = 300
 LANDING = {"": "landing.html", **{name: name for name in ("landing.js", "style.css", "icon.svg")}}
 
 
@@ -117,7 +121,13 @@ async def serve(endpoint: Endpoint, application: Starlette, stop: asyncio.Event)
     await asyncio.wait([ending, *running], return_when=asyncio.FIRST_COMPLETED)
     for server in servers:
         server.should_exit = True
-    await asyncio.gather(*running)
+    # A request that is cut off at the end would be printed as an error.
+    log = logging.getLogger("uvicorn.error")
+    log.disabled = stop.is_set()
+    try:
+        await asyncio.gather(*running)
+    finally:
+        log.disabled = False
     ending.cancel()
 
 
@@ -128,12 +138,23 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _HeaderTimeout(H11Protocol):
-    """Closes a connection that does not complete the header of a request."""
+class _Bounded(H11Protocol):
+    """Closes a connection that does not complete the header of a request, and those of one address beyond a bound."""
+
+    open_of: ClassVar[Counter[str]] = Counter()
+    address = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own is
         super().connection_made(transport)
+        self.address = self.client[0] if self.client else "?"
+        self.open_of[self.address] += 1
+        if self.open_of[self.address] > CONNECTIONS_OF_ONE:
+            transport.abort()
         self.loop.call_later(HEAD_S, self._check)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.open_of[self.address] -= 1
 
     def _check(self) -> None:
         if self.transport.is_closing():
@@ -151,7 +172,7 @@ def _server(application: Starlette, tls: tuple[bytes, bytes] | None) -> _Server:
         settings["ssl_context_factory"] = lambda *_: certificate.context(*tls)
     config = uvicorn.Config(
         application,
-        http=_HeaderTimeout,
+        http=_Bounded,
         lifespan="off",
         log_config=None,
         access_log=False,
