@@ -195,7 +195,7 @@ def test_on_the_command_line(edgeattn: Command, tmp_path: Path) -> None:
     assert edgeattn("compare", old, new, "--allow-missing").code == 0
     records.save(old, (timed(1.0, starts=1),))
     assert edgeattn("compare", old, new).code == 0
-    assert "can't tell, which fails" in (answer := edgeattn("compare", old, new, "--strict")).out
+    assert "can't tell, which fails" in edgeattn("compare", old, new, "--strict").out
     assert answer.code == 1
 
 

@@ -363,7 +363,7 @@ def test_ctrl_c_while_a_body_arrives(sent: str, phone_runtimes: Path, made_bundl
             connection.sendall((head + sent).encode())
             time.sleep(0.5)
             server.process.send_signal(signal.SIGINT)
-            out, err = server.process.communicate(timeout=60)
+            _, err = server.process.communicate(timeout=60)
     assert server.process.returncode == 1, err
     assert "Traceback" not in err
     assert len([line for line in err.splitlines() if line.startswith("edgeattn:")]) <= 1

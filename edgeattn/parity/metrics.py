@@ -11,6 +11,7 @@ from math import inf, log10
 import numpy as np
 import numpy.typing as npt
 
+from edgeattn.parity import slices
 from edgeattn.precision import PRECISIONS, NoiseLimits
 from edgeattn.verdict import Verdict
 
@@ -154,6 +155,10 @@ def compare(
         limit_db = limits.on_data_db if judged else limits.elsewhere_db
         passed = sqnr_db >= limit_db or _rms(error) <= limits.smallest_step
         reason = f"signal to noise is {sqnr_db:.1f} dB, not {limit_db:g}"
+        if passed and limit_db > -inf:
+            allowed = max(_rms(truth) * 10 ** (-limit_db / 20), limits.smallest_step)
+            reason = slices.lost(truth, error, allowed=allowed, bits=PRECISIONS[precision].bits)
+            passed = not reason
     shown = not 0 < _rms(truth) <= _SIZE_OVER_NOISE * floor_rms and not (unsettled is not None and unsettled.all())
     return Comparison(
         passed, "" if passed else reason, max_abs, max_units, rms_units, sqnr_db, _cosine(truth, values), shown
