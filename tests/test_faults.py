@@ -16,7 +16,7 @@ from edgeattn.bundle import manifest as bundles
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.export import pipeline, source
 from edgeattn.formats import FORMATS
-from edgeattn.system import cache, files
+from edgeattn.system import cache, files, scratch
 
 ROOT = Path(__file__).parent.parent
 # Everything of a bundle that needs no PyTorch, and no manifest until all else is there.
@@ -150,3 +150,44 @@ def test_what_a_killed_setup_left_is_deleted(tmp_path: Path, monkeypatch: pytest
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, "lock"}
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert cache.folder_of("x", Path(__file__)).is_relative_to(Path.home() / ".cache")
+
+
+def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "b"
+    out.mkdir()
+    (out / bundles.MANIFEST).write_text("1")
+    destination.check(out, force=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "ismount", lambda path: path == out)
+        with pytest.raises(BadInputError, match="cannot be replaced: something is mounted there"):
+            destination.check(out, force=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: path != out)
+        with pytest.raises(BadInputError, match="you may not write to it"):
+            destination.check(out, force=True)
+    tmp_path.chmod(0o1777)
+    os.chown(out, 12345, -1) if os.geteuid() == 0 else None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 54321)
+        with pytest.raises(BadInputError, match="it belongs to another user"):
+            destination.check(out, force=True)
+    (link := tmp_path / "link").symlink_to(out)
+    destination.check(link, force=True)
+
+
+def test_scratch_files_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that someone has laid where a name could be guessed is not followed, and no two names are alike."""
+    made = []
+    original = scratch.file
+    monkeypatch.setattr(scratch, "file", lambda path: made.append(original(path)) or made[-1])
+    (tmp_path / f".edgeattn.{os.getpid()}").symlink_to(tmp_path / "of another")
+    for number in range(3):
+        files.write(tmp_path / "r.json", str(number).encode())
+    assert (tmp_path / "r.json").read_bytes() == b"2"
+    assert len({name for _, name in made}) == 3
+    assert not (tmp_path / "of another").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".edgeattn.{os.getpid()}", "r.json"]
+    with pytest.raises(FileExistsError):
+        os.open(tmp_path / f".edgeattn.{os.getpid()}", os.O_CREAT | os.O_EXCL)
