@@ -110,6 +110,7 @@ class CoreMl(Format):
                 details={
                     "opset": function.opset,
                     "specification_version": spec.specificationVersion,
+                    "compressed": sorted({op.type for op in walk(block) if op.type.startswith("constexpr_")}),
                     "metadata": dict(sorted(spec.description.metadata.userDefined.items())),
                 },
             )

@@ -14,6 +14,7 @@ from edgeattn.bundle.records import Likeness
 from edgeattn.bundle.tensors import Arrays, from_edge
 from edgeattn.errors import ArtifactError, MissingError, RefusedError, TargetError
 from edgeattn.formats import FORMATS
+from edgeattn.parity import claims as claimed
 from edgeattn.parity.accuracy import Accuracy, evaluate
 from edgeattn.parity.battery import depends_on_input
 from edgeattn.parity.failures import lacking, refused
@@ -65,11 +66,12 @@ def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connectio
         TargetError: a run on the target failed.
     """
     _check_formats(bundle)
+    bundle, claims = claimed.checked(bundle)
     cases = golden_cases(bundle)
     labelled = held_out(bundle)
     first = next(iter(cases), "")
     rows = [*_hop_one(bundle, cases), *lacking(bundle, first)]
-    builder = _ReportBuilder(rows=rows, warnings=list(_warnings(bundle, cases)))
+    builder = _ReportBuilder(rows=rows, warnings=[*_warnings(bundle, cases), *claims])
     if connection:
         _on_target(bundle, cases, labelled, connection, builder, progress)
         return builder.build(bundle)
