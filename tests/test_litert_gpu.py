@@ -1,39 +1,27 @@
-"""Whole models on LiteRT's GPU accelerator, which is in the package, on Chromium's software Vulkan: no phone needed.
-
-Asked for the GPU alone: with the CPU beside it, a model of which most runs on the CPU calls itself accelerated too.
-"""
+"""LiteRT's GPU accelerator, which is in the package, on Chromium's software Vulkan: no phone needed. As a backend of
+parity, layers and the self-test; and what it takes of a file."""
 
 import json
-import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from conftest import Answer
 
-from edgeattn.bundle import golden, manifest
+from edgeattn import targets
+from edgeattn.bundle import golden, manifest, records
+from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.export import pipeline, source
+from edgeattn.runtimes import RUNTIMES, litert_gpu
 
+Command = Callable[..., Answer]
 DRIVER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
-# In a process of its own: a driver may end it.
-RUN = """
-import json, sys
-import numpy as np
-from ai_edge_litert.compiled_model import CompiledModel, HardwareAccelerator
-from ai_edge_litert.options import GpuOptions, Options
-file, inputs, out = sys.argv[1], np.load(sys.argv[2]), sys.argv[3]
-options = Options(hardware_accelerators=HardwareAccelerator.GPU, gpu_options=GpuOptions(enforce_f32=True))
-model = CompiledModel.from_file(file, options=options)
-given, taken = model.create_input_buffers(0), model.create_output_buffers(0)
-given[0].write(np.ascontiguousarray(inputs["x"]))
-for _ in range(3):  # some drivers are right in the first run alone
-    model.run_by_index(0, given, taken)
-np.save(out, taken[0].read(int(inputs["size"]), np.float32))
-print(json.dumps(bool(model.is_fully_accelerated())))
-"""
+RUNTIME = RUNTIMES.get("litert_gpu")
 MODELS = {
     "attention": ("attention", ["embed_dim=32", "pixels=4", "patches=16"]),
     "mobilevitv2": ("mobilevitv2", ["width=0.5", "image_size=64"]),
@@ -48,44 +36,200 @@ def vulkan() -> None:
             pytest.skip(f"install it: apt-get install -y {package}")
 
 
-def on_the_gpu(
-    artifact: Path, x: npt.NDArray[np.float32], size: int, folder: Path
-) -> "subprocess.CompletedProcess[str]":
-    np.savez(folder / "in.npz", x=x, size=size)
-    command = [sys.executable, "-c", RUN, *map(str, (artifact, folder / "in.npz", folder / "out.npy"))]
-    environment = os.environ | {"VK_ICD_FILENAMES": str(DRIVER)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A bundle of a model in TFLite alone, exported once."""
+    made: dict[str, Path] = {}
+
+    def bundle(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("gpu") / name
+            options = pipeline.Options(formats=("tflite",))
+            assert pipeline.export(source.load(*MODELS[name]), options, made[name]).report.passed
+        return made[name]
+
+    return bundle
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_operator_is_on_it_and_the_outputs_are_the_models(name: str, tmp_path: Path) -> None:
-    model, arguments = MODELS[name]
-    options = pipeline.Options(formats=("tflite",))
-    made = pipeline.export(source.load(model, arguments), options, tmp_path / "b")
-    assert made.report.passed
-    bundle = manifest.load(tmp_path / "b")
-    (artifact,) = bundle.manifest.artifacts
-    example = next(iter(golden.golden_cases(bundle).values()))
-    (x,), (expected,) = example.inputs_for(artifact).values(), example.oracle_for(artifact).values()
-    done = on_the_gpu(bundle.folder / artifact.file.path, x, expected.size, tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1])
-    found = np.load(tmp_path / "out.npy").reshape(-1)
-    error = np.linalg.norm(found - expected.reshape(-1)) / np.linalg.norm(expected)
-    assert error < 1e-5
+def artifact(folder: Path) -> Path:
+    return next(folder.glob("*.tflite"))
 
 
-def test_five_axes_are_refused(tmp_path: Path) -> None:
-    """What the form with a dimension for each part of a map came to."""
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with five axes, which the accelerator refuses, and operators that XNNPACK has no kernel for."""
     import litert_torch
     import torch
     from torch import Tensor, nn
 
     class Five(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return (x.reshape(4, 2, 4, 2, 8) * x.reshape(4, 2, 4, 2, 8).amax((0, 2), keepdim=True)).reshape(1, 8, 8, 8)
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = (x.reshape(4, 2, 4, 2, 8) * x.reshape(4, 2, 4, 2, 8).amax((0, 2), keepdim=True)).reshape(1, 8, 8, 8)
+            return y.cumsum(1), y.argmax(1)
 
+    path = tmp_path_factory.mktemp("five") / "five.tflite"
     x = torch.rand(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
-    litert_torch.convert(Five().eval(), (x,)).export(str(tmp_path / "five.tflite"))
-    done = on_the_gpu(tmp_path / "five.tflite", x.numpy(), 512, tmp_path)
-    assert done.returncode != 0 or not json.loads(done.stdout.splitlines()[-1])
+    litert_torch.convert(Five().eval(), (x,)).export(str(path))
+    return path
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_operator_is_on_it_and_the_model_is_the_same(
+    name: str, bundles: Callable[[str], Path], edgeattn: Command
+) -> None:
+    folder = bundles(name)
+    answer = edgeattn("parity", folder, "--backend", "litert gpu, fp32", "--json")
+    assert answer.code == 0, answer.err
+    ran = [row for row in answer.document["rows"] if row["hop"] == "conversion"]
+    assert {row["runtime"] for row in ran} == {"litert gpu, fp32"}
+    assert any(row["case"].startswith("example, again after") for row in ran)  # some drivers are right once only
+    limits = ("--max-fallback", "gpu=0", "--max-partitions", 1)
+    answer = edgeattn("inspect", artifact(folder), *limits, "--json")
+    assert answer.code == 0, answer.err
+    shares = {share["backend"]: share for share in answer.document["backends"]}
+    assert list(shares) == ["litert (XNNPACK)", "litert gpu, fp32"]
+    assert shares["litert gpu, fp32"]["taken"] == shares["litert (XNNPACK)"]["taken"] > 5
+    assert shares["litert (XNNPACK)"]["partitions"] == 1
+    assert "SwiftShader" in shares["litert gpu, fp32"]["note"]
+
+
+def test_its_own_arithmetic_is_judged_as_half_precision(bundles: Callable[[str], Path], edgeattn: Command) -> None:
+    """Chromium's driver has none of 16 bits, and it is said that nothing was computed in it."""
+    answer = edgeattn("parity", bundles("attention"), "--backend", "litert gpu", "--json")
+    assert answer.code == 0, answer.err
+    assert any("in litert gpu: it computes in fp32" in warning for warning in answer.document["warnings"])
+    folder = bundles("attention")
+    loaded = manifest.load(folder)
+    (made,) = loaded.manifest.artifacts
+    example = next(iter(golden.golden_cases(loaded).values()))
+    outputs = []
+    for variant in RUNTIME.variants:
+        with RUNTIME.open(artifact(folder), variant=variant) as session:
+            outputs.append(session.run(example.inputs_for(made))["y"])
+            assert ("it computes in fp32" in session.note) == (variant == litert_gpu.CHOSEN)
+    assert np.array_equal(*outputs)
+
+
+def test_a_damaged_file_is_another_model_there_too(
+    bundles: Callable[[str], Path], tmp_path: Path, edgeattn: Command
+) -> None:
+    shutil.copytree(bundles("attention"), tmp_path / "b")
+    answer = edgeattn("parity", tmp_path / "b", "--self-test", "--backend", "litert gpu, fp32", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.document["kill_rates"] == {"tflite": 1.0}
+    assert len(answer.document["trials"]) > 20
+    assert {trial["runtime"] for trial in answer.document["trials"]} == {"litert gpu, fp32"}
+
+
+def test_the_layers_inside(bundles: Callable[[str], Path], edgeattn: Command) -> None:
+    answer = edgeattn("parity", bundles("mobilevitv2"), "--layers", "--backend", "litert gpu, fp32", "--json")
+    assert answer.code == 0, answer.err
+    [depth] = answer.document["layers"]["depths"]
+    assert depth["runtime"] == "litert_gpu"
+    assert len(depth["rows"]) > 100
+
+
+def test_what_it_leaves_is_said_in_its_own_words(five: Path, edgeattn: Command) -> None:
+    answer = edgeattn("inspect", five, "--backends", "--json")
+    assert answer.code == 0, answer.err
+    xnnpack, gpu = answer.document["backends"]
+    assert {left["kind"] for left in xnnpack["left"]} == {"CUMSUM", "ARG_MAX"}
+    assert {left["reason"] for left in gpu["left"]} == {"Tensor dimensions must be less than 5.", "Unknown layout."}
+    assert {left["kind"] for left in gpu["left"]} == {"MUL", "RESHAPE", "REDUCE_MAX"}
+    total = sum(answer.document["operators"].values())
+    assert all(share["taken"] + len(share["left"]) == total for share in (xnnpack, gpu))
+    text = edgeattn("inspect", five, "--backends").out
+    assert "Who runs what" in text
+    assert "Tensor dimensions must be less than 5." in text
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--max-fallback", "gpu=0"), 1, "litert gpu, fp32 leaves 4 operators, 0 allowed"),
+        (("--max-fallback", "gpu=4"), 0, ""),
+        (("--max-fallback", "npu=0"), 1, "no backend with 'npu' in its name could be asked"),
+        (("--max-partitions", 0), 1, "litert (XNNPACK) makes 1 partitions, 0 allowed"),
+        (("--max-fallback", "gpu"), 2, "takes NAME=N"),
+        (("--backend", "nosuch"), 2, "there is no backend 'nosuch'; choose from"),
+    ],
+)
+def test_gates(options: tuple[object, ...], code: int, said: str, five: Path, edgeattn: Command) -> None:
+    answer = edgeattn("inspect", five, *options)
+    assert answer.code == code, answer.err
+    assert said in answer.out + answer.err
+
+
+def test_a_file_that_is_partly_on_it_runs_and_says_so(five: Path) -> None:
+    x = np.random.default_rng(0).random((1, 8, 8, 8), np.float32)
+    with RUNTIME.open(five) as session, RUNTIMES.get("litert").open(five) as cpu:
+        name = next(iter(session.signature.inputs))
+        on_gpu, on_cpu = session.run({name: x}), cpu.run({name: x})
+        assert session.note == "4 operators are not on the GPU"
+    assert on_gpu.keys() == on_cpu.keys()
+    assert all(np.allclose(on_gpu[each], on_cpu[each], rtol=1e-5) for each in on_cpu)
+
+
+def test_what_is_wrong_is_one_sentence(
+    tmp_path: Path, made_bundle: Path, edgeattn: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.tflite").write_bytes(b"\0" * 100)
+    with pytest.raises(ArtifactError, match="accelerator refuses"), RUNTIME.open(tmp_path / "bad.tflite"):
+        pass
+    answer = edgeattn("parity", made_bundle, "--backend", "litert gpu", "--target", "host")
+    assert (answer.code, "--backend is of this machine" in answer.err) == (2, True)
+    (tmp_path / "none.json").write_text("{}")
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "none.json"))
+    with pytest.raises(MissingError, match="there is no GPU"), RUNTIME.open(artifact(made_bundle)):
+        pass
+    answer = edgeattn("parity", made_bundle, "--backend", "litert gpu")
+    assert answer.code == 3
+    assert "apt-get install -y chromium" in answer.err
+    monkeypatch.delenv("VK_ICD_FILENAMES")
+    monkeypatch.setattr(litert_gpu, "_SOFTWARE", tmp_path / "nothing")
+    monkeypatch.setattr(litert_gpu, "_DRIVERS", ())
+    assert "there is no Vulkan driver" in (RUNTIME.unavailable() or "")
+    monkeypatch.setattr(litert_gpu, "find_library", lambda name: None)
+    assert "apt-get install -y libvulkan1" in (RUNTIME.unavailable() or "")
+
+
+def test_a_driver_that_dies_is_one_sentence(made_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    child = tmp_path / "child.py"
+    child.write_text("import os; os.abort()")
+    monkeypatch.setattr(litert_gpu._litert_gpu_child, "__file__", str(child))
+    with pytest.raises(ArtifactError, match="ended the process that ran"), RUNTIME.open(artifact(made_bundle)):
+        pass
+
+
+def test_it_runs_only_where_it_is_asked_for(made_bundle: Path, edgeattn: Command) -> None:
+    answer = edgeattn("parity", made_bundle, "--json")
+    assert not any("gpu" in row["runtime"] for row in answer.document["rows"])
+    assert not any("gpu" in entry["runtime"] for entry in answer.document["not_run"])
+
+
+def test_the_child_says_what_is_wrong_and_ends() -> None:
+    script = litert_gpu._litert_gpu_child.__file__
+    done = subprocess.run([sys.executable, script, "nosuch.tflite", "fp32"], capture_output=True, check=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout[8:])["error"]
+
+
+def test_it_is_measured_where_it_is_asked_for(
+    bundles: Callable[[str], Path], tmp_path: Path, edgeattn: Command
+) -> None:
+    out, folder = tmp_path / "r.json", bundles("attention")
+    chosen = ("--runtime", "litert", "--runtime", "litert gpu", "--runtime", "litert gpu, fp32")
+    answer = edgeattn("profile", folder, *chosen, "--runs", 3, "--warmup", 1, "--out", out)
+    assert answer.code == 0, answer.err
+    saved = {record.runtime: record for record in records.load(out).records}
+    assert list(saved) == ["litert", "litert gpu", "litert gpu, fp32"]
+    assert all(record.parity and record.parity.passed for record in saved.values())
+    assert not any("SwiftShader" in warning for warning in saved["litert"].untrusted)
+    assert any("no GPU's" in warning for warning in saved["litert gpu"].untrusted)
+    assert "litert gpu" not in edgeattn("profile", folder, "--runs", 3, "--warmup", 1).out
+
+
+def test_what_is_not_on_it_alone_is_not_measured_on_it(five: Path) -> None:
+    x = np.random.default_rng(0).random((1, 8, 8, 8), np.float32)
+    with targets.connect("host", {}) as host, pytest.raises(ArtifactError, match="it is not on the GPU alone"):
+        host.run(targets.Job(five, {"args_0": x}, runs=1, runtime=litert_gpu.FP32))

@@ -227,6 +227,9 @@ def test_an_output_that_is_all_noise_is_not_shown(tmp_path: Path, edgeattn: Call
     assert not made.passed
     assert "noise floor within a hundred of its size" in report.not_shown[0].reason
     assert headline(tmp_path / "b")[0] == "Not shown"
+    assert edgeattn("report", tmp_path / "b", "--out", tmp_path / "r.md").code == 0
+    rows = (tmp_path / "r.md").read_text().splitlines()
+    assert any(row.startswith("| Conv-fp32.onnx") and "(not shown, " in row for row in rows)
     assert edgeattn("parity", tmp_path / "b").code == 1
     assert deploy(Conv(plus=1.0), photo(), out=tmp_path / "c", formats="onnx", lowering=False).passed
 

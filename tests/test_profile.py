@@ -312,5 +312,5 @@ def test_starts_on_this_machine(made_bundle: Path, tmp_path: Path, edgeattn: Com
     assert edgeattn("profile", made_bundle, *chosen, "--out", out).code == 0
     [record] = records.load(out).records
     assert record.starts == (4, 4, 4)
-    assert edgeattn("compare", out, out, "--strict").code == 0
+    assert edgeattn("compare", out, out).code == 0
     assert edgeattn("profile", made_bundle, "--starts", 0).code == 2

@@ -27,6 +27,13 @@ Python = Annotated[str | None, typer.Option(metavar="PATH", help="ssh: the board
 Install = Annotated[
     bool, typer.Option("--install", help="ssh: install missing runtimes on the board, in its cache folder.")
 ]
+Provider = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="onnxruntime: this execution provider, OpenVINOExecutionProvider, say."),
+]
+ProviderOption = Annotated[
+    list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of --provider; repeatable.")
+]
 INTERRUPTED = 130
 
 
@@ -51,6 +58,16 @@ def begin(*, json: bool) -> Output:
 def use_json(json: bool) -> None:
     """Choose the kind of output, once the options are parsed."""
     _output.get().json = json
+
+
+def provider(name: str | None, options: list[str] | None) -> tuple[str, ...]:
+    """The backend of an execution provider that the user chose, if one was."""
+    if options and not name:
+        raise typer.BadParameter("--provider-option needs --provider")
+    for option in options or ():
+        if not option.partition("=")[0] or "=" not in option or len(option.split()) != 1:
+            raise typer.BadParameter(f"--provider-option is KEY=VALUE without spaces, not {option!r}")
+    return (" ".join(["onnxruntime", name, *(options or ())]),) if name else ()
 
 
 def settings(**options: str | None) -> dict[str, str]:

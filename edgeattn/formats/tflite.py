@@ -122,12 +122,21 @@ def finished(content: bytes, metadata: dict[str, str]) -> bytes:
 
 
 def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
-    """The same model with every value of every op as an output, and the kind of op by tensor number."""
+    """The same model with every value of every op as an output, named value_ and its tensor's number in the signature;
+    and the kind of op by tensor number."""
+    from ai_edge_litert import schema_py_generated as schema
+
     model = unpack(content)
     graph, ops = model.subgraphs[0], {}
     for op in graph.operators or []:
         ops.update(dict.fromkeys(map(int, op.outputs), builtin_kind(model.operatorCodes[op.opcodeIndex])))
-    graph.outputs = np.array([*graph.outputs, *(i for i in ops if i not in graph.outputs)], np.int32)
+    new = [i for i in ops if i not in graph.outputs]
+    graph.outputs = np.array([*graph.outputs, *new], np.int32)
+    for signature in model.signatureDefs or []:
+        for number in new:
+            value = schema.TensorMapT()
+            value.name, value.tensorIndex = f"value_{number}", number
+            signature.outputs.append(value)
     return pack(model, len(content)), ops
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from rich.markup import escape
 
-from edgeattn import targets
+from edgeattn import runtimes, targets
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle.manifest import Manifest, Tensor
 from edgeattn.errors import ArtifactError, BadInputError
@@ -167,51 +167,71 @@ class Bundle(Result):
         sandbox.check(*(artifact.path for artifact in self.artifacts), run=True)
 
     def parity(
-        self, target: str | None = None, *, settings: Mapping[str, str] | None = None, progress: Progress = silent
+        self,
+        target: str | None = None,
+        *,
+        settings: Mapping[str, str] | None = None,
+        backends: Sequence[str] = (),
+        progress: Progress = silent,
     ) -> ParityResult:
         """Run every artifact on the golden inputs and compare it with the reference.
 
         Args:
             target: where to run it, as for `edgeattn parity --target`; None is every runtime on this machine.
             settings: settings of the target, such as ``{"cpu": "cortex-a53"}`` for emulated-arm.
+            backends: of this machine, by name: "litert gpu", say, which is run only where it is asked for; none means
+                all others.
             progress: called with each step that begins.
 
         Raises:
             ArtifactError: a file cannot be read, or is not the one in the manifest.
-            BadInputError: there is no such target, or it has no such setting.
+            BadInputError: there is no such target or backend, or the target has no such setting.
             MissingError: no artifact could be run.
             TargetError: a run on the target failed.
         """
         if settings and not target:
             raise BadInputError(f"{next(iter(settings))} is a setting of a target: name one")
+        if target and backends:
+            raise BadInputError("backends are of this machine: give them, or a target")
+        runtimes.check(backends)
         if not target:
             _ = self._artifacts_open
         context = targets.connect(target, settings or {}, progress) if target else nullcontext()
         with context as connection:
-            progress.plan(check.steps([artifact.format for artifact in self.artifacts], connection))
-            report = check.verify(self.data, progress, connection=connection)
+            progress.plan(check.steps([artifact.format for artifact in self.artifacts], connection, backends))
+            report = check.verify(self.data, progress, connection=connection, chosen=backends)
         check.require_a_check(self.data, report)
         return ParityResult(report)
 
-    def layers(self, *, progress: Progress = silent) -> LayersResult:
+    def layers(self, *, backends: Sequence[str] = (), progress: Progress = silent) -> LayersResult:
         """Compare the values inside the fp32 artifacts with those inside the lowered module: where an error begins.
+
+        Args:
+            backends: as for :meth:`parity`.
+            progress: called with each step that begins.
 
         Raises:
             ArtifactError: the bundle holds no layers, or a file of it cannot be read.
             MissingError: no artifact's values could be read.
         """
+        runtimes.check(backends)
         _ = self._artifacts_open
-        return LayersResult(layers.compare(self.data, progress))
+        return LayersResult(layers.compare(self.data, progress, chosen=backends))
 
-    def self_test(self, *, progress: Progress = silent) -> SelfTestResult:
+    def self_test(self, *, backends: Sequence[str] = (), progress: Progress = silent) -> SelfTestResult:
         """Damage about a hundred copies of the fp32 artifacts, and check that parity notices each.
 
+        Args:
+            backends: as for :meth:`parity`.
+            progress: called with each step that begins.
+
         Raises:
-            BadInputError: an artifact fails parity undamaged, or has nothing to damage.
+            BadInputError: an artifact fails parity undamaged, or has nothing to damage; there is no such backend.
             MissingError: no artifact could be run.
         """
+        runtimes.check(backends)
         _ = self._artifacts_open
-        return SelfTestResult(selftest.self_test(self.data, progress))
+        return SelfTestResult(selftest.self_test(self.data, progress, chosen=backends))
 
     def profile(
         self,
@@ -222,6 +242,7 @@ class Bundle(Result):
         warmup: int | Literal["auto"] | None = None,
         runtimes: str | Sequence[str] = (),
         operators: bool = True,
+        starts: int = 1,
         settings: Mapping[str, str] | None = None,
         out: str | os.PathLike[str] | None = None,
         progress: Progress = silent,
@@ -235,6 +256,7 @@ class Bundle(Result):
             warmup: untimed runs before the first timed one; "auto" lasts until the times settle.
             runtimes: runtimes of the target; none means all.
             operators: time by operator too, if the runtime supports it.
+            starts: processes to measure one after another, with ``runs`` each.
             settings: settings of the target, such as ``{"cores": "4-7"}`` for android.
             out: a .json file for the records, written as they come.
             progress: called with each step that begins.
@@ -246,14 +268,14 @@ class Bundle(Result):
             KeyboardInterrupt: the user ended it; ``out`` has the records so far.
         """
         thread_counts = (threads,) if isinstance(threads, int) else tuple(dict.fromkeys(threads))
-        counts = {"runs": runs, "threads": min(thread_counts, default=0)}
+        counts = {"runs": runs, "starts": starts, "threads": min(thread_counts, default=0)}
         for name, number in counts.items():
             if number is not None and number < 1:
                 raise BadInputError(f"{name} must be at least 1, not {number}")
         if isinstance(warmup, int) and warmup < 0:
             raise BadInputError(f"warmup must be 'auto' or a number of runs, not {warmup}")
         runtime_names = (runtimes,) if isinstance(runtimes, str) else tuple(runtimes)
-        options = Options(target, thread_counts, runs, warmup, runtime_names, operators)
+        options = Options(target, thread_counts, runs, warmup, runtime_names, operators, starts=starts)
         result = devices.measure(self.data, options, settings or {}, Path(out) if out else None, progress)
         if result.interrupted:
             raise KeyboardInterrupt

@@ -1,7 +1,7 @@
 """Results as tables for people; nothing is decided here."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -10,12 +10,14 @@ from rich.text import Text
 
 from edgeattn.bundle.manifest import Bundle
 from edgeattn.inspection.inspect import Inspection
+from edgeattn.inspection.shares import reasons
 from edgeattn.interface import tables
 from edgeattn.parity import diff
 from edgeattn.parity.accuracy import Accuracy, wilson
 from edgeattn.parity.layers import LayerRow, Layers
 from edgeattn.parity.selftest import SelfTest
 from edgeattn.parity.verdicts import NotChecked, Report, Row, worst
+from edgeattn.runtimes import Share
 
 
 def files(bundle: Bundle) -> Table:
@@ -208,6 +210,21 @@ def inspection(result: Inspection) -> list[Table]:
     for kind, number in result.operators.items():
         operators.add_row(kind, str(number))
     return [summary, operators]
+
+
+def shares(found: Sequence[Share]) -> list[Table]:
+    """Who runs what: a row for each backend, and one for each reason why an operator is left."""
+    summary = tables.table("Who runs what", "backend", "takes>r", "leaves>r", "partitions>r", "")
+    rest = tables.table("Left to others", "backend", "operator", "number>r", "in its words", "for example")
+    for share in found:
+        if share.taken is None:
+            summary.add_row(share.backend, "-", "-", "-", f"not asked: {share.note}")
+            continue
+        partitions = tables.number(share.partitions, "d")
+        summary.add_row(share.backend, str(share.taken), str(len(share.left)), partitions, share.note)
+        for (kind, reason), names in reasons(share.left).items():
+            rest.add_row(share.backend, kind, str(len(names)), reason, next(filter(None, names), ""))
+    return [summary, rest] if rest.rows else [summary]
 
 
 def _kinds(ops: dict[str, int], size: int) -> str:

@@ -24,6 +24,7 @@ from edgeattn.profile.comparison import Ratio, ratios
 from edgeattn.profile.latency import summary
 from edgeattn.profile.run import Profile
 from edgeattn.report.document import Document
+from edgeattn.runtimes import Share
 
 
 class Result(ABC):
@@ -163,15 +164,20 @@ def _measured(record: Record) -> dict[str, Any]:
 
 @dataclass(frozen=True, repr=False)
 class InspectionResult(Result):
-    """The operators of each file. ``rows()`` has one for each file; ``inspections`` have the operators by kind."""
+    """The operators of each file. ``rows()`` has one for each file; ``inspections`` have the operators by kind;
+    ``shares`` are what each backend takes of the one file, None if none was asked, and ``broken`` the limits of these
+    that are not kept."""
 
     inspections: tuple[Inspection, ...]
     max_layout_ops: int | None = None
+    shares: tuple[Share, ...] | None = None
+    broken: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether no file has more layout ops than allowed, as saved or as its runtime optimises it."""
-        return self.max_layout_ops is None or all(i.worst_layout_ops <= self.max_layout_ops for i in self.inspections)
+        allowed = self.max_layout_ops
+        return not self.broken and (allowed is None or all(i.worst_layout_ops <= allowed for i in self.inspections))
 
     def shown(self) -> list[Any]:
         lines: list[Any] = []
@@ -179,7 +185,9 @@ class InspectionResult(Result):
             lines += render.inspection(inspection)
             if self.max_layout_ops is not None:
                 lines.append(f"{inspection.worst_layout_ops} layout ops, {self.max_layout_ops} allowed")
-        return lines
+        if self.shares is not None:
+            lines += render.shares(self.shares)
+        return [*lines, *(f"[red]{escape(sentence)}[/]" for sentence in self.broken)]
 
     def rows(self) -> list[dict[str, Any]]:
         return [

@@ -12,14 +12,13 @@ from edgeattn.bundle.golden import GoldenCase, HeldOut, golden_cases, held_out
 from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.records import Likeness
 from edgeattn.bundle.tensors import Arrays, from_edge
-from edgeattn.errors import ArtifactError, MissingError, RefusedError, TargetError
+from edgeattn.errors import ArtifactError, BadInputError, MissingError, RefusedError, TargetError
 from edgeattn.formats import FORMATS
 from edgeattn.parity import claims as claimed
 from edgeattn.parity.accuracy import Accuracy, evaluate
-from edgeattn.parity.battery import depends_on_input
 from edgeattn.parity.failures import lacking, refused
 from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, exact_limit, relative_error, settled
-from edgeattn.parity.shown import computed_finer, must_hold, not_shown
+from edgeattn.parity.shown import computed_finer, must_hold, not_shown, unproven
 from edgeattn.parity.verdicts import NotChecked, Report, Row, worst
 from edgeattn.precision import FP32, PRECISIONS, SqnrLimits
 from edgeattn.runtimes import RunEach, Session, Signature, backends
@@ -55,9 +54,15 @@ class _ReportBuilder:
         )
 
 
-def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connection | None = None) -> Report:
-    """Check every artifact of ``bundle`` in every runtime that is installed here, or on the target of
-    ``connection``.
+def verify(
+    bundle: Bundle,
+    progress: Progress = silent,
+    *,
+    connection: Connection | None = None,
+    chosen: Sequence[str] = (),
+) -> Report:
+    """Check every artifact of ``bundle`` in every runtime that is installed here, in the backends ``chosen``, or on the
+    target of ``connection``.
 
     ``progress`` gets one call for each of the :func:`steps`, which the caller has planned.
 
@@ -71,27 +76,34 @@ def verify(bundle: Bundle, progress: Progress = silent, *, connection: Connectio
     labelled = held_out(bundle)
     first = next(iter(cases), "")
     rows = [*_hop_one(bundle, cases), *lacking(bundle, first)]
-    builder = _ReportBuilder(rows=rows, warnings=[*_warnings(bundle, cases), *claims])
+    builder = _ReportBuilder(rows=rows, warnings=[*unproven(bundle, cases), *claims])
     if connection:
         _on_target(bundle, cases, labelled, connection, builder, progress)
         return builder.build(bundle)
     for artifact in bundle.manifest.artifacts:
-        for backend in backends(artifact.format):
+        found = backends(artifact.format, chosen)
+        if not found:  # of another format than the backends that were asked for
+            builder.elsewhere.add(artifact.file.path)
+        for backend in found:
             if backend.missing:
                 builder.not_run.append(NotChecked(artifact.file.path, backend.label, backend.missing))
                 continue
             progress(f"{artifact.file.path} in {backend.label}")
             try:
+                judged = claimed.in_arithmetic(artifact, backend.arithmetic)
                 with backend.open(bundle.path(artifact.file)) as session:
-                    _check(artifact, backend.label, session.signature, _run_each(session), cases, labelled, builder)
+                    _check(judged, backend.label, session.signature, _run_each(session), cases, labelled, builder)
+                    note = session.note
             except MissingError as error:  # the runtime is installed, but lacks something that this artifact needs
                 builder.not_run.append(NotChecked(artifact.file.path, backend.label, str(error)))
             except RefusedError as error:
                 builder.rows.append(refused(artifact, backend.label, first, str(error)))
             else:
                 builder.versions[backend.label] = backend.runtime.version()
-                if note := computed_finer(artifact, backend.label):
-                    builder.finer.append(note)
+                if note:
+                    builder.warnings.append(f"{artifact.file.path} in {backend.label}: {note}")
+                if finer := computed_finer(artifact, backend.label):
+                    builder.finer.append(finer)
     return builder.build(bundle)
 
 
@@ -106,28 +118,11 @@ def _check_formats(bundle: Bundle) -> None:
             )
 
 
-def steps(formats: Iterable[str], connection: Connection | None = None) -> int:
+def steps(formats: Iterable[str], connection: Connection | None = None, chosen: Sequence[str] = ()) -> int:
     """The number of steps of :func:`verify`, given the format of every artifact."""
     if connection:
         return sum(len(connection.runtimes.get(name, ())) for name in formats)
-    return sum(not backend.missing for name in formats for backend in backends(name))
-
-
-def _warnings(bundle: Bundle, cases: dict[str, GoldenCase]) -> Iterator[str]:
-    if bundle.manifest.calibration and bundle.manifest.calibration.warning:
-        yield bundle.manifest.calibration.warning
-    # Outputs for one and the same input prove no dependence.
-    different = list({_bytes(golden.inputs): golden for golden in reversed(cases.values())}.values())
-    for output in bundle.manifest.outputs:
-        if not depends_on_input([golden.reference("fp64")[output.name] for golden in different]):
-            yield (
-                f"output {output.name} does not depend on the input (or is too small to tell): that it is the same "
-                "proves nothing; give weights with which the model works"
-            )
-
-
-def _bytes(inputs: Arrays) -> bytes:
-    return b"".join(name.encode() + np.ascontiguousarray(x).tobytes() for name, x in sorted(inputs.items()))
+    return sum(not backend.missing for name in formats for backend in backends(name, chosen))
 
 
 @dataclass(frozen=True)
@@ -289,6 +284,8 @@ def require_a_check(bundle: Bundle, report: Report) -> None:
     """Raise an error that says what is missing if no artifact could be run."""
     if not bundle.manifest.artifacts:
         raise ArtifactError(f"{bundle.folder} has no artifact, so that there is nothing to check; export it again")
+    if not report.artifacts_checked and not report.not_run:
+        raise BadInputError(f"{bundle.folder} has no artifact that such a backend runs")
     if not report.artifacts_checked:
         raise MissingError(f"no artifact could be run here: {report.not_run[0].reason}")
 

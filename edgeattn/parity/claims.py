@@ -30,6 +30,14 @@ def checked(bundle: Bundle) -> tuple[Bundle, tuple[str, ...]]:
     return replace(bundle, manifest=replace(bundle.manifest, artifacts=tuple(artifacts))), tuple(warnings)
 
 
+def in_arithmetic(artifact: Artifact, precision: str) -> Artifact:
+    """The artifact as it is judged where a backend may compute in ``precision``, which is coarser than its own."""
+    order = list(PRECISIONS)
+    if not precision or order.index(precision) <= order.index(artifact.precision):
+        return artifact
+    return replace(artifact, precision=precision)
+
+
 def _precision(bundle: Bundle, artifact: Artifact) -> str:
     if artifact.precision == FP32.name:
         return artifact.precision

@@ -13,7 +13,7 @@ from math import isfinite
 from pathlib import Path
 
 from edgeattn.bundle.golden import GoldenCase, golden_case
-from edgeattn.bundle.manifest import Artifact, Bundle, File, describe
+from edgeattn.bundle.manifest import Artifact, Bundle, File, describe, load
 from edgeattn.errors import ArtifactError, MissingError
 from edgeattn.parity import layer_match
 from edgeattn.parity.layer_file import read
@@ -101,7 +101,7 @@ def find(artifact: Artifact, layers: Sequence[Layer], golden: GoldenCase, folder
         golden: the case ``example``.
         folder: the bundle's.
     """
-    for _, observe, reason in _observers(artifact.format):
+    for _, observe, reason in _observers(artifact.format, ()):
         if reason:
             continue
         matcher = Matcher(layers, artifact.precision)
@@ -115,12 +115,27 @@ def find(artifact: Artifact, layers: Sequence[Layer], golden: GoldenCase, folder
     return None
 
 
+def located(path: Path) -> dict[str, str]:
+    """Of the values of an artifact, by their names: the layer of the module, and the line in the user's code. None of a
+    file that is not of a bundle, or of one that does not say."""
+    try:
+        bundle = load(path.parent)
+        artifact = next(a for a in bundle.manifest.artifacts if a.file.path == path.name)
+        known = bundle.manifest.layers or {}
+        sources = {each.name: each.source for each in read(bundle.path(known[artifact.lowering]))}
+        matches = json.loads(bundle.path(known[path.name]).read_bytes())
+        pairs = ((match["tensor"], layer) for layer, match in matches.items())
+        return {tensor: f"{layer} ({sources[layer]})" if sources.get(layer) else layer for tensor, layer in pairs}
+    except (ArtifactError, StopIteration, KeyError, TypeError, ValueError):
+        return {}
+
+
 def _add(matcher: Matcher, observed: Observed) -> None:
     matcher.add(observed.name, observed.value)
 
 
-def compare(bundle: Bundle, progress: Progress = silent) -> Layers:
-    """Compare the layers of every artifact in every runtime that shows them.
+def compare(bundle: Bundle, progress: Progress = silent, *, chosen: Sequence[str] = ()) -> Layers:
+    """Compare the layers of every artifact in every runtime that shows them, or in the ``chosen`` ones.
 
     Raises:
         ArtifactError: the bundle holds no layers, or a file of it cannot be read.
@@ -135,7 +150,7 @@ def compare(bundle: Bundle, progress: Progress = silent) -> Layers:
     comparisons = []
     for artifact in manifest.artifacts:
         layers = read(bundle.path(manifest.layers[artifact.lowering])) if artifact.lowering in manifest.layers else ()
-        for runtime, observe, reason in _observers(artifact.format):
+        for runtime, observe, reason in _observers(artifact.format, chosen):
             if artifact.precision != FP32.name:
                 reason = f"the layers of {artifact.precision} are not compared; `edgeattn study precision` does that"
             elif not layers:
@@ -163,10 +178,11 @@ def compare(bundle: Bundle, progress: Progress = silent) -> Layers:
     return Layers(tuple(depths), tuple(not_run))
 
 
-def _observers(format_: str) -> Iterator[tuple[str, Observe, str | None]]:
+def _observers(format_: str, chosen: Sequence[str]) -> Iterator[tuple[str, Observe, str | None]]:
     """The runtimes of a format that can show the values inside: the name, the function, and why it cannot run here."""
     for name, runtime in RUNTIMES.items():
-        if runtime.format == format_ and runtime.observe:
+        is_meant = bool({name, *runtime.variants} & set(chosen)) if chosen else not runtime.on_request
+        if runtime.format == format_ and runtime.observe and is_meant:
             yield name, runtime.observe, missing(runtime)
 
 

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,11 @@ from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.parity.check import check_artifact
+from edgeattn.parity.claims import in_arithmetic
 from edgeattn.parity.mutation import EDITORS, mutants, same
 from edgeattn.parity.verdicts import NotChecked, Row
 from edgeattn.precision import FP32
-from edgeattn.runtimes import Session, Signature, backends
+from edgeattn.runtimes import Session, backends
 from edgeattn.system.progress import Progress, silent
 from edgeattn.system.vendor_errors import first_line
 
@@ -82,9 +83,9 @@ class _Subject:
     cases: dict[str, GoldenCase]
 
 
-def self_test(bundle: Bundle, progress: Progress = silent) -> SelfTest:
-    """Mutate copies of every artifact of ``bundle`` and run each in every runtime that is installed; the bundle itself
-    stays unchanged.
+def self_test(bundle: Bundle, progress: Progress = silent, *, chosen: Sequence[str] = ()) -> SelfTest:
+    """Mutate copies of every artifact of ``bundle`` and run each in every runtime that is installed, or in the backends
+    ``chosen``; the bundle itself stays unchanged.
 
     Raises:
         BadInputError: an artifact fails unchanged, or fits no case, or holds nothing that could be mutated: its
@@ -102,14 +103,14 @@ def self_test(bundle: Bundle, progress: Progress = silent) -> SelfTest:
             reason = f"{artifact.precision} rounds by more than these damages do: they are done to the fp32 artifact"
             not_run.append(NotChecked(artifact.file.path, "-", reason))
             continue
-        for backend in backends(artifact.format):
+        for backend in backends(artifact.format, chosen):
             if backend.missing:
                 not_run.append(NotChecked(artifact.file.path, backend.label, backend.missing))
                 continue
             try:
-                trials += _trials(
-                    _Subject(artifact, backend.label, backend.open, cases), bundle.path(artifact.file), progress
-                )
+                judged = in_arithmetic(artifact, backend.arithmetic)
+                subject = _Subject(judged, backend.label, backend.open, cases)
+                trials += _trials(subject, bundle.path(artifact.file), progress)
             except MissingError as error:
                 not_run.append(NotChecked(artifact.file.path, backend.label, str(error)))
     if not trials:
@@ -176,12 +177,12 @@ def _run(subject: _Subject, path: Path) -> _Outcome:
     return _Outcome(rows, recording.outputs)
 
 
-class _Recording:
+class _Recording(Session):
     """A session that records its outputs. An error during a run is a refusal, as one during loading is."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.signature: Signature = session.signature
+        self.signature = session.signature
         self.outputs: list[Arrays] = []
 
     def run(self, inputs: Arrays) -> Arrays:

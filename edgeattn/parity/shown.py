@@ -3,7 +3,12 @@
 import platform
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
+from edgeattn.bundle.golden import GoldenCase
 from edgeattn.bundle.manifest import Artifact, Bundle
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.parity.battery import depends_on_input
 from edgeattn.parity.verdicts import NotChecked, NotShown, Row
 from edgeattn.precision import FP16
 from edgeattn.runtimes import backends
@@ -66,3 +71,21 @@ def computed_finer(artifact: Artifact, runtime: str) -> NotChecked | None:
         "not shown in fp16: it computes in fp32 on this CPU, and in fp16 on a phone; judge it there, or with "
         "`edgeattn parity BUNDLE --target emulated-arm`",
     )
+
+
+def unproven(bundle: Bundle, cases: dict[str, GoldenCase]) -> Iterator[str]:
+    """What parity on these cases would not prove, a sentence each."""
+    if bundle.manifest.calibration and bundle.manifest.calibration.warning:
+        yield bundle.manifest.calibration.warning
+    # Outputs for one and the same input prove no dependence.
+    different = list({_bytes(golden.inputs): golden for golden in reversed(cases.values())}.values())
+    for output in bundle.manifest.outputs:
+        if not depends_on_input([golden.reference("fp64")[output.name] for golden in different]):
+            yield (
+                f"output {output.name} does not depend on the input (or is too small to tell): that it is the same "
+                "proves nothing; give weights with which the model works"
+            )
+
+
+def _bytes(inputs: Arrays) -> bytes:
+    return b"".join(name.encode() + np.ascontiguousarray(x).tobytes() for name, x in sorted(inputs.items()))

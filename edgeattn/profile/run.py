@@ -10,9 +10,11 @@ from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.records import NotRun, Operator, Record, Subject
 from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
 from edgeattn.parity.check import likeness
+from edgeattn.parity.claims import in_arithmetic
 from edgeattn.profile import operators
 from edgeattn.profile import record as measured
 from edgeattn.profile.starts import each_start, joined, worst
+from edgeattn.runtimes import arithmetic
 from edgeattn.system.parallel import InterruptedTargetError
 from edgeattn.system.progress import Progress, silent
 from edgeattn.system.versions import versions
@@ -124,16 +126,19 @@ def _runtime_and_device(group: _Group, connection: Connection) -> str:
 def _groups(bundle: Bundle, connection: Connection, options: Options, results: _Results) -> Iterator[_Group]:
     """The groups to measure; artifacts that the target does not run are noted."""
     known = {runtime for runtimes in connection.runtimes.values() for runtime in runtimes}
-    for runtime in options.runtimes:
-        if runtime not in known:
-            raise BadInputError(
-                f"{connection.place} has no runtime {runtime!r}; choose from {', '.join(sorted(known))}"
-            )
     by_format: dict[str, list[Artifact]] = {}
     for artifact in bundle.manifest.artifacts:
         by_format.setdefault(artifact.format, []).append(artifact)
+    further = {
+        name: tuple(r for r in options.runtimes if r not in known and connection.takes(name, r)) for name in by_format
+    }
+    for runtime in options.runtimes:
+        if runtime not in known and not any(runtime in names for names in further.values()):
+            raise BadInputError(
+                f"{connection.place} has no runtime {runtime!r}; choose from {', '.join(sorted(known))}"
+            )
     for format_, artifacts in by_format.items():
-        available = connection.runtimes.get(format_, ())
+        available = (*connection.runtimes.get(format_, ()), *further[format_])
         wanted = [runtime for runtime in available if runtime in options.runtimes or not options.runtimes]
         if not wanted:
             reason = f"of its runtimes on {connection.place} none was asked for" if available else ""
@@ -180,7 +185,7 @@ def _measure(
         results.not_run.append(NotRun(group.artifacts[0].file.path, options.target, str(error)))
         return
     for artifact, job, starts in zip(group.artifacts, jobs, zip(*measured_starts, strict=True), strict=True):
-        measurement = joined(starts)
+        measurement, judged = joined(starts), in_arithmetic(artifact, arithmetic(group.runtime))
         interleaved = (
             f"{_runtime_and_device(group, connection)}, {started}" if len(jobs) > 1 and measurement.samples_ns else ""
         )
@@ -190,7 +195,7 @@ def _measure(
             started_at=started,
             group=interleaved,
             # A user's own benchmark tool returns no outputs.
-            parity=worst([likeness(artifact, golden, each.first, each.last) for each in starts if each.first]),
+            parity=worst([likeness(judged, golden, each.first, each.last) for each in starts if each.first]),
         )
         results.records.append(record)
         results.interrupted = results.interrupted or measurement.interrupted

@@ -79,7 +79,7 @@ def _figures(content: Content, figures: tuple[Result, ...]) -> Section:
 def _parity(content: Content) -> Iterator[Section]:
     parts: list[Part] = []
     if content.judged:
-        parts.append(table.parity(content.judged))
+        parts.append(table.parity(content.judged, content.not_shown))
     if content.accuracy:
         parts.append(table.accuracy(content.accuracy))
     if parts:

@@ -15,6 +15,7 @@ _CAVEATS = {
     "browser": "Measured in a browser on a computer: not a phone's figures.",
     "host": "Measured on the machine that ran edgeattn: not a phone's figures.",
 }
+_TONES: dict[str, Tone] = {"same": "good", "DIFFERENT": "bad", "not shown": "caution"}
 # A page of thousands of rows takes minutes to write and is not read.
 _MOST_ROWS = 500
 
@@ -94,12 +95,13 @@ def _cost(row: Result) -> float:
     return float(row.p50_ms if row.p50_ms is not None else row.instructions or 0)
 
 
-def verdict_cell(same: bool | None, noise_units: float | None, sqnr_db: float | None) -> Cell:
+def verdict_cell(same: bool | None, noise_units: float | None, sqnr_db: float | None, *, is_shown: bool = True) -> Cell:
+    """``is_shown`` is False for an artifact of which no check failed, and none proves that it is the same model."""
     if same is None:
         return Cell(words.DASH, "not judged")
-    detail = "same" if same else "DIFFERENT"
-    detail += "" if sqnr_db is None else f", {sqnr_db:.0f} dB"
-    return Cell(words.units(noise_units), detail, "good" if same else "bad")
+    verdict = "DIFFERENT" if not same else "same" if is_shown else "not shown"
+    detail = verdict + ("" if sqnr_db is None else f", {sqnr_db:.0f} dB")
+    return Cell(words.units(noise_units), detail, _TONES[verdict])
 
 
 def interleaved(records: Iterable[Record]) -> Table | None:
@@ -134,8 +136,9 @@ def interleaved(records: Iterable[Record]) -> Table | None:
     return Table("Interleaved runs", columns, tuple(rows), note) if rows else None
 
 
-def parity(judged: Iterable[Judged]) -> Table:
+def parity(judged: Iterable[Judged], not_shown: Iterable[NotRun] = ()) -> Table:
     """Parity at export, in the runtimes of the machine that made the bundles."""
+    unproven = {entry.subject for entry in not_shown}
     columns = (
         Column("Artifact"), Column("Runtime"), Column("Cases", numeric=True), Column("Worst case"),
         Column("Noise units", numeric=True), Column("Size, MiB", numeric=True),
@@ -146,7 +149,7 @@ def parity(judged: Iterable[Judged]) -> Table:
             Cell(j.runtime),
             Cell(str(j.cases)),
             Cell(j.worst, j.reason),
-            verdict_cell(j.passed, j.max_noise_units, j.sqnr_db),
+            verdict_cell(j.passed, j.max_noise_units, j.sqnr_db, is_shown=j.artifact not in unproven),
             Cell(words.mib(None if j.size_bytes is None else j.size_bytes / 2**20)),
         )
         for j in judged

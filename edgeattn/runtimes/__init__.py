@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeattn.bundle.tensors import Arrays
+from edgeattn.errors import BadInputError
 from edgeattn.system.plugins import Registry
 
 
@@ -43,15 +44,39 @@ class Observed:
 
 
 class Session(Protocol):
-    """An artifact that is loaded."""
+    """An artifact that is loaded. ``note`` is what to know of its runs so far; mostly nothing."""
 
     signature: Signature
+    note: str = ""
 
     def run(self, inputs: Arrays) -> Arrays: ...
 
 
 # Runs several inputs, one after the other, in one session.
 RunEach = Callable[[Sequence[Arrays]], Iterable[Arrays]]
+
+
+@dataclass(frozen=True)
+class Left:
+    """An operator that a backend does not take: its kind, the reason in the backend's words, and its name in the file,
+    where the backend gives it."""
+
+    kind: str
+    reason: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a backend takes of a file: the number of operators, and those that it leaves to others, in the file's own
+    graph or in the one that the runtime makes of it; ``taken`` is None if it could not be asked, and ``note`` says why.
+    ``partitions`` are the pieces that it takes; None if it does not tell."""
+
+    backend: str
+    taken: int | None
+    left: tuple[Left, ...]
+    partitions: int | None
+    note: str = ""
 
 
 ValueCallback = Callable[[Observed], None]
@@ -69,6 +94,11 @@ class Runtime(Protocol):
             where there is only one.
         observe: runs an artifact once and calls a function with every value of every op, in the order of execution;
             None if the runtime gives no access to them.
+        arithmetic: the variants that may compute more coarsely than the file, by name, and the precision that they are
+            judged by.
+        on_request: whether it only runs where it is asked for by name, as it takes minutes.
+        names_more: what may be written behind its name for further variants; "" if nothing may.
+        share: what a variant takes of a file; None if it does not tell.
         examine: how it prepares a file (delegates, its optimised graph), for people; None if it does not tell, and then
             ``unexamined`` says why.
     """
@@ -77,7 +107,11 @@ class Runtime(Protocol):
     extra: str
     packages: tuple[str, ...]
     variants: Mapping[str, str] = {}
+    arithmetic: Mapping[str, str] = {}
+    on_request: bool = False
     observe: Observe | None = None
+    names_more: str = ""
+    share: Callable[[Path, str], Share] | None = None
     examine: Callable[[Path], dict[str, Any]] | None = None
     unexamined: str = "its runtime gives no such view"
 
@@ -112,23 +146,60 @@ class Backend:
     variant: str = ""
     missing: str = ""
 
+    @property
+    def arithmetic(self) -> str:
+        """The precision by which files that are finer are judged in it; "" where it computes as the file says."""
+        return self.runtime.arithmetic.get(self.variant, "")
+
     def open(self, path: Path) -> AbstractContextManager[Session]:
         """Load an artifact, as :meth:`Runtime.open` does."""
         return self.runtime.open(path, variant=self.variant)
 
 
-def backends(format_: str) -> list[Backend]:
-    """All backends of a format, those that are missing here too (a missing runtime once)."""
+def backends(format_: str, chosen: Sequence[str] = ()) -> list[Backend]:
+    """The backends of a format, those that are missing here too (a missing runtime once).
+
+    Args:
+        chosen: names of backends, or of runtimes for all of theirs; none means all but those on request.
+    """
     result = []
     for name, runtime in RUNTIMES.items():
-        if format_ != runtime.format:
+        if format_ != runtime.format or not (chosen or not runtime.on_request):
             continue
-        reason = missing(runtime)
-        if reason or not runtime.variants:
-            result.append(Backend(name, runtime, missing=reason or ""))
+        names = tuple(runtime.variants) or (name,)
+        wanted = names if not chosen or name in chosen else tuple(n for n in names if n in chosen)
+        further = [n for n in chosen if runtime.names_more and n.startswith(f"{name} ")]
+        reason = missing(runtime) if wanted or further else None
+        if reason:
+            result.append(Backend(name, runtime, missing=reason))
         else:
-            result += [Backend(variant, runtime, variant) for variant in runtime.variants]
+            result += [Backend(each, runtime, each if runtime.variants else "") for each in wanted]
+            result += [Backend(each, runtime, each.removeprefix(f"{name} ")) for each in further]
     return result
+
+
+def arithmetic(label: str) -> str:
+    """The precision by which files that are finer are judged in the backend of this name; "" where it computes as the
+    file says, and for names of other machines' backends."""
+    return next((each for _, runtime in RUNTIMES.items() if (each := runtime.arithmetic.get(label, ""))), "")
+
+
+def known_backends() -> dict[str, tuple[str, ...]]:
+    """The names that may be chosen, with the formats that they run."""
+    names: dict[str, tuple[str, ...]] = {}
+    for name, runtime in RUNTIMES.items():
+        for each in dict.fromkeys((name, *runtime.variants)):
+            names[each] = (*names.get(each, ()), runtime.format)
+    return names
+
+
+def check(chosen: Sequence[str]) -> None:
+    """Raise BadInputError for a name that no backend has."""
+    known = known_backends()
+    more = tuple(f"{name} " for name, runtime in RUNTIMES.items() if runtime.names_more)
+    for name in chosen:
+        if name not in known and not name.startswith(more):
+            raise BadInputError(f"there is no backend {name!r}; choose from {', '.join(map(repr, known))}")
 
 
 def missing(runtime: Runtime) -> str | None:

@@ -64,7 +64,7 @@ class CoreMl(Runtime):
 RUNTIME: Runtime = CoreMl()
 
 
-class _Session:
+class _Session(Session):
     def __init__(self, model: Any) -> None:
         self.model = model
         description = model.get_spec().description

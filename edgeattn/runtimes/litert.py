@@ -1,7 +1,7 @@
 """LiteRT: ai-edge-litert, or tflite-runtime where a board still has that. The Interpreter is the same."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeattn.bundle.tensors import Arrays
-from edgeattn.runtimes import Observed, Runtime, Session, Signature, ValueCallback
+from edgeattn.runtimes import Left, Observed, Runtime, Session, Share, Signature, ValueCallback
 from edgeattn.system.output import quiet
 from edgeattn.system.plugins import require
 from edgeattn.system.vendor_errors import refusing
@@ -46,10 +46,32 @@ class LiteRt(Runtime):
         observer = Observer(path)
         for index, value in observer.values(inputs):
             if index in observer.ops:
-                # The converter's names list the classes and parts on the way to each op that went into one, with their
-                # packages: the innermost part of the first says enough.
-                name = re.split(r"[/.]", observer.names[index].split(";")[0])[-1]
-                callback(Observed(f"{index} {name}", observer.ops[index], value))
+                callback(observer.observed(index, value))
+
+    def share(self, path: Path, variant: str = "") -> Share:
+        """The operators that XNNPACK takes; it does not say why it leaves one."""
+        with refusing(f"LiteRT refuses {path}"):
+            interpreter = _load(path, 1)
+            ops = interpreter._get_ops_details()
+            names = {d["index"]: d["name"] for d in interpreter.get_tensor_details()}
+        delegates = [op for op in ops if op["op_name"] == "DELEGATE"]
+        own = [op for op in ops if op["op_name"] != "DELEGATE"]
+        made_by = {int(tensor): op["index"] for op in own for tensor in op["outputs"]}
+        inputs_of = {op["index"]: op["inputs"] for op in own}
+        taken: set[int] = set()
+        for delegate in delegates:  # what is between its inputs and its outputs
+            open_tensors, seen = list(map(int, delegate["outputs"])), set(map(int, delegate["inputs"]))
+            while open_tensors:
+                tensor = open_tensors.pop()
+                if tensor in made_by and tensor not in seen:
+                    seen.add(tensor)
+                    taken.add(made_by[tensor])
+                    open_tensors += map(int, inputs_of[made_by[tensor]])
+        left = [op for op in own if op["index"] not in taken and len(op["outputs"])]
+        rest = tuple(
+            Left(op["op_name"], "XNNPACK does not say why", observed_name(int(op["outputs"][0]), names)) for op in left
+        )
+        return Share("litert (XNNPACK)", len(taken), rest, len(delegates))
 
     def examine(self, path: Path) -> dict[str, Any]:
         """The number of partitions that XNNPACK makes of it."""
@@ -67,7 +89,7 @@ def _module() -> Any:
     return interpreter
 
 
-class _Session:
+class _Session(Session):
     def __init__(self, interpreter: Any) -> None:
         self.interpreter = interpreter
         signatures = interpreter.get_signature_list()
@@ -134,16 +156,29 @@ class Observer:
 
         _load(path, 1)  # the interpreter verifies the file; the code that rewrites it does not
         with refusing(f"{path} cannot be looked into"):
-            content, self.ops = with_all_outputs(path.read_bytes())
-            self._interpreter = _load(path, 1, content)
+            self.content, self.ops = with_all_outputs(path.read_bytes())
+            self._interpreter = _load(path, 1, self.content)
             self._session = _Session(self._interpreter)
+            runner = self._session.runner
+            # Of each output in the signature, the tensor's number.
+            self.numbers = {n: d["index"] for n, d in runner.get_output_details().items()} if runner else {}
             self.names = {d["index"]: d["name"] for d in self._interpreter.get_tensor_details()}
+
+    def observed(self, index: int, value: npt.NDArray[np.generic]) -> Observed:
+        """A value by its op's number and name."""
+        return Observed(observed_name(index, self.names), self.ops[index], value)
 
     def values(self, inputs: Arrays) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
         """Run once: the inputs and each op's output, by the numbers of their tensors."""
         self._session.run(inputs)
         for index in (*(d["index"] for d in self._interpreter.get_input_details()), *self.ops):
             yield index, self._interpreter.get_tensor(index)
+
+
+def observed_name(index: int, names: Mapping[int, str]) -> str:
+    """The name of a value: the number of its tensor, and the innermost part of the tensor's name. The converter's names
+    list the classes and parts on the way to each op that went into one, with their packages."""
+    return f"{index} {re.split(r'[/.]', names[index].split(';')[0])[-1]}"
 
 
 def _load(path: Path, threads: int, content: bytes | None = None) -> Any:

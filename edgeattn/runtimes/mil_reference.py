@@ -72,7 +72,7 @@ def opened(path: Path, threads: int = 1) -> Iterator["Execution"]:
         torch.set_num_threads(before)
 
 
-class Execution:
+class Execution(Session):
     """A loaded program, which gives access to its inner values."""
 
     def __init__(self, program: "Program") -> None:

@@ -1,4 +1,4 @@
-"""onnxruntime, on its CPU execution provider."""
+"""onnxruntime, on its CPU execution provider, or on another that is installed."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +9,8 @@ from typing import Any
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError
 from edgeattn.formats.graph import count, in_category
-from edgeattn.runtimes import Observed, Runtime, Session, Signature, ValueCallback
+from edgeattn.runtimes import Left, Observed, Runtime, Session, Share, Signature, ValueCallback
+from edgeattn.runtimes._providers import CPU, Provider
 from edgeattn.system.plugins import require
 from edgeattn.system.vendor_errors import refusing
 
@@ -20,6 +21,7 @@ class OnnxRuntime(Runtime):
     format = "onnx"
     extra = "onnx"
     packages = ("onnxruntime",)
+    names_more = "PROVIDER KEY=VALUE ..."
 
     def unavailable(self) -> str | None:
         return None
@@ -31,12 +33,31 @@ class OnnxRuntime(Runtime):
 
     @contextmanager
     def open(self, path: Path, threads: int = 1, variant: str = "") -> Iterator[Session]:
-        """Load ``path``.
+        """Load ``path``; ``variant`` is an execution provider with its options, "" the CPU's.
 
         Raises:
             ArtifactError: onnxruntime refuses the file.
+            BadInputError: an option of the provider has no value.
+            MissingError: there is no such provider here.
         """
-        yield _Session(_load(path, _options(threads)))
+        yield _Session(_load(path, _options(threads), provider=Provider.parse(variant)))
+
+    def share(self, path: Path, variant: str = "") -> Share:
+        """The nodes of its optimised graph that the provider takes, and those that fall back to the CPU's."""
+        provider = Provider.parse(variant)
+        options = _options(1)
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        session = _load(path, options, provider=provider)
+        taken = partitions = 0
+        left: list[Left] = []
+        for subgraph in session.get_provider_graph_assignment_info():
+            nodes = subgraph.get_nodes()
+            if subgraph.ep_name == provider.name:
+                taken, partitions = taken + len(nodes), partitions + 1
+            else:
+                left += (Left(node.op_type, f"{subgraph.ep_name} runs it", node.name) for node in nodes)
+        label = f"onnxruntime {variant}".strip()
+        return Share(label, taken, tuple(left), partitions if provider.name != CPU else None)
 
     def observe(self, path: Path, inputs: Arrays, callback: ValueCallback) -> None:
         """Run a copy of ``path`` in which every value is an output; ``callback`` gets each, by its name in the graph.
@@ -89,7 +110,7 @@ class OnnxRuntime(Runtime):
 RUNTIME: Runtime = OnnxRuntime()
 
 
-class _Session:
+class _Session(Session):
     def __init__(self, session: Any) -> None:
         self.session = session
         self.signature = Signature(
@@ -123,9 +144,11 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _load(path: Path, options: Any, content: bytes | None = None) -> Any:
+def _load(path: Path, options: Any, content: bytes | None = None, provider: Provider = Provider()) -> Any:  # noqa: B008  # it is frozen
     """A session of ``path``, or of ``content``, its rewritten copy."""
     import onnxruntime
 
+    provider.add_to(options)
     with refusing(f"onnxruntime refuses {path}"):
-        return onnxruntime.InferenceSession(content or str(path), options, providers=["CPUExecutionProvider"])
+        # Where a provider fails it would go on with the CPU alone, and say so on the terminal only.
+        return onnxruntime.InferenceSession(content or str(path), options, enable_fallback=0)

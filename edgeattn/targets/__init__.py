@@ -83,6 +83,14 @@ class Connection(Protocol):
             TargetError: it crashed before it had any result.
         """
 
+    def takes(self, format_: str, runtime: str) -> bool:
+        """Whether it runs files of a format in this runtime too, but only where that is asked for by name.
+
+        Raises:
+            MissingError: it would, if something were installed.
+        """
+        return False
+
     def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         """Run several jobs, their timed runs interleaved (A B A B), each in a process of its own: a disturbance hits
         all of them. All jobs have the same number of runs. Jobs that are not timed run one after the other.

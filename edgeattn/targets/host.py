@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeattn.bundle.records import Device, Origin
-from edgeattn.errors import BadInputError
-from edgeattn.targets import RUNTIMES, Job, Measurement, Target
+from edgeattn.errors import BadInputError, MissingError
+from edgeattn.runtimes import backends, litert_gpu
+from edgeattn.targets import RUNTIMES, Connection, Job, Measurement, Target, _host_worker
 from edgeattn.targets._runner import board, clocks, job_folder
 
 ORIGIN: Origin = "host"
 
 
-class _Host:
+class _Host(Connection):
     place: str = "host"
     runtimes: Mapping[str, tuple[str, ...]] = RUNTIMES
     warmup: int | None = None
@@ -30,22 +31,36 @@ class _Host:
             details["cpu"] = cpu
         self.device = Device(platform.node() or "this machine", details)
 
+    def takes(self, format_: str, runtime: str) -> bool:
+        found = [backend for backend in backends(format_, (runtime,)) if backend.label not in self.runtimes[format_]]
+        for backend in found:
+            if backend.missing:
+                raise MissingError(backend.missing)
+        return bool(found)
+
     def run(self, job: Job) -> Measurement:
         return self.run_interleaved((job,))[0]
 
     def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
             folders = job_folder.write_each(Path(scratch), jobs)
+            for folder, job in zip(folders, jobs, strict=True):
+                (folder / _host_worker.RUNTIME_FILE).write_text(job.runtime, encoding="utf-8")
             before = _state()
-            stopped = job_folder.start([sys.executable, job_folder.WORKER, *folders], environment=os.environ)
+            own = all(job.runtime in ("", *self.runtimes.get(job.artifact.suffix[1:], ())) for job in jobs)
+            program = [job_folder.WORKER] if own else ["-m", "edgeattn.targets._host_worker"]
+            environment = os.environ if own else litert_gpu.environment() or os.environ
+            stopped = job_folder.start([sys.executable, *program, *folders], environment=environment)
             after = _state()
             measurements = (
                 job_folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
                 for folder, job in zip(folders, jobs, strict=True)
             )
-            slowed = clocks.slowed(before, after)
+            warnings = clocks.slowed(before, after)
+            if any(job.runtime in litert_gpu.RUNTIME.variants for job in jobs):
+                warnings += filter(None, [litert_gpu.in_software()])
             return tuple(
-                replace(measurement, before=before, after=after, untrusted=(*measurement.untrusted, *slowed))
+                replace(measurement, before=before, after=after, untrusted=(*measurement.untrusted, *warnings))
                 for measurement in measurements
             )
 

@@ -22,7 +22,7 @@ from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, Missing
 from edgeattn.runtimes import RUNTIMES, missing
 from edgeattn.runtimes.coreml import UNITS
 from edgeattn.system.output import quiet
-from edgeattn.targets import INTERRUPTED, Job, Measurement, Target
+from edgeattn.targets import INTERRUPTED, Connection, Job, Measurement, Target
 from edgeattn.targets._apple import coreml
 
 ORIGIN: Origin = "phone"
@@ -120,7 +120,7 @@ class _Session:
     operators: tuple[Operator, ...] = ()
 
 
-class _IPhone:
+class _IPhone(Connection):
     runtimes: Mapping[str, tuple[str, ...]] = {"coreml": tuple(UNITS)}
     # Inputs and outputs travel as files, so a run takes seconds; the phone itself times the prediction alone.
     warmup: int | None = 2

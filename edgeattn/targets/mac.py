@@ -16,14 +16,14 @@ from pathlib import Path
 from edgeattn.bundle.records import Device, Origin
 from edgeattn.errors import BadInputError
 from edgeattn.runtimes.coreml import UNITS
-from edgeattn.targets import RUNTIMES, Job, Measurement, Target
+from edgeattn.targets import RUNTIMES, Connection, Job, Measurement, Target
 from edgeattn.targets._apple import coreml, worker
 from edgeattn.targets._runner import job_folder
 
 ORIGIN: Origin = "host"
 
 
-class _Mac:
+class _Mac(Connection):
     place = "mac"
     runtimes: Mapping[str, tuple[str, ...]] = {**RUNTIMES, "coreml": tuple(UNITS)}
     warmup: int | None = None

@@ -19,6 +19,12 @@ def parity(
     cores: console.Cores = None,
     python: console.Python = None,
     install: console.Install = False,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this backend of this machine; repeatable: 'litert gpu', onnxruntime."),
+    ] = None,
+    provider: console.Provider = None,
+    provider_option: console.ProviderOption = None,
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Damage copies of the artifacts, and check that parity notices.")
     ] = False,
@@ -50,19 +56,22 @@ def parity(
     settings = console.settings(cpu=cpu, cores=cores, python=python, install="yes" if install else None)
     if settings and not target:
         raise typer.BadParameter(f"--{next(iter(settings))} needs --target")
+    if target and (backend or provider):
+        raise typer.BadParameter("--backend is of this machine; omit --target")
+    backends = tuple(dict.fromkeys([*(backend or ()), *console.provider(provider, provider_option)]))
     if picture is not None:
         pictures.check(picture)
     files.check(junit, markdown)
     opened = Bundle.open(bundle)
     if self_test:
         with console.progress() as progress:
-            self_tested = opened.self_test(progress=progress)
+            self_tested = opened.self_test(backends=backends, progress=progress)
         result = self_tested.self_test
         console.show({"passed": result.passed, "kill_rates": result.kill_rates, **asdict(result)}, self_tested.shown)
         return 0 if result.passed else 1
     with console.progress() as progress:
-        checked = opened.parity(target, settings=settings, progress=progress)
-        inner = opened.layers(progress=progress) if layers or picture else None
+        checked = opened.parity(target, settings=settings, backends=backends, progress=progress)
+        inner = opened.layers(backends=backends, progress=progress) if layers or picture else None
     report = checked.report
     if junit:
         files.write(junit, ci.junit(report, bundle.name))

@@ -26,6 +26,8 @@ def profile(
     runtime: Annotated[
         list[str] | None, typer.Option(help="A runtime of the target; repeatable; default: all.")
     ] = None,
+    provider: console.Provider = None,
+    provider_option: console.ProviderOption = None,
     threads: Annotated[
         list[int] | None, typer.Option(min=1, help="Threads of the runtime; repeatable: a record for each number.")
     ] = None,
@@ -68,7 +70,7 @@ def profile(
         threads=tuple(dict.fromkeys(threads or (1,))),
         runs=runs,
         warmup=_warmup(warmup),
-        runtimes=tuple(dict.fromkeys(runtime or ())),
+        runtimes=tuple(dict.fromkeys([*(runtime or ()), *console.provider(provider, provider_option)])),
         operators=operators,
         command=console.command_line(),
         starts=starts,

@@ -70,7 +70,7 @@ def read_job(folder: str) -> dict[str, Any]:
 class OnnxRuntime:
     """onnxruntime, on its CPU execution provider."""
 
-    name = "onnxruntime"
+    name, placed = "onnxruntime", staticmethod(lambda options: {"providers": ["CPUExecutionProvider"]})
 
     def __init__(self, path: str, threads: int) -> None:
         try:
@@ -89,7 +89,7 @@ class OnnxRuntime:
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.add_session_config_entry("session.x64quantprecision", "1")  # x86 without VNNI saturates otherwise
         options.enable_profiling, options.profile_file_prefix = bool(profile), profile
-        return self.module.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+        return self.module.InferenceSession(self.path, options, **self.placed(options))
 
     def feed(self, inputs: dict[str, Any]) -> None:
         check_names([tensor.name for tensor in self.session.get_inputs()], inputs)

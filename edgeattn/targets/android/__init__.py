@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeattn.bundle.records import Origin
 from edgeattn.errors import BadInputError, MissingError, TargetError
 from edgeattn.system import parallel
-from edgeattn.targets import INTERRUPTED, Job, Measurement, Target
+from edgeattn.targets import INTERRUPTED, Connection, Job, Measurement, Target
 from edgeattn.targets._runner import cores as _cores
 from edgeattn.targets._runner import job_folder
 from edgeattn.targets._runner import native as _arm_native
@@ -43,7 +43,7 @@ class _Run:
     live_files: tuple[str, ...]
 
 
-class _Android:
+class _Android(Connection):
     # Until the times settle; the user's own tools, which cannot do that, warm up with five runs.
     warmup: int | None = None
     runs = 50

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgeattn.bundle.records import Counts, Device, Origin
 from edgeattn.errors import BadInputError, TargetError
-from edgeattn.targets import RUNTIMES, Job, Measurement, Target
+from edgeattn.targets import RUNTIMES, Connection, Job, Measurement, Target
 from edgeattn.targets._runner import job_folder
 from edgeattn.targets.emulated_arm import toolchain
 
@@ -17,7 +17,7 @@ ORIGIN: Origin = "emulated"
 DEFAULT_CPU = "cortex-a76"
 
 
-class _Emulated:
+class _Emulated(Connection):
     runtimes: Mapping[str, tuple[str, ...]] = RUNTIMES
     # Counts repeat from the second run on.
     warmup: int | None = 2

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeattn.bundle.records import Device, Origin
 from edgeattn.errors import MissingError
 from edgeattn.system.progress import Progress
-from edgeattn.targets import INTERRUPTED, RUNTIMES, Job, Measurement, Target
+from edgeattn.targets import INTERRUPTED, RUNTIMES, Connection, Job, Measurement, Target
 from edgeattn.targets._runner import clocks, job_folder, schema
 from edgeattn.targets._runner import cores as _cores
 from edgeattn.targets.ssh import install
@@ -64,7 +64,7 @@ class _Interpreter:
     reasons: dict[str, str]
 
 
-class _Board:
+class _Board(Connection):
     warmup: int | None = None
     runs = 50
 

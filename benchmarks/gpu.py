@@ -1,0 +1,97 @@
+"""Who runs what of TFLite files: XNNPACK, and LiteRT's GPU accelerator on a driver in software: `python -m benchmarks.gpu`.
+
+Each model as litert-torch makes it of the plain module, and as `edgeattn export` does, with parity on the GPU. Every
+model in a process of its own.
+"""
+
+import argparse
+import copy
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.family.models import BY_NAME, build
+from edgeattn import deploy
+from edgeattn.errors import EdgeAttnError
+from edgeattn.export import source
+from edgeattn.formats import FORMATS, Job
+from edgeattn.runtimes import RUNTIMES, Share
+from edgeattn.system.vendor_errors import first_line
+
+SAMPLES = {
+    "attention (512, 1, 256)": ("attention", ["embed_dim=512", "pixels=1", "patches=256"]),
+    "MobileViTv2-0.5 at 128": ("mobilevitv2", ["width=0.5", "image_size=128"]),
+    "MobileViTv2-1.0 at 256": ("mobilevitv2", ["width=1.0", "image_size=256"]),
+    "digits": ("digits", []),
+    "DeepLabv3": ("deeplabv3", []),
+    "PSPNet": ("pspnet", []),
+    "SSDLite": ("ssdlite", []),
+}
+GPU = "litert gpu, fp32"
+
+
+def _shares(path: Path) -> list[str]:
+    found = [RUNTIMES.get("litert").share, RUNTIMES.get("litert_gpu").share]
+    return [_cell(share(path, "")) for share in found if share]
+
+
+def _cell(share: Share) -> str:
+    pieces = "" if share.partitions in (None, 1) else f", {share.partitions} partitions"
+    return f"{share.taken} of {(share.taken or 0) + len(share.left)}{pieces}"
+
+
+def measure(name: str) -> list[str]:
+    """A row of the table."""
+    if name in SAMPLES:
+        loaded = source.load(*SAMPLES[name])
+        module, inputs = loaded.module, loaded.inputs
+    else:
+        module, image = build(BY_NAME[name])
+        inputs = {"image": image}
+    with tempfile.TemporaryDirectory() as folder:
+        stock = Path(folder) / "stock.tflite"
+        try:
+            outputs = tuple(f"y_{number}" for number in range(64))
+            FORMATS.get("tflite").convert(
+                Job(copy.deepcopy(module), dict(inputs), outputs[: _outputs(module, inputs)]), stock
+            )
+            plain = _shares(stock)
+        except EdgeAttnError as error:
+            plain = [f"refused: {first_line(error)[:60]}", "-"]
+        bundle = deploy(module, inputs, formats="tflite", out=Path(folder) / "b", name="model")
+        (artifact,) = bundle.artifacts
+        report = bundle.parity(backends=(GPU,)).report
+        units = max(row.max_noise_units or 0 for row in report.rows if row.hop == "conversion")
+        verdict = f"same ({units:.1f})" if report.passed else "DIFFERENT"
+        return [name, *plain, *_shares(artifact.path), verdict]
+
+
+def _outputs(module: object, inputs: dict[str, object]) -> int:
+    found = module(*inputs.values())  # type: ignore[operator]
+    return len(found) if isinstance(found, tuple | list | dict) else 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", help="a model; repeatable")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one)))
+        return
+    print("| model | XNNPACK, plain | GPU, plain | XNNPACK, ours | GPU, ours | parity on the GPU (noise units) |")
+    print("|---|---|---|---|---|---|")
+    for name in options.only or [*SAMPLES, *BY_NAME]:
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu", "--one", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = done.stdout.strip().splitlines()
+        row = (
+            json.loads(lines[-1]) if done.returncode == 0 and lines else [name, "failed", "", "", "", done.stderr[-80:]]
+        )
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
