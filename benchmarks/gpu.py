@@ -1,4 +1,4 @@
-"""Who runs what of TFLite files: XNNPACK, and LiteRT's GPU accelerator on a driver in software: `python -m benchmarks.gpu`.
+"""Who runs what of TFLite files: XNNPACK, and LiteRT's GPU accelerator on a software driver: `python -m benchmarks.gpu`.
 
 Each model as litert-torch makes it of the plain module, and as `edgeattn export` does, with parity on the GPU. Every
 model in a process of its own.
