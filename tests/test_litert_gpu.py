@@ -233,3 +233,15 @@ def test_what_is_not_on_it_alone_is_not_measured_on_it(five: Path) -> None:
     x = np.random.default_rng(0).random((1, 8, 8, 8), np.float32)
     with targets.connect("host", {}) as host, pytest.raises(ArtifactError, match="it is not on the GPU alone"):
         host.run(targets.Job(five, {"args_0": x}, runs=1, runtime=litert_gpu.FP32))
+
+
+def test_the_report_says_who_runs_what(bundles: Callable[[str], Path], tmp_path: Path, edgeattn: Command) -> None:
+    for name in ("r.md", "r.html", "r.json"):
+        answer = edgeattn("report", bundles("attention"), "--backends", "--no-layers", "--out", tmp_path / name)
+        assert answer.code == 0, answer.err
+    page = (tmp_path / "r.md").read_text()
+    assert "On the GPU, and on the CPU" in page
+    assert "litert gpu, fp32" in page
+    assert "Left to others" not in page
+    assert "On the GPU" not in (edgeattn("report", bundles("attention"), "--out", tmp_path / "o.md").out)
+    assert "On the GPU" not in (tmp_path / "o.md").read_text()

@@ -161,7 +161,7 @@ def _run(trials: dict[str, _Trial], name: str) -> str | None:
     if runtime.format not in trials:
         return None
     trial = trials[runtime.format]
-    backends = [backend for backend in runtimes.backends(runtime.format) if backend.runtime is runtime]
+    backends = runtimes.backends(runtime.format, (name,))
     for backend in backends:
         with backend.open(trial.path) as session:
             trial.judge(session.run(trial.inputs))

@@ -294,7 +294,12 @@ class Bundle(Result):
         return InspectionResult(tuple(inspect_apart(artifact.path) for artifact in self.artifacts), max_layout_ops)
 
     def report(
-        self, path: str | os.PathLike[str], *measured: ProfileResult, layers: bool = True, progress: Progress = silent
+        self,
+        path: str | os.PathLike[str],
+        *measured: ProfileResult,
+        layers: bool = True,
+        backends: bool = False,
+        progress: Progress = silent,
     ) -> ReportResult:
         """Write a report: the verdict, the figures, pictures.
 
@@ -302,6 +307,7 @@ class Bundle(Result):
             path: its ending (.html, .md, .csv or .json) chooses the form.
             measured: results of :meth:`profile` that are not in the bundle's records.json.
             layers: compare the values inside the artifacts too: a minute for a large model.
+            backends: ask every backend of this machine which operators it takes.
             progress: called with each step that begins.
 
         Raises:
@@ -309,11 +315,16 @@ class Bundle(Result):
             MissingError: a package of the extra ``report`` is not installed.
         """
         contents = [Content(records=result.records, not_run=result.not_run) for result in measured]
-        return write_report([self.path, *contents], Path(path), layers=layers, progress=progress)
+        return write_report([self.path, *contents], Path(path), layers=layers, backends=backends, progress=progress)
 
 
 def write_report(
-    sources: Sequence[Path | Content], out: Path, *, layers: bool = True, progress: Progress = silent
+    sources: Sequence[Path | Content],
+    out: Path,
+    *,
+    layers: bool = True,
+    backends: bool = False,
+    progress: Progress = silent,
 ) -> ReportResult:
     """Write a report as :meth:`Bundle.report`, of several bundles, files of records, and gathered content.
 
@@ -322,5 +333,5 @@ def write_report(
     forms.check(out)
     files.check(out, sources=[source for source in sources if isinstance(source, Path)])
     plugins.require("matplotlib", "jinja2", extra="report")
-    document = gather.write(gather.gather(sources, progress, inside=layers), out, progress)
+    document = gather.write(gather.gather(sources, progress, inside=layers, backends=backends), out, progress)
     return ReportResult(out, document)

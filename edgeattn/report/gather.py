@@ -13,7 +13,7 @@ from edgeattn.parity import layers
 from edgeattn.parity.layers import Layers
 from edgeattn.parity.verdicts import Row, stored, worst
 from edgeattn.precision import FP32_LIMITS
-from edgeattn.report import attention_maps, forms
+from edgeattn.report import attention_maps, forms, who_runs
 from edgeattn.report.compose import compose
 from edgeattn.report.content import LOWERED, Accuracy, Content, Depths, Judged
 from edgeattn.report.document import Document
@@ -22,13 +22,16 @@ from edgeattn.system import files
 from edgeattn.system.progress import Progress, silent
 
 
-def gather(paths: Sequence[Path | Content], progress: Progress = silent, *, inside: bool = True) -> Content:
+def gather(
+    paths: Sequence[Path | Content], progress: Progress = silent, *, inside: bool = True, backends: bool = False
+) -> Content:
     """Join the content of files of records, of bundles (folders), and content that is gathered already. A record that
     occurs twice counts once.
 
     Args:
         inside: compare the values inside a bundle's artifacts, in the runtimes here; this takes a minute for a large
             model.
+        backends: ask every backend here which operators of a bundle it takes.
 
     Raises:
         ArtifactError: one of them cannot be read, or there is nothing in them.
@@ -40,7 +43,7 @@ def gather(paths: Sequence[Path | Content], progress: Progress = silent, *, insi
             measured = _join(measured, part)
     content = measured
     for bundle in bundles_by_path.values():
-        content = _join(content, _bundle(bundle, measured, progress, inside=inside))
+        content = _join(content, _bundle(bundle, measured, progress, inside=inside, backends=backends))
     if not content.records and not content.not_run and not content.judged:
         names = ", ".join(str(path) for path in paths if isinstance(path, Path))
         raise ArtifactError(f"nothing to report: no record in {names}; make some with `edgeattn profile --out`")
@@ -90,7 +93,7 @@ def _files(path: Path) -> list[Path]:
     return sorted(f for pattern in bundles.RECORDS for f in path.glob(pattern)) if path.is_dir() else [path]
 
 
-def _bundle(bundle: Bundle, measured: Content, progress: Progress, *, inside: bool) -> Content:
+def _bundle(bundle: Bundle, measured: Content, progress: Progress, *, inside: bool, backends: bool) -> Content:
     judged, accuracy, not_run, warnings = _parity(bundle)
     report, _ = stored(bundle)
     depths: tuple[Depths, ...] = ()
@@ -107,6 +110,7 @@ def _bundle(bundle: Bundle, measured: Content, progress: Progress, *, inside: bo
         accuracy=accuracy,
         depths=depths,
         attention=attention_maps.read(bundle),
+        sections=(who_runs.section(bundle, progress),) if backends else (),
         warnings=warnings,
         commands=(f"edgeattn parity {bundle.folder.name}",),
         versions=bundle.manifest.tools,

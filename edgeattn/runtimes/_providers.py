@@ -80,9 +80,9 @@ def _registered() -> dict[str, str]:
 
     found = {}
     for module in sorted(module.name for module in pkgutil.iter_modules() if module.name.startswith(_PACKAGE)):
-        plugin = import_module(module)
+        package = import_module(module)
         with refusing(f"onnxruntime cannot load the plug-in {module}"):
-            onnxruntime.register_execution_provider_library(module, plugin.get_library_path())
-            names = plugin.get_ep_names() if hasattr(plugin, "get_ep_names") else [plugin.get_ep_name()]
+            onnxruntime.register_execution_provider_library(module, package.get_library_path())
+            names = package.get_ep_names() if hasattr(package, "get_ep_names") else [package.get_ep_name()]
         found.update(dict.fromkeys(names, module.replace("_", "-")))
     return found

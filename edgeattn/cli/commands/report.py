@@ -16,6 +16,9 @@ def report(
     layers: Annotated[
         bool, typer.Option("--layers/--no-layers", help="Also compare the values inside a bundle's artifacts.")
     ] = True,
+    backends: Annotated[
+        bool, typer.Option("--backends", help="Also ask every backend here which operators of a bundle it takes.")
+    ] = False,
     json: console.Json = False,
 ) -> int:
     """Write a report of records and bundles: the verdict, figures and pictures. The records in a bundle are included.
@@ -26,6 +29,6 @@ def report(
     from edgeattn.interface.bundle import write_report
 
     with console.progress() as progress:
-        written = write_report(sources, out, layers=layers, progress=progress)
+        written = write_report(sources, out, layers=layers, backends=backends, progress=progress)
     console.show({"report": str(out), "verdict": written.document.verdict}, written.shown)
     return 0

@@ -5,6 +5,7 @@ from edgeattn.lowering.passes.affine import into_products, into_readers
 from edgeattn.lowering.passes.attention import fold_keys, no_query_bias, separate_projections
 from edgeattn.lowering.passes.branches import merge_branches
 from edgeattn.lowering.passes.compose import compose
+from edgeattn.lowering.passes.joins import apart
 from edgeattn.lowering.passes.slices import cut_before
 from edgeattn.lowering.passes.spelling import one_spelling
 
@@ -19,6 +20,7 @@ PASSES: tuple[Pass, ...] = (
     merge_branches,
     compose,
     cut_before,
+    apart,
 )
 
 

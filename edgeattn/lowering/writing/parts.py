@@ -32,6 +32,9 @@ from edgeattn.lowering.writing.transposed import cropped, folded, is_overlapping
 
 aten = torch.ops.aten
 
+# LiteRT's GPU accelerator takes tensors of so many axes, and XNNPACK so many inputs of a concatenation.
+_MOST_AXES, _MOST_JOINED = 4, 4
+
 
 def input_(e: Emitter, op: Input) -> Phys:
     assert op.node is not None
@@ -95,6 +98,8 @@ def concat(e: Emitter, op: Concat) -> Phys:
     front = [a for a in order[:at] if a not in own]
     back = [a for a in order[at:] if a not in own]
     shape_front, shape_back = around(parts[lead].groups, front, back)
+    if e.w.is_last and len(shape_front) + len(shape_back) >= _MOST_AXES:
+        shape_front, shape_back = [tuple(front)], [tuple(back)]
     nodes = []
     for k, (source, group) in enumerate(zip(op.inputs, op.inside, strict=True)):
         mine = leaves(group)
@@ -105,9 +110,25 @@ def concat(e: Emitter, op: Concat) -> Phys:
         else:
             part = e.w.reorder(parts[k], [*front, *mine, *back])
             nodes.append(e.w.view(part, dims).node)
+    if e.w.is_last and len(nodes) > _MOST_JOINED:
+        nodes = _fewer(e, nodes, [size(leaves(g)) for g in op.inside], size(front), size(back))
+        shape_front, shape_back = [tuple(front)], [tuple(back), ()]
     node = e.w.call(aten.cat.default, nodes, len(shape_front))
     shape = (*(size(g) for g in shape_front), size(outside), *(size(g) for g in shape_back))
     return Phys(node, (*front, *outside, *back), shape, any(p.is_map for p in parts.values()))
+
+
+def _fewer(e: Emitter, nodes: list[fx.Node], lengths: list[int], front: int, back: int) -> list[fx.Node]:
+    """At most :data:`_MOST_JOINED` tensors [front, length, back, 1], to be joined. Three axes are joined before, as
+    litert-torch would make one concatenation of two with the same."""
+    per = -(-len(nodes) // _MOST_JOINED)
+    fewer = []
+    for i in range(0, len(nodes), per):
+        some, own = nodes[i : i + per], lengths[i : i + per]
+        rows = [e.w.call(aten.reshape.default, x, [front, n, back]) for x, n in zip(some, own, strict=True)]
+        node = e.w.call(aten.cat.default, rows, 1)
+        fewer.append(e.w.call(aten.reshape.default, node, [front, sum(own), back, 1]))
+    return fewer
 
 
 def expand(e: Emitter, op: Expand) -> Phys:
