@@ -201,6 +201,17 @@ def test_a_driver_that_dies_is_one_sentence(made_bundle: Path, monkeypatch: pyte
         pass
 
 
+def test_a_driver_that_hangs_is_one_sentence(
+    made_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    child = tmp_path / "child.py"
+    child.write_text("import time; time.sleep(600)")
+    monkeypatch.setattr(litert_gpu._litert_gpu_child, "__file__", str(child))
+    monkeypatch.setattr(litert_gpu, "_LIMIT_S", 1)
+    with pytest.raises(ArtifactError, match="did not come to an end"), RUNTIME.open(artifact(made_bundle)):
+        pass
+
+
 def test_it_runs_only_where_it_is_asked_for(made_bundle: Path, edgeattn: Command) -> None:
     answer = edgeattn("parity", made_bundle, "--json")
     assert not any("gpu" in row["runtime"] for row in answer.document["rows"])

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import tempfile
@@ -149,9 +150,12 @@ class _Session(Session):
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
+        if not select.select([self.process.stdout], [], [], _LIMIT_S)[0]:
+            self.process.kill()
+            raise ArtifactError(f"LiteRT's GPU accelerator did not come to an end with {self.path} within {_LIMIT_S} s")
         content = _litert_gpu_child.read(self.process.stdout)
         if not content:
-            code = self.process.wait(_LIMIT_S)
+            code = self.process.wait()
             raise ArtifactError(f"LiteRT's GPU accelerator ended the process that ran {self.path} (code {code})")
         answer: dict[str, Any] = json.loads(content)
         if "error" not in answer:
