@@ -256,3 +256,17 @@ def test_the_report_says_who_runs_what(bundles: Callable[[str], Path], tmp_path:
     assert "Left to others" not in page
     assert "On the GPU" not in (edgeattn("report", bundles("attention"), "--out", tmp_path / "o.md").out)
     assert "On the GPU" not in (tmp_path / "o.md").read_text()
+
+
+def test_a_driver_that_dies_costs_its_own_row(
+    made_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, edgeattn: Command
+) -> None:
+    child = tmp_path / "child.py"
+    child.write_text("import os; os.abort()")
+    monkeypatch.setattr(litert_gpu._litert_gpu_child, "__file__", str(child))
+    answer = edgeattn("parity", made_bundle, "--backend", "litert gpu", "--backend", "onnxruntime", "--json")
+    assert answer.code == 1
+    rows = {row["runtime"]: row for row in answer.document["rows"] if row["hop"] == "conversion"}
+    assert rows["onnxruntime"]["passed"]
+    assert not rows["litert gpu"]["passed"]
+    assert "ended the process" in rows["litert gpu"]["reason"]

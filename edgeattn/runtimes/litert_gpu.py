@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.bundle.tensors import Arrays
-from edgeattn.errors import ArtifactError, MissingError
+from edgeattn.errors import MissingError, RefusedError
 from edgeattn.runtimes import Left, Runtime, Session, Share, Signature, ValueCallback, _litert_gpu_child
 from edgeattn.runtimes.litert import Observer, as_declared
 from edgeattn.system.foreign import sentence
@@ -67,7 +67,7 @@ class LiteRtGpu(Runtime):
         """Load ``path`` on the accelerator, with LiteRT's CPU kernels for what it leaves.
 
         Raises:
-            ArtifactError: it refuses the file.
+            RefusedError: it refuses the file, crashes or hangs.
             MissingError: there is no GPU, and no driver.
         """
         with _child(path, self.variants[variant or FP32]) as session:
@@ -152,11 +152,11 @@ class _Session(Session):
         assert self.process.stdout is not None
         if not select.select([self.process.stdout], [], [], _LIMIT_S)[0]:
             self.process.kill()
-            raise ArtifactError(f"LiteRT's GPU accelerator did not come to an end with {self.path} within {_LIMIT_S} s")
+            raise RefusedError(f"LiteRT's GPU accelerator did not come to an end with {self.path} within {_LIMIT_S} s")
         content = _litert_gpu_child.read(self.process.stdout)
         if not content:
             code = self.process.wait()
-            raise ArtifactError(f"LiteRT's GPU accelerator ended the process that ran {self.path} (code {code})")
+            raise RefusedError(f"LiteRT's GPU accelerator ended the process that ran {self.path} (code {code})")
         answer: dict[str, Any] = json.loads(content)
         if "error" not in answer:
             return answer
@@ -165,7 +165,7 @@ class _Session(Session):
             raise MissingError(
                 "there is no GPU that its Vulkan driver knows; one in software: apt-get install -y chromium"
             )
-        raise ArtifactError(f"LiteRT's GPU accelerator refuses {self.path}: {sentence(answer['error'], 200)}")
+        raise RefusedError(f"LiteRT's GPU accelerator refuses {self.path}: {sentence(answer['error'], 200)}")
 
     def _text(self) -> str:
         self.log.seek(0)
