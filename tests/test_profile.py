@@ -20,7 +20,7 @@ from edgeattn.bundle.records import Device, Operator
 from edgeattn.errors import ArtifactError, BadInputError, TargetError
 from edgeattn.profile.operators import assign_layers, mark_layout_ops
 from edgeattn.profile.run import Options, Profile, profile
-from edgeattn.targets import Job, Measurement
+from edgeattn.targets import Connection, Job, Measurement
 
 Command = Callable[..., Answer]
 OPTIONS = Options("host")
@@ -38,7 +38,7 @@ def twice(bundle: Path) -> Path:
     return bundle
 
 
-class Fake:
+class Fake(Connection):
     """A target that answers with the golden outputs; what it is asked for is kept."""
 
     place, warmup, runs = "fake", None, 50
