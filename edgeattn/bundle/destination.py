@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,7 +51,7 @@ def _not_replaceable(out: Path) -> str:
         return "something is mounted there"
     if not os.access(out, os.W_OK | os.X_OK):
         return "you may not write to it"
-    parent, user = out.absolute().parent.stat(), getattr(os, "geteuid", int)()
+    parent, user = out.absolute().parent.stat(), 0 if sys.platform == "win32" else os.geteuid()
     if parent.st_mode & stat.S_ISVTX and user not in (0, parent.st_uid, out.stat().st_uid):
         return f"it belongs to another user, in {out.absolute().parent}"
     return ""

@@ -10,13 +10,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgeattn.errors import BadInputError
-from edgeattn.system import scratch
+from edgeattn.system import scratch, signals
 
 COMMANDS = ("export",)
 # A process that has said its exit code ends in a second; a thread that never ends would keep it.
@@ -24,7 +23,6 @@ _GRACE_S = 5
 # A signal that was sent to this process alone is passed on; by Ctrl-C the other process gets one too, at once.
 _PASS_ON_S = 1
 _CODE = "import sys; sys.path[:] = {path!r}; from edgeattn.cli import apart; apart.child({code}, {life}, {words!r})"
-_SENT = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 @dataclass(frozen=True)
@@ -54,12 +52,12 @@ def run(words: list[str]) -> int:
         path = [os.path.abspath(entry) for entry in sys.path]
         command = [sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-P", "-c"]
         command.append(_CODE.format(path=path, code=told, life=life, words=words))
-        with _noted() as signals:
+        with _noted() as sent:
             process = subprocess.Popen(command, env=environment, pass_fds=(told, life))
             try:
                 os.close(told)
                 os.close(life)
-                answer = _answer(process, code, signals)
+                answer = _answer(process, code, sent)
             finally:
                 process.kill()
                 process.wait()
@@ -71,7 +69,7 @@ def run(words: list[str]) -> int:
     return answer
 
 
-def _answer(process: "subprocess.Popen[bytes]", code: int, signals: list[_Signal]) -> int | None:
+def _answer(process: "subprocess.Popen[bytes]", code: int, sent: list[_Signal]) -> int | None:
     """The exit code that the process tells, or None if it ends without.
 
     Raises:
@@ -81,11 +79,11 @@ def _answer(process: "subprocess.Popen[bytes]", code: int, signals: list[_Signal
     while not select.select([code], [], [], 0.1)[0]:
         if process.poll() is not None:  # a process that the user's code has started may hold the pipe open
             break
-        if signals and (since := time.monotonic() - signals[-1].at) > _PASS_ON_S:
-            if len(signals) > passed_on:
-                process.send_signal(signals[-1].number)
-                passed_on = len(signals)
-            if signals[-1].number != signal.SIGINT and since > _GRACE_S:  # who sends it will not wait for long
+        if sent and (since := time.monotonic() - sent[-1].at) > _PASS_ON_S:
+            if len(sent) > passed_on:
+                process.send_signal(sent[-1].number)
+                passed_on = len(sent)
+            if sent[-1].number != signal.SIGINT and since > _GRACE_S:  # who sends it will not wait for long
                 raise KeyboardInterrupt
     else:
         if told := os.read(code, 20):
@@ -93,7 +91,7 @@ def _answer(process: "subprocess.Popen[bytes]", code: int, signals: list[_Signal
                 process.wait(_GRACE_S)
             return int(told)
         process.wait()
-    if signals:
+    if sent:
         raise KeyboardInterrupt
     return None
 
@@ -101,30 +99,23 @@ def _answer(process: "subprocess.Popen[bytes]", code: int, signals: list[_Signal
 @contextlib.contextmanager
 def _noted() -> Iterator[list[_Signal]]:
     """The signals to end that come in the block; with a third one nothing more is waited for."""
-    signals: list[_Signal] = []
+    sent: list[_Signal] = []
 
-    def note(number: int, frame: Any) -> None:
-        signals.append(_Signal(number, time.monotonic()))
-        if len(signals) > 2:
+    def note(number: int, _: object) -> None:
+        sent.append(_Signal(number, time.monotonic()))
+        if len(sent) > 2:
             raise KeyboardInterrupt
 
-    saved = {number: signal.getsignal(number) for number in _SENT}
-    try:
-        for number, handler in saved.items():
-            if handler != signal.SIG_IGN:
-                signal.signal(number, note)
-        yield signals
-    finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)
+    with signals.handled(note):
+        yield sent
 
 
 def _ending(code: int) -> str:
     """What came to pass with a process that told no exit code; it is negative for a signal."""
     if code == -signal.SIGALRM:
         return "it did not come to an end within --time-limit"
-    end = f"by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"with exit code {code}"
-    return f"the model's code ended the process {end}"
+    name = signals.name_of(code)
+    return f"the model's code ended the process {f'by {name}' if name else f'with exit code {code}'}"
 
 
 def child(code: int, life: int, words: list[str]) -> None:
@@ -163,15 +154,16 @@ def limit(seconds: float | None, gibibytes: float | None) -> None:
     for name, value in (("--time-limit", seconds), ("--memory-limit", gibibytes)):
         if value is not None and not 0 < value < 1e9:
             raise BadInputError(f"{name} must be a positive number, not {value:g}")
-    set_timer: Callable[[int, float], Any] | None = getattr(signal, "setitimer", None)
+    if sys.platform == "win32":
+        if seconds is not None or gibibytes is not None:
+            raise BadInputError("--time-limit and --memory-limit are not known on Windows; leave them out")
+        return
     if seconds is not None:
-        if set_timer is None:
-            raise BadInputError("--time-limit is not known on this system; leave it out")
-        set_timer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
     if gibibytes is not None:
         try:
             import resource
 
             resource.setrlimit(resource.RLIMIT_DATA, (int(gibibytes * 2**30),) * 2)
-        except (ImportError, ValueError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise BadInputError(f"--memory-limit cannot be set on this system ({error}); leave it out") from error

@@ -10,7 +10,7 @@ import typer
 from edgeattn.cli import apart as processes
 from edgeattn.cli import console, streams
 from edgeattn.errors import EdgeAttnError
-from edgeattn.system import plugins
+from edgeattn.system import plugins, signals
 
 app = typer.Typer(
     add_completion=True,
@@ -59,9 +59,8 @@ def _end_as_by_ctrl_c() -> None:
 
     One that is ignored already, as `nohup` does, stays so.
     """
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+    for number in signals.ENDS:
+        if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
 
 

@@ -8,8 +8,6 @@ from edgeattn.errors import ArtifactError, BadInputError, MissingError
 from edgeattn.inspection.inspect import format_of
 from edgeattn.runtimes import Backend, Left, Share, backends, check, known_backends
 
-UNASKED = "it gives no such view here"
-
 
 def shares(path: Path, chosen: Sequence[str] = (), where: Mapping[str, str] | None = None) -> tuple[Share, ...]:
     """Ask the backends of a file, those too that run on request only; or the ``chosen`` ones alone.
@@ -26,19 +24,22 @@ def shares(path: Path, chosen: Sequence[str] = (), where: Mapping[str, str] | No
     check(chosen)
     format_ = format_of(path)
     names = chosen or [name for name, formats in known_backends().items() if format_ in formats]
-    asked = [backend for backend in backends(format_, names) if backend.runtime.share or backend.missing]
-    if not chosen:  # the arithmetic changes nothing of what a backend takes
-        asked = [backend for backend in asked if not backend.arithmetic]
-    return tuple(_located(_ask(path, backend), where or {}) for backend in asked)
+    found = []
+    for backend in backends(format_, names):
+        if backend.arithmetic and not chosen:  # it changes nothing of what a backend takes
+            continue
+        if backend.missing:
+            found.append(_unasked(backend, backend.missing))
+        elif ask := backend.runtime.share:
+            try:
+                found.append(_located(ask(path, backend.variant), where or {}))
+            except (ArtifactError, MissingError) as error:
+                found.append(_unasked(backend, str(error)))
+    return tuple(found)
 
 
-def _ask(path: Path, backend: Backend) -> Share:
-    if backend.missing or not backend.runtime.share:
-        return Share(backend.label, None, (), None, backend.missing or UNASKED)
-    try:
-        return backend.runtime.share(path, backend.variant)
-    except (ArtifactError, MissingError) as error:
-        return Share(backend.label, None, (), None, str(error))
+def _unasked(backend: Backend, why: str) -> Share:
+    return Share(backend.label, None, (), None, why)
 
 
 def _located(share: Share, where: Mapping[str, str]) -> Share:
@@ -79,9 +80,10 @@ def broken(found: Sequence[Share], *, partitions: int | None, fallback: dict[str
     return tuple(said)
 
 
-def reasons(left: Sequence[Left]) -> dict[tuple[str, str], list[str]]:
-    """The names of operators by kind and reason, the most frequent first."""
+def reasons(left: Sequence[Left]) -> list[tuple[str, int, str, str]]:
+    """Kind, number, reason and the name of one of the operators that are left for it, the most frequent first."""
     groups: dict[tuple[str, str], list[str]] = {}
     for each in left:
         groups.setdefault((each.kind, each.reason), []).append(each.name)
-    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+    ordered = sorted(groups.items(), key=lambda item: -len(item[1]))
+    return [(kind, len(names), reason, next(filter(None, names), "")) for (kind, reason), names in ordered]

@@ -222,8 +222,8 @@ def shares(found: Sequence[Share]) -> list[Table]:
             continue
         partitions = tables.number(share.partitions, "d")
         summary.add_row(share.backend, str(share.taken), str(len(share.left)), partitions, share.note)
-        for (kind, reason), names in reasons(share.left).items():
-            rest.add_row(share.backend, kind, str(len(names)), reason, next(filter(None, names), ""))
+        for kind, number, reason, example in reasons(share.left):
+            rest.add_row(share.backend, kind, str(number), reason, example)
     return [summary, rest] if rest.rows else [summary]
 
 

@@ -7,7 +7,7 @@ tensor that has it: all of them read its parts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from math import prod
 
 
@@ -43,6 +43,11 @@ def leaves(axes: Iterable[Axis]) -> Group:
 def flat(dims: Iterable[Group]) -> Group:
     """All axes of all groups, in order."""
     return leaves(axis for group in dims for axis in group)
+
+
+def without(dims: Iterable[Group], gone: Container[Axis]) -> tuple[Group, ...]:
+    """The dimensions without some axes."""
+    return tuple(tuple(axis for axis in leaves(group) if axis not in gone) for group in dims)
 
 
 def size(group: Iterable[Axis]) -> int:

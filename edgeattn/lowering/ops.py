@@ -6,6 +6,7 @@ in plain PyTorch; every rewrite is compared with it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,7 @@ class View:
 
 
 @dataclass(eq=False, kw_only=True)
-class Op:
+class Op(ABC):
     """One operator. ``node`` is what it comes from in the exported graph; ``dims`` are its axes, as that had them."""
 
     inputs: list[Op] = field(default_factory=list)
@@ -48,9 +49,9 @@ class Op:
         """The axes of the value."""
         return flat(self.dims)
 
+    @abstractmethod
     def evaluate(self, *values: Tensor) -> Any:
         """The value, with one dimension for each of ``axes``, from the values of the inputs in the same form."""
-        raise NotImplementedError
 
 
 def aligned(value: Tensor, axes: Sequence[Axis], target: Sequence[Axis]) -> Tensor:
@@ -78,6 +79,11 @@ class Input(Op):
     """An input of the network."""
 
     number: int
+
+    def evaluate(self, *values: Tensor) -> Any:
+        """It has the one value that it is given."""
+        (value,) = values
+        return value
 
 
 @dataclass(eq=False, kw_only=True)

@@ -47,9 +47,8 @@ def _precision(bundle: Bundle, artifact: Artifact) -> str:
         return artifact.precision
     types = set(_types(graph))
     has_few, has_half = (any(name in types for name in names) for names in (_FEW_BITS, _HALF))
-    has_few = has_few or bool(
-        graph.details.get("compressed")
-    )  # Core ML's weights are unpacked by operators of their own
+    # Core ML's weights are unpacked by operators of their own.
+    has_few = has_few or bool(graph.details.get("compressed"))
     if has_few if PRECISIONS[artifact.precision].has_few_bits else has_half:
         return artifact.precision
     return FP16.name if has_half else FP32.name

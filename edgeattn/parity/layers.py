@@ -20,7 +20,7 @@ from edgeattn.parity.layer_file import read
 from edgeattn.parity.layer_match import Layer, Match, Matcher
 from edgeattn.parity.verdicts import NotChecked
 from edgeattn.precision import FP32
-from edgeattn.runtimes import RUNTIMES, Observe, Observed, missing
+from edgeattn.runtimes import RUNTIMES, Observe, Observed, meant, missing
 from edgeattn.system import files
 from edgeattn.system.progress import Progress, silent
 
@@ -115,18 +115,30 @@ def find(artifact: Artifact, layers: Sequence[Layer], golden: GoldenCase, folder
     return None
 
 
-def located(path: Path) -> dict[str, str]:
-    """Of the values of an artifact, by their names: the layer of the module, and the line in the user's code. None of a
-    file that is not of a bundle, or of one that does not say."""
+def located(bundle: Bundle, artifact: Artifact) -> dict[str, str]:
+    """Of the values of an artifact, by their names: the layer of the module, and the line in the user's code; none
+    where the bundle does not say.
+
+    Raises:
+        ArtifactError: a file of the bundle cannot be read.
+    """
+    known = bundle.manifest.layers or {}
+    if not {artifact.lowering, artifact.file.path} <= known.keys():
+        return {}
+    sources = {layer.name: layer.source for layer in read(bundle.path(known[artifact.lowering]))}
+    matches = _matches(bundle.path(known[artifact.file.path]))
+    return {
+        match.tensor: f"{layer} ({source})" if (source := sources.get(layer)) else layer
+        for layer, match in matches.items()
+    }
+
+
+def located_in_file(path: Path) -> dict[str, str]:
+    """As :func:`located`, of a file that may be in no bundle, or in one that cannot be read."""
     try:
         bundle = load(path.parent)
-        artifact = next(a for a in bundle.manifest.artifacts if a.file.path == path.name)
-        known = bundle.manifest.layers or {}
-        sources = {each.name: each.source for each in read(bundle.path(known[artifact.lowering]))}
-        matches = json.loads(bundle.path(known[path.name]).read_bytes())
-        pairs = ((match["tensor"], layer) for layer, match in matches.items())
-        return {tensor: f"{layer} ({sources[layer]})" if sources.get(layer) else layer for tensor, layer in pairs}
-    except (ArtifactError, StopIteration, KeyError, TypeError, ValueError):
+        return next((located(bundle, a) for a in bundle.manifest.artifacts if a.file.path == path.name), {})
+    except ArtifactError:
         return {}
 
 
@@ -181,8 +193,7 @@ def compare(bundle: Bundle, progress: Progress = silent, *, chosen: Sequence[str
 def _observers(format_: str, chosen: Sequence[str]) -> Iterator[tuple[str, Observe, str | None]]:
     """The runtimes of a format that can show the values inside: the name, the function, and why it cannot run here."""
     for name, runtime in RUNTIMES.items():
-        is_meant = bool({name, *runtime.variants} & set(chosen)) if chosen else not runtime.on_request
-        if runtime.format == format_ and runtime.observe and is_meant:
+        if runtime.format == format_ and runtime.observe and meant(name, runtime, chosen):
             yield name, runtime.observe, missing(runtime)
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import signal
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from edgeattn.errors import BadInputError, MissingError
 from edgeattn.phone import certificate, setup
 from edgeattn.phone.server import HEADERS
 from edgeattn.phone.site import read
+from edgeattn.system import signals
 
 # A connection has to send the whole header of a request within this time.
 HEAD_S = 15.0
@@ -190,14 +190,8 @@ def _server(application: Starlette, tls: tuple[bytes, bytes] | None) -> _Server:
 @contextlib.contextmanager
 def interrupts(stop: Callable[[], object]) -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP call ``stop`` and do nothing else. (uvicorn's loop checks ten times a second.)"""
-    ends = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
-    numbers = [number for number in ends if number is not None and signal.getsignal(number) != signal.SIG_IGN]
-    old = {number: signal.signal(number, lambda *_: stop()) for number in numbers}
-    try:
+    with signals.handled(lambda *_: stop()):
         yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
 
 
 def _landing() -> Starlette:

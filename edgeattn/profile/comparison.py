@@ -163,6 +163,21 @@ def _missing(old: Record, quantity: Quantity, value: float | None, limits: Limit
     return _change(old, quantity, value, None, None, "missing", limits.allow_missing, note)
 
 
+def _untold(
+    new: Record,
+    quantity: Quantity,
+    before: float | None,
+    after: float | None,
+    limits: Limits,
+    note: str,
+    *,
+    elsewhere: bool = False,
+) -> Change:
+    """What has no growth. ``elsewhere``: NEW has it of another device, so that OLD's has not been measured again."""
+    passed = not limits.strict and (limits.allow_missing or not elsewhere)
+    return _change(new, quantity, before, after, None, "can't tell", passed, note)
+
+
 def _change(
     new: Record,
     quantity: Quantity,
@@ -183,10 +198,10 @@ def _time(old: Record, new: Record, quantity: Quantity, statistic: Statistic, li
         return _missing(old, quantity, before.value if before else 0, limits)
     values = before.value if before else 0, after.value if after else 0
     if note := _other_device(old, new):
-        return _change(new, quantity, *values, None, "can't tell", limits.allow_missing and not limits.strict, note)
+        return _untold(new, quantity, *values, limits, note, elsewhere=True)
     if before is None or after is None:
         note = "some times are 0 ns, which have no ratio: the clock is too coarse for this artifact"
-        return _change(new, quantity, *values, None, "can't tell", not limits.strict, note)
+        return _untold(new, quantity, *values, limits, note)
     interval = growth(before, after)
     verdict: Outcome = "can't tell"
     if interval.low > 1:
@@ -218,13 +233,11 @@ def _single(
     """A number that a record has once, without an interval: the time to load, the peak of memory."""
     if before is None:
         note = "not measured in OLD" + (" and NEW" if after is None else "")
-        return _change(new, quantity, before, after, None, "can't tell", not limits.strict, note)
+        return _untold(new, quantity, before, after, limits, note)
     if after is None:
         return _missing(old, quantity, before, limits)
     if note := _other_device(old, new):
-        return _change(
-            new, quantity, before, after, None, "can't tell", limits.allow_missing and not limits.strict, note
-        )
+        return _untold(new, quantity, before, after, limits, note, elsewhere=True)
     ratio = _over(after, before)
     return _change(new, quantity, before, after, Interval(ratio, ratio, ratio), _more(before, after), ratio <= limit)
 
@@ -255,8 +268,7 @@ def _instructions(old: Record, new: Record, limits: Limits) -> Change:
         return _missing(old, "instructions", float(np.median(a)), limits)
     medians = float(np.median(a)), float(np.median(b))
     if old.device.details.get("cpu") != new.device.details.get("cpu"):
-        passed, note = limits.allow_missing and not limits.strict, "counted on another core"
-        return _change(new, "instructions", *medians, None, "can't tell", passed, note)
+        return _untold(new, "instructions", *medians, limits, "counted on another core", elsewhere=True)
     ratio = Interval(_over(medians[1], medians[0]), _over(b[0], a[-1]), _over(b[-1], a[0]))
     verdict: Outcome = "more" if ratio.low > 1 else "fewer" if ratio.high < 1 else "same"
     return _change(new, "instructions", *medians, ratio, verdict, ratio.low <= limits.slowdown)

@@ -16,10 +16,11 @@ _LEAD = "Asked of the backends of the machine that wrote this report. What one l
 def section(bundle: Bundle, progress: Progress) -> Section:
     """Ask every backend of this machine what it takes of each artifact."""
     found: list[tuple[str, Share]] = []
+    progress.plan(len(bundle.manifest.artifacts))
     for artifact in bundle.manifest.artifacts:
-        progress(f"asking the backends of {artifact.file.path}")
-        path = bundle.path(artifact.file)
-        found += ((artifact.file.path, share) for share in shares(path, where=located(path)))
+        name = artifact.file.path
+        progress(f"asking the backends of {name}")
+        found += ((name, share) for share in shares(bundle.path(artifact.file), where=located(bundle, artifact)))
     parts: list[Part] = [Table("Who runs what", _COLUMNS, tuple(_row(*entry) for entry in found))]
     if rows := [row for entry in found for row in _left(*entry)]:
         parts.append(Table("Left to others", _LEFT_COLUMNS, tuple(rows)))
@@ -45,7 +46,5 @@ def _row(artifact: str, share: Share) -> tuple[Cell, ...]:
 
 
 def _left(artifact: str, share: Share) -> Iterator[tuple[Cell, ...]]:
-    for (kind, reason), names in reasons(share.left).items():
-        example = next(filter(None, names), "")
-        cells = artifact, share.backend, kind, str(len(names)), reason, example
-        yield tuple(map(Cell, cells))
+    for kind, number, reason, example in reasons(share.left):
+        yield tuple(map(Cell, (artifact, share.backend, kind, str(number), reason, example)))

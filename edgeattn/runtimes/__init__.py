@@ -164,10 +164,9 @@ def backends(format_: str, chosen: Sequence[str] = ()) -> list[Backend]:
     """
     result = []
     for name, runtime in RUNTIMES.items():
-        if format_ != runtime.format or not (chosen or not runtime.on_request):
+        if format_ != runtime.format:
             continue
-        names = tuple(runtime.variants) or (name,)
-        wanted = names if not chosen or name in chosen else tuple(n for n in names if n in chosen)
+        wanted = meant(name, runtime, chosen)
         further = [n for n in chosen if runtime.names_more and n.startswith(f"{name} ")]
         reason = missing(runtime) if wanted or further else None
         if reason:
@@ -176,6 +175,14 @@ def backends(format_: str, chosen: Sequence[str] = ()) -> list[Backend]:
             result += [Backend(each, runtime, each if runtime.variants else "") for each in wanted]
             result += [Backend(each, runtime, each.removeprefix(f"{name} ")) for each in further]
     return result
+
+
+def meant(name: str, runtime: Runtime, chosen: Sequence[str]) -> tuple[str, ...]:
+    """The backends of a runtime that ``chosen`` means, as for :func:`backends`, by their names."""
+    names = tuple(runtime.variants) or (name,)
+    if not chosen:
+        return () if runtime.on_request else names
+    return names if name in chosen else tuple(each for each in names if each in chosen)
 
 
 def arithmetic(label: str) -> str:

@@ -13,6 +13,9 @@ from typing import IO, Any
 
 import numpy as np
 
+# In the log, before what the accelerator says of the file with the CPU beside it.
+WITH_CPU = "== with the CPU"
+
 
 def write(stream: IO[bytes], content: bytes) -> None:
     stream.write(len(content).to_bytes(8, "little") + content)
@@ -40,7 +43,7 @@ class Model:
         except RuntimeError:
             self.alone = False
         if not self.alone:
-            print("== with the CPU", file=sys.stderr, flush=True)
+            print(WITH_CPU, file=sys.stderr, flush=True)
             threads = CpuOptions(num_threads=1)
             options = Options(hardware_accelerators=gpu | cpu, gpu_options=arithmetic, cpu_options=threads)
             self.model = CompiledModel.from_file(path, options=options)

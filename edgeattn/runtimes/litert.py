@@ -170,9 +170,9 @@ class Observer:
 
     def values(self, inputs: Arrays) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
         """Run once: the inputs and each op's output, by the numbers of their tensors."""
-        self._session.run(inputs)
+        found = {self.numbers[name]: value for name, value in self._session.run(inputs).items() if name in self.numbers}
         for index in (*(d["index"] for d in self._interpreter.get_input_details()), *self.ops):
-            yield index, self._interpreter.get_tensor(index)
+            yield index, found[index] if index in found else self._interpreter.get_tensor(index)
 
 
 def observed_name(index: int, names: Mapping[int, str]) -> str:

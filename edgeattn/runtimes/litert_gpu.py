@@ -32,7 +32,6 @@ FP32, CHOSEN = "litert gpu, fp32", "litert gpu"
 # Chromium brings a driver in software. It is taken where no other one is installed.
 _SOFTWARE = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 _DRIVERS = ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d")
-_WITH_CPU = "== with the CPU"
 # Compiling a large model for a driver in software takes a minute; a driver that hangs is not waited for without end.
 _LIMIT_S = 600
 _LOG_BYTES = 2**20
@@ -177,7 +176,7 @@ def _share(log: str, operators: int, *, alone: bool) -> Share:
     """What the accelerator says of the operators that it leaves to the CPU."""
     adapter = re.search(r"Selected adapter: ([^,\n]+)", log)
     note = f"on {sentence(adapter[1], 80)}" if adapter else ""
-    text = log.partition(_WITH_CPU)[2] if not alone else log
+    text = log.partition(_litert_gpu_child.WITH_CPU)[2] if not alone else log
     counted = re.search(r"(\d+) operations will run on the GPU, and the remaining (\d+) operations", text)
     listed = re.search(r"not supported by GPU delegate:\n((?:[A-Z_0-9]+: .*\n)*)", text)
     left = tuple(

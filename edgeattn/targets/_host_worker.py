@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.bundle.tensors import Arrays
-from edgeattn.errors import MissingError
+from edgeattn.errors import EdgeAttnError, MissingError
 from edgeattn.runtimes import RUNTIMES
 from edgeattn.runtimes._litert_gpu_child import Model
 from edgeattn.runtimes._providers import Provider
@@ -55,11 +55,11 @@ class OnnxProvider(worker.OnnxRuntime):
     """onnxruntime on another execution provider; what that does not take runs on the CPU's."""
 
     def __init__(self, name: str, path: str, threads: int) -> None:
-        self.provider = Provider.parse(name.partition(" ")[2])
         try:
+            self.provider = Provider.parse(name.partition(" ")[2])
             self.provider.check()
-        except MissingError as error:
-            raise worker.RefusedError("missing", str(error)) from error
+        except EdgeAttnError as error:
+            raise worker.RefusedError("missing" if isinstance(error, MissingError) else "input", str(error)) from error
         super().__init__(path, threads)
         self.name = name
 

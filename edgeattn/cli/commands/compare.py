@@ -55,21 +55,26 @@ def compare(
     Examples: edgeattn compare b/attention-fp32.onnx b/attention-fp32.tflite, or edgeattn compare old.json new.json
     """
     console.use_json(json)
-    limits = {"slowdown": max_slowdown, "size_growth": max_size_growth, "layout_ops": max_layout_ops}
-    limits |= {"p99": max_p99, "load": max_load, "memory": max_memory}
-    chosen = {name: value for name, value in limits.items() if value is not None}
-    flags = {name: True for name, given in (("allow_missing", allow_missing), ("strict", strict)) if given}
+    gates = {
+        "max_slowdown": max_slowdown,
+        "max_size_growth": max_size_growth,
+        "max_layout_ops": max_layout_ops,
+        "max_p99": max_p99,
+        "max_load": max_load,
+        "max_memory": max_memory,
+        "allow_missing": allow_missing or None,
+        "strict": strict or None,
+    }
+    chosen = {name: value for name, value in gates.items() if value is not None}
     records = [path.suffix == ".json" for path in (old, new)]
     if all(records):
         if shape:
             raise typer.BadParameter("--shape goes with two artifacts")
-        return _records(old, new, {**chosen, **flags})
+        return _records(old, new, {name.removeprefix("max_"): value for name, value in chosen.items()})
     if any(records):
         raise typer.BadParameter("give two files of records, two bundles or two artifacts, not one of each")
     if chosen:
-        raise typer.BadParameter(f"--max-{next(iter(chosen)).replace('_', '-')} goes with two files of records")
-    if flags:
-        raise typer.BadParameter(f"--{next(iter(flags)).replace('_', '-')} goes with two files of records")
+        raise typer.BadParameter(f"--{next(iter(chosen)).replace('_', '-')} goes with two files of records")
     from edgeattn.interface import render
     from edgeattn.parity import diff
 

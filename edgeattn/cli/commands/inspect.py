@@ -50,7 +50,7 @@ def inspect(
         found = None
         if is_asked:
             progress(f"asking the backends of {artifact}")
-            found = shares.shares(artifact, tuple(backend or ()), layers.located(artifact))
+            found = shares.shares(artifact, tuple(backend or ()), layers.located_in_file(artifact))
     broken = shares.broken(found or (), partitions=max_partitions, fallback=limits)
     result = InspectionResult((inspection,), max_layout_ops, found, broken)
     asked = {} if found is None else {"backends": [asdict(share) for share in found], "broken": broken}

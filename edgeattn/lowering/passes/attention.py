@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from edgeattn.lowering.axes import Axis, Group, leaves, size, sizes
+from edgeattn.lowering.axes import Axis, Group, leaves, size, sizes, without
 from edgeattn.lowering.network import Network, each
 from edgeattn.lowering.ops import Contract, Expand, Linear, Op, Pointwise, Reduce, Rename, Slice, Slot, Softmax
 from edgeattn.lowering.passes.spelling import kind
@@ -106,7 +106,7 @@ def fold_keys(network: Network) -> bool:
             continue
         if key.bias is not None and not _sums_to_one(network, weights, over):
             continue
-        kept = tuple(tuple(a for a in leaves(group) if a not in over) for group in x.dims)
+        kept = without(x.dims, over)
         mean = Contract(inputs=[x, weights], over=op.over, keepdim=op.keepdim, dims=kept, node=op.node)
         new = Linear(
             inputs=[mean], inside=key.inside, outside=key.outside, weight=key.weight, bias=key.bias, dims=op.dims,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from edgeattn.lowering.axes import Axis, Group, leaves, size
+from edgeattn.lowering.axes import Axis, Group, leaves, size, without
 from edgeattn.lowering.network import Network, each
 from edgeattn.lowering.ops import Concat, Expand, Linear, Op, Pointwise, Slot
 
@@ -45,7 +45,7 @@ def _split(op: Linear, joined: Concat) -> Op | None:
             return None
         added = Linear(
             inputs=[once], inside=group, outside=op.outside, weight=weight,
-            dims=_without(op.dims, {*source.axes} - {*once.axes}), node=op.node,
+            dims=without(op.dims, {*source.axes} - {*once.axes}), node=op.node,
         )  # fmt: skip
         new = Pointwise(
             inputs=[new, added], target=torch.add, args=(Slot(0), Slot(1)), kwargs={}, dims=op.dims, node=op.node
@@ -66,7 +66,3 @@ def _others(op: Linear, joined: Concat, parts: list[tuple[Op, Group, torch.Tenso
     return Linear(
         inputs=[value], inside=inside, outside=op.outside, weight=weight, bias=op.bias, dims=op.dims, node=op.node
     )
-
-
-def _without(dims: tuple[Group, ...], gone: set[Axis]) -> tuple[Group, ...]:
-    return tuple(tuple(axis for axis in leaves(group) if axis not in gone) for group in dims)

@@ -96,7 +96,6 @@ class Emitter:
         self.network = network
         self.values: dict[Op, Any] = {}
         # The norms of such networks are over whole maps: PyTorch's own is one op less exact (forms.NormaliseFirst).
-        # The norms of such networks are over whole maps: PyTorch's own is one op less exact (forms.NormaliseFirst).
         self.is_separable = known.is_separable
         self.heads, self.cuts = known.heads if manner.by_head else {}, known.cuts
         self.orders = {op: order for op, order in known.orders.items() if op not in self.heads}

@@ -12,7 +12,7 @@ import numpy as np
 from edgeattn.bundle.records import Device, Operator, Origin
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, MissingError, TargetError
-from edgeattn.system import files, npy
+from edgeattn.system import files, npy, signals
 from edgeattn.system.bounded import Output
 from edgeattn.system.foreign import plain_name, sentence
 from edgeattn.targets import INTERRUPTED, Job, Measurement
@@ -97,8 +97,8 @@ def stop_reason(code: int, stderr: str) -> str:
     """Why a runner stopped early, from its exit code (negative for a signal) and its stderr; "" if it did not."""
     if code == 0:
         return ""
-    if -code in set(signal.Signals):
-        return f"it was ended by {signal.Signals(-code).name}"
+    if name := signals.name_of(code):
+        return f"it was ended by {name}"
     lines = stderr.strip().splitlines()
     return f"exit code {code}" + (f", {sentence(lines[-1])}" if lines else "")
 
