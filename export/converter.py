@@ -22,7 +22,7 @@ from edgeattn.export.quantize._half import for_half
 from edgeattn.export.source import Source
 from edgeattn.formats import FORMATS, Job
 from edgeattn.layout import Layout
-from edgeattn.lowering import Lowering, to_channels_last
+from edgeattn.lowering import Lowering, in_layout
 from edgeattn.precision import FP16, FP32, Precision
 
 # The metadata key, in every format, of the image preprocessing as JSON.
@@ -120,9 +120,7 @@ class Converter:
 
     @property
     def _edge_layout(self) -> Layout:
-        wanted_first = self.edge_layout == "channels_first"
-        last = FORMATS.get(self.format).layout == "channels_last" and not wanted_first
-        return "channels_last" if last else "channels_first"
+        return "channels_first" if self.edge_layout == "channels_first" else FORMATS.get(self.format).layout
 
     @cached_property
     def _module(self) -> nn.Module:
@@ -134,7 +132,7 @@ class Converter:
         return {PREPROCESSING: json.dumps(preprocessing, sort_keys=True)} if preprocessing else {}
 
     def _in_edge_layout(self, x: Any) -> Any:
-        return to_channels_last(x).contiguous() if self._edge_layout == "channels_last" else x
+        return in_layout(x, self._edge_layout)
 
     def _base(self, precision: Precision) -> Path:
         """The fp32 artifact that a precision is made from: the bundle's own, or one of a form for this precision."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
 
 from edgeattn.bundle import destination
 from edgeattn.bundle.manifest import MANIFEST, SCHEMA, Bundle, Manifest, dump
@@ -24,7 +23,7 @@ from edgeattn.export.writing import (
     write_layers,
 )
 from edgeattn.formats import FORMATS, Format
-from edgeattn.layout import Layout
+from edgeattn.layout import EDGE_LAYOUTS, Layout
 from edgeattn.lowering import Lowering, understand
 from edgeattn.parity.check import steps, verify
 from edgeattn.parity.verdicts import Report
@@ -83,8 +82,8 @@ def check(options: Options, out: Path) -> None:
         for plugin in needed:
             plugins.require(*plugin.packages, extra=plugin.extra)
     calibration.check(options.calibrate)
-    if options.edge_layout not in (None, *get_args(Layout)):
-        raise BadInputError(f"--edge-layout must be {' or '.join(get_args(Layout))}, not {options.edge_layout!r}")
+    if options.edge_layout not in (None, *EDGE_LAYOUTS):
+        raise BadInputError(f"--edge-layout must be {' or '.join(EDGE_LAYOUTS)}, not {options.edge_layout!r}")
     if options.edge_type not in EDGE_TYPES:
         raise BadInputError(f"--edge-type must be {' or '.join(EDGE_TYPES)}, not {options.edge_type!r}")
     destination.check(out, force=options.force)

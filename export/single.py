@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.formats import FORMATS
 from edgeattn.formats import Job as Conversion
-from edgeattn.lowering import lower, to_channels_last
+from edgeattn.lowering import in_layout, lower
 from edgeattn.system import plugins
 
 
@@ -23,7 +23,6 @@ def convert(module: nn.Module, inputs: dict[str, Tensor], format_name: str, path
     if lowered:
         lowering = lower(module, layout=format_.layout, inputs=tuple(inputs.values()))
         module = lowering.with_edges(format_.layout)
-        if format_.layout == "channels_last":
-            inputs = {name: to_channels_last(x).contiguous() for name, x in inputs.items()}
+        inputs = {name: in_layout(x, format_.layout) for name, x in inputs.items()}
     format_.convert(Conversion(module, inputs, ("y",)), path)
     return {name: x.detach().numpy() for name, x in inputs.items()}

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, Field
 
@@ -12,6 +12,7 @@ from edgeattn.bundle import sound
 from edgeattn.bundle.change import Change
 from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, BadInputError
+from edgeattn.layout import Layout
 from edgeattn.precision import PRECISIONS
 from edgeattn.system import plugins
 from edgeattn.system.files import check_regular, opened, parse, read
@@ -37,7 +38,7 @@ _TYPES = (
     "float64",
 )
 _FORMATS = "edgeattn.formats"
-_LAYOUTS = ("channels_first", "channels_last")
+_LAYOUTS = get_args(Layout)
 _LARGEST_AXIS, _MOST_AXES, _LARGEST_FILE = 2**40, 32, 2**50
 
 

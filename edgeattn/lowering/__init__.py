@@ -4,13 +4,14 @@ It knows no format and no runtime; ``formats`` and the rooms above may import it
 """
 
 from edgeattn.bundle.change import Change
-from edgeattn.lowering.edges import to_channels_first, to_channels_last
+from edgeattn.lowering.edges import in_layout, to_channels_first, to_channels_last
 from edgeattn.lowering.rewrite import Lowering, Understood, lower, understand
 
 __all__ = [
     "Change",
     "Lowering",
     "Understood",
+    "in_layout",
     "lower",
     "to_channels_first",
     "to_channels_last",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from edgeattn.layout import Layout
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST
 
 
@@ -34,6 +35,14 @@ def flat(result: Any) -> list[Any]:
 def to_channels_last(x: Tensor) -> Tensor:
     """[B, C, H, W] -> [B, H, W, C]; other ranks have no layout and stay."""
     return x.permute(*TO_LAST) if x.dim() == 4 else x
+
+
+def in_layout(x: Tensor, layout: Layout) -> Tensor:
+    """A channels-first tensor as an edge of this layout: its shape, and how it lies in memory."""
+    if layout == "channels_last":
+        return to_channels_last(x).contiguous()
+    is_last = layout == "channels_last_memory" and x.dim() == 4
+    return x.contiguous(memory_format=torch.channels_last) if is_last else x
 
 
 def to_channels_first(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, fx, nn
@@ -44,7 +44,7 @@ class Lowering:
 
     def with_edges(self, layout: Layout) -> nn.Module:
         """The module with the inputs and outputs of rank 4 in ``layout``."""
-        return self.module if layout == "channels_first" else with_last_edges(self.module)
+        return with_last_edges(self.module) if layout == "channels_last" else self.module
 
 
 def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor], dynamic_batch: bool = False) -> Lowering:
@@ -52,7 +52,8 @@ def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor], dynami
 
     Args:
         module: any module in evaluation mode; it is left untouched.
-        layout: ``channels_first`` for ONNX and Core ML; ``channels_last`` for TFLite.
+        layout: ``channels_first`` for ONNX and Core ML; ``channels_last`` for TFLite; ``channels_last_memory`` for
+            ExecuTorch.
         inputs: positional example inputs; the result takes inputs of their shapes.
         dynamic_batch: the result takes any number of samples.
 
@@ -125,8 +126,8 @@ class Understood:
 
     def lowered(self, layout: Layout, lacks: frozenset[str] = frozenset()) -> Lowering:
         """The module in one layout. ``lacks``: operators of ATen that its formats do not have, or get wrong."""
-        if layout not in ("channels_first", "channels_last"):
-            raise LoweringError(f"layout must be channels_first or channels_last, not {layout!r}")
+        if layout not in get_args(Layout):
+            raise LoweringError(f"layout must be one of {', '.join(get_args(Layout))}, not {layout!r}")
         if not self.enabled:
             return self.unchanged("")
         why = self.why_not
@@ -191,7 +192,7 @@ class Understood:
         network, batch = self.network()
         exact, permutations = emit(network, layout, batch=batch, lacks=lacks)
         movements = _movements(self.graph)
-        if layout == "channels_first" and permutations > movements.total():
+        if layout != "channels_last" and permutations > movements.total():
             raise CannotWriteError(None, "more permutations would be left than it has")
         self._prove(exact)
         changes = [*network.changes, *network.refused]

@@ -13,6 +13,7 @@ TOOLS = (
     "ai-edge-litert",
     "ai-edge-quantizer",
     "coremltools",
+    "executorch",
     "numpy",
 )
 

@@ -15,6 +15,7 @@ from edgeattn.lowering.ops import (
     Pointwise,
     filled,
 )
+from edgeattn.lowering.writing import maps
 from edgeattn.lowering.writing.dimensions import one_hot, put_in, short
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import Phys
@@ -102,6 +103,8 @@ def _spread(e: Emitter, part: Phys, lead: Phys) -> Phys | None:
     kept = [a for a in part.axes if a in rest]
     if not kept or all(set(g) <= set(part.axes) or not set(g) & set(part.axes) for g in lead.groups):
         return part
+    if (y := maps.tiled(e, part, lead)) is not None:
+        return y
     if tuple(part.axes) != (*batch, *channels, *kept):
         return None
     pixels = one_hot(kept, rest).T.contiguous()

@@ -137,7 +137,8 @@ class Emitter:
         def make() -> fx.Node:
             value = aligned(op.evaluate(), axes, flat(has)).expand(sizes(flat(has)))
             dims = [size(leaves(g)) for g in has]
-            while dims and dims[0] == 1:
+            # On a whole map it is one, too: it lies channels-last with it.
+            while dims and dims[0] == 1 and not (self.w.keeps_maps and len(dims) == 4):
                 dims = dims[1:]
             return self.w.buffer(value.reshape(dims))
 

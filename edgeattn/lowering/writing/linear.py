@@ -12,6 +12,7 @@ from edgeattn.lowering.ops import (
     Linear,
 )
 from edgeattn.lowering.projections import conv, linear
+from edgeattn.lowering.writing import maps
 from edgeattn.lowering.writing.dimensions import ending, is_run, runs
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.heads import from_heads, to_heads
@@ -89,7 +90,7 @@ def _linear_first(e: Emitter, op: Linear, x: Phys, inside: Group, weight: Tensor
     start = x.axes.index(inside[0]) if inside else len(x.groups[0])
     batch, rest = x.axes[:start], x.axes[start + len(inside) :]
     order = (*batch, *outside, *rest)
-    if len(weight) == 1 and op.bias is None and rest:
+    if len(weight) == 1 and op.bias is None and rest and not maps.is_map(e, x):
         cells = e.w.view(x, [batch, inside, rest])
         node = e.w.module(forms.Score(weight), cells.node)
         return Phys(node, order, (size(batch), 1, size(rest)))

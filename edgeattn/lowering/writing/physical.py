@@ -64,6 +64,11 @@ class Writer:
         """Whether the graph is channels-last."""
         return self.layout == "channels_last"
 
+    @property
+    def keeps_maps(self) -> bool:
+        """Whether a map [B, C, H, W] keeps its four dimensions: any other shape of it would have to be moved."""
+        return self.layout == "channels_last_memory"
+
     def call(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """A function's node."""
         return self._noted(self.graph.call_function(target, args, kwargs))
@@ -91,7 +96,9 @@ class Writer:
     def buffer(self, value: Tensor) -> fx.Node:
         """A constant."""
         name = self._free("constant")
-        self.root.register_buffer(name, value.detach().clone().contiguous())
+        is_map = self.keeps_maps and value.dim() == 4
+        order = torch.channels_last if is_map else torch.contiguous_format
+        self.root.register_buffer(name, value.detach().clone().contiguous(memory_format=order))
         return self.graph.get_attr(name)
 
     def _free(self, path: str) -> str:

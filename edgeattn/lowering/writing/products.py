@@ -11,6 +11,7 @@ from edgeattn.lowering.ops import (
     Contract,
 )
 from edgeattn.lowering.passes.attention import weighted
+from edgeattn.lowering.writing import maps
 from edgeattn.lowering.writing.dimensions import one_hot
 from edgeattn.lowering.writing.elementwise import common_groups, shaped
 from edgeattn.lowering.writing.emitter import Emitter
@@ -25,6 +26,8 @@ def contract(e: Emitter, op: Contract) -> Phys:
     over = leaves(op.over)
     if both is not None:
         values, weights = (e.of(x, op) for x in both)
+        if (y := maps.weighted_sum(e, values, weights, over)) is not None:
+            return y
         patches = _patch_sum(e, values, weights, over)
         if patches is not None:
             return patches

@@ -22,6 +22,7 @@ from edgeattn.lowering.ops import (
     aligned,
 )
 from edgeattn.lowering.projections import constant
+from edgeattn.lowering.writing import maps
 from edgeattn.lowering.writing.dimensions import ending, is_run, separated
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import Phys
@@ -66,6 +67,8 @@ def reduced(e: Emitter, x: Phys, over: Group, target: Any, *, keepdim: bool) -> 
         if inner:
             x = reduced(e, x, inner, target, keepdim=keepdim)
             over = tuple(a for a in over if a not in inner)
+    if (y := maps.reduced(e, x, over, target)) is not None:
+        return y if keepdim else e.w.view(y, [g for i, g in enumerate(y.groups) if i < 2 or g])
     groups = separated(x, set(over))
     x = e.w.view(x, groups)
     dims = [i for i, g in enumerate(groups) if g and set(g) <= set(over)]
@@ -89,6 +92,8 @@ def _half(x: Phys, over: Group) -> Group:
 def softmax(e: Emitter, op: Softmax) -> Phys:
     x = e.of(op.inputs[0], op)
     over = leaves(op.over)
+    if op.target is torch.softmax and (y := maps.softmax(e, x, over)) is not None:
+        return y
     order = x.axes
     together, at_end = is_run(over, order), order[-1] is over[-1]
     if op.target is not torch.softmax and not (together and (at_end or not e.w.is_last)):
@@ -116,6 +121,8 @@ def norm(e: Emitter, op: Norm) -> Phys:
     at_end = set(order[len(order) - len(over) :]) == set(over)
     if not over:
         raise e.cannot("a norm of one value")
+    if (y := maps.norm(e, op, x)) is not None:
+        return _scaled(e, op, y)
     if kind == "layer_norm" and at_end:
         axes = order[len(order) - len(over) :]
         x = e.w.view(x, ending(x, axes))
@@ -133,7 +140,11 @@ def norm(e: Emitter, op: Norm) -> Phys:
         normal = forms.NormaliseChannels(op.epsilon)
     else:
         normal = forms.Normalise(op.epsilon, [i - len(x.shape) for i in dims])
-    y = replace(x, node=e.w.module(normal, x.node))
+    return _scaled(e, op, replace(x, node=e.w.module(normal, x.node)))
+
+
+def _scaled(e: Emitter, op: Norm, y: Phys) -> Phys:
+    """With the norm's own weight and bias."""
     for parameter, function in ((op.weight, aten.mul.Tensor), (op.bias, aten.add.Tensor)):
         if parameter is not None:
             along = Constant(value=parameter, dims=tuple((a,) for a in leaves(op.affine)))

@@ -1,0 +1,122 @@
+"""ExecuTorch's own runtime, with its XNNPACK backend."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.bundle.tensors import Arrays
+from edgeattn.errors import ArtifactError
+from edgeattn.formats import _pte as pte
+from edgeattn.formats.executorch import FORMAT, INPUT_NAMES, OUTPUT_NAMES
+from edgeattn.runtimes import Left, Observed, Runtime, Session, Share, Signature, ValueCallback
+from edgeattn.system import files
+from edgeattn.system.output import quiet
+from edgeattn.system.vendor_errors import refusing
+
+# The order of the axes in memory of torch.channels_last.
+_LAST = [0, 2, 3, 1]
+
+
+class ExecuTorch(Runtime):
+    format = "executorch"
+    extra = "executorch"
+    packages = ("executorch",)
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        from importlib.metadata import version as installed
+
+        return installed("executorch")
+
+    @contextmanager
+    def open(self, path: Path, threads: int = 1, variant: str = "") -> Iterator[Session]:
+        """Load ``path``. The number of threads is the process's, for all programs in it.
+
+        Raises:
+            ArtifactError: ExecuTorch refuses the file.
+        """
+        with refusing(f"ExecuTorch refuses {path}"), quiet():
+            content = files.read(path, 2**31)
+            session = _Session(pte.unpack(content, graphs=False), content, threads)
+        yield session
+
+    def observe(self, path: Path, inputs: Arrays, callback: ValueCallback) -> None:
+        """Run a copy of ``path`` in which every value is an output; ``callback`` gets each, by delegate and number.
+
+        XNNPACK fuses less here than in the file itself, and its maps lie as it computes them, [B, H, W, C].
+        """
+        with refusing(f"ExecuTorch cannot run {path} with all its values"), quiet():
+            parts = pte.unpack(files.read(path, 2**31))
+            observed = pte.with_all_outputs(parts)
+            session = _Session(parts, pte.pack(parts), 1)
+            values = session.execute(inputs)[len(session.signature.outputs) - len(observed) :]
+        for (name, kind), value in zip(observed, values, strict=True):
+            callback(Observed(name, kind, value))
+
+    def share(self, path: Path, variant: str = "") -> Share:
+        """The operators in XNNPACK's delegates, and those beside them, with the reason where the file has it."""
+        graph = FORMAT.read(path)
+        inside = [op for op in graph.ops if op.name.partition(":")[0].isdigit()]
+        reasons = pte.reasons(graph.details["metadata"])
+        left = tuple(
+            Left(op.kind, reasons.get(op.name.partition(":")[0], "the file does not say why"), op.name)
+            for op in graph.ops
+            if op not in inside
+        )
+        delegates: Any = graph.details["delegates"]
+        return Share("executorch (XNNPACK)", len(inside), left, len(delegates))
+
+    def examine(self, path: Path) -> dict[str, Any]:
+        """The number of delegates."""
+        share = self.share(path)
+        return {"delegates": share.partitions, "beside_delegates": len(share.left)}
+
+
+RUNTIME: Runtime = ExecuTorch()
+
+
+class _Session(Session):
+    def __init__(self, parts: pte.Pte, content: bytes, threads: int) -> None:
+        from executorch.extension.pybindings import portable_lib
+        from executorch.runtime import Runtime as Vendor
+
+        if portable_lib._threadpool_get_thread_count() != threads:
+            portable_lib._unsafe_reset_threadpool(threads)
+        plan = parts.plan
+        # The method reads the program's memory, and does not keep it.
+        self.program = Vendor.get().load_program(content)
+        self.method = self.program.load_method(plan.name)
+        if self.method is None:
+            raise ArtifactError("ExecuTorch cannot load the file's method")
+        tensors = [plan.values[i].val for i in plan.inputs]
+        names = parts.constants(INPUT_NAMES)
+        if len(names) != len(tensors):
+            names = [f"input_{k}" for k in range(len(tensors))]
+        outputs = parts.constants(OUTPUT_NAMES)
+        outputs += [f"output_{k}" for k in range(len(outputs), len(plan.outputs))]
+        self.is_last = {n: list(getattr(t, "dim_order", ())) == _LAST for n, t in zip(names, tensors, strict=True)}
+        self.signature = Signature(
+            {n: tuple(getattr(t, "sizes", ())) for n, t in zip(names, tensors, strict=True)}, tuple(outputs)
+        )
+
+    def run(self, inputs: Arrays) -> Arrays:
+        with refusing("ExecuTorch cannot run the file on these inputs"):
+            return dict(zip(self.signature.outputs, self.execute(inputs), strict=True))
+
+    def execute(self, inputs: Arrays) -> list[Any]:
+        import torch
+
+        tensors = []
+        for name, is_last in self.is_last.items():
+            x = torch.from_numpy(np.ascontiguousarray(inputs[name]))
+            if tuple(x.shape) != self.signature.inputs[name]:  # it would say so on the terminal only
+                raise ValueError(f"{name} has the shape {tuple(x.shape)}, not {self.signature.inputs[name]}")
+            # It takes another order of the same numbers without a word.
+            tensors.append(x.contiguous(memory_format=torch.channels_last) if is_last else x)
+        assert self.method is not None
+        return [np.ascontiguousarray(np.asarray(value)) for value in self.method.execute(tensors)]
