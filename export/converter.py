@@ -89,7 +89,8 @@ class Converter:
             examples = () if self.calibration is None else self.calibration.inputs
             taken = self._declared(format_.read(base).inputs)
             inputs = tuple({t.name: to_edge(example[t.name].numpy(), t) for t in taken} for example in examples)
-            job = quantize.Job(base, path, precision, inputs, self._metadata, self._names_to_keep(base), self.edge_type)
+            keep, conversion = self._names_to_keep(base), self._conversion(self._built(precision))
+            job = quantize.Job(base, path, precision, conversion, inputs, self._metadata, keep, self.edge_type)
             details = self._quantiser.make(job)
             if job.keep:
                 details = replace(details, kept_by_name=job.keep)
@@ -126,6 +127,11 @@ class Converter:
     def _module(self) -> nn.Module:
         return self.lowering.with_edges(self._edge_layout)
 
+    @cached_property
+    def _forms(self) -> dict[str, nn.Module]:
+        """The forms that were built, by their names."""
+        return {}
+
     @property
     def _metadata(self) -> dict[str, str]:
         preprocessing = self.source.preprocessing
@@ -138,13 +144,20 @@ class Converter:
         """The fp32 artifact that a precision is made from: the bundle's own, or one of a form for this precision."""
         suffix = FORMATS.get(self.format).suffix
         plain_fp32 = self.folder / f"{self.source.name}-{FP32.name}{suffix}"
-        form, build = self._form(precision)
+        form = "plain" if self._quantiser.takes_module else self._form(precision)[0]
         if plain_fp32.exists() and form == "plain":
             return plain_fp32
         path = self.scratch / f"{self.format}-{form}{suffix}"
         if not path.exists():
-            self._write(build(), path)
+            self._write(self._module if form == "plain" else self._built(precision), path)
         return path
+
+    def _built(self, precision: Precision) -> nn.Module:
+        """The module in the form that a precision starts from."""
+        form, build = self._form(precision)
+        if form not in self._forms:
+            self._forms[form] = build()
+        return self._forms[form]
 
     def _names_to_keep(self, base: Path) -> tuple[str, ...]:
         """The names in ``keep`` that this format has. The pipeline refuses a name that no format has."""
@@ -168,11 +181,12 @@ class Converter:
         )
 
     def _write(self, module: nn.Module, path: Path) -> Details:
-        format_ = FORMATS.get(self.format)
+        return FORMATS.get(self.format).convert(self._conversion(module), path)
+
+    def _conversion(self, module: nn.Module) -> Job:
         inputs = {name: self._in_edge_layout(x) for name, x in self.source.inputs.items()}
-        dynamic_batch = self.dynamic_batch and format_.dynamic_batch
-        job = Job(module, inputs, tuple(self.source.outputs), dynamic_batch, self._metadata)
-        return format_.convert(job, path)
+        dynamic_batch = self.dynamic_batch and FORMATS.get(self.format).dynamic_batch
+        return Job(module, inputs, tuple(self.source.outputs), dynamic_batch, self._metadata)
 
     def _declared(self, tensors: Any) -> tuple[manifest.Tensor, ...]:
         return tuple(

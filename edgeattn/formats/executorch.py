@@ -159,6 +159,8 @@ class _Reader:
             elif name == "addmm":
                 macs = matmul_macs(outputs[0].shape, inputs[1].shape[-1])
         kind = _MOVES.get(name, name)
+        if name == "_to_dim_order_copy" and values[0].dim_order == values[-1].dim_order:
+            kind = "Cast"
         constant = kind == "Gather" and all(getattr(v, "data_buffer_idx", 1) for v in values[1:2])
         return Op(kind, f"{name}:{args[-1]}", inputs, outputs, macs, constant_indices=constant)
 

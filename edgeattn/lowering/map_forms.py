@@ -154,21 +154,33 @@ class MapTile(nn.Module):
 class NormaliseMap(nn.Module):
     """[B, C, H, W] less its mean over groups of channels, over its standard deviation; ``places``: over H and W too.
 
-    Means over channels are 1x1 convolutions, and the epsilon is the bias of one.
+    Means over channels are 1x1 convolutions, and the epsilon is the bias of one. ``halves``: squares and their sum stay
+    within fp16, as in :func:`edgeattn.lowering.forms.normalise_half`; what values are divided by is the mean of the
+    channels' largest ones.
     """
+
+    root: Tensor
 
     def __init__(self, epsilon: float, average: Tensor, *, places: bool) -> None:
         super().__init__()
-        self.places = places
+        self.places, self.halves = places, False
         self.average = constant(average[:, :, None, None])  # [groups, C], or [C, C]
         self.epsilon = constant(torch.full((len(average),), epsilon, dtype=average.dtype))
+        self.least = constant(torch.full((len(average),), 2.0**-10, dtype=average.dtype))
+        self.register_buffer("root", torch.full((1, 1, 1, 1), epsilon**0.5, dtype=average.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        z = x - functional.conv2d(self._reduced(x), self.average)
-        return z * torch.rsqrt(functional.conv2d(self._reduced(z * z), self.average, self.epsilon))
+        z = x - functional.conv2d(self._mean(x), self.average)
+        if not self.halves:
+            return z * torch.rsqrt(functional.conv2d(self._mean(z * z), self.average, self.epsilon))
+        sizes = z.abs()
+        largest = functional.max_pool2d(sizes, sizes.shape[2:]) if self.places else sizes
+        scale = functional.conv2d(largest, self.average, self.least)
+        unit, root = z / scale, self.root / scale
+        return unit * torch.rsqrt(functional.conv2d(self._mean(unit * unit), self.average) + root * root)
 
-    def _reduced(self, x: Tensor) -> Tensor:
+    def _mean(self, x: Tensor) -> Tensor:
         return x.mean(dim=[2, 3], keepdim=True) if self.places else x
 
 

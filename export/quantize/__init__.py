@@ -14,6 +14,7 @@ from typing import Protocol
 
 from edgeattn.bundle.details import Details
 from edgeattn.bundle.tensors import Arrays
+from edgeattn.formats import Job as Conversion
 from edgeattn.precision import Precision
 from edgeattn.system.plugins import Registry
 
@@ -25,7 +26,8 @@ FEW_ROWS = 16
 
 @dataclass(frozen=True)
 class Job:
-    """Make ``path`` in ``precision`` from the fp32 artifact ``source``.
+    """Make ``path`` in ``precision`` from the fp32 artifact ``source``, which ``conversion`` was written to: for those
+    whose tool takes a module and no file.
 
     ``calibration`` are inputs in the artifact's own layout, empty where the precision needs none; ``metadata`` is
     the fp32 artifact's, which the quantiser may drop; ``keep`` names the outputs of operators that stay in float;
@@ -35,6 +37,7 @@ class Job:
     source: Path
     path: Path
     precision: Precision
+    conversion: Conversion
     calibration: tuple[Arrays, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
@@ -49,6 +52,7 @@ class Quantizer(Protocol):
         packages: the packages that it needs.
         precisions: the precisions that it makes.
         rest: the precision of the operators that int8 leaves in float.
+        takes_module: whether it takes the module, and of the fp32 artifact only the names of its edges and operators.
         adds_in_fp16: whether a runtime adds an fp16 file's products in fp16 too.
     """
 
@@ -56,6 +60,7 @@ class Quantizer(Protocol):
     packages: tuple[str, ...]
     precisions: tuple[Precision, ...]
     rest: Precision
+    takes_module: bool = False
     adds_in_fp16: bool = False
 
     def make(self, job: Job) -> Details:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeattn.lowering.forms import normalise_half, normalise_last
+from edgeattn.lowering.map_forms import NormaliseMap
 from edgeattn.lowering.projections import conv, is_pointwise, linear, put
 
 # Sums of LONG terms or more are added in parts of PART. Measured on MobileViTv2-1.0: docs/precisions.md.
@@ -29,7 +30,10 @@ class SummedInParts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The output of the layer."""
-        pieces = torch.split(x, PART, self.axis)
+        # Slices, and no split, which ExecuTorch's XNNPACK lacks.
+        pieces = [
+            x.narrow(self.axis, at, min(PART, x.shape[self.axis] - at)) for at in range(0, x.shape[self.axis], PART)
+        ]
         result: Tensor = self.parts[0](pieces[0])
         for part, piece in zip(self.parts[1:], pieces[1:], strict=True):
             result = result + part(piece)
@@ -46,6 +50,8 @@ def for_half(module: nn.Module) -> nn.Module:
     for path, part in list(result.named_modules()):
         if getattr(part, "normalise", None) is normalise_last:
             part.normalise = normalise_half
+        if isinstance(part, NormaliseMap):
+            part.halves = True
         if isinstance(part, nn.Linear | nn.Conv2d) and _is_long(part):
             put(result, path, SummedInParts(part))
     return result.eval()

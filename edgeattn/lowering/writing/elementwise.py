@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import fx
@@ -31,10 +32,26 @@ def pointwise(e: Emitter, op: Pointwise) -> Phys:
     groups, fitted = common_groups(e, fitted, [x.axes for x in constants], fitted[lead], order)
     rest = iter(fitted)
     nodes = [e.constant(x, groups) if isinstance(x, Constant) else shaped(e, next(rest), groups) for x in op.inputs]
-    node = e.w.call(op.target, *filled(op.args, nodes), **op.kwargs)
+    if e.w.keeps_maps and op.target is aten.silu.default:
+        # In fp16 torch.export writes SiLU in fp32, with casts to it and back.
+        node = e.w.call(aten.mul.Tensor, nodes[0], e.w.call(aten.sigmoid.default, nodes[0]))
+    else:
+        node = e.w.call(op.target, *_numbers(e, filled(op.args, nodes), len(groups)), **op.kwargs)
     shape = tuple(size(leaves(g)) for g in groups)
     is_map = any(p.is_map and len(p.axes) == len(order) for p in fitted)
     return Phys(node, tuple(order), shape, is_map)
+
+
+def _numbers(e: Emitter, args: Sequence[Any], rank: int) -> list[Any]:
+    """On a whole map a number is one too: beside a number, the map would be moved to lie channels-first."""
+    if not e.w.keeps_maps or rank != 4 or not any(isinstance(x, fx.Node) for x in args[:2]):
+        return list(args)
+    return [
+        e.w.remembered(("number", x), lambda x=x: e.w.buffer(torch.full((1, 1, 1, 1), float(x), dtype=torch.float64)))
+        if k < 2 and isinstance(x, int | float) and not isinstance(x, bool)
+        else x
+        for k, x in enumerate(args)
+    ]
 
 
 def _common_order(op: Op, parts: list[Phys]) -> tuple[int, list[Axis]]:
