@@ -3,6 +3,7 @@
 ExecuTorch's package has readers of both, for its own tools; what is private there is used here alone.
 """
 
+import hashlib
 import json
 import re
 import tempfile
@@ -52,9 +53,12 @@ class Pte:
         return bytes(store.buffers[store.pte_data[key].buffer_index])
 
     def put(self, graph: dict[str, Any], index: int, content: bytes) -> None:
-        """Give a constant other bytes of the same length, to all delegates that share it."""
-        store = self.file.named_data
-        store.buffers[store.pte_data[graph["constant_data"][index]["named_key"]].buffer_index] = content
+        """Give a constant other bytes of the same length; what shares the old ones keeps them."""
+        store, place = self.file.named_data, graph["constant_data"][index]
+        old = store.pte_data[place["named_key"]]
+        place["named_key"] = hashlib.sha256(content).hexdigest()
+        store.pte_data[place["named_key"]] = replace(old, buffer_index=len(store.buffers))
+        store.buffers.append(content)
 
 
 def unpack(content: bytes, *, graphs: bool = True) -> Pte:
@@ -107,30 +111,37 @@ def with_all_outputs(pte: Pte) -> list[tuple[str, str]]:
                 observed.append((call.args[-1], f"{name}:{call.args[-1]}", name))
         elif hasattr(call, "delegate_index") and (graph := pte.graphs[call.delegate_index]) is not None:
             like = next(v.val for v in plan.values if getattr(v.val, "allocation_info", None) is not None)
-            for value, kind in _made_external(graph):
+            kinds = _kinds(graph)
+            places = dict(zip(graph["output_ids"], call.args[len(graph["input_ids"]) :], strict=True))
+            for value in _made_external(graph, kinds):
                 plan.values.append(EValue(_tensor_like(like, value)))
                 call.args.append(len(plan.values) - 1)
-                observed.append((call.args[-1], f"{call.delegate_index}:{value['id_out']}", kind))
+                places[value["id_out"]] = call.args[-1]
+            observed += ((places[i], f"{call.delegate_index}:{i}", kinds[i]) for i in kinds if i in places)
     plan.outputs += [index for index, _, _ in observed]
     _apart(plan)
     return [(name, kind) for _, name, kind in observed]
 
 
-def _made_external(graph: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    """Make the values that nodes compute outputs of a delegate, as far as they are not; each with its node's kind."""
-    kinds = {
+def _kinds(graph: dict[str, Any]) -> dict[int, str]:
+    """The kind of node that computes a value, by the value's number."""
+    return {
         v: node["xnode_union_type"].removeprefix("XNN")
         for node in graph["xnodes"]
         for key, v in node["xnode_union"].items()
         if key.startswith("output")
     }
+
+
+def _made_external(graph: dict[str, Any], kinds: dict[int, str]) -> list[dict[str, Any]]:
+    """Make the values that nodes compute outputs of a delegate; those that were none before."""
     new = []
     for value in map(tensor, graph["xvalues"]):
         if value["id_out"] in kinds and value["external_id"] == NO_ID and value["datatype"] in _WHOLE:
             value["external_id"], value["flags"] = graph["num_externs"], value["flags"] | _EXTERNAL_OUTPUT
             graph["output_ids"].append(value["id_out"])
             graph["num_externs"] += 1
-            new.append((value, kinds[value["id_out"]]))
+            new.append(value)
     return new
 
 
