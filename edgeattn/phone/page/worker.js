@@ -31,17 +31,23 @@ async function work({ base, task, artifact, threads, runs }) {
     return response.arrayBuffer();
   };
   const model = new Uint8Array(await fetched(artifact.url));
-  const inputs = await Promise.all(
-    artifact.inputs.map(async (input) => {
-      if (!ARRAYS[input.dtype]) throw new Error(`an input of type ${input.dtype} cannot be given in a browser`);
-      return { ...input, data: new ARRAYS[input.dtype](await fetched(input.url)) };
-    }),
-  );
   const { backend } = task;
+  const loaded = (inputs) =>
+    Promise.all(
+      inputs.map(async (input) => {
+        if (!ARRAYS[input.dtype]) throw new Error(`an input of type ${input.dtype} cannot be given in a browser`);
+        return { ...input, data: new ARRAYS[input.dtype](await fetched(input.url)) };
+      }),
+    );
+  const given = backend === "wasm" || !artifact.other.length ? [artifact.inputs] : [artifact.inputs, artifact.other];
+  const cases = await Promise.all(given.map(loaded));
   const open = await prepare({ base: `${base}runtimes/`, backend, threads, precision: artifact.precision });
   const start = performance.now();
-  const session = await open(model, inputs);
+  const session = await open(model, cases);
   const load_ns = nanoseconds(performance.now() - start);
-  const seen = await measure(session, runs, (done) => self.postMessage({ kind: "sample", done }));
-  return { ...seen, load_ns, threads: session.threads, details: session.details };
+  const report = (done) => self.postMessage({ kind: "sample", done });
+  const seen = await measure({ ...session, cases: cases.length }, runs, report);
+  // After the clock: a runtime that is asked says much. An answer that does not come costs no measurement.
+  const placement = backend === "wasm" ? null : await session.placement().catch(() => null);
+  return { ...seen, load_ns, threads: session.threads, details: session.details, placement };
 }
