@@ -116,17 +116,6 @@ def made_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(scope="session")
-def made_mobilevit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The smallest MobileViTv2 as a browser takes it; tests only read it."""
-    from edgeattn.export import pipeline, source
-
-    out = tmp_path_factory.mktemp("mobilevit") / "b"
-    loaded = source.load("mobilevitv2", ["width=0.5", "image_size=128"])
-    assert pipeline.export(loaded, pipeline.Options(formats=("onnx", "tflite")), out).report.passed
-    return out
-
-
 @pytest.fixture
 def bundle(made_bundle: Path, tmp_path: Path) -> Path:
     """A copy that a test may break."""

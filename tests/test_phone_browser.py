@@ -1,75 +1,24 @@
-"""The page of ``edgeattn phone`` in real browsers of Debian: Chromium, Firefox and WebKitGTK."""
+"""The page of ``edgeattn phone`` in Debian's Chromium: in a network, interrupted, hidden, and how it looks."""
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsers import firefox, opened, webkit
 from phone_client import serving
-from phone_page import LIMIT_MS, PHONE, done, launched, phone_page, playwright, visit
+from phone_page import LIMIT_MS, ONE, PHONE, WASM, chromium, done, launched, phone_page, playwright, ways
 from playwright.sync_api import Browser, Playwright
 
 from edgeattn.bundle import records
-from edgeattn.bundle.records import Record
 
-# A fixture of another file.
-__all__ = ["playwright"]
+# Fixtures of another file.
+__all__ = ["chromium", "playwright"]
 
 LAN = "198.51.100.7"
 
 
 pytestmark = pytest.mark.usefixtures("phone_runtimes")
-
-
-@pytest.fixture(scope="module")
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    with launched(playwright) as browser:
-        yield browser
-
-
-def ways(found: Sequence[Record]) -> set[tuple[str, bool]]:
-    """Runtime and whether it had several threads."""
-    return {(record.runtime, record.threads > 1) for record in found}
-
-
-ONE = {("onnxruntime-web wasm", False), ("litert.js wasm", False)}
-WASM = ONE | {("onnxruntime-web wasm", True), ("litert.js wasm", True)}
-# WebKitGTK has neither shared memory nor relaxed SIMD.
-BROWSERS = {"Chrome": (WASM, "relaxed"), "Firefox": (WASM, "relaxed"), "Safari": (ONE, "fixed")}
-
-
-@pytest.mark.parametrize("made", ["made_bundle", "made_mobilevit", "made_digits"])
-def test_three_browsers_at_once(made: str, request: pytest.FixtureRequest, chromium: Browser, tmp_path: Path) -> None:
-    """On localhost: one thread and all, both runtimes, and each the model's outputs."""
-    out = tmp_path / "r.json"
-    with (
-        serving(request.getfixturevalue(made), "--out", out, "--wait", 3, "--runs", 5) as server,
-        opened(firefox(), server.url),
-        opened(webkit(), server.url),
-    ):
-        visit(chromium, server.url)
-        code, document, said = server.wait(LIMIT_MS / 1000)
-    assert code == 0, said
-    assert document["passed"]
-    found = records.load(out)
-    for name, (expected, simd) in BROWSERS.items():
-        own = [record for record in found.records if name in record.device.name]
-        assert ways(own) == expected, found.not_run
-        for record in own:
-            assert record.parity
-            assert record.parity.passed
-            assert record.origin == "browser"
-            assert len(record.samples_ns) == 5
-            assert record.load_ns
-            assert record.first_run_ns
-            assert record.warmup >= 5
-            assert record.clock_step_ns
-            assert min(record.samples_ns) * record.calls_per_sample > 19 * record.clock_step_ns
-            assert record.device.details["secure_context"] == "true"
-            assert record.device.details["cross_origin_isolated"] == "true"
-            assert record.device.details["simd"] == (simd if record.runtime.startswith("litert") else "fixed")
 
 
 @pytest.fixture(scope="module")
