@@ -94,19 +94,48 @@ def test_fully_accelerated_by_the_cpu_is_not_believed(made_five: Path, gpu_chrom
     assert "operators on the CPU: MUL: Tensor dimensions" in found.not_run[0].reason
 
 
-def test_a_runtime_that_does_not_say(made_xor: Path, gpu_chromium: Browser, tmp_path: Path) -> None:
-    """Without a count onnxruntime still tells all from some; without any answer nothing is claimed."""
-    quiet = ("logSeverityLevel: 0", "logSeverityLevel: 3")
-    found = on_webgpu(gpu_chromium, made_xor, tmp_path / "q.json", only="onnxruntime-web", onnxruntime=quiet)
-    assert (
-        found.records["onnxruntime-web webgpu and CPU"].device.details["accelerated"]
-        == "not all operators on webgpu, others on the CPU"
-    )
-    assert "⚠ some operators on the CPU" in found.rows
-    broken = ("log.lines = [];", "throw new Error();")
-    found = on_webgpu(gpu_chromium, made_xor, tmp_path / "b.json", only="onnxruntime-web", onnxruntime=broken)
-    assert "does not say whether all" in found.records["onnxruntime-web webgpu or CPU"].untrusted[0]
-    assert "⚠ ONNX Runtime does not say whether all operators ran on WebGPU" in found.rows
+ASKED = "log.lines = [];"
+
+
+@pytest.mark.parametrize(
+    ("script", "runtime", "accelerated", "row"),
+    [
+        # No count, and onnxruntime still tells all from some.
+        (
+            ("logSeverityLevel: 0", "logSeverityLevel: 3"),
+            "onnxruntime-web webgpu and CPU",
+            "not all operators on webgpu, others on the CPU",
+            "⚠ some operators on the CPU",
+        ),
+        # An error, and no end: nothing is claimed.
+        *(
+            (
+                (ASKED, instead),
+                "onnxruntime-web webgpu or CPU",
+                "it does not say who ran what",
+                "⚠ ONNX Runtime does not say whether all operators ran on WebGPU",
+            )
+            for instead in ("throw new Error();", "await new Promise(() => {});")
+        ),
+    ],
+    ids=["no count", "an error", "no end"],
+)
+def test_a_runtime_that_does_not_say(
+    script: tuple[str, str],
+    runtime: str,
+    accelerated: str,
+    row: str,
+    made_xor: Path,
+    gpu_chromium: Browser,
+    tmp_path: Path,
+) -> None:
+    soon = ("ANSWER_MS = 60_000", "ANSWER_MS = 2_000")
+    out = tmp_path / "r.json"
+    found = on_webgpu(gpu_chromium, made_xor, out, only="onnxruntime-web", onnxruntime=script, worker=soon)
+    assert {name: record.device.details["accelerated"] for name, record in found.records.items()} == {
+        runtime: accelerated
+    }
+    assert row in found.rows
 
 
 def test_a_driver_that_is_right_once(made_bundle: Path, gpu_chromium: Browser, tmp_path: Path) -> None:

@@ -111,10 +111,10 @@ function row(task, plan, bars) {
     keep: () => show("finished", "done", make("p", "reason", "before this page was opened again")),
     finish({ samples_ns: samples, placement }, passed) {
       const below = [bars.add(median(samples)), picture(samples), make("p", "verdict", verdict(samples, passed))];
-      const more = task.backend === "wasm" ? "" : shared(placement);
-      name.textContent += more;
-      if (task.backend !== "wasm") below.push(make("p", more ? "warning" : "verdict", onBackend(task, placement)));
-      show(`${passed ? "finished" : "wrong"}${more ? " mixed" : ""}`, milliseconds(median(samples)), ...below);
+      const others = task.backend === "wasm" ? "" : shared(placement);
+      name.textContent += others;
+      if (task.backend !== "wasm") below.push(make("p", others ? "warning" : "verdict", onBackend(task, placement)));
+      show(`${passed ? "finished" : "wrong"}${others ? " mixed" : ""}`, milliseconds(median(samples)), ...below);
     },
   };
 }
