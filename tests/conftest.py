@@ -93,6 +93,18 @@ def made_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def native_onnxruntime() -> list[str | Path]:
+    """The native runner of onnxruntime, under emulation: by the loader in its folder, as on a phone."""
+    from edgeattn.targets._runner import native
+    from edgeattn.targets.emulated_arm import toolchain
+
+    if absent := toolchain._missing_packages() or native.missing_packages():
+        pytest.skip(absent)
+    built = native.build()
+    return [*toolchain.build().command("cortex-a76"), *built.command(str(built.folder), "onnxruntime")]
+
+
+@pytest.fixture(scope="session")
 def norm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A layer with its norm and residual in all formats, exported once; tests only read it."""
     from edgeattn.export import pipeline, source

@@ -1,4 +1,4 @@
-"""An Android phone over adb: LiteRT by the native runner, or the user's own benchmark tool.
+"""An Android phone over adb: LiteRT and onnxruntime by the native runners, or the user's own benchmark tool.
 
 Everything is pushed into one folder in /data/local/tmp, which is removed when the connection ends.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeattn.bundle.records import Origin
 from edgeattn.errors import BadInputError, MissingError, TargetError
 from edgeattn.system import parallel
-from edgeattn.targets import INTERRUPTED, Connection, Job, Measurement, Target
+from edgeattn.targets import INTERRUPTED, RUNTIMES, Connection, Job, Measurement, Target
 from edgeattn.targets._runner import cores as _cores
 from edgeattn.targets._runner import job_folder
 from edgeattn.targets._runner import native as _arm_native
@@ -73,7 +73,7 @@ class _Android(Connection):
         # The temperature to cool down to; None without --cool-down.
         self.cool_c = self.initial_state.temperature if cool_down else None
         self.runtimes: Mapping[str, tuple[str, ...]] = {
-            **({"tflite": ("litert",)} if native else {}),
+            **(RUNTIMES if native else {}),
             **({tool.kind.format: (tool.kind.name,)} if tool else {}),
         }
         self._sent: dict[Path, str] = {}
@@ -83,7 +83,8 @@ class _Android(Connection):
 
     def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         # All jobs have one format.
-        tool = self.tool if self.tool and jobs[0].artifact.suffix == f".{self.tool.kind.format}" else None
+        format_ = jobs[0].artifact.suffix.removeprefix(".")
+        tool = self.tool if self.tool and format_ == self.tool.kind.format else None
         # A run for its outputs alone, as parity's, is not timed, and does not depend on the phone's state.
         timed = any(job.runs > 1 for job in jobs)
         if timed and self.initial_state.emulated:
@@ -97,7 +98,7 @@ class _Android(Connection):
                 job_folder.write(local / str(number), job, artifact=f"../../{artifact}")
             self.phone.shell(f"rm -rf {self.folder}/job")
             self.phone.push(local, f"{self.folder}/job")
-            started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs))
+            started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs), *self.runtimes[format_])
             before = state.read(self.phone) if timed else None
             most = RESULT_BYTES + sum(map(job_folder.most_bytes, jobs))
             stopped = self._execute(started, local, most)
@@ -126,11 +127,11 @@ class _Android(Connection):
             self._sent[file] = name
         return self._sent[file]
 
-    def _native_run(self, jobs: int) -> _Run:
+    def _native_run(self, jobs: int, runtime: str) -> _Run:
         assert self.native
-        native = self._send(self.native.folder, "native")
-        self.phone.shell(f"chmod 755 {self.folder}/{native}/*")
-        words = [*self._pin(), *self.native.command(f"../{native}"), *map(str, range(jobs))]
+        parts = [self._send(self.native.folder / part, part) for part in (_arm_native.GLIBC, runtime)]
+        self.phone.shell(f"chmod 755 {' '.join(f'{self.folder}/{part}/*' for part in parts)}")
+        words = [*self._pin(), *self.native.command("..", runtime), *map(str, range(jobs))]
         live_files = tuple(f"{number}/{file}" for number in range(jobs) for file in ("result.json", "samples.txt"))
         return _Run(f"exec {_adb.quote(words)}", live_files)
 

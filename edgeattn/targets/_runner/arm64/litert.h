@@ -1,4 +1,4 @@
-/* What runner.c uses of LiteRT's C API, declared as it is in the libLiteRt.so of ai-edge-litert 2.3.0.
+/* What litert.c uses of LiteRT's C API, declared as it is in the libLiteRt.so of ai-edge-litert 2.3.0.
  * The wheel brings no headers, and the interface drifts: another version of the library needs this file read again. */
 #include <stddef.h>
 #include <stdint.h>
