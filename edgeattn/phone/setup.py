@@ -41,6 +41,7 @@ FILES = {
     },
 }
 PACKAGES = {"onnxruntime-web": "onnxruntime-web", "litert.js": "@litertjs/core"}
+_WHOSE = "the phone's runtimes come"
 # LiteRT.js imports its helper by a package's name, which a browser resolves in a page only, not in a worker.
 _BARE, _RELATIVE = b'from "@litertjs/wasm-utils"', b'from "./wasm-utils.js"'
 
@@ -77,6 +78,8 @@ def build(progress: Progress = silent) -> Path:
     Raises:
         MissingError: npm is not installed, or cannot fetch them.
     """
+    if missing():
+        npm.installed(whose=_WHOSE)
     return cache.once(_folder(), lambda folder: _build(folder, progress))
 
 
@@ -88,7 +91,7 @@ def _build(folder: Path, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         progress.plan(2)
         progress("fetching onnxruntime-web and LiteRT.js")
-        packages = npm.fetch(data("npm"), Path(scratch), whose="the phone's runtime")
+        packages = npm.fetch(data("npm"), Path(scratch), whose=_WHOSE)
         progress("compressing them")
         for name, path in FILES.items():
             content = (packages / path).read_bytes()

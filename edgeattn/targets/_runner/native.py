@@ -121,7 +121,7 @@ def _build(folder: Path, progress: Progress) -> None:
     progress("fetching the ARM wheel of LiteRT")
     fetch.fetch_wheels(root, WHEELS)
     progress("fetching onnxruntime's library")
-    packages = npm.fetch(fetch.data("."), root, whose="onnxruntime's library")
+    packages = npm.fetch(fetch.data("."), root, whose="onnxruntime's library comes")
     progress("compiling the native runners")
     add_glibc(root, folder)
     compile_runner("litert", litert_library(root), folder)
