@@ -3,6 +3,7 @@ pushed to a phone.
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,10 @@ class Native:
 
     folder: Path
 
-    def command(self, folder: str, runtime: str) -> list[str]:
-        """The command for the runner of ``runtime`` in ``folder``, a path on the device: by the loader there."""
-        libraries = f"{folder}/{GLIBC}:{folder}/{runtime}"
+    def command(self, folder: str, runtime: str, *, further: Sequence[str] = ()) -> list[str]:
+        """The command for the runner of ``runtime`` in ``folder``, an absolute path on the device: by the loader there.
+        ``further`` are folders with libraries that it may load."""
+        libraries = ":".join([f"{folder}/{GLIBC}", f"{folder}/{runtime}", *further])
         return [f"{folder}/{GLIBC}/{LIBRARIES[0]}", "--library-path", libraries, f"{folder}/{runtime}/runner"]
 
 

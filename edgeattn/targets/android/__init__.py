@@ -21,7 +21,7 @@ from edgeattn.targets._runner import cores as _cores
 from edgeattn.targets._runner import job_folder
 from edgeattn.targets._runner import native as _arm_native
 from edgeattn.targets.android import adb as _adb
-from edgeattn.targets.android import benchmark_tools, state
+from edgeattn.targets.android import benchmark_tools, gpu_library, state
 
 ORIGIN: Origin = "phone"
 # Results are fetched at this interval while a job runs: a lost phone cannot give them any more. Not often, as it costs
@@ -31,6 +31,7 @@ FETCH_S = 5.0
 SILENCE_S = 120.0
 # What its files may have beside its outputs: samples, a tool's text, a profile.
 RESULT_BYTES = 2**25
+_GPU_NOTE = "LiteRT's GPU accelerator gives no time by operator"
 # How long to wait for the temperature from before the first run, and the tolerance.
 COOLING_S, COOL_ENOUGH_C = 300.0, 1.0
 
@@ -54,10 +55,11 @@ class _Android(Connection):
         *,
         native: _arm_native.Native | None,
         tool: benchmark_tools.Tool | None,
+        gpu: gpu_library.GpuLibrary | None,
         cores: str,
         cool_down: bool,
     ) -> None:
-        self.phone, self.native, self.tool = phone, native, tool
+        self.phone, self.native, self.tool, self.gpu = phone, native, tool, gpu
         self.place = f"android:{phone.serial}"
         self.folder = f"{_adb.DATA_FOLDER}/edgeattn-{secrets.token_hex(4)}"
         self.initial_state = state.read(phone)
@@ -74,6 +76,7 @@ class _Android(Connection):
         self.cool_c = self.initial_state.temperature if cool_down else None
         self.runtimes: Mapping[str, tuple[str, ...]] = {
             **(RUNTIMES if native else {}),
+            **({"tflite": (*RUNTIMES["tflite"], gpu_library.RUNTIME)} if gpu else {}),
             **({tool.kind.format: (tool.kind.name,)} if tool else {}),
         }
         self._sent: dict[Path, str] = {}
@@ -82,9 +85,14 @@ class _Android(Connection):
         return self.run_interleaved((job,))[0]
 
     def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
-        # All jobs have one format.
+        # All jobs have one format, and one runtime.
         format_ = jobs[0].artifact.suffix.removeprefix(".")
         tool = self.tool if self.tool and format_ == self.tool.kind.format else None
+        gpu = self.gpu if jobs[0].runtime == gpu_library.RUNTIME else None
+        device = self.device
+        if gpu:
+            jobs = [replace(job, operators=False) for job in jobs]
+            device = replace(device, details={**device.details, "gpu library": gpu.about})
         # A run for its outputs alone, as parity's, is not timed, and does not depend on the phone's state.
         timed = any(job.runs > 1 for job in jobs)
         if timed and self.initial_state.emulated:
@@ -95,18 +103,18 @@ class _Android(Connection):
             for number, job in enumerate(jobs):
                 (local / str(number)).mkdir()
                 artifact = self._send(job.artifact, f"artifact-{len(self._sent)}{job.artifact.suffix}")
-                job_folder.write(local / str(number), job, artifact=f"../../{artifact}")
+                job_folder.write(local / str(number), job, artifact=f"../../{artifact}", gpu=bool(gpu))
             self.phone.shell(f"rm -rf {self.folder}/job")
             self.phone.push(local, f"{self.folder}/job")
-            started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs), *self.runtimes[format_])
+            started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs), *RUNTIMES[format_], gpu)
             before = state.read(self.phone) if timed else None
             most = RESULT_BYTES + sum(map(job_folder.most_bytes, jobs))
             stopped = self._execute(started, local, most)
             after = self._read_state() if timed else None
             measurements = [
-                tool.read(local / str(number), job, device=self.device, stopped=stopped)
+                tool.read(local / str(number), job, device=device, stopped=stopped)
                 if tool
-                else job_folder.read(local / str(number), job, origin=ORIGIN, device=self.device, stopped=stopped)
+                else job_folder.read(local / str(number), job, origin=ORIGIN, device=device, stopped=stopped)
                 for number, job in enumerate(jobs)
             ]
         throttling = state.throttled(before, after) if before and after else ()
@@ -115,6 +123,7 @@ class _Android(Connection):
                 measurement,
                 before=before.summary() if before else {},
                 after=after.summary() if after else {},
+                operators_note=_GPU_NOTE if gpu else measurement.operators_note,
                 untrusted=(*measurement.untrusted, *([still_warm] if still_warm else []), *throttling),
             )
             for measurement in measurements
@@ -127,13 +136,21 @@ class _Android(Connection):
             self._sent[file] = name
         return self._sent[file]
 
-    def _native_run(self, jobs: int, runtime: str) -> _Run:
+    def _native_run(self, jobs: int, runtime: str, gpu: gpu_library.GpuLibrary | None) -> _Run:
         assert self.native
         parts = [self._send(self.native.folder / part, part) for part in (_arm_native.GLIBC, runtime)]
         self.phone.shell(f"chmod 755 {' '.join(f'{self.folder}/{part}/*' for part in parts)}")
-        words = [*self._pin(), *self.native.command("..", runtime), *map(str, range(jobs))]
+        further, exports = [], ""
+        if gpu:
+            folder = f"{self.folder}/{gpu_library.FOLDER}"
+            self.phone.shell(f"mkdir -p {folder}")
+            for name, file in gpu.files.items():
+                self._send(file, f"{gpu_library.FOLDER}/{name}")
+            further, exports = [folder], gpu.exports(folder)
+        command = self.native.command(self.folder, runtime, further=further)
+        words = [*self._pin(), *command, *map(str, range(jobs))]
         live_files = tuple(f"{number}/{file}" for number in range(jobs) for file in ("result.json", "samples.txt"))
-        return _Run(f"exec {_adb.quote(words)}", live_files)
+        return _Run(f"{exports}exec {_adb.quote(words)}", live_files)
 
     def _tool_run(self, jobs: Sequence[Job], tool: benchmark_tools.Tool) -> _Run:
         for file in (tool.path, *tool.libraries):
@@ -250,7 +267,7 @@ class Android(Target):
     """A phone over adb."""
 
     origin = ORIGIN
-    settings = ("cores", "cool_down", "runner")
+    settings = ("cores", "cool_down", "runner", "gpu_library")
 
     def unavailable(self) -> str | None:
         """Checks adb alone: the runner is not needed with a tool of the user's own."""
@@ -268,10 +285,18 @@ class Android(Target):
             MissingError: no phone is attached, or the runner is not built.
         """
         tool = benchmark_tools.find(Path(settings["runner"])) if "runner" in settings else None
+        gpu = gpu_library.find(Path(settings["gpu_library"])) if "gpu_library" in settings else None
+        if gpu and tool and tool.kind.format == "tflite":
+            raise BadInputError(f"--gpu-library is loaded by the native runner, and --runner {tool.path} is not it")
         phone = _adb.reach(address)
         native = _arm_native.ready() if tool is None or _arm_native.built() else None
         connection = _Android(
-            phone, native=native, tool=tool, cores=settings.get("cores", ""), cool_down="cool_down" in settings
+            phone,
+            native=native,
+            tool=tool,
+            gpu=gpu,
+            cores=settings.get("cores", ""),
+            cool_down="cool_down" in settings,
         )
         try:
             yield connection

@@ -134,6 +134,8 @@ long read_on(struct job *job, FILE *in)
             job->count = atol(value);
         else if (!strcmp(key, "operators"))
             job->operators = atol(value);
+        else if (!strcmp(key, "gpu"))
+            job->gpu = atol(value);
         else if (!strcmp(key, "input") && job->inputs < MAX_TENSORS) {
             struct input *input = &job->input[job->inputs++];
             if (sscanf(value, "%31s %511[^\n]", input->file, input->name) != 2)

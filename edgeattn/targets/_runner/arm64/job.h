@@ -14,7 +14,7 @@ struct input {
 
 struct job {
     char artifact[64];
-    long warmup, runs, threads, count, operators;
+    long warmup, runs, threads, count, operators, gpu;
     size_t inputs;
     struct input input[MAX_TENSORS];
 };

@@ -1,12 +1,15 @@
-/* A .tflite file in LiteRT and XNNPACK. */
+/* A .tflite file in LiteRT: on the CPU by XNNPACK, or on the GPU by an accelerator that is not of ours. */
 #include "litert.h"
 
+#include <dlfcn.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "session.h"
 
-const char runtime[] = "litert";
+const char *runtime = "litert";
 const char profiler_note[] = "LiteRT's profiler, which has steps of 1 us and takes time itself; its kernels do not "
                              "tell which layer they are of";
 
@@ -16,6 +19,7 @@ struct tensor {
 };
 
 struct session {
+    int gpu;
     LiteRtCompiledModel model;
     struct names inputs, outputs;
     struct tensor input[MAX_TENSORS], output[MAX_TENSORS];
@@ -38,7 +42,7 @@ static void check(LiteRtStatus status, const char *kind, const char *what)
 }
 #define CHECK(call) check(call, "artifact", #call)
 
-/* ---- loading ---- */
+/* ---- the CPU ---- */
 
 static void add_option(LiteRtOptions options, const char *identifier, const char *key, const char *value)
 {
@@ -62,6 +66,66 @@ static LiteRtOptions make_options(long threads, int profiled)
     return options;
 }
 
+/* ---- the GPU ---- */
+
+/* The accelerator, under the first name that LiteRT itself looks for; and what LiteRT tells while it loads. */
+static const char ACCELERATOR[] = "libLiteRtGpuAccelerator.so", LOG[] = "litert.txt";
+
+static void check_accelerator(void)
+{
+    void *library = dlopen(ACCELERATOR, RTLD_NOW);
+    if (!library)
+        refuse("missing", "the GPU library cannot be loaded: %s", dlerror());
+    if (!dlsym(library, "LiteRtAcceleratorImpl") && !dlsym(library, "LiteRtRegisterGpuAccelerator"))
+        refuse("input", "the GPU library is no accelerator for LiteRT: it lacks LiteRtAcceleratorImpl");
+}
+
+/* Send stderr to `file`; what it was. */
+static int divert_stderr(const char *file)
+{
+    int before = dup(2), log = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (before < 0 || log < 0 || dup2(log, 2) < 0)
+        refuse("input", "%s cannot be written", file);
+    close(log);
+    return before;
+}
+
+/* Say why the file is not on the GPU alone, as LiteRT has told. */
+static _Noreturn void refuse_on_gpu(LiteRtStatus status)
+{
+    char line[4096];
+    FILE *log = fopen(LOG, "r");
+    while (log && fgets(line, sizeof line, log)) {
+        long taken, left;
+        if (strstr(line, "No adapters found"))
+            refuse("missing", "LiteRT's GPU accelerator finds no GPU, or no driver that it can load");
+        if (strstr(line, "GPU accelerator could not be loaded"))
+            refuse("missing", "this LiteRT cannot register the GPU library");
+        for (char *text = line; *text; text++)
+            if (sscanf(text, "%ld operations will run on the GPU, and the remaining %ld", &taken, &left) == 2)
+                refuse("artifact", "it is not on the GPU alone: LiteRT's accelerator takes %ld operators of %ld", taken,
+                       taken + left);
+    }
+    refuse("artifact", "LiteRT's GPU accelerator refuses the file (status %d)", status);
+}
+
+/* Compile the model for the GPU alone: with the CPU beside it a model calls itself accelerated even if most of it is
+ * on the CPU. */
+static LiteRtCompiledModel compile_on_gpu(LiteRtEnvironment environment, LiteRtModel model)
+{
+    LiteRtOptions options;
+    LiteRtCompiledModel compiled;
+    bool alone = false;
+    CHECK(LiteRtCreateOptions(&options));
+    CHECK(LiteRtSetOptionsHardwareAccelerators(options, LITERT_GPU));
+    LiteRtStatus status = LiteRtCreateCompiledModel(environment, model, options, &compiled);
+    if (status || LiteRtCompiledModelIsFullyAccelerated(compiled, &alone) || !alone)
+        refuse_on_gpu(status);
+    return compiled;
+}
+
+/* ---- loading ---- */
+
 struct session *load(const struct job *job, int profiled)
 {
     struct session *session = calloc(1, sizeof *session);
@@ -71,9 +135,20 @@ struct session *load(const struct job *job, int profiled)
     LiteRtTensor tensor;
     LiteRtTensorBufferRequirements needs;
     struct names *inputs = &session->inputs, *outputs = &session->outputs;
+    int to_stderr = -1;
+    session->gpu = job->gpu;
+    if (job->gpu) {
+        runtime = "litert gpu";
+        check_accelerator();
+        to_stderr = divert_stderr(LOG);
+    }
     CHECK(LiteRtCreateEnvironment(0, NULL, &environment));
     CHECK(LiteRtCreateModelFromFile(environment, job->artifact, &model));
-    CHECK(LiteRtCreateCompiledModel(environment, model, make_options(job->threads, profiled), &session->model));
+    if (job->gpu) {
+        session->model = compile_on_gpu(environment, model);
+        dup2(to_stderr, 2);
+    } else
+        CHECK(LiteRtCreateCompiledModel(environment, model, make_options(job->threads, profiled), &session->model));
     CHECK(LiteRtGetModelSignature(model, 0, &signature));
     CHECK(LiteRtGetNumSignatureInputs(signature, &inputs->count));
     CHECK(LiteRtGetNumSignatureOutputs(signature, &outputs->count));
@@ -154,6 +229,12 @@ void run(struct session *session)
         outputs[i] = session->output[i].buffer;
     check(LiteRtRunCompiledModel(session->model, 0, session->inputs.count, inputs, session->outputs.count, outputs),
           "input", "LiteRtRunCompiledModel");
+    /* A GPU works on while the call has returned: until the outputs are there. */
+    for (size_t i = 0; session->gpu && i < session->outputs.count; i++) {
+        size_t size;
+        lock(&session->output[i], LITERT_READ, &size);
+        CHECK(LiteRtUnlockTensorBuffer(outputs[i]));
+    }
 }
 
 void save(struct session *session, const char *which, long number)

@@ -7,7 +7,7 @@
 
 #include "session.h"
 
-const char runtime[] = "onnxruntime";
+const char *runtime = "onnxruntime";
 const char profiler_note[] = "onnxruntime's profiler, which has steps of 1 us and takes time itself";
 
 struct session {
@@ -69,6 +69,8 @@ struct session *load(const struct job *job, int profiled)
 {
     struct session *session = calloc(1, sizeof *session);
     struct names *inputs = &session->inputs, *outputs = &session->outputs;
+    if (job->gpu)
+        refuse("input", "the native runner of onnxruntime has the CPU only");
     if (!ort)
         start();
     CHECK(ort->CreateSession(environment, job->artifact, make_options(job->threads, profiled), &session->session));

@@ -5,12 +5,11 @@
 
 struct session;
 
-extern const char runtime[];
-const char *runtime_version(void);
-
-/* Load the job's artifact; `profiled`: for profile() alone. */
+/* Load the job's artifact; `profiled`: for profile() alone. What the runtime calls itself is known then. */
 struct session *load(const struct job *, int profiled);
 const struct names *outputs_of(const struct session *);
+extern const char *runtime;
+const char *runtime_version(void);
 void feed(struct session *, const struct job *);
 void run(struct session *);
 /* Save the outputs of the last run; `number` 0 is none. */
