@@ -19,7 +19,7 @@ from edgeattn.errors import ArtifactError
 from edgeattn.parity.check import verify
 from edgeattn.system import cache
 from edgeattn.targets import Connection, Job, Measurement
-from edgeattn.targets._runner import fetch
+from edgeattn.targets._runner import fetch, native
 from edgeattn.targets.android import elf
 from edgeattn.targets.emulated_arm import toolchain
 
@@ -179,12 +179,67 @@ def test_what_is_refused_before_a_phone_is_asked(edgeattn: Command, made_bundle:
 
 
 def test_a_library_for_androids_own_c_library(
-    accelerator: Path, edgeattn: Command, made_bundle: Path, tmp_path: Path
+    accelerator: Path, edgeattn: Command, made_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shown on a library that needs a libc.so, as those for Android do; the real ones come in no package."""
     library = library_that_needs("libc.so", tmp_path)
     assert elf.is_bionic(library)
     assert not elf.is_bionic(accelerator)
-    answer = edgeattn("profile", made_bundle, "--target", "android:none", "--gpu-library", library)
+    arguments = ("profile", made_bundle, "--target", "android:none", "--gpu-library", library)
+    answer = edgeattn(*arguments)
     assert answer.code == 2
-    assert "is built for Android's own C library" in answer.err
+    assert "is built for Android, and needs the libLiteRt.so of the same release beside it" in answer.err
+    shutil.copy(litert(), tmp_path)
+    for name in ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    answer = edgeattn(*arguments)
+    assert answer.code == 3
+    assert "is compiled by an Android NDK; set ANDROID_NDK_HOME to the folder of one" in answer.err
+    monkeypatch.setenv("ANDROID_NDK_ROOT", str(ndk(tmp_path / "ndk", "echo 'fatal error: no such header' >&2; exit 1")))
+    answer = edgeattn(*arguments)
+    assert answer.code == 3
+    assert "failed at compiling the native runner for Android: fatal error: no such header" in answer.err
+
+
+def litert() -> Path:
+    return native.build().folder / "litert/libLiteRt.so"
+
+
+def ndk(folder: Path, line: str) -> Path:
+    """A stand-in for an NDK: its compiler is a line of shell."""
+    clang = folder / "toolchains/llvm/prebuilt/linux-x86_64/bin/clang"
+    clang.parent.mkdir(parents=True)
+    clang.write_text(f"#!/bin/sh\n{line}\n")
+    clang.chmod(0o755)
+    return folder
+
+
+def test_a_runner_for_the_phones_own_c_library(
+    attach: Attach, edgeattn: Command, made_bundle: Path, with_driver: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As with a library for Android: the runner is compiled for the phone's C library, and is all of ours that is
+    pushed. The phone's is GNU's here, put where Debian has it, and the NDK is Debian's compiler.
+    """
+    phone = attach()
+    libraries = phone.root / "lib/aarch64-linux-gnu"
+    shutil.copytree(native.build().folder / native.GLIBC, libraries)
+    loader = "-Wl,--dynamic-linker=/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1"
+    compiler = f'[ $1 = --target=aarch64-linux-android26 ] || exit 2; shift; exec aarch64-linux-gnu-gcc {loader} "$@"'
+    monkeypatch.setenv("ANDROID_NDK_HOME", str(ndk(tmp_path / "ndk", compiler)))
+    monkeypatch.setattr(elf, "is_bionic", lambda path: True)
+    library, built = litert(), native.build()
+    monkeypatch.setattr(cache, "home", lambda: tmp_path / "cache")
+    monkeypatch.setattr(native, "ready", lambda: built)
+    folder = shutil.copytree(with_driver.parent, tmp_path / "gpu")
+    shutil.copy(library, folder)
+    out = tmp_path / "r.json"
+    answer = edgeattn("profile", made_bundle, *ON_GPU, "--gpu-library", folder / with_driver.name, *QUICK, "--out", out)
+    assert answer.code == 0, answer.err
+    (record,) = records.load(out).records
+    assert record.runtime == "litert gpu"
+    assert record.runtime_version.startswith("sha256 ")
+    assert record.parity
+    assert record.parity.passed
+    assert not any("glibc" in path for path in phone.pushed)
+    assert left_on(phone) == []

@@ -124,6 +124,7 @@ class _Android(Connection):
                 before=before.summary() if before else {},
                 after=after.summary() if after else {},
                 operators_note=_GPU_NOTE if gpu else measurement.operators_note,
+                runtime_version=(gpu.litert_version if gpu else "") or measurement.runtime_version,
                 untrusted=(*measurement.untrusted, *([still_warm] if still_warm else []), *throttling),
             )
             for measurement in measurements
@@ -136,18 +137,26 @@ class _Android(Connection):
             self._sent[file] = name
         return self._sent[file]
 
+    def _send_each(self, files: Mapping[str, Path], folder: str) -> None:
+        """Push files, each once, by their names into ``folder`` in our folder."""
+        self.phone.shell(f"mkdir -p {self.folder}/{folder}")
+        for name, file in files.items():
+            self._send(file, f"{folder}/{name}")
+
     def _native_run(self, jobs: int, runtime: str, gpu: gpu_library.GpuLibrary | None) -> _Run:
         assert self.native
-        parts = [self._send(self.native.folder / part, part) for part in (_arm_native.GLIBC, runtime)]
-        self.phone.shell(f"chmod 755 {' '.join(f'{self.folder}/{part}/*' for part in parts)}")
-        further, exports = [], ""
+        folders, further = [_arm_native.GLIBC, runtime], [f"{self.folder}/{gpu_library.FOLDER}"] if gpu else []
+        if gpu and gpu.runner:
+            folders, command = [], [f"{self.folder}/{gpu_library.FOLDER}/{gpu_library.RUNNER}"]
+        else:
+            command = self.native.command(self.folder, runtime, further=further)
+        for folder in folders:
+            self._send(self.native.folder / folder, folder)
         if gpu:
-            folder = f"{self.folder}/{gpu_library.FOLDER}"
-            self.phone.shell(f"mkdir -p {folder}")
-            for name, file in gpu.files.items():
-                self._send(file, f"{gpu_library.FOLDER}/{name}")
-            further, exports = [folder], gpu.exports(folder)
-        command = self.native.command(self.folder, runtime, further=further)
+            self._send_each(gpu.files, gpu_library.FOLDER)
+            folders.append(gpu_library.FOLDER)
+        self.phone.shell(f"chmod 755 {' '.join(f'{self.folder}/{folder}/*' for folder in folders)}")
+        exports = gpu.exports(*further) if gpu else ""
         words = [*self._pin(), *command, *map(str, range(jobs))]
         live_files = tuple(f"{number}/{file}" for number in range(jobs) for file in ("result.json", "samples.txt"))
         return _Run(f"{exports}exec {_adb.quote(words)}", live_files)
@@ -289,7 +298,7 @@ class Android(Target):
         if gpu and tool and tool.kind.format == "tflite":
             raise BadInputError(f"--gpu-library is loaded by the native runner, and --runner {tool.path} is not it")
         phone = _adb.reach(address)
-        native = _arm_native.ready() if tool is None or _arm_native.built() else None
+        native = _arm_native.ready() if tool is None or gpu or _arm_native.built() else None
         connection = _Android(
             phone,
             native=native,
