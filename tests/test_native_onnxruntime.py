@@ -58,17 +58,21 @@ def run(runner: Runner, folder: Path, job: Job) -> targets.Measurement:
 
 def values(seed: int) -> Arrays:
     rng = np.random.default_rng(seed)
-    return {name: rng.integers(0, 2 if name == "bool" else 100, (2, 3)).astype(name) for name in TYPES}
+    found = {name: rng.integers(0, 2 if name == "bool" else 100, (2, 3)).astype(name) for name in TYPES}
+    return {**found, "scalar": np.array(0.5, np.float32)}
 
 
 def test_every_type_through_one_file(native_onnxruntime: Runner, tmp_path: Path) -> None:
-    """Several inputs and outputs of a size that the file leaves open, a scalar, names with what C would trip over."""
+    """Several inputs and outputs of a size that the file leaves open, scalars, names with what C would trip over."""
     nodes = [helper.make_node("Identity", [name], [f"y {name}"], name=f'n "{name}" \\ %s') for name in TYPES]
-    sums = helper.make_node("ReduceSum", ["float32"], ["sum"], keepdims=0)
+    sums = [
+        helper.make_node("ReduceSum", ["float32"], ["total"], keepdims=0),
+        helper.make_node("Add", ["total", "scalar"], ["sum"]),
+    ]
     path = write(
         tmp_path / "types.onnx",
-        [*nodes, sums],
-        {name: (element_type(name), ["n", 3]) for name in TYPES},
+        [*nodes, *sums],
+        {**{name: (element_type(name), ["n", 3]) for name in TYPES}, "scalar": (TensorProto.FLOAT, [])},
         {**{f"y {name}": (element_type(name), ["n", 3]) for name in TYPES}, "sum": (TensorProto.FLOAT, [])},
     )
     first, then = values(0), values(1)
@@ -80,7 +84,7 @@ def test_every_type_through_one_file(native_onnxruntime: Runner, tmp_path: Path)
             assert found[f"y {name}"].dtype == name
             np.testing.assert_array_equal(found[f"y {name}"], given[name])
         assert found["sum"].shape == ()
-        assert found["sum"] == given["float32"].sum()
+        assert found["sum"] == given["float32"].sum() + 0.5
     assert {operator.name for operator in seen.operators if operator.kind == "Identity"} == {n.name for n in nodes}
 
 

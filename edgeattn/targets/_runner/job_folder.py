@@ -68,7 +68,7 @@ def write(folder: Path, job: Job, *, count: bool = False, artifact: str = "", gp
         lines += [f"then {number}"] if number else []
         for index, (name, value) in enumerate(inputs.items()):
             file = f"input-{number}-{index}.npy"
-            np.save(folder / file, np.ascontiguousarray(value))
+            np.save(folder / file, np.asarray(value, order="C"))  # not ascontiguousarray: a scalar stays one
             lines.append(f"input {file} {name}")
     (folder / "job.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

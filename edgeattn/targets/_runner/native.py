@@ -100,7 +100,7 @@ def compile_runner(runtime: str, library: Path, native: Path) -> None:
     shutil.copy2(library, folder)
     cache.run(
         f"compiling the native runner of {runtime}",
-        *("aarch64-linux-gnu-gcc", *arguments(runtime, folder / library.name, folder / "runner")),
+        *("aarch64-linux-gnu-gcc", *WARNINGS, *arguments(runtime, folder / library.name, folder / "runner")),
     )
 
 
@@ -108,7 +108,7 @@ def arguments(runtime: str, library: Path, runner: Path) -> list[object]:
     """A C compiler's arguments for the runner of ``runtime``, linked with that runtime's ``library``."""
     sources = map(fetch.data, ("runner.c", "job.c", f"{runtime}.c"))
     linked = (f"-L{library.parent}", f"-l:{library.name}", "-Wl,--allow-shlib-undefined", "-ldl")
-    return [*WARNINGS, "-s", "-o", runner, *sources, *linked]
+    return ["-O2", "-s", "-o", runner, *sources, *linked]
 
 
 def litert_library(root: Path) -> Path:

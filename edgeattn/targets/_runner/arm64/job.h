@@ -46,7 +46,8 @@ struct result {
     int64_t load_ns, first_run_ns, warmup_ns, clock_step_ns, calls_per_sample, peak_memory_bytes;
 };
 
-/* Write result.json with why the job cannot be run, and end; `kind` says whose fault it is: artifact or input. */
+/* Write result.json with why the job cannot be run, and end; `kind` says whose fault it is: artifact, input,
+ * or missing. */
 _Noreturn void refuse(const char *kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Read on in job.txt, to its end or to `then`, where the inputs of another run follow; its number, or 0. */

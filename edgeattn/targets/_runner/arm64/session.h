@@ -15,8 +15,8 @@ void run(struct session *);
 /* Save the outputs of the last run; `number` 0 is none. */
 void save(struct session *, const char *which, long number);
 
-/* Time the operators of `calls` runs in a session of its own: their names, kinds and times. The first call does not
- * count, as it lays out memory; more() says whether there is another, and `calls` in the end how many there were. */
+/* Run in a session of its own while more(calls so far), and note the names, kinds and times of the operators. The times
+ * of the first call do not count, as it lays out memory. */
 void profile(const struct job *, struct operators *, int (*more)(int calls));
 /* What else is to be said of these times. */
 extern const char profiler_note[];
