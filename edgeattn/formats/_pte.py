@@ -112,7 +112,9 @@ def with_all_outputs(pte: Pte) -> list[tuple[str, str]]:
         elif hasattr(call, "delegate_index") and (graph := pte.graphs[call.delegate_index]) is not None:
             like = next(v.val for v in plan.values if getattr(v.val, "allocation_info", None) is not None)
             kinds = _kinds(graph)
-            places = dict(zip(graph["output_ids"], call.args[len(graph["input_ids"]) :], strict=True))
+            external = {v["id_out"]: v["external_id"] for v in map(tensor, graph["xvalues"])}
+            outputs = sorted(graph["output_ids"], key=external.__getitem__)
+            places = dict(zip(outputs, call.args[len(graph["input_ids"]) :], strict=True))
             for value in _made_external(graph, kinds):
                 plan.values.append(EValue(_tensor_like(like, value)))
                 call.args.append(len(plan.values) - 1)

@@ -96,7 +96,7 @@ class Writer:
     def buffer(self, value: Tensor) -> fx.Node:
         """A constant."""
         name = self._free("constant")
-        is_map = self.keeps_maps and value.dim() == 4
+        is_map = self.keeps_maps and value.dim() == 4 and 1 not in (value.shape[1], value.shape[2] * value.shape[3])
         order = torch.channels_last if is_map else torch.contiguous_format
         # Copied into one that is new: an axis of length 1 would keep any stride, and ExecuTorch reads the order off it.
         constant = torch.empty(value.shape, dtype=value.dtype, memory_format=order).copy_(value.detach())
