@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks.family.models import BY_NAME, build
 from edgeattn import deploy
@@ -43,18 +44,13 @@ def _cell(share: Share) -> str:
 
 def measure(name: str) -> list[str]:
     """A row of the table."""
-    if name in SAMPLES:
-        loaded = source.load(*SAMPLES[name])
-        module, inputs = loaded.module, loaded.inputs
-    else:
-        module, image = build(BY_NAME[name])
-        inputs = {"image": image}
+    module, inputs = built(name)
     with tempfile.TemporaryDirectory() as folder:
         stock = Path(folder) / "stock.tflite"
         try:
             outputs = tuple(f"y_{number}" for number in range(64))
             FORMATS.get("tflite").convert(
-                Job(copy.deepcopy(module), dict(inputs), outputs[: _outputs(module, inputs)]), stock
+                Job(copy.deepcopy(module), dict(inputs), outputs[: outputs_of(module, inputs)]), stock
             )
             plain = _shares(stock)
         except EdgeAttnError:
@@ -67,8 +63,18 @@ def measure(name: str) -> list[str]:
         return [name, *plain, *_shares(artifact.path), verdict]
 
 
-def _outputs(module: object, inputs: dict[str, object]) -> int:
-    found = module(*inputs.values())  # type: ignore[operator]
+def built(name: str) -> tuple[Any, dict[str, Any]]:
+    """A sample model, or one of the family, with its example inputs."""
+    if name in SAMPLES:
+        loaded = source.load(*SAMPLES[name])
+        return loaded.module, dict(loaded.inputs)
+    module, image = build(BY_NAME[name])
+    return module, {"image": image}
+
+
+def outputs_of(module: Any, inputs: dict[str, Any]) -> int:
+    """The number of its outputs."""
+    found = module(*inputs.values())
     return len(found) if isinstance(found, tuple | list | dict) else 1
 
 
