@@ -75,4 +75,4 @@ class Format(Protocol):
         ...
 
 
-FORMATS: Registry[Format] = Registry(__name__, "format", beside=("graph", "mil"))
+FORMATS: Registry[Format] = Registry(__name__, "format", beside=("aimodel", "graph", "mil"))
