@@ -23,7 +23,7 @@ from edgeattn.export.writing import (
     write_golden,
     write_layers,
 )
-from edgeattn.formats import FORMATS, Format
+from edgeattn.formats import FORMATS, Format, by_default
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering, understand
 from edgeattn.parity.check import steps, verify
@@ -68,7 +68,7 @@ class Export:
 
 def check(options: Options, out: Path) -> None:
     """Refuse bad options before anything heavy is imported or run."""
-    formats = options.formats or FORMATS.names
+    formats = options.formats or by_default()
     available = {name: [precision.name for precision in _available(name)] for name in formats}
     for precision in options.precisions:
         without = [name for name in formats if precision not in available[name]]
@@ -121,7 +121,7 @@ def _plan(names: Sequence[str], options: Options, progress: Progress) -> None:
 
 
 def _export(source: Source, options: Options, place: Path, out: Path, progress: Progress) -> Export:
-    names = options.formats or FORMATS.names
+    names = options.formats or by_default()
     precisions = {precision for name in names for precision in _requested(name, options)}
     _plan(names, options, progress)
     lowerings: dict[Layout, Lowering] = {}

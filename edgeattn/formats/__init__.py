@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgeattn.bundle.details import Details
 from edgeattn.formats.graph import Graph
 from edgeattn.layout import Layout
-from edgeattn.system.plugins import Registry
+from edgeattn.system.plugins import Registry, has
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Job:
     """The input of a converter: a module in its final layout, example inputs by name, and output names.
 
-    ``metadata`` is written into the file, as text by name; all three formats have a field for it.
+    ``metadata`` is written into the file, as text by name; all formats have a field for it.
     """
 
     module: "nn.Module"
@@ -44,6 +44,8 @@ class Format(Protocol):
         extra: of ``pip install edgeattn[...]``, which brings its packages.
         packages: what converting needs.
         read_packages: what reading needs.
+        in_all: whether the extra ``all`` brings them; an export that names no format makes one that it leaves out only
+            where they are installed.
         layout: of the lowered module that it converts.
         dynamic_batch: whether a file can leave its batch size free.
         lacks: operators of ATen that the converter does not have, or writes as another function; the lowering writes
@@ -54,6 +56,7 @@ class Format(Protocol):
     extra: str
     packages: tuple[str, ...]
     read_packages: tuple[str, ...]
+    in_all: bool = True
     layout: Layout
     dynamic_batch: bool = False
     lacks: frozenset[str] = frozenset()
@@ -76,3 +79,8 @@ class Format(Protocol):
 
 
 FORMATS: Registry[Format] = Registry(__name__, "format", beside=("aimodel", "graph", "mil"))
+
+
+def by_default() -> tuple[str, ...]:
+    """The formats that an export makes if it names none."""
+    return tuple(name for name, format_ in FORMATS.items() if format_.in_all or has(*format_.packages))

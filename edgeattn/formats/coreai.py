@@ -24,6 +24,7 @@ class CoreAi(Format):
     extra = "coreai"
     packages = ("coreai_torch", "coreai")
     read_packages = ("coreai",)
+    in_all = False  # a beta
     layout: Layout = "channels_first"
     dynamic_batch = True
     # The antialiased ones and overlapping folds are refused; bicubic is written as sixteen gathers, and nearest-exact
