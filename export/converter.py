@@ -89,7 +89,16 @@ class Converter:
             examples = () if self.calibration is None else self.calibration.inputs
             taken = self._declared(format_.read(base).inputs)
             inputs = tuple({t.name: to_edge(example[t.name].numpy(), t) for t in taken} for example in examples)
-            job = quantize.Job(base, path, precision, inputs, self._metadata, self._names_to_keep(base), self.edge_type)
+            job = quantize.Job(
+                source=base,
+                path=path,
+                precision=precision,
+                conversion=partial(self._conversion, precision),
+                calibration=inputs,
+                metadata=self._metadata,
+                keep=self._names_to_keep(base),
+                edge_type=self.edge_type,
+            )
             details = self._quantiser.make(job)
             if job.keep:
                 details = replace(details, kept_by_name=job.keep)
@@ -161,20 +170,28 @@ class Converter:
             return "half", lambda: for_half(self._module)
         # Not for palettes: their rounding is only known after k-means.
         if precision.is_calibrated and self.calibration is not None:
-            return "corrected", partial(self._corrected, self.calibration)
+            return "corrected", lambda: self._corrected
         return "plain", lambda: self._module
 
-    def _corrected(self, calibration: Calibration) -> nn.Module:
+    @cached_property
+    def _corrected(self) -> nn.Module:
+        assert self.calibration is not None
         return correct_biases(
-            self._module, (tuple(map(self._in_edge_layout, example.values())) for example in calibration.inputs)
+            self._module, (tuple(map(self._in_edge_layout, example.values())) for example in self.calibration.inputs)
         )
 
-    def _write(self, module: nn.Module, path: Path) -> Details:
-        format_ = FORMATS.get(self.format)
+    def _conversion(self, precision: Precision) -> Job:
+        """What the fp32 artifact that a precision is made from is converted from."""
+        _, build = self._form(precision)
+        return self._job(build())
+
+    def _job(self, module: nn.Module) -> Job:
         inputs = {name: self._in_edge_layout(x) for name, x in self.source.inputs.items()}
-        dynamic_batch = self.dynamic_batch and format_.dynamic_batch
-        job = Job(module, inputs, tuple(self.source.outputs), dynamic_batch, self._metadata)
-        return format_.convert(job, path)
+        dynamic_batch = self.dynamic_batch and FORMATS.get(self.format).dynamic_batch
+        return Job(module, inputs, tuple(self.source.outputs), dynamic_batch, self._metadata)
+
+    def _write(self, module: nn.Module, path: Path) -> Details:
+        return FORMATS.get(self.format).convert(self._job(module), path)
 
     def _declared(self, tensors: Any) -> tuple[manifest.Tensor, ...]:
         return tuple(

@@ -8,12 +8,14 @@ them, from the measurements in ``docs/precisions.md``:
 * convolutions, linear layers on maps, and the SiLU between them run in eight bits: they are most of the work.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from edgeattn.bundle.details import Details
 from edgeattn.bundle.tensors import Arrays
+from edgeattn.formats import Job as Conversion
 from edgeattn.precision import Precision
 from edgeattn.system.plugins import Registry
 
@@ -29,7 +31,8 @@ class Job:
 
     ``calibration`` are inputs in the artifact's own layout, empty where the precision needs none; ``metadata`` is
     the fp32 artifact's, which the quantiser may drop; ``keep`` names the outputs of operators that stay in float;
-    ``edge_type`` is one of :data:`EDGE_TYPES`.
+    ``edge_type`` is one of :data:`EDGE_TYPES`; ``conversion`` gives what ``source`` was converted from, for tools that
+    begin at the module, and None where that is not known.
     """
 
     source: Path
@@ -39,6 +42,7 @@ class Job:
     metadata: dict[str, str] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
     edge_type: str = FLOAT32
+    conversion: Callable[[], Conversion] | None = None
 
 
 class Quantizer(Protocol):

@@ -124,7 +124,8 @@ class Program:
         *_, last = graph.regions[0].blocks[0].operations
         return list(last.operands)
 
-    def replace(self, op: Any, value: Array) -> None:
+    @staticmethod
+    def replace(op: Any, value: Array) -> None:
         """Give a constant another value of its own type."""
         op.attributes["value"] = _elements(op, value)
 
