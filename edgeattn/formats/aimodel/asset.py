@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edgeattn.formats.aimodel.program import Program
-from edgeattn.system.files import read
+from edgeattn.system.files import opened, read
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
 
@@ -16,7 +16,6 @@ from edgeattn.system.vendor_errors import first_line
 VERSIONS = {"coreai-core": "1.0.0b3", "coreai-opt": "0.3.0", "coreai-torch": "0.4.3"}
 _PROGRAM, _HASH, _METADATA = "main.mlirb", "main.hash", "metadata.json"
 _OWN, _DATE = "creatorDefinedMetadata", "creationDate"
-_MOST_BYTES = 2**33
 
 
 def reason(error: BaseException) -> str:
@@ -54,7 +53,9 @@ def load(path: Path) -> Program:
 def check(path: Path) -> None:
     """Raise ValueError if the program has another hash than the asset says, or OSError if a file is missing: Apple's
     own reader asks for neither, and reads what it can."""
-    if hashlib.sha256(read(path / _PROGRAM, _MOST_BYTES)).digest() != read(path / _HASH):
+    with opened(path / _PROGRAM) as file:
+        found = hashlib.file_digest(file, "sha256").digest()
+    if found != read(path / _HASH):
         raise ValueError(f"{_PROGRAM} is not what was saved: its hash is not the one in {_HASH}")
 
 
