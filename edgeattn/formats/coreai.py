@@ -42,32 +42,10 @@ class CoreAi(Format):
         Raises:
             ConversionError: torch.export or coreai-torch refuses the module.
         """
-        import torch
-
-        from edgeattn.formats._edges import Apart, passed, taken
-
         try:
             with quiet():
-                from coreai_torch import TorchConverter, get_decomp_table
-
-                # It computes in 32 bits at most, and says so of its edges.
-                inner, inputs = taken(
-                    job.module, job.traced_inputs(), {torch.int64: torch.int32, torch.float64: torch.float32}
-                )
-                shapes = tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs) if job.dynamic_batch else None
-
-                def exported(module: torch.nn.Module) -> Any:
-                    program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes)
-                    return program.run_decompositions(get_decomp_table())
-
-                program = exported(inner)
-                # It keeps one name of each value.
-                if numbers := passed(program) | _repeated(program):
-                    program = exported(Apart(inner, numbers))
-                # Its other mode writes the stack, with the paths of this machine, into the file.
-                converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
-                converter.add_exported_program(program, input_names=list(inputs), output_names=list(job.outputs))
-                asset.save(Program(converter.to_coreai()), path, job.metadata)
+                program, inputs = exported(job)
+                asset.save(converted(program, inputs, job.outputs), path, job.metadata)
         except Exception as error:
             asset.remove(path)
             raise ConversionError(f"coreai-torch refuses the module: {asset.reason(error)}") from error
@@ -102,6 +80,38 @@ class CoreAi(Format):
 
 
 FORMAT: Format = CoreAi()
+
+
+def exported(job: Job) -> tuple[Any, tuple[str, ...]]:
+    """The module as a program of torch.export in the operators that coreai-torch has, and the names of its inputs."""
+    import torch
+    from coreai_torch import get_decomp_table
+
+    from edgeattn.formats._edges import Apart, passed, taken
+
+    # It computes in 32 bits at most, and says so of its edges.
+    inner, inputs = taken(job.module, job.traced_inputs(), {torch.int64: torch.int32, torch.float64: torch.float32})
+    shapes = tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs) if job.dynamic_batch else None
+
+    def program_of(module: torch.nn.Module) -> Any:
+        program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes)
+        return program.run_decompositions(get_decomp_table())
+
+    program = program_of(inner)
+    # It keeps one name of each value.
+    if numbers := passed(program) | _repeated(program):
+        program = program_of(Apart(inner, numbers))
+    return program, tuple(inputs)
+
+
+def converted(program: Any, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Program:
+    """A program of torch.export in Core AI's own operators, by coreai-torch."""
+    from coreai_torch import TorchConverter
+
+    # Its other mode writes the stack, with the paths of this machine, into the file.
+    converter = TorchConverter(mode=TorchConverter.Mode.RELEASE)
+    converter.add_exported_program(program, input_names=list(inputs), output_names=list(outputs))
+    return Program(converter.to_coreai())
 
 
 def _repeated(program: Any) -> frozenset[int]:

@@ -18,7 +18,7 @@ import numpy as np
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import EdgeAttnError, RefusedError
 from edgeattn.formats.aimodel import asset
-from edgeattn.formats.aimodel.values import exposed
+from edgeattn.formats.aimodel.edges import exposed
 from edgeattn.runtimes import Observed, Runtime, Session, Signature, ValueCallback
 from edgeattn.system.output import quiet
 

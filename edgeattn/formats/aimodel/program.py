@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
+_SCALED = "coreai.blockwise_shift_scale"
 _PREFIXES = ("coreai.decomposable.", "coreai.")
 # What MLIR calls signed integers, and floating types, in numpy's words.
 _NUMPY = {"i1": "bool", "f16": "float16", "f32": "float32", "f64": "float64", "bf16": "bfloat16"}
@@ -129,6 +130,14 @@ class Program:
         """Give a constant another value of its own type."""
         op.attributes["value"] = _elements(op, value)
 
+    @staticmethod
+    def put(op: Any, operand: int, value: Array) -> None:
+        """Give an operator a constant of its own, of the same type, in place of one of its operands."""
+        from coreai._compiler.ir import InsertionPoint
+
+        with op.context, op.location, InsertionPoint(op):
+            op.operands[operand] = _constant(op.operands[operand].type, value)
+
     def normalise(self) -> None:
         """Take out what differs between two conversions of one module, the names of resources and composites, and
         move a constant's values here rather than in an operator of the file."""
@@ -148,14 +157,15 @@ class Program:
 
         for graph in self.graphs.values():
             for step in self.steps(graph):
-                if step.kind != "transpose" or not all(map(is_constant, step.op.operands)):
+                if step.kind != "transpose" or not is_constant(step.op.operands[1]):
                     continue
                 x, order = step.op.operands
-                value = constant(x.owner).transpose([int(axis) for axis in constant(order.owner)])
+                axes = [int(axis) for axis in constant(order.owner)]
                 with step.op.context, step.op.location, InsertionPoint(step.op):
-                    made = _constant(step.op.results[0].type, np.ascontiguousarray(value))
-                step.op.results[0].replace_all_uses_with(made)
-                step.op.erase()
+                    made = _transposed(x, axes, step.op.results[0].type)
+                if made is not None:
+                    step.op.results[0].replace_all_uses_with(made)
+                    step.op.erase()
             _without_unused(graph)
 
     def _name_composites(self) -> None:
@@ -256,7 +266,23 @@ def _constant(kind: Any, value: Array) -> Any:
     return coreai.ConstantOp(value=_attribute(kind, Location.current, value)).result
 
 
+def _transposed(x: Any, axes: list[int], kind: Any) -> Any:
+    """The transposed of a constant, or of one in eight bits with its scales, at the present place; else None."""
+    from coreai._compiler.ir import Operation, RankedTensorType
+
+    if is_constant(x):
+        return _constant(kind, np.ascontiguousarray(constant(x.owner).transpose(axes)))
+    parts = list(getattr(x.owner, "operands", ())) if getattr(x.owner, "name", "") == _SCALED else []
+    if not parts or not all(is_constant(v) and len(type_of(v.type).shape) == len(axes) for v in parts):
+        return None
+    if any(type_of(v.type).bits < 8 for v in parts):
+        return None
+    types = [RankedTensorType.get([v.type.shape[a] for a in axes], v.type.element_type) for v in parts]
+    made = [_transposed(v, axes, of) for v, of in zip(parts, types, strict=True)]
+    return Operation.create(_SCALED, results=[kind], operands=made).results[0]
+
+
 def _without_unused(graph: Any) -> None:
-    for op in list(graph.regions[0].blocks[0].operations):
-        if op.name == "coreai.constant" and not any(True for _ in op.results[0].uses):
+    for op in reversed(list(graph.regions[0].blocks[0].operations)):
+        if op.name in ("coreai.constant", _SCALED) and not any(True for _ in op.results[0].uses):
             op.erase()

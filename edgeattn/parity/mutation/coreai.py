@@ -124,14 +124,7 @@ def _kind_of_user(use: Any) -> str:
 
 
 def _with_constant(op: Any, index: int, change: Callable[[Any], Any]) -> None:
-    """Give ``op`` a constant of its own in place of one that others may share."""
-    from coreai._compiler.ir import InsertionPoint
-
-    old = op.operands[index].owner
-    with op.context, op.location:
-        own = old.clone(ip=InsertionPoint(op))
-    Program.replace(own, change(constant(old)))
-    op.operands[index] = own.results[0]
+    Program.put(op, index, change(constant(op.operands[index].owner)))
 
 
 def _as(op: Any, name: str) -> None:
