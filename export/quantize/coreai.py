@@ -170,9 +170,11 @@ def _static(
 ) -> Conversion:
     """The module with convolutions and linear layers in eight bits, by the ranges over the calibration set."""
     import torch
-    from coreai_opt.quantization import ModuleQuantizerConfig, Quantizer, QuantizerConfig
+    from coreai_opt.quantization import ModuleQuantizerConfig, QuantizationSpec, Quantizer, QuantizerConfig
 
-    both = ModuleQuantizerConfig(op_output_spec=None)
+    # The whole range, as our other quantisers take it; a moving average cuts what the last example does not have.
+    observed = QuantizationSpec(dtype=torch.int8, qscheme="asymmetric", qparam_calculator_cls="global_minmax")
+    both = ModuleQuantizerConfig(op_input_spec={"*": observed}, op_output_spec=None)
     weights = ModuleQuantizerConfig(op_input_spec=None, op_output_spec=None)
     names = {
         f"^{re.escape(layer.path)}$": both if layer.rows >= FEW_ROWS else weights
