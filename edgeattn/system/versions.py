@@ -13,6 +13,9 @@ TOOLS = (
     "ai-edge-litert",
     "ai-edge-quantizer",
     "coremltools",
+    "coreai-core",
+    "coreai-opt",
+    "coreai-torch",
     "numpy",
 )
 
