@@ -76,7 +76,7 @@ def test_tables_for_people(edgeattn: Command, made_bundle: Path) -> None:
     assert edgeattn("models").out.startswith("attention")
     assert edgeattn("models", "--json").document["attention"]["arguments"]["embed_dim"] == 128
     formats = edgeattn("doctor", "--quick", "--json").document["formats"]
-    assert formats == dict.fromkeys(("coreml", "onnx", "tflite"), "ready")
+    assert formats == dict.fromkeys(("coreai", "coreml", "onnx", "tflite"), "ready")
     assert "runtime onnxruntime: ready" in edgeattn("doctor", "--quick").out
 
 

@@ -42,7 +42,7 @@ MAX_ACCURACY_DROP = 0.5
 
 @dataclass(frozen=True)
 class Artifact:
-    """One deployable file: ``path`` is the file (or the folder of an .mlpackage or .aimodel); ``inputs`` and ``outputs``
+    """One deployable file: ``path`` is the file, or the folder of an .mlpackage or .aimodel; ``inputs`` and ``outputs``
     have the names and layouts that the file declares."""
 
     path: Path

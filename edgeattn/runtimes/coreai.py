@@ -146,10 +146,12 @@ def _loaded(path: Path, do: _Do, unit: str) -> Iterator[Any]:
 
 def _options(unit: str) -> Any:
     """Core AI's options for one of the :data:`UNITS`."""
-    from coreai.runtime import ComputeUnitKind, SpecializationOptions
+    from coreai.runtime import SpecializationOptions
 
     if unit in ("cpu_only", "default"):
         return getattr(SpecializationOptions, unit)()
+    from coreai.runtime import ComputeUnitKind
+
     return SpecializationOptions.from_preferred_compute_unit_kind(getattr(ComputeUnitKind, unit)())
 
 

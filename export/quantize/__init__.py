@@ -54,6 +54,7 @@ class Quantizer(Protocol):
         precisions: the precisions that it makes.
         rest: the precision of the operators that int8 leaves in float.
         adds_in_fp16: whether a runtime adds an fp16 file's products in fp16 too.
+        needs_module: whether it begins at the module, and can make nothing of a file alone.
     """
 
     extra: str
@@ -61,6 +62,7 @@ class Quantizer(Protocol):
     precisions: tuple[Precision, ...]
     rest: Precision
     adds_in_fp16: bool = False
+    needs_module: bool = False
 
     def make(self, job: Job) -> Details:
         """Write ``job.path``; the manifest's ``details`` say what stays in a higher precision.

@@ -3,14 +3,12 @@
 Everything that is not in few bits is in fp16, as on a phone's Neural Engine, but for norms and softmax.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
-from torch import Tensor, fx, nn
+from torch import fx
 
 from edgeattn.bundle.details import Details
 from edgeattn.bundle.tensors import Arrays
@@ -27,11 +25,11 @@ from edgeattn.system.output import quiet
 # The operators of ATen that stay in fp32, with the elementwise ones next to them: norms and softmax.
 _STATISTICS = ("_softmax", "amax", "exp", "mean", "reciprocal", "rsqrt", "sqrt", "sum")
 _ELEMENTWISE = ("add", "div", "mul", "pow", "sub")
-# Modules whose activations coreai-opt takes, and the operators that they become.
-_MODULES: dict[type[nn.Module], str] = {nn.Conv2d: "conv2d", nn.Linear: "broadcasting_batch_matmul"}
-# The products and their operands that may be weights; smaller ones stay as they are.
+# The operators of ATen whose activations coreai-opt takes, and those that they become.
+_LAYERS = {"conv2d": "conv2d", "linear": "broadcasting_batch_matmul"}
+# The products and their operands that may be weights; of so few values they stay as they are.
 _PRODUCTS = {"batch_matmul": (0, 1), "broadcasting_batch_matmul": (0, 1), "conv2d": (1,)}
-_LARGE = 1024
+_LARGE = 255
 _COMPILED = "it compiles its k-means, which needs g++: apt-get install -y g++"
 
 
@@ -40,6 +38,7 @@ class CoreAiQuantizer(Quantizer):
     packages = ("coreai_opt", "sklearn")
     precisions = (FP16, INT8, INT8_DYNAMIC, PALETTE6, PALETTE4)
     rest = FP16
+    needs_module = True
 
     def make(self, job: Job) -> Details:
         """Write the asset ``job.path``.
@@ -55,7 +54,7 @@ class CoreAiQuantizer(Quantizer):
                 if job.precision == INT8:
                     layers = _layers(conversion)
                     kept = _kept_layers(layers, asset.load(job.source), job.keep)
-                    rows = [layer.rows for layer in layers if layer.path not in kept]
+                    rows = [layer.rows for layer in layers if layer.name not in kept]
                     static, few = sum(n >= FEW_ROWS for n in rows), sum(n < FEW_ROWS for n in rows)
                     conversion = _static(conversion, job.calibration, layers, kept)
                 program, in_fp32 = _fp16(conversion)
@@ -112,9 +111,10 @@ def _is_norm(node: fx.Node) -> bool:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution or a linear layer of the module: its path, kind, and the columns or rows of its output."""
+    """A convolution or a linear layer, by its name in the exported module: its kind in Core AI, and the columns or rows
+    of its output."""
 
-    path: str
+    name: str
     kind: str
     rows: int
 
@@ -123,39 +123,26 @@ def _layers(conversion: Conversion) -> tuple[_Layer, ...]:
     """In the order in which they run."""
     import torch
 
-    found: list[_Layer] = []
-
-    def record(path: str, kind: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(_: nn.Module, __: tuple[Tensor, ...], y: Tensor) -> None:
-            found.append(_Layer(path, kind, prod(y.shape[2:] if kind == "conv2d" else y.shape[:-1])))
-
-        return hook
-
-    handles = [
-        part.register_forward_hook(record(path, _MODULES[type(part)]))
-        for path, part in conversion.module.named_modules()
-        if type(part) in _MODULES
-    ]
-    try:
-        with torch.no_grad():
-            conversion.module(*conversion.inputs.values())
-    finally:
-        for handle in handles:
-            handle.remove()
+    program = torch.export.export(conversion.module, tuple(conversion.traced_inputs().values()))
+    found = []
+    for node in program.graph.nodes:
+        if kind := _LAYERS.get(_kind(node)):
+            shape = node.meta["val"].shape
+            found.append(_Layer(node.name, kind, prod(shape[2:] if kind == "conv2d" else shape[:-1])))
     return tuple(found)
 
 
 def _kept_layers(layers: tuple[_Layer, ...], program: Program, names: tuple[str, ...]) -> frozenset[str]:
-    """The paths of the layers that become these operators of the fp32 program."""
+    """The names of the layers that become these operators of the fp32 program."""
     steps = _taken(program)
     if names and [step.kind for step in steps] != [layer.kind for layer in layers]:
         raise ValueError("its operators are not one for each layer, so that none can be kept by its name")
-    return frozenset(layer.path for layer, step in zip(layers, steps, strict=False) if step.name in names)
+    return frozenset(layer.name for layer, step in zip(layers, steps, strict=False) if step.name in names)
 
 
 def _taken(program: Program) -> list[Step]:
     """The operators that convolutions and linear layers become."""
-    kinds = _MODULES.values()
+    kinds = _LAYERS.values()
     return [step for step in program.steps() if step.kind in kinds and is_constant(step.op.operands[1])]
 
 
@@ -171,22 +158,25 @@ def _static(
     """The module with convolutions and linear layers in eight bits, by the ranges over the calibration set."""
     import torch
     from coreai_opt.quantization import ModuleQuantizerConfig, QuantizationSpec, Quantizer, QuantizerConfig
+    from coreai_opt.quantization.config import OpQuantizerConfig
 
     # The whole range, as our other quantisers take it; a moving average cuts what the last example does not have.
     observed = QuantizationSpec(dtype=torch.int8, qscheme="asymmetric", qparam_calculator_cls="global_minmax")
-    both = ModuleQuantizerConfig(op_input_spec={"*": observed}, op_output_spec=None)
-    weights = ModuleQuantizerConfig(op_input_spec=None, op_output_spec=None)
-    names = {
-        f"^{re.escape(layer.path)}$": both if layer.rows >= FEW_ROWS else weights
-        for layer in layers
-        if layer.path not in kept
-    }
-    quantizer = Quantizer(conversion.module, QuantizerConfig(global_config=None, module_name_configs=names))
+    both = OpQuantizerConfig(op_input_spec={"*": observed}, op_output_spec=None)
+    weights = OpQuantizerConfig(op_input_spec=None, op_output_spec=None)
+    # By the operator: a lowered module has kept the user's own module paths, and several operators may share one.
+    names = {layer.name: both if layer.rows >= FEW_ROWS else weights for layer in layers if layer.name not in kept}
+    others = ModuleQuantizerConfig(op_input_spec=None, op_output_spec=None, op_state_spec=None, op_name_config=names)
+    quantizer = Quantizer(conversion.module, QuantizerConfig(global_config=others))
     prepared = quantizer.prepare(tuple(conversion.traced_inputs().values()))
     with quantizer.calibration_mode(), torch.no_grad():
         for inputs in calibration:
             prepared(*(torch.tensor(inputs[name]).to(x.dtype) for name, x in conversion.inputs.items()))
-    return replace(conversion, module=quantizer.finalize())
+    module = quantizer.finalize()
+    made = sum("constexpr_blockwise_shift_scale" in str(node.target) for node in module.graph.nodes)
+    if made != len(names):
+        raise ValueError(f"it made int8 of {made} of {len(names)} layers")
+    return replace(conversion, module=module)
 
 
 def _compressed(program: Program, job: Job) -> Program:
@@ -202,12 +192,13 @@ def _compressed(program: Program, job: Job) -> Program:
             program.vendors,
             lut_dtype=None,
             n_bits=job.precision.bits,
+            weight_num_threshold=_LARGE,
             # One process, and all digits.
             num_kmeans_workers=1,
             enable_fast_kmeans_mode=False,
         )
     else:
-        made = quantize_weights(program.vendors, DType.INT8)
+        made = quantize_weights(program.vendors, DType.INT8, weight_num_threshold=_LARGE)
     result = Program(made)
     # What it fails at it leaves as it is, with a line in its log.
     if left := _weights(result):

@@ -1,10 +1,11 @@
 """The program inside an asset: its graphs, operators and constants, in MLIR as Apple's bindings give it.
 
-Whatever edgeattn asks of these bindings is here. They hold pointers: keep the :class:`Program` while its operators are
-used. ``coreai.NAME`` and ``coreai.decomposable.NAME`` are one operator, NAME.
+Whatever edgeattn asks of these bindings is here. Values and operators are pointers into the :class:`Program`: keep it
+while they are used. ``coreai.NAME`` and ``coreai.decomposable.NAME`` are one operator, NAME.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, prod
@@ -15,6 +16,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+_RESOURCE = re.compile(r"dense_resource<([^_>]*)")
+_DECLARED = re.compile(r'composite_declaration<"([^"]+)"')
 _SCALED = "coreai.blockwise_shift_scale"
 _PREFIXES = ("coreai.decomposable.", "coreai.")
 # What MLIR calls signed integers, and floating types, in numpy's words.
@@ -40,11 +43,12 @@ class Type:
 @dataclass(frozen=True)
 class Step:
     """One operator: ``kind`` is its name without prefixes, or what a composite stands for; ``name`` is its own in the
-    program; ``op`` is MLIR's object."""
+    program; ``op`` is MLIR's object, a pointer that is good as long as the ``program`` is."""
 
     kind: str
     name: str
     op: Any
+    program: "Program"
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -79,7 +83,7 @@ class Program:
         """The operators of a graph, in order; of the main one by default. Names repeat in no graph."""
         block = (self.main if graph is None else graph).regions[0].blocks[0]
         ops = (op for op in block.operations if op.name != "coreai.output")
-        return tuple(Step(self.kind(op), f"{self.kind(op)}_{number}", op) for number, op in enumerate(ops))
+        return tuple(Step(self.kind(op), f"{self.kind(op)}_{number}", op, self) for number, op in enumerate(ops))
 
     def kind(self, op: Any) -> str:
         """The operator's name without prefixes; of a call, what the composite that it calls stands for."""
@@ -107,7 +111,7 @@ class Program:
         for step in self.steps(graph):
             called = self.called(step.op) if step.op.name == "coreai.invoke" else None
             if called is None:
-                yield Step(step.kind, prefix + step.name, step.op)
+                yield Step(step.kind, prefix + step.name, step.op, self)
             else:
                 yield from self._inside(called, f"{prefix}{step.name}/", (*above, own))
 
@@ -144,8 +148,10 @@ class Program:
         self._fold_transposed()
         self._name_composites()
         for op in list(self.constants()):
-            if "dense_resource<" in str(op.attributes["value"])[:40]:
-                op.attributes["value"] = _elements(op, constant(op))
+            if found := _RESOURCE.match(str(op.attributes["value"])):
+                value = constant(op)
+                if found[1] != _resource_name(op.results[0].type, value):
+                    op.attributes["value"] = _elements(op, value)
 
     def constants(self) -> Iterator[Any]:
         """All constants of all graphs."""
@@ -193,10 +199,11 @@ class Program:
         self.graphs = {str(graph.attributes["sym_name"].value): graph for graph in self.graphs.values()}
 
     def _stands_for(self, graph: Any) -> str:
-        """What a composite was made for, without the letters at random behind it."""
-        if "template_op" in graph.attributes:
-            return str(graph.attributes["template_op"].value)
-        return str(graph.attributes["sym_name"].value)
+        """What a composite declares to be, without the letters at random behind its name."""
+        declared = (
+            _DECLARED.search(str(graph.attributes["composite_decl"])) if "composite_decl" in graph.attributes else None
+        )
+        return declared[1] if declared else str(graph.attributes["sym_name"].value)
 
 
 def type_of(value: Any) -> Type:
@@ -252,10 +259,14 @@ def _attribute(kind: Any, location: Any, value: Array) -> Any:
 
     content = np.ascontiguousarray(value)
     made = create_elements_attr(location, kind, content)
-    if "dense_resource<" not in str(made)[:40]:
+    if not _RESOURCE.match(str(made)):
         return made
-    digest = hashlib.sha256(str(kind).encode() + content.tobytes()).hexdigest()
-    return DenseResourceElementsAttr.get_from_buffer(content, f"w{digest[:16]}", kind)
+    return DenseResourceElementsAttr.get_from_buffer(content, _resource_name(kind, content), kind)
+
+
+def _resource_name(kind: Any, content: Array) -> str:
+    """Of the content; MLIR puts a number behind one that repeats."""
+    return f"w{hashlib.sha256(str(kind).encode() + content.tobytes()).hexdigest()[:16]}"
 
 
 def _constant(kind: Any, value: Array) -> Any:

@@ -23,7 +23,7 @@ CASES = ("example", "photograph", "calibration")
 
 
 class Precision(Study):
-    formats = QUANTIZERS.names
+    formats = tuple(name for name, quantiser in QUANTIZERS.items() if not quantiser.needs_module)
 
     def sweep(
         self, bundle: Bundle, format_: str, results: Path, progress: Progress = silent
