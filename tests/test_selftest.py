@@ -80,7 +80,7 @@ def test_a_file_that_the_runtime_refuses_is_counted_apart(
     answer = edgeattn("parity", made_bundle, "--self-test", "--json")
     assert answer.code == 0
     found = {(t["format"], t["judgement"]["verdict"]) for t in answer.document["trials"]}
-    assert found == {("onnx", "refused"), ("tflite", "killed"), ("coreml", "killed")}
+    assert found == {("coreai", "killed"), ("coreml", "killed"), ("onnx", "refused"), ("tflite", "killed")}
     assert answer.document["kill_rates"]["onnx"] == 1
 
 

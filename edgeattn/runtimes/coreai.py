@@ -30,6 +30,9 @@ UNITS = {
     "coreai, prefers Neural Engine": "neural_engine",
     "coreai, default": "default",
 }
+# Elsewhere: what a report must say of its rows stands in the name.
+INTERPRETER = {"coreai, interpreter": ""}
+_ABOUT = "Apple's interpreter for the CPU, with none of the kernels of a GPU or a Neural Engine"
 _FIRST_MACOS = 27
 
 # Runs a coroutine to its end.
@@ -37,9 +40,9 @@ _Do = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 def units(system: str, macos: str) -> Mapping[str, str]:
-    """The variants of a machine: none where the package's own interpreter runs."""
+    """The variants of a machine."""
     major = macos.partition(".")[0]
-    return UNITS if system == "Darwin" and major.isdecimal() and int(major) >= _FIRST_MACOS else {}
+    return UNITS if system == "Darwin" and major.isdecimal() and int(major) >= _FIRST_MACOS else INTERPRETER
 
 
 class CoreAi(Runtime):
@@ -57,7 +60,7 @@ class CoreAi(Runtime):
         from importlib.metadata import version as installed
 
         package = f"coreai-core {installed('coreai-core')}"
-        return f"{package}, macOS {platform.mac_ver()[0]}" if self.variants else package
+        return f"{package}, {_ABOUT if self.variants == INTERPRETER else f'macOS {platform.mac_ver()[0]}'}"
 
     @contextmanager
     def open(self, path: Path, threads: int = 1, variant: str = "") -> Iterator[Session]:
@@ -68,7 +71,8 @@ class CoreAi(Runtime):
         Raises:
             RefusedError: Core AI refuses the asset.
         """
-        with _event_loop() as do, _loaded(path, do, self.variants.get(variant, "")) as function:
+        unit = self.variants[variant or next(iter(self.variants))]
+        with _event_loop() as do, _loaded(path, do, unit) as function:
             yield _Session(function, do)
 
     def observe(self, path: Path, inputs: Arrays, callback: ValueCallback) -> None:
@@ -116,14 +120,25 @@ class _Session(Session):
 
 @contextmanager
 def _event_loop() -> Iterator[_Do]:
-    """An event loop in a thread of its own, for Core AI's coroutines: the caller may run in one itself, as a notebook
-    does."""
+    """An event loop for Core AI's coroutines: in this thread, or, if one runs in it as in a notebook, in another."""
+    if not _is_in_a_loop():
+        with asyncio.Runner() as runner:
+            yield runner.run
+        return
     runner = asyncio.Runner()
     with ThreadPoolExecutor(1, "edgeattn-coreai") as thread:
         try:
             yield lambda coroutine: thread.submit(runner.run, coroutine).result()
         finally:
             thread.submit(runner.close).result()
+
+
+def _is_in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -133,7 +148,7 @@ def _loaded(path: Path, do: _Do, unit: str) -> Iterator[Any]:
         from coreai.authoring import AIModelAsset
 
         asset.check(path)
-        execution = AIModelAsset.load(path).executable(_options(unit) if unit else None)
+        execution = AIModelAsset.load(path).executable(options(unit) if unit else None)
         model = do(execution.__aenter__())
     try:
         with _refusing(path), quiet():
@@ -144,7 +159,7 @@ def _loaded(path: Path, do: _Do, unit: str) -> Iterator[Any]:
         do(execution.__aexit__(None, None, None))
 
 
-def _options(unit: str) -> Any:
+def options(unit: str) -> Any:
     """Core AI's options for one of the :data:`UNITS`."""
     from coreai.runtime import SpecializationOptions
 
