@@ -118,7 +118,7 @@ def test_what_a_runtime_refuses_costs_its_format_alone(tmp_path: Path, monkeypat
     assert bundle.refused == {
         "tflite": "litert does not run what was written: LiteRT refuses net-fp32.tflite: no kernel"
     }
-    assert [artifact.format for artifact in bundle.artifacts] == ["coreml", "onnx"]
+    assert [artifact.format for artifact in bundle.artifacts] == ["coreai", "coreml", "onnx"]
     assert not bundle.passed
     assert not list((tmp_path / "b").glob("*.tflite"))
     with pytest.raises(ConversionError, match=r"LiteRT refuses net-fp32\.tflite: no kernel$"):

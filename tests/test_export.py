@@ -42,12 +42,12 @@ def test_export_then_parity_then_inspect(edgeattn: Command, tmp_path: Path) -> N
     assert answer.err == ""
     manifest = answer.document["manifest"]
     assert [a["file"]["path"] for a in manifest["artifacts"]] == [
-        "attention-fp32.mlpackage", "attention-fp32.onnx", "attention-fp32.tflite",
+        "attention-fp32.aimodel", "attention-fp32.mlpackage", "attention-fp32.onnx", "attention-fp32.tflite",
     ]  # fmt: skip
     assert manifest == json.loads((out / "manifest.json").read_text())
     assert manifest["arguments"] == {"embed_dim": 32, "pixels": 4, "patches": 16}
     assert [a["inputs"][0]["layout"] for a in manifest["artifacts"]] == [
-        "channels_first", "channels_first", "channels_last",
+        "channels_first", "channels_first", "channels_first", "channels_last",
     ]  # fmt: skip
     for artifact in manifest["artifacts"]:
         assert [t["name"] for t in artifact["inputs"] + artifact["outputs"]] == ["x", "y"]
