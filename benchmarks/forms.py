@@ -45,10 +45,11 @@ def measure(layer: LinearSelfAttention, x: torch.Tensor, format_name: str, *, ru
         except ConversionError as error:
             refusal = str(error)
         speed, why = None, refusal
-        runtime = RUNTIMES.get(RUNTIME_OF[format_name])
+        timed = RUNTIME_OF.get(format_name)
         if not refusal:
-            why = missing(runtime) or ""
-        if not why:
+            why = (missing(RUNTIMES.get(timed)) or "") if timed else "its runtime here is an interpreter"
+        if timed and not why:
+            runtime = RUNTIMES.get(timed)
             with ExitStack() as stack:
                 old, new = (stack.enter_context(runtime.open(path)) for path in (reference, lowered))
                 calls = {

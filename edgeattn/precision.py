@@ -93,7 +93,7 @@ _AGREEMENT, _DROP = 0.99, 0.005
 # their biases corrected on the calibration set.
 INT8 = Precision("int8", 8, _FEW_BITS, _AGREEMENT, _DROP, is_calibrated=True)
 INT8_DYNAMIC = Precision("int8-dynamic", 8, _FEW_BITS, _AGREEMENT, _DROP, is_calibrated=True)
-# Weights as indices into a table of 2^6 or 2^4 values; only Core ML runs these.
+# Weights as indices into a table of 2^6 or 2^4 values; only Core ML and Core AI run these.
 PALETTE6 = Precision("palette6", 6, _FEW_BITS, _AGREEMENT, _DROP, is_palette=True)
 PALETTE4 = Precision("palette4", 4, _FEW_BITS, _AGREEMENT, _DROP, is_palette=True)
 

@@ -89,8 +89,16 @@ class Converter:
             examples = () if self.calibration is None else self.calibration.inputs
             taken = self._declared(format_.read(base).inputs)
             inputs = tuple({t.name: to_edge(example[t.name].numpy(), t) for t in taken} for example in examples)
-            keep, conversion = self._names_to_keep(base), self._conversion(self._built(precision))
-            job = quantize.Job(base, path, precision, inputs, self._metadata, keep, self.edge_type, conversion)
+            job = quantize.Job(
+                source=base,
+                path=path,
+                precision=precision,
+                conversion=partial(self._conversion, precision),
+                calibration=inputs,
+                metadata=self._metadata,
+                keep=self._names_to_keep(base),
+                edge_type=self.edge_type,
+            )
             details = self._quantiser.make(job)
             if job.keep:
                 details = replace(details, kept_by_name=job.keep)
@@ -127,11 +135,6 @@ class Converter:
     def _module(self) -> nn.Module:
         return self.lowering.with_edges(self._edge_layout)
 
-    @cached_property
-    def _forms(self) -> dict[str, nn.Module]:
-        """The forms that were built, by their names."""
-        return {}
-
     @property
     def _metadata(self) -> dict[str, str]:
         preprocessing = self.source.preprocessing
@@ -144,20 +147,14 @@ class Converter:
         """The fp32 artifact that a precision is made from: the bundle's own, or one of a form for this precision."""
         suffix = FORMATS.get(self.format).suffix
         plain_fp32 = self.folder / f"{self.source.name}-{FP32.name}{suffix}"
-        form = "plain" if self._quantiser.takes_module else self._form(precision)[0]
+        # A quantiser of modules takes names alone of it.
+        form, build = self._form(FP32 if self._quantiser.needs_module else precision)
         if plain_fp32.exists() and form == "plain":
             return plain_fp32
         path = self.scratch / f"{self.format}-{form}{suffix}"
         if not path.exists():
-            self._write(self._module if form == "plain" else self._built(precision), path)
+            self._write(build(), path)
         return path
-
-    def _built(self, precision: Precision) -> nn.Module:
-        """The module in the form that a precision starts from."""
-        form, build = self._form(precision)
-        if form not in self._forms:
-            self._forms[form] = build()
-        return self._forms[form]
 
     def _names_to_keep(self, base: Path) -> tuple[str, ...]:
         """The names in ``keep`` that this format has. The pipeline refuses a name that no format has."""
@@ -172,21 +169,28 @@ class Converter:
             return "half", lambda: for_half(self._module)
         # Not for palettes: their rounding is only known after k-means.
         if precision.is_calibrated and self.calibration is not None:
-            return "corrected", partial(self._corrected, self.calibration)
+            return "corrected", lambda: self._corrected
         return "plain", lambda: self._module
 
-    def _corrected(self, calibration: Calibration) -> nn.Module:
+    @cached_property
+    def _corrected(self) -> nn.Module:
+        assert self.calibration is not None
         return correct_biases(
-            self._module, (tuple(map(self._in_edge_layout, example.values())) for example in calibration.inputs)
+            self._module, (tuple(map(self._in_edge_layout, example.values())) for example in self.calibration.inputs)
         )
 
-    def _write(self, module: nn.Module, path: Path) -> Details:
-        return FORMATS.get(self.format).convert(self._conversion(module), path)
+    def _conversion(self, precision: Precision) -> Job:
+        """What the fp32 artifact that a precision is made from is converted from."""
+        _, build = self._form(precision)
+        return self._job(build())
 
-    def _conversion(self, module: nn.Module) -> Job:
+    def _job(self, module: nn.Module) -> Job:
         inputs = {name: self._in_edge_layout(x) for name, x in self.source.inputs.items()}
         dynamic_batch = self.dynamic_batch and FORMATS.get(self.format).dynamic_batch
         return Job(module, inputs, tuple(self.source.outputs), dynamic_batch, self._metadata)
+
+    def _write(self, module: nn.Module, path: Path) -> Details:
+        return FORMATS.get(self.format).convert(self._job(module), path)
 
     def _declared(self, tensors: Any) -> tuple[manifest.Tensor, ...]:
         return tuple(

@@ -53,7 +53,7 @@ def refused(answer: Answer, said: str, folder: Path, kept: set[str]) -> None:
         (["nosuch"], "there is no sample model 'nosuch'; choose from attention"),
         (
             ["attention", "--format", "tensorrt"],
-            "there is no format 'tensorrt'; choose from coreml, onnx, tflite",
+            "there is no format 'tensorrt'; choose from coreai, coreml, executorch, onnx, tflite",
         ),
         (["attention", "--precision", "fp7"], "cannot be exported in 'fp7'; choose from fp32"),
         (["attention", "--arg", "size=3"], "attention has no argument 'size'; it takes: embed_dim"),

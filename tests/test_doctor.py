@@ -32,7 +32,7 @@ def states(edgeattn: Callable[..., Any], *options: str) -> tuple[int, dict[str, 
 def test_everything_is_tried(edgeattn: Callable[..., Any]) -> None:
     code, found = states(edgeattn)
     assert code == 0
-    for name in ("coreml", "onnx", "tflite", "onnxruntime", "litert", "mil_reference"):
+    for name in ("coreai", "coreml", "executorch", "onnx", "tflite", "onnxruntime", "litert", "mil_reference"):
         # The format coreml and Core ML's runtime have one name; off macOS the second says why it is not here.
         assert found[name].startswith(("works: ", "Core ML runs on macOS only"))
     assert found["host"].startswith("works: ran it in onnxruntime, litert")

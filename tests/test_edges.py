@@ -118,7 +118,7 @@ def test_what_a_runtime_refuses_costs_its_format_alone(tmp_path: Path, monkeypat
     assert bundle.refused == {
         "tflite": "litert does not run what was written: LiteRT refuses net-fp32.tflite: no kernel"
     }
-    assert [artifact.format for artifact in bundle.artifacts] == ["coreml", "onnx"]
+    assert [artifact.format for artifact in bundle.artifacts] == ["coreai", "coreml", "executorch", "onnx"]
     assert not bundle.passed
     assert not list((tmp_path / "b").glob("*.tflite"))
     with pytest.raises(ConversionError, match=r"LiteRT refuses net-fp32\.tflite: no kernel$"):
@@ -182,7 +182,7 @@ def test_integers_that_a_file_cannot_hold_are_refused_by_that_format(tmp_path: P
     big = torch.full((1, 4, 4), 2**40)
     bundle = deploy(Indexed(), (X, big), out=tmp_path / "b")
     said = "offset is int32 in the file and int64 in the model, with the value 1099511627776"
-    assert bundle.refused == {"coreml": said, "tflite": said}
+    assert bundle.refused == {"coreai": said, "coreml": said, "tflite": said}
     assert bundle.parity_at_export.passed
     # Of a case alone: it is not run where it does not fit.
     small = deploy(Indexed(), (X, big // 2**39), out=tmp_path / "c", cases={"big": (X, -big)}, formats="coreml")

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from edgeattn import LinearSelfAttention
 from edgeattn.bundle import manifest as bundles
+from edgeattn.formats import FORMATS
 
 Command = Callable[..., Answer]
 
@@ -42,12 +43,13 @@ def test_export_then_parity_then_inspect(edgeattn: Command, tmp_path: Path) -> N
     assert answer.err == ""
     manifest = answer.document["manifest"]
     assert [a["file"]["path"] for a in manifest["artifacts"]] == [
-        "attention-fp32.mlpackage", "attention-fp32.onnx", "attention-fp32.tflite",
+        "attention-fp32.aimodel", "attention-fp32.mlpackage", "attention-fp32.pte", "attention-fp32.onnx",
+        "attention-fp32.tflite",
     ]  # fmt: skip
     assert manifest == json.loads((out / "manifest.json").read_text())
     assert manifest["arguments"] == {"embed_dim": 32, "pixels": 4, "patches": 16}
     assert [a["inputs"][0]["layout"] for a in manifest["artifacts"]] == [
-        "channels_first", "channels_first", "channels_last",
+        "channels_first", "channels_first", "channels_last_memory", "channels_first", "channels_last",
     ]  # fmt: skip
     for artifact in manifest["artifacts"]:
         assert [t["name"] for t in artifact["inputs"] + artifact["outputs"]] == ["x", "y"]
@@ -76,7 +78,7 @@ def test_tables_for_people(edgeattn: Command, made_bundle: Path) -> None:
     assert edgeattn("models").out.startswith("attention")
     assert edgeattn("models", "--json").document["attention"]["arguments"]["embed_dim"] == 128
     formats = edgeattn("doctor", "--quick", "--json").document["formats"]
-    assert formats == dict.fromkeys(("coreml", "onnx", "tflite"), "ready")
+    assert formats == dict.fromkeys(FORMATS.names, "ready")
     assert "runtime onnxruntime: ready" in edgeattn("doctor", "--quick").out
 
 

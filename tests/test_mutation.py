@@ -16,7 +16,13 @@ from edgeattn.parity import mutation
 from edgeattn.parity.mutation import EDITORS, Array, Edit, Weight
 from edgeattn.runtimes import RUNTIMES
 
-RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "mil_reference"}
+RUNTIME_OF = {
+    "coreai": "coreai",
+    "coreml": "mil_reference",
+    "executorch": "executorch",
+    "onnx": "onnxruntime",
+    "tflite": "litert",
+}
 NUMBERS = st.floats(-8, 8, width=16).filter(lambda value: value == 0 or abs(value) > 1e-3)
 
 

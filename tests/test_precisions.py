@@ -21,7 +21,7 @@ from edgeattn.bundle.tensors import from_edge, to_edge
 from edgeattn.errors import BadInputError
 from edgeattn.export import calibration, cases, pipeline, source
 from edgeattn.export.quantize._bias import correct_biases, rounded
-from edgeattn.formats import tflite
+from edgeattn.formats import FORMATS, tflite
 from edgeattn.lowering import lower
 from edgeattn.parity.accuracy import Accuracy, score
 from edgeattn.parity.check import check_artifact, verify
@@ -50,8 +50,8 @@ def artifact(made: bundles.Bundle, format_: str, precision: str) -> bundles.Arti
 
 def test_every_format_in_every_precision(made: bundles.Bundle) -> None:
     found = {(a.format, a.precision) for a in made.manifest.artifacts}
-    assert found == {(f, p) for f in ("coreml", "onnx", "tflite") for p in MADE}
-    for format_ in ("coreml", "onnx", "tflite"):
+    assert found == {(f, p) for f in FORMATS.names for p in MADE}
+    for format_ in FORMATS.names:
         sizes = [artifact(made, format_, p).file.size_bytes for p in ("fp32", "fp16")]
         assert sizes[1] < sizes[0]
     assert made.manifest.calibration is not None
@@ -342,7 +342,7 @@ def test_a_sweep_of_core_ml(edgeattn: Callable[..., Any], made: bundles.Bundle, 
 
 
 @pytest.mark.parametrize(("precision", "bits", "passes"), [("palette6", 6, True), ("palette4", 4, False)])
-def test_palettes_of_core_ml(
+def test_palettes_of_core_ml_and_core_ai(
     edgeattn: Callable[..., Any], tmp_path: Path, precision: str, bits: int, passes: bool
 ) -> None:
     """Random weights do not survive sixteen values; the trained digits do (docs/precisions.md)."""
@@ -350,9 +350,9 @@ def test_palettes_of_core_ml(
     out = tmp_path / "b"
     answer = edgeattn("export", *model, "--precision", precision, "--out", out, "--json")
     assert answer.code == (0 if passes else 1)
-    (only,) = answer.document["manifest"]["artifacts"]
-    assert (only["format"], only["precision"]) == ("coreml", precision)
-    assert only["details"]["weights"] == f"{bits} bit palettes"
+    made = answer.document["manifest"]["artifacts"]
+    assert [(each["format"], each["precision"]) for each in made] == [("coreai", precision), ("coreml", precision)]
+    assert {each["details"]["weights"] for each in made} == {f"{bits} bit palettes"}
     assert answer.document["manifest"]["calibration"] is None
     refused = edgeattn("export", *model, "--precision", precision, "--format", "onnx", "--out", tmp_path / "c")
     assert (refused.code, "onnx cannot be exported in" in refused.err) == (2, True)

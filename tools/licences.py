@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 PAGE = Path(__file__).parent.parent / "docs" / "licences.md"
 OURS = "edgeattn"
 # Extras of ours that a user installs; `docs` and `dev` are for those who work on edgeattn.
-USERS = {"", "all"}
+USERS = {"", "all", "coreai"}
 DEVELOPERS = {"", "dev"}
 # Whose metadata says nothing; read in their licence files.
 BY_FILE = {"torchao": "BSD-3-Clause"}

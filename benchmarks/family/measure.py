@@ -22,7 +22,12 @@ from edgeattn.system.vendor_errors import first_line
 STOCK, OURS = "stock", "edgeattn"
 SAME, DIFFERENT, NOT_RUN = "same", "DIFFERENT", "not run"
 # Core ML itself runs on macOS only.
-RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "mil_reference"}
+RUNTIME_OF = {
+    "coreai": "coreai",
+    "coreml": "mil_reference",
+    "onnx": "onnxruntime",
+    "tflite": "litert",
+}
 
 
 @dataclass(frozen=True)

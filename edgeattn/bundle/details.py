@@ -11,7 +11,7 @@ class Details:
     Attributes:
         opset: of ONNX.
         signature: of TFLite, by which a runtime names inputs and outputs.
-        deployment_target: the oldest system that runs a Core ML package.
+        deployment_target: the oldest system that runs a Core ML or Core AI package.
         arithmetic: of a TFLite file in fp16, whose runtime decides.
         static_ops: how many operators have activations in eight bits too, by calibrated ranges.
         dynamic_ops: how many have weights in eight bits alone.

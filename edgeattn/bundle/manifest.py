@@ -82,7 +82,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class File:
-    """A file (or the folder of an .mlpackage) of the bundle: a relative path, its hash and its size."""
+    """A file (or the folder of an .mlpackage or .aimodel) of the bundle: a relative path, its hash and its size."""
 
     path: str
     sha256: str

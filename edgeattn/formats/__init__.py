@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgeattn.bundle.details import Details
 from edgeattn.formats.graph import Graph
 from edgeattn.layout import Layout
-from edgeattn.system.plugins import Registry
+from edgeattn.system.plugins import Registry, has
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Job:
     """The input of a converter: a module in its final layout, example inputs by name, and output names.
 
-    ``metadata`` is written into the file, as text by name; all three formats have a field for it.
+    ``metadata`` is written into the file, as text by name; all formats have a field for it.
     """
 
     module: "nn.Module"
@@ -75,4 +75,10 @@ class Format(Protocol):
         ...
 
 
-FORMATS: Registry[Format] = Registry(__name__, "format", beside=("graph", "mil"))
+FORMATS: Registry[Format] = Registry(__name__, "format", beside=("aimodel", "graph", "mil"))
+
+
+def by_default() -> tuple[str, ...]:
+    """The formats that an export makes if it names none: those whose converters are installed. All, if none is: then
+    it is said what the first one lacks."""
+    return tuple(name for name, format_ in FORMATS.items() if has(*format_.packages)) or FORMATS.names

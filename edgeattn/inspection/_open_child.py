@@ -42,6 +42,30 @@ def tflite(path: str, run: bool) -> None:
         interpreter.invoke()
 
 
+def aimodel(path: str, run: bool) -> None:
+    import asyncio
+
+    from coreai.authoring import AIModelAsset
+    from coreai.runtime import NDArray
+
+    asset = AIModelAsset.load(path)
+    asset.summary(include_statistics=True)
+
+    async def trial() -> None:
+        async with asset.executable() as model:
+            for name in model.function_names:
+                function = model.load_function(name)
+                inputs = {}
+                for x in function.desc.input_names:
+                    kind = function.desc.input_descriptor(x)
+                    inputs[x] = NDArray(_zeros(kind.shape, kind.dtype))
+                await function(inputs)
+
+    asset.program  # noqa: B018  # it is parsed
+    if run:
+        asyncio.run(trial())
+
+
 def _zeros(shape: Any, dtype: Any) -> Any:
     import numpy as np
 
@@ -52,15 +76,21 @@ def _number(length: Any) -> Any:
     return int(length) if hasattr(length, "__int__") and not isinstance(length, str) else None
 
 
-OPENERS = {"onnx": onnx, "tflite": tflite}
+OPENERS = {
+    "aimodel": aimodel,
+    "onnx": onnx,
+    "tflite": tflite,
+}
 
 
 def limit(memory_bytes: int, seconds: int) -> None:
-    """As far as the system can: macOS takes no limit of memory, Windows none at all."""
+    """Of memory, of each written file and of time, as far as the system can: macOS takes no limit of memory, Windows
+    none at all."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (memory_bytes, memory_bytes))
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,8 +20,8 @@ _BASE_SECONDS, _BYTES_PER_SECOND = 60, 10**6
 
 
 def concerns(path: Path) -> bool:
-    """Whether such a library opens this file; a Core ML package is read by Python alone."""
-    return path.is_file() and path.suffix[1:] in _probe.OPENERS
+    """Whether such a library opens this file or folder; a Core ML package is read by Python alone."""
+    return path.suffix[1:] in _probe.OPENERS and (path.is_file() or path.is_dir())
 
 
 def check(*paths: Path, run: bool = False) -> None:
@@ -32,23 +33,30 @@ def check(*paths: Path, run: bool = False) -> None:
         ArtifactError: it ended the process, or did not come to an end itself, or needed too much memory.
     """
     candidates = [path for path in paths if concerns(path)]
-    processes = [start(path, [str(_SCRIPT), str(int(run)), str(path.absolute())]) for path in candidates]
-    try:
-        for path, process in zip(candidates, processes, strict=True):
-            answer(path, process)
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    # A library may write what it compiles, and end before it deletes that.
+    with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
+        arguments = [[str(_SCRIPT), str(int(run)), str(path.absolute())] for path in candidates]
+        processes = [start(path, each, scratch) for path, each in zip(candidates, arguments, strict=True)]
+        try:
+            for path, process in zip(candidates, processes, strict=True):
+                answer(path, process)
+        finally:
+            for process in processes:
+                process.kill()
+                process.communicate()
 
 
-def start(path: Path, arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
-    """A Python process for ``path``; its first arguments are the limits that it sets for itself."""
+def start(path: Path, arguments: Sequence[str], scratch: str = "") -> "subprocess.Popen[bytes]":
+    """A Python process for ``path``, with its temporary files in ``scratch``; its first arguments are the limits that
+    it sets for itself."""
     script, *rest = arguments
     limits = [str(_BASE_BYTES + _TIMES * _size(path)), str(_seconds(path))]
     # -P: nothing is imported from the working directory.
     command = [sys.executable, "-P", "-W", "ignore", script, *limits, *rest]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "TMPDIR": scratch} if scratch else None
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    )
 
 
 def answer(path: Path, process: "subprocess.Popen[bytes]") -> bytes:
@@ -79,10 +87,12 @@ def _seconds(path: Path) -> int:
 
 
 def _size(path: Path) -> int:
-    """Bytes of the file, and of the files beside it that an .onnx names as those of its weights.
+    """Bytes of the file, of those in a folder, and of the files beside it that an .onnx names as those of its weights.
 
     The names are searched for, and the file is not parsed: that is what the other process is for.
     """
+    if path.is_dir():
+        return sum(x.stat().st_size for x in path.rglob("*") if x.is_file() and not x.is_symlink())
     size = path.stat().st_size
     if path.suffix != ".onnx" or not size:
         return size

@@ -42,8 +42,8 @@ MAX_ACCURACY_DROP = 0.5
 
 @dataclass(frozen=True)
 class Artifact:
-    """One deployable file: ``path`` is the file (or the folder of an .mlpackage); ``inputs`` and ``outputs`` have the
-    names and layouts that the file declares."""
+    """One deployable file: ``path`` is the file, or the folder of an .mlpackage or .aimodel; ``inputs`` and ``outputs``
+    have the names and layouts that the file declares."""
 
     path: Path
     format: str

@@ -113,7 +113,7 @@ def _bundle(bundle: Bundle, measured: Content, progress: Progress, *, inside: bo
         sections=(who_runs.section(bundle, progress),) if backends else (),
         warnings=warnings,
         commands=(f"edgeattn parity {bundle.folder.name}",),
-        versions=bundle.manifest.tools,
+        versions={**bundle.manifest.tools, **report.runtimes},
     )
 
 

@@ -55,6 +55,11 @@ def spelled(name: str) -> str:
     return name.replace("_", "-")
 
 
+def has(*packages: str) -> bool:
+    """Whether all these packages are installed."""
+    return all(find_spec(package) is not None for package in packages)
+
+
 def require(*packages: str, extra: str) -> None:
     """Raise MissingError, with the command that installs it, if one of these packages is missing."""
     for package in packages:

@@ -14,6 +14,9 @@ TOOLS = (
     "ai-edge-quantizer",
     "coremltools",
     "executorch",
+    "coreai-core",
+    "coreai-opt",
+    "coreai-torch",
     "numpy",
 )
 

@@ -1,6 +1,6 @@
-"""This Mac: Core ML by compute unit, with its compute plan; ONNX and TFLite as on any host.
+"""This Mac: Core ML and Core AI by compute unit, with their compute plans; ONNX and TFLite as on any host.
 
-Written against coremltools 9.0; not run on hardware by this project's own tests.
+Written against coremltools 9.0 and coreai-core 1.0.0b3; not run on hardware by this project's own tests.
 """
 
 import os
@@ -15,9 +15,10 @@ from pathlib import Path
 
 from edgeattn.bundle.records import Device, Origin
 from edgeattn.errors import BadInputError
+from edgeattn.runtimes import coreai as coreai_runtime
 from edgeattn.runtimes.coreml import UNITS
 from edgeattn.targets import RUNTIMES, Connection, Job, Measurement, Target
-from edgeattn.targets._apple import coreml, worker
+from edgeattn.targets._apple import coreai, coreml, worker
 from edgeattn.targets._runner import job_folder
 
 ORIGIN: Origin = "host"
@@ -25,11 +26,15 @@ ORIGIN: Origin = "host"
 
 class _Mac(Connection):
     place = "mac"
-    runtimes: Mapping[str, tuple[str, ...]] = {**RUNTIMES, "coreml": tuple(UNITS)}
+    runtimes: Mapping[str, tuple[str, ...]]
     warmup: int | None = None
     runs = 50
 
     def __init__(self) -> None:
+        self.runtimes = {**RUNTIMES, "coreml": tuple(UNITS)}
+        units = coreai_runtime.units(platform.system(), platform.mac_ver()[0])
+        if units == coreai_runtime.UNITS:  # an older macOS has no Core AI
+            self.runtimes["coreai"] = tuple(units)
         details = {
             "machine": platform.machine(),
             "system": f"macOS {platform.mac_ver()[0]}",
@@ -47,7 +52,8 @@ class _Mac(Connection):
         with tempfile.TemporaryDirectory(prefix="edgeattn-") as scratch:
             folders = job_folder.write_each(Path(scratch), jobs)
             for folder, job in zip(folders, jobs, strict=True):
-                runtime = job.runtime or next(iter(UNITS))
+                units = coreai_runtime.UNITS if job.artifact.suffix == coreai.SUFFIX else UNITS
+                runtime = job.runtime or next(iter(units))
                 (folder / worker.RUNTIME_FILE).write_text(runtime, encoding="utf-8")
             command: list[str | Path] = [sys.executable, "-m", "edgeattn.targets._apple.worker", *folders]
             stopped = job_folder.start(command, environment=os.environ)
@@ -56,13 +62,14 @@ class _Mac(Connection):
     def _read(self, folder: Path, job: Job, stopped: str) -> Measurement:
         if not _is_package(job):
             return job_folder.read(folder, job, origin=ORIGIN, device=self.device, stopped=stopped)
-        device = replace(self.device, details={**self.device.details, "threads": coreml.THREADS})
+        apple = coreai if job.artifact.suffix == coreai.SUFFIX else coreml
+        device = replace(self.device, details={**self.device.details, "threads": apple.THREADS})
         measurement = job_folder.read(folder, job, origin=ORIGIN, device=device, stopped=stopped)
-        return replace(measurement, operators=coreml.in_package_order(measurement.operators, job.artifact))
+        return replace(measurement, operators=apple.in_package_order(measurement.operators, job.artifact))
 
 
 def _is_package(job: Job) -> bool:
-    return job.artifact.suffix == coreml.SUFFIX
+    return job.artifact.suffix in (coreai.SUFFIX, coreml.SUFFIX)
 
 
 def _sysctl(name: str) -> str:

@@ -8,6 +8,7 @@ them, from the measurements in ``docs/precisions.md``:
 * convolutions, linear layers on maps, and the SiLU between them run in eight bits: they are most of the work.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,12 +27,12 @@ FEW_ROWS = 16
 
 @dataclass(frozen=True)
 class Job:
-    """Make ``path`` in ``precision`` from the fp32 artifact ``source``, or from ``conversion``, of which that was made:
-    for those whose tool takes a module and no file.
+    """Make ``path`` in ``precision`` from the fp32 artifact ``source``.
 
     ``calibration`` are inputs in the artifact's own layout, empty where the precision needs none; ``metadata`` is
     the fp32 artifact's, which the quantiser may drop; ``keep`` names the outputs of operators that stay in float;
-    ``edge_type`` is one of :data:`EDGE_TYPES`.
+    ``edge_type`` is one of :data:`EDGE_TYPES`; ``conversion`` gives what ``source`` was converted from, for tools that
+    begin at the module, and None where that is not known.
     """
 
     source: Path
@@ -41,7 +42,7 @@ class Job:
     metadata: dict[str, str] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
     edge_type: str = FLOAT32
-    conversion: Conversion | None = None
+    conversion: Callable[[], Conversion] | None = None
 
 
 class Quantizer(Protocol):
@@ -52,16 +53,16 @@ class Quantizer(Protocol):
         packages: the packages that it needs.
         precisions: the precisions that it makes.
         rest: the precision of the operators that int8 leaves in float.
-        takes_module: whether it takes the module, and of the fp32 artifact only the names of its edges and operators.
         adds_in_fp16: whether a runtime adds an fp16 file's products in fp16 too.
+        needs_module: whether it begins at the module, and can make nothing of a file alone: of that it takes the names.
     """
 
     extra: str
     packages: tuple[str, ...]
     precisions: tuple[Precision, ...]
     rest: Precision
-    takes_module: bool = False
     adds_in_fp16: bool = False
+    needs_module: bool = False
 
     def make(self, job: Job) -> Details:
         """Write ``job.path``; the manifest's ``details`` say what stays in a higher precision.

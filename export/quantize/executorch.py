@@ -31,7 +31,7 @@ class ExecuTorchQuantizer(Quantizer):
     packages = ("executorch", "torchao")
     precisions = (FP16, INT8, INT8_DYNAMIC)
     rest = FP32
-    takes_module = True
+    needs_module = True
     adds_in_fp16 = True  # XNNPACK
 
     def make(self, job: Job) -> Details:
@@ -40,8 +40,9 @@ class ExecuTorchQuantizer(Quantizer):
         Raises:
             ConversionError: ExecuTorch refuses the module in this precision.
         """
-        if (conversion := job.conversion) is None:
-            raise ConversionError(f"ExecuTorch's quantiser takes a module, and {job.source.name} is a file alone")
+        if job.conversion is None:
+            raise ConversionError(f"ExecuTorch's quantiser begins at the module, and {job.source.name} is a file alone")
+        conversion = job.conversion()
         try:
             with quiet():
                 program, details = (_half if job.precision == FP16 else _eight_bits)(job, conversion)

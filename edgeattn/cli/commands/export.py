@@ -14,10 +14,15 @@ def export(
         str, typer.Argument(help="A sample model, FILE.py:FACTORY, or FILE.pt2 of torch.export; the file may run code.")
     ],
     arg: Annotated[list[str] | None, typer.Option(metavar="K=V", help="An argument of the model; repeatable.")] = None,
-    format: Annotated[list[str] | None, typer.Option(help="onnx, tflite or coreml; repeatable; default: all.")] = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(help="coreai, coreml, onnx or tflite; repeatable; default: all that are installed."),
+    ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="fp32 (default), fp16, int8, int8-dynamic; coreml also palette6, palette4; repeatable."),
+        typer.Option(
+            help="fp32 (default), fp16, int8, int8-dynamic; coreai and coreml also palette6, palette4; repeatable."
+        ),
     ] = None,
     weights: Annotated[
         Path | None,
@@ -57,7 +62,7 @@ def export(
         ),
     ] = 0.5,
     dynamic_batch: Annotated[
-        bool, typer.Option("--dynamic-batch", help="Make the batch size dynamic (ONNX, Core ML).")
+        bool, typer.Option("--dynamic-batch", help="Make the batch size dynamic (ONNX, Core ML, Core AI).")
     ] = False,
     edge_layout: Annotated[
         str | None,
@@ -66,7 +71,7 @@ def export(
     edge_type: Annotated[
         str,
         typer.Option(
-            help="Type of inputs and outputs: float32, or own: int8 in TFLite int8, float16 in ONNX and Core ML fp16."
+            help="Type of inputs and outputs: float32, or own: int8 in TFLite int8, float16 in the fp16 of others."
         ),
     ] = "float32",
     no_lowering: Annotated[

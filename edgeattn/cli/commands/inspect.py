@@ -10,7 +10,7 @@ from edgeattn.cli import console
 
 
 def inspect(
-    artifact: Annotated[Path, typer.Argument(help="An .onnx, .tflite or .mlpackage from any tool.")],
+    artifact: Annotated[Path, typer.Argument(help="An .aimodel, .mlpackage, .onnx or .tflite from any tool.")],
     max_layout_ops: Annotated[
         int | None,
         typer.Option(min=0, help="Exit 1 if the file, as saved or as optimised, has more layout ops than this."),

@@ -23,7 +23,7 @@ CASES = ("example", "photograph", "calibration")
 
 
 class Precision(Study):
-    # ExecuTorch's quantiser takes the module, which no bundle has.
+    # The quantisers of Core AI and of ExecuTorch begin at the module, which no bundle has.
     formats = ("coreml", "onnx", "tflite")
 
     def sweep(

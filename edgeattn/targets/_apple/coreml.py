@@ -87,7 +87,7 @@ async def operators(model: Any, device: Any, inputs: Arrays) -> tuple[Operator, 
     )
 
 
-def in_package_order(operators: Sequence[Operator], package: Path) -> tuple[Operator, ...]:
+def in_package_order(operators: Sequence[Operator], package: Path, format_name: str = "coreml") -> tuple[Operator, ...]:
     """``operators`` in the order of the package, the layout ops marked.
 
     Raises:
@@ -97,7 +97,7 @@ def in_package_order(operators: Sequence[Operator], package: Path) -> tuple[Oper
         return ()
     ops = {
         op.name: (position, op.category == "layout")
-        for position, op in enumerate(FORMATS.get("coreml").read(package).ops)
+        for position, op in enumerate(FORMATS.get(format_name).read(package).ops)
     }
     known = [replace(operator, layout=ops[operator.name][1]) for operator in operators if operator.name in ops]
     return tuple(sorted(known, key=lambda operator: ops[operator.name][0]))

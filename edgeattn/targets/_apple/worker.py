@@ -1,23 +1,29 @@
-"""The worker on a Mac, with Core ML: `python -m edgeattn.targets._apple.worker FOLDER...`.
+"""The worker on a Mac, with Core ML and Core AI: `python -m edgeattn.targets._apple.worker FOLDER...`.
 
-Its job folders are those of ``_runner/worker.py``; one with an .mlpackage also holds ``runtime.txt``, a name of
-``edgeattn.runtimes.coreml.UNITS``.
+Its job folders are those of ``_runner/worker.py``; one with an .mlpackage or .aimodel also holds ``runtime.txt``, a
+name of ``edgeattn.runtimes.coreml.UNITS`` or of Core AI's.
 """
 
 import asyncio
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeattn.bundle.tensors import Arrays
-from edgeattn.runtimes import RUNTIMES
+from edgeattn.errors import EdgeAttnError
+from edgeattn.runtimes import RUNTIMES, missing
+from edgeattn.runtimes import coreai as coreai_runtime
 from edgeattn.runtimes.coreml import UNITS
-from edgeattn.targets._apple import coreml
+from edgeattn.system.vendor_errors import first_line
+from edgeattn.targets._apple import coreai, coreml
 from edgeattn.targets._runner import worker
 
 RUNTIME_FILE = "runtime.txt"
+# What the worker closes when it ends.
+OPEN = ExitStack()
 
 
 class CoreMl:
@@ -65,6 +71,42 @@ class CoreMl:
         return [[op.name, op.kind, op.median_ns, op.layout, op.unit] for op in timings], note
 
 
+class CoreAi:
+    """One asset in Core AI, as :class:`CoreMl`; it stays open until the worker ends."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        self.name, self.path = Path(path).with_name(RUNTIME_FILE).read_text(encoding="utf-8"), Path(path)
+        runtime = RUNTIMES.get("coreai")
+        if reason := missing(runtime):
+            raise worker.RefusedError("missing", reason)
+        self.version = runtime.version()
+        try:
+            self.session = OPEN.enter_context(runtime.open(self.path, variant=self.name))
+        except EdgeAttnError as error:
+            raise worker.RefusedError("artifact", str(error)) from error
+        self.outputs = list(self.session.signature.outputs)
+        self.values: Arrays = {}
+
+    def feed(self, inputs: Arrays) -> None:
+        worker.check_names(list(self.session.signature.inputs), inputs)
+        self.inputs = inputs
+
+    def run(self) -> None:
+        self.values = self.session.run(self.inputs)
+
+    def results(self) -> list[Any]:
+        return [self.values[name] for name in self.outputs]
+
+    def operators(self, folder: str) -> tuple[list[Any], str]:
+        """As the worker's, with the compute unit at the end of each row; the note is the compute plan."""
+        unit = coreai_runtime.UNITS[self.name]
+        try:
+            timings, note = asyncio.run(coreai.operators(self.path, lambda: coreai_runtime.options(unit), self.inputs))
+        except Exception as error:  # noqa: BLE001 - what was measured is good without a plan
+            return [], f"no compute plan: {first_line(error)}"
+        return [[op.name, op.kind, op.median_ns, op.layout, op.unit] for op in timings], note
+
+
 def _require_loaded(model: Any) -> None:
     """coremltools only warns of a package that Core ML refuses, and raises the reason at the first prediction."""
     try:
@@ -76,7 +118,8 @@ def _require_loaded(model: Any) -> None:
 
 def main(arguments: list[str]) -> int:
     program = [sys.executable, "-m", "edgeattn.targets._apple.worker"]
-    return worker.command(program, arguments, {**worker.RUNTIMES, coreml.SUFFIX: CoreMl})
+    with OPEN:
+        return worker.command(program, arguments, {**worker.RUNTIMES, coreai.SUFFIX: CoreAi, coreml.SUFFIX: CoreMl})
 
 
 if __name__ == "__main__":
