@@ -87,7 +87,7 @@ def pack(pte: Pte) -> bytes:
     from executorch.exir.schema import DataLocation
 
     data = pte.file.program.backend_delegate_data
-    for delegate, graph in zip(pte.plan.delegates, pte.graphs, strict=True):
+    for delegate, graph in zip(pte.plan.delegates, pte.graphs, strict=bool(pte.graphs)):
         if graph is not None:
             assert delegate.processed.location == DataLocation.INLINE
             entry = data[delegate.processed.index]
@@ -165,6 +165,20 @@ def _apart(plan: Any) -> None:
             value.val.allocation_info = AllocationDetails(1, end % 2**32, end >> 32)
             end += -(-8 * prod(value.val.sizes) // 64) * 64
     plan.non_const_buffer_sizes = [0, max(end, 64)]
+
+
+def settled(content: bytes) -> bytes:
+    """The same file, in which a map of one channel, or of one pixel, lies in the first of its orders.
+
+    It lies in several, by the strides that PyTorch happens to give it; a delegate takes it to be in the first, and its
+    results do not fit a tensor that says another.
+    """
+    parts = unpack(content, graphs=False)
+    for value in parts.plan.values:
+        sizes: list[int] = getattr(value.val, "sizes", [])
+        if len(sizes) == 4 and (sizes[1] == 1 or sizes[2] == sizes[3] == 1):
+            value.val.dim_order = [0, 1, 2, 3]
+    return pack(parts)
 
 
 def tensor(value: dict[str, Any]) -> dict[str, Any]:
