@@ -141,6 +141,19 @@ def test_types_at_the_edges(dtype: torch.dtype, tmp_path: Path) -> None:
     assert ran(path, x=x.numpy().astype(kind))["y"].tolist() == [[0, 2, 2]]
 
 
+def test_what_is_inside_a_branch_is_counted(tmp_path: Path) -> None:
+    class Branching(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cond(x.sum() > 0, lambda y: y.sin(), lambda y: y @ y, (x,))
+
+    path = converted(Branching(), {"x": torch.randn(4, 4)}, tmp_path / "c.aimodel")
+    found = inspection.inspect(path)
+    assert {"if", "sin", "broadcasting_batch_matmul"} <= found.operators.keys()
+    assert found.macs == 4 * 4 * 4
+    for x in (np.ones((4, 4), np.float32), -np.ones((4, 4), np.float32)):
+        assert np.allclose(ran(path, x=x)["y"], np.sin(x) if x.sum() > 0 else x @ x)
+
+
 def test_a_free_batch(tmp_path: Path) -> None:
     x = torch.randn(3, 3, 8, 8)
     path = converted(Net(), {"x": x[:1]}, tmp_path / "d.aimodel", dynamic_batch=True)

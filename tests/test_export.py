@@ -58,7 +58,7 @@ def test_export_then_parity_then_inspect(edgeattn: Command, tmp_path: Path) -> N
     answer = edgeattn("parity", out, "--json")
     assert answer.code == 0
     assert {(row["hop"], row["runtime"]) for row in answer.document["rows"]} == {
-        ("lowering", "pytorch"), ("conversion", "onnxruntime"), ("conversion", "litert"),
+        ("lowering", "pytorch"), ("conversion", "coreai, interpreter"), ("conversion", "onnxruntime"), ("conversion", "litert"),
         ("conversion", "mil_reference"),
     }  # fmt: skip
     assert answer.document["not_run"][0]["runtime"] == "coreml"

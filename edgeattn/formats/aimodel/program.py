@@ -19,6 +19,8 @@ Array = npt.NDArray[Any]
 _RESOURCE = re.compile(r"dense_resource<([^_>]*)")
 _DECLARED = re.compile(r'composite_declaration<"([^"]+)"')
 _SCALED = "coreai.blockwise_shift_scale"
+# What gives back the values of a graph, a loop or a branch.
+_ENDS = ("coreai.condition", "coreai.output", "coreai.yield")
 _PREFIXES = ("coreai.decomposable.", "coreai.")
 # What MLIR calls signed integers, and floating types, in numpy's words.
 _NUMPY = {"i1": "bool", "f16": "float16", "f32": "float32", "f64": "float64", "bf16": "bfloat16"}
@@ -81,8 +83,10 @@ class Program:
 
     def steps(self, graph: Any = None) -> tuple[Step, ...]:
         """The operators of a graph, in order; of the main one by default. Names repeat in no graph."""
-        block = (self.main if graph is None else graph).regions[0].blocks[0]
-        ops = (op for op in block.operations if op.name != "coreai.output")
+        return self._steps((self.main if graph is None else graph).regions[0].blocks[0])
+
+    def _steps(self, block: Any) -> tuple[Step, ...]:
+        ops = (op for op in block.operations if op.name not in _ENDS)
         return tuple(Step(self.kind(op), f"{self.kind(op)}_{number}", op, self) for number, op in enumerate(ops))
 
     def kind(self, op: Any) -> str:
@@ -97,23 +101,22 @@ class Program:
         return self.graphs.get(text[text.find("@") + 1 : text.find(">")])
 
     def inside(self) -> Iterator[Step]:
-        """All operators that run: those of composites in place of their calls.
+        """All operators that run: those of composites in place of their calls, and those of loops and branches once.
 
         Raises:
             ValueError: a composite calls itself.
         """
         yield from self._inside(self.main, "", ())
 
-    def _inside(self, graph: Any, prefix: str, above: tuple[str, ...]) -> Iterator[Step]:
-        own = str(graph.attributes["sym_name"].value)
-        if own in above:
-            raise ValueError(f"its function {own} calls itself")
-        for step in self.steps(graph):
-            called = self.called(step.op) if step.op.name == "coreai.invoke" else None
-            if called is None:
-                yield Step(step.kind, prefix + step.name, step.op, self)
-            else:
-                yield from self._inside(called, f"{prefix}{step.name}/", (*above, own))
+    def _inside(self, owner: Any, prefix: str, above: tuple[Any, ...]) -> Iterator[Step]:
+        if owner in above:
+            raise ValueError("one of its functions calls itself")
+        for block in (block for region in owner.regions for block in region.blocks):
+            for step in self._steps(block):
+                called = self.called(step.op) if step.op.name == "coreai.invoke" else None
+                if called is None:
+                    yield Step(step.kind, prefix + step.name, step.op, self)
+                yield from self._inside(called or step.op, f"{prefix}{step.name}/", (*above, owner))
 
     def edges(self) -> tuple[list[tuple[str, Type]], list[tuple[str, Type]]]:
         """The inputs and the outputs of the main graph, by their names."""
@@ -179,8 +182,7 @@ class Program:
 
         names: dict[str, str] = {}
         for own, graph in self.graphs.items():
-            if "priv" in graph.attributes:
-                kind = self._stands_for(graph)
+            if "priv" in graph.attributes and (kind := self._stands_for(graph)) != own:
                 number = sum(name.rpartition("_")[0] == kind for name in names.values())
                 names[own] = f"{kind}_{number}"
         calls = [step.op for graph in self.graphs.values() for step in self.steps(graph)]
