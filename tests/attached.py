@@ -25,7 +25,7 @@ def base_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the loopback phone needs root, for chroot")
     if not shutil.which("adb"):
         pytest.skip(adb.INSTALL)
-    if absent := toolchain._missing_packages():
+    if absent := toolchain._missing_packages() or native.missing_packages():
         pytest.skip(absent)
     native.build()
     root = tmp_path_factory.mktemp("phone") / "root"
@@ -78,6 +78,17 @@ def attach(base_root: Path, adb_server: None, tmp_path: Path) -> Iterator[Attach
         phone.lose()
         phone.switch_off()
         subprocess.run(["adb", "disconnect", phone.serial], check=False, capture_output=True)
+
+
+def runner_instead(folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the phone run a line of shell, written into ``folder``, instead of each native runner."""
+    (folder / native.GLIBC).mkdir(parents=True)
+    for name in native.LIBRARIES:  # the loader is what is started
+        loop_phone.write_script(folder / native.GLIBC / name, line)
+    for runtime in native.RUNTIMES:
+        (folder / runtime).mkdir()
+        (folder / runtime / "runner").touch()
+    monkeypatch.setattr(native, "ready", lambda: native.Native(folder))
 
 
 def left_on(phone: Phone) -> list[str]:

@@ -93,6 +93,36 @@ def made_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with five axes, which the accelerator refuses, and operators that XNNPACK has no kernel for."""
+    import litert_torch
+    import torch
+    from torch import Tensor, nn
+
+    class Five(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = (x.reshape(4, 2, 4, 2, 8) * x.reshape(4, 2, 4, 2, 8).amax((0, 2), keepdim=True)).reshape(1, 8, 8, 8)
+            return y.cumsum(1), y.argmax(1)
+
+    path = tmp_path_factory.mktemp("five") / "five.tflite"
+    x = torch.rand(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    litert_torch.convert(Five().eval(), (x,)).export(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def native_onnxruntime() -> list[str | Path]:
+    """The native runner of onnxruntime, under emulation: by the loader in its folder, as on a phone."""
+    from edgeattn.targets._runner import native
+    from edgeattn.targets.emulated_arm import toolchain
+
+    if absent := toolchain._missing_packages() or native.missing_packages():
+        pytest.skip(absent)
+    built = native.build()
+    return [*toolchain.build().command("cortex-a76"), *built.command(str(built.folder), "onnxruntime")]
+
+
+@pytest.fixture(scope="session")
 def norm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A layer with its norm and residual in all formats, exported once; tests only read it."""
     from edgeattn.export import pipeline, source

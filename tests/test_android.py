@@ -1,6 +1,7 @@
 """A phone over adb: the real `adb` against a loopback phone, whose ARM programs run under emulation."""
 
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -17,10 +18,12 @@ from edgeattn.bundle import records
 from edgeattn.errors import BadInputError
 from edgeattn.targets import android
 from edgeattn.targets._runner import cores as _cores
-from edgeattn.targets._runner import native
+from edgeattn.targets._runner import fetch, native
 from edgeattn.targets.android import state as _phone_state
 
 Command = Callable[..., Answer]
+# The version of onnxruntime's library.
+NODE = json.loads(fetch.data("package.json").read_text())["dependencies"]["onnxruntime-node"]
 QUICK = ("--runs", 3, "--warmup", 1)
 
 
@@ -28,14 +31,18 @@ def test_profile(attach: Attach, edgeattn: Command, made_bundle: Path, tmp_path:
     phone = attach()
     answer = edgeattn("profile", made_bundle, "--target", "android", *QUICK, "--out", tmp_path / "r.json")
     assert answer.code == 0, answer.err
-    assert "does not run onnx" in answer.out
-    (record,) = records.load(tmp_path / "r.json").records
-    assert (record.origin, record.runtime, len(record.samples_ns)) == ("phone", "litert", 3)
-    assert record.target == f"android:{phone.serial}"
-    assert record.untrusted == ("only 3 samples: at least 20 are needed to see whether the times are steady",)
-    assert record.parity
-    assert record.parity.passed
-    assert record.before["battery"] == "85 %, 29.5 °C, charging"
+    assert "does not run coreml" in answer.out
+    found = {record.runtime: record for record in records.load(tmp_path / "r.json").records}
+    assert {name: record.runtime_version for name, record in found.items()} == {"litert": "2.3.0", "onnxruntime": NODE}
+    for record in found.values():
+        assert (record.origin, len(record.samples_ns)) == ("phone", 3)
+        assert record.target == f"android:{phone.serial}"
+        assert record.untrusted == ("only 3 samples: at least 20 are needed to see whether the times are steady",)
+        assert record.parity
+        assert record.parity.passed
+        assert record.before["battery"] == "85 %, 29.5 °C, charging"
+        assert min(record.load_ns or 0, record.first_run_ns or 0) > 0
+        assert record.operators
     assert left_on(phone) == []
 
 
@@ -61,18 +68,20 @@ def test_parity_pushes_everything_once(attach: Attach, edgeattn: Command, bundle
     answer = edgeattn("parity", bundle, "--target", f"android:{phone.serial}", "--cores", "4-7", "--json")
     assert answer.code == 0, answer.err
     rows = {row["runtime"] for row in answer.document["rows"] if row["hop"] == "conversion"}
-    assert rows == {f"litert on android:{phone.serial}"}
+    assert rows == {f"{runtime} on android:{phone.serial}" for runtime in ("litert", "onnxruntime")}
     names = [path.rsplit("/", 1)[1] for path in phone.pushed]
-    assert names.count("libLiteRt.so") == 1
-    assert len([name for name in names if name.endswith(".tflite")]) == 1
-    assert names.count("job.txt") == 1  # all cases in one start
+    assert [names.count(name) for name in (*native.RUNTIMES.values(), *native.LIBRARIES)] == [1] * 10
+    assert [sum(name.endswith(suffix) for name in names) for suffix in (".tflite", ".onnx")] == [1, 1]
+    assert names.count("job.txt") == 2  # all cases of a file in one start
     assert set((phone.root / "data/taskset").read_text().split()) == {"f0"}
     assert left_on(phone) == []
 
 
-def test_the_outputs_are_those_of_the_emulated_core(attach: Attach, made_bundle: Path) -> None:
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_the_outputs_are_those_of_the_emulated_core(suffix: str, attach: Attach, made_bundle: Path) -> None:
+    """There onnxruntime runs by the Python worker, in the version of its own package."""
     attach()
-    job = job_of(made_bundle, ".tflite", runs=1, warmup=0)
+    job = job_of(made_bundle, suffix, runs=1, warmup=0)
     with targets.connect("android", {}) as phone, targets.connect("emulated-arm", {}) as core:
         ours, theirs = phone.run(job), core.run(job)
     assert ours.last["y"].tobytes() == theirs.last["y"].tobytes()
@@ -103,8 +112,16 @@ def test_several_phones_at_once(attach: Attach, edgeattn: Command, made_bundle: 
 def test_set_up(edgeattn: Command, base_root: Path) -> None:
     answer = edgeattn("setup", "android", "--json")
     assert answer.code == 0
-    names = {file.name for file in Path(answer.document["folder"]).iterdir()}
-    assert names == {"runner", "libLiteRt.so", *native.LIBRARIES}
+    folder = Path(answer.document["folder"])
+    names = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert names == {
+        *("litert/runner", "litert/libLiteRt.so", "onnxruntime/runner", "onnxruntime/libonnxruntime.so.1"),
+        *(f"glibc/{name}" for name in native.LIBRARIES),
+    }
+    listed = ["aarch64-linux-gnu-readelf", "-d", *(folder / name for name in names)]
+    needed = subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+    needs = {line.split("[")[1].rstrip("]") for line in needed.splitlines() if "NEEDED" in line}
+    assert needs <= {name.rpartition("/")[2] for name in names}
 
 
 def test_cool_down(attach: Attach, made_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

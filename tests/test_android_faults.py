@@ -11,7 +11,7 @@ from pathlib import Path
 import loop_phone
 import pytest
 from adbd import Phone
-from attached import Attach, left_on
+from attached import Attach, left_on, runner_instead
 from conftest import Answer
 from test_export import replace_file
 from test_targets import job_of
@@ -19,7 +19,6 @@ from test_targets import job_of
 from edgeattn import targets
 from edgeattn.bundle import records
 from edgeattn.targets import android
-from edgeattn.targets._runner import native
 
 Command = Callable[..., Answer]
 QUICK = ("--runs", 3, "--warmup", 1)
@@ -146,9 +145,7 @@ def test_a_runner_that_fails(
     line, said = FAULTS[fault]
     monkeypatch.setattr(android, "FETCH_S", 0.3)
     monkeypatch.setattr(android, "SILENCE_S", 2.0)
-    for name in (*native.LIBRARIES, "runner"):
-        loop_phone.write_script(tmp_path / name, line)
-    monkeypatch.setattr(native, "ready", lambda: native.Native(tmp_path))
+    runner_instead(tmp_path / "native", line, monkeypatch)
     phone = attach()
     answer = edgeattn("profile", made_bundle, "--target", "android", *QUICK)
     assert answer.code == 1
@@ -173,12 +170,22 @@ def kill_runner(phone: Phone) -> None:
         os.kill(int(pid.read_text()), signal.SIGSEGV)
 
 
-def test_an_artifact_that_is_refused(attach: Attach, edgeattn: Command, bundle: Path) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "runtime", "said"),
+    [
+        ("tflite", "litert", "LiteRT refuses the file (LiteRtCreateModelFromFile"),
+        ("onnx", "onnxruntime", "onnxruntime refuses the file: Load model from ../../artifact-0.onnx failed:Protobuf"),
+    ],
+)
+def test_an_artifact_that_is_refused(
+    suffix: str, runtime: str, said: str, attach: Attach, edgeattn: Command, bundle: Path
+) -> None:
     phone = attach()
-    replace_file(bundle, "attention-fp32.tflite", b"rubbish")
-    answer = edgeattn("profile", bundle, "--target", "android", *QUICK)
+    replace_file(bundle, f"attention-fp32.{suffix}", b"rubbish")
+    answer = edgeattn("profile", bundle, "--target", "android", "--runtime", runtime, *QUICK)
     assert answer.code == 2
-    assert "LiteRT refuses the file" in answer.err
+    assert said in answer.err
+    assert answer.err.count("\n") == 1
     assert left_on(phone) == []
 
 

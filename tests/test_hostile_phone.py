@@ -7,7 +7,7 @@ from pathlib import Path
 
 import loop_phone
 import pytest
-from attached import Attach, left_on
+from attached import Attach, left_on, runner_instead
 from conftest import Answer
 
 from edgeattn.bundle import records
@@ -15,7 +15,7 @@ from edgeattn.bundle.records import Device
 from edgeattn.errors import TargetError
 from edgeattn.system import bounded, parallel
 from edgeattn.targets import Job, android
-from edgeattn.targets._runner import job_folder, native
+from edgeattn.targets._runner import job_folder
 from edgeattn.targets.android import benchmark_model, benchmark_output, benchmark_tools, state
 
 Command = Callable[..., Answer]
@@ -44,19 +44,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(android._adb, "MOST_FILES", 200)
 
 
-def runner(folder: Path, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*native.LIBRARIES, "runner"):
-        loop_phone.write_script(folder / name, line)
-    monkeypatch.setattr(native, "ready", lambda: native.Native(folder))
-
-
 @pytest.mark.parametrize("flood", FLOODS)
 @pytest.mark.usefixtures("small")
 def test_a_runner_that_floods(
     flood: str, attach: Attach, edgeattn: Command, made_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line, said = FLOODS[flood]
-    runner(tmp_path, line, monkeypatch)
+    runner_instead(tmp_path / "native", line, monkeypatch)
     phone = attach()
     answer = edgeattn("profile", made_bundle, "--target", "android", *QUICK)
     assert answer.code == 1
@@ -70,7 +64,7 @@ def test_a_runner_that_floods(
 def test_what_came_before_a_flood_is_kept(
     attach: Attach, edgeattn: Command, made_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner(tmp_path, RESULT + LINE + TIMES.format(100, " >>0/samples.txt"), monkeypatch)
+    runner_instead(tmp_path / "native", RESULT + LINE + TIMES.format(100, " >>0/samples.txt"), monkeypatch)
     attach()
     answer = edgeattn("profile", made_bundle, "--target", "android", *QUICK, "--out", tmp_path / "r.json")
     assert answer.code == 1, answer.err
@@ -89,7 +83,7 @@ def test_a_flood_costs_no_other_phone_its_records(
     answer = edgeattn("profile", made_bundle, "--target", "android", *QUICK, "--out", tmp_path / "r.json")
     assert answer.code == 1
     found = records.load(tmp_path / "r.json")
-    assert [record.partial for record in found.records] == [False]
+    assert [record.partial for record in found.records] == [False, False]
     assert any("sent more than it may to adb shell, which was ended" in entry.reason for entry in found.not_run)
 
 

@@ -18,7 +18,7 @@ from test_targets import HERE, job_of
 from edgeattn import targets
 from edgeattn.errors import ArtifactError
 from edgeattn.targets import Job
-from edgeattn.targets._runner import job_folder, worker
+from edgeattn.targets._runner import fetch, job_folder, worker
 
 MS = 1_000_000
 Runner = list[str | Path]
@@ -26,24 +26,24 @@ Runner = list[str | Path]
 
 @pytest.fixture(scope="module")
 def native(tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    """The native runner, built for this machine."""
+    """The native runner of LiteRT, built for this machine."""
     if not shutil.which("gcc"):
         pytest.skip("gcc is not installed; apt-get install -y gcc libc6-dev")
     import ai_edge_litert
 
     library = Path(ai_edge_litert.__file__).parent
     runner = tmp_path_factory.mktemp("native") / "runner"
-    source = job_folder.WORKER.with_name("arm64") / "runner.c"
+    sources = map(fetch.data, ("runner.c", "job.c", "litert.c"))
     flags = ("-O1", "-Wall", "-Wextra", "-Werror", f"-L{library}", "-lLiteRt", f"-Wl,-rpath,{library}")
-    subprocess.run(["gcc", source, "-o", runner, *flags], check=True)
+    subprocess.run(["gcc", *sources, "-o", runner, *flags], check=True)
     return [runner]
 
 
-@pytest.fixture(params=["onnxruntime", "litert", "native"])
+@pytest.fixture(params=["onnxruntime", "litert", "native", "native_onnxruntime"])
 def way(request: pytest.FixtureRequest) -> tuple[Runner, str]:
     """A runner, and the suffix of what it runs."""
-    if request.param == "native":
-        return request.getfixturevalue("native"), ".tflite"
+    if request.param.startswith("native"):
+        return request.getfixturevalue(request.param), ".onnx" if "onnx" in request.param else ".tflite"
     return [sys.executable, job_folder.WORKER], ".onnx" if request.param == "onnxruntime" else ".tflite"
 
 

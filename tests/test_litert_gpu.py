@@ -55,24 +55,6 @@ def artifact(folder: Path) -> Path:
     return next(folder.glob("*.tflite"))
 
 
-@pytest.fixture(scope="module")
-def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with five axes, which the accelerator refuses, and operators that XNNPACK has no kernel for."""
-    import litert_torch
-    import torch
-    from torch import Tensor, nn
-
-    class Five(nn.Module):
-        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-            y = (x.reshape(4, 2, 4, 2, 8) * x.reshape(4, 2, 4, 2, 8).amax((0, 2), keepdim=True)).reshape(1, 8, 8, 8)
-            return y.cumsum(1), y.argmax(1)
-
-    path = tmp_path_factory.mktemp("five") / "five.tflite"
-    x = torch.rand(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
-    litert_torch.convert(Five().eval(), (x,)).export(str(path))
-    return path
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_every_operator_is_on_it_and_the_model_is_the_same(
     name: str, bundles: Callable[[str], Path], edgeattn: Command

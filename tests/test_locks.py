@@ -67,6 +67,17 @@ def test_the_tests_run_on_what_is_locked() -> None:
     assert set(LOCKED) <= set(installed)
 
 
+@pytest.mark.parametrize("lock", ["edgeattn/phone/npm", "edgeattn/targets/_runner/arm64"])
+def test_each_package_of_npm_is_pinned_by_version_and_hash(lock: str) -> None:
+    wanted = json.loads((ROOT / lock / "package.json").read_text())["dependencies"]
+    packages = json.loads((ROOT / lock / "package-lock.json").read_text())["packages"]
+    assert packages.pop("")["dependencies"] == wanted
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    for about in packages.values():
+        assert about["integrity"].startswith("sha512-")
+        assert "resolved" not in about  # from the user's own registry
+
+
 def test_pip_refuses_another_file(tmp_path: Path) -> None:
     """The check is pip's; shown once on a wheel of our own and a hash that is not its."""
     wheel = tmp_path / "small-1.0-py3-none-any.whl"

@@ -23,6 +23,10 @@ Cpu = Annotated[str | None, typer.Option(help="emulated-arm: the core: cortex-a5
 Cores = Annotated[
     str | None, typer.Option(metavar="LIST|MASK", help="android, ssh: run on these cores only: 4-7, 0,4 or 0xf0.")
 ]
+GpuLibrary = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="android: your own GPU accelerator for LiteRT: its runtime is 'litert gpu'."),
+]
 Python = Annotated[str | None, typer.Option(metavar="PATH", help="ssh: the board's Python; default: python3.")]
 Install = Annotated[
     bool, typer.Option("--install", help="ssh: install missing runtimes on the board, in its cache folder.")

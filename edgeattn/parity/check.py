@@ -21,7 +21,7 @@ from edgeattn.parity.metrics import EXACT_LIMIT, Comparison, compare, exact_limi
 from edgeattn.parity.shown import computed_finer, must_hold, not_shown, unproven
 from edgeattn.parity.verdicts import NotChecked, Report, Row, worst
 from edgeattn.precision import FP32, PRECISIONS, SqnrLimits
-from edgeattn.runtimes import RunEach, Session, Signature, backends
+from edgeattn.runtimes import RunEach, Session, Signature, arithmetic, backends
 from edgeattn.system.progress import Progress, silent
 from edgeattn.targets import Connection, Job
 
@@ -252,8 +252,9 @@ def _on_target(
             progress(f"{path} in {label}")
             signature = Signature({tensor.name: tensor.shape for tensor in artifact.inputs}, ())
             run_each = partial(_run_on_target, bundle.path(artifact.file), runtime, label, connection, builder)
+            judged = claimed.in_arithmetic(artifact, arithmetic(runtime))
             try:
-                _check(artifact, label, signature, run_each, cases, labelled, builder)
+                _check(judged, label, signature, run_each, cases, labelled, builder)
             except _NoOutputsError:
                 builder.not_run.append(NotChecked(path, label, "it gives no outputs, times only"))
                 builder.elsewhere.add(path)

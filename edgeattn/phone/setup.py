@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 
 from edgeattn.errors import MissingError
-from edgeattn.system import cache
+from edgeattn.system import cache, npm
 from edgeattn.system.progress import Progress, silent
 
 # The files that the page requests, and their paths in the packages.
@@ -41,6 +41,7 @@ FILES = {
     },
 }
 PACKAGES = {"onnxruntime-web": "onnxruntime-web", "litert.js": "@litertjs/core"}
+_WHOSE = "the phone's runtimes come"
 # LiteRT.js imports its helper by a package's name, which a browser resolves in a page only, not in a worker.
 _BARE, _RELATIVE = b'from "@litertjs/wasm-utils"', b'from "./wasm-utils.js"'
 
@@ -77,28 +78,20 @@ def build(progress: Progress = silent) -> Path:
     Raises:
         MissingError: npm is not installed, or cannot fetch them.
     """
-    folder = _folder()
-    npm = shutil.which("npm")
-    if not folder.is_dir() and not npm:
-        raise MissingError(
-            "npm is not installed, and the phone's runtimes come from there (it is needed for this alone); install "
-            "Node.js with it, on Debian: apt-get install -y npm"
-        )
-    return cache.once(folder, lambda scratch: _build(scratch, str(npm), progress))
+    if missing():
+        npm.installed(whose=_WHOSE)
+    return cache.once(_folder(), lambda folder: _build(folder, progress))
 
 
 def _folder() -> Path:
     return cache.folder_of("phone", *sorted(data("npm").iterdir()), *sorted(data("licences").iterdir()), Path(__file__))
 
 
-def _build(folder: Path, npm: str, progress: Progress) -> None:
+def _build(folder: Path, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        for file in data("npm").iterdir():
-            shutil.copy(file, scratch)
         progress.plan(2)
         progress("fetching onnxruntime-web and LiteRT.js")
-        cache.run("npm ci", npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=Path(scratch))
-        packages = Path(scratch) / "node_modules"
+        packages = npm.fetch(data("npm"), Path(scratch), whose=_WHOSE)
         progress("compressing them")
         for name, path in FILES.items():
             content = (packages / path).read_bytes()

@@ -8,9 +8,9 @@ from edgeattn.targets._runner import native
 
 
 class Android(Setup):
-    """The native runner for arm64, with its libraries."""
+    """The native runners of LiteRT and onnxruntime for arm64, with their libraries."""
 
-    about = "the native runner for arm64, with its libraries"
+    about = "the native runners of LiteRT and onnxruntime for arm64, with their libraries"
 
     def missing(self) -> str | None:
         return native.missing()

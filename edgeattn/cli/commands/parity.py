@@ -17,6 +17,7 @@ def parity(
     ] = None,
     cpu: console.Cpu = None,
     cores: console.Cores = None,
+    gpu_library: console.GpuLibrary = None,
     python: console.Python = None,
     install: console.Install = False,
     backend: Annotated[
@@ -53,9 +54,11 @@ def parity(
         raise typer.BadParameter("give --self-test, or --layers and --picture, not both")
     if target and (self_test or layers or picture):
         raise typer.BadParameter("--self-test, --layers and --picture use the runtimes of this machine; omit --target")
-    settings = console.settings(cpu=cpu, cores=cores, python=python, install="yes" if install else None)
+    settings = console.settings(
+        cpu=cpu, cores=cores, gpu_library=gpu_library, python=python, install="yes" if install else None
+    )
     if settings and not target:
-        raise typer.BadParameter(f"--{next(iter(settings))} needs --target")
+        raise typer.BadParameter(f"--{next(iter(settings)).replace('_', '-')} needs --target")
     if target and (backend or provider):
         raise typer.BadParameter("--backend is of this machine; omit --target")
     backends = tuple(dict.fromkeys([*(backend or ()), *console.provider(provider, provider_option)]))

@@ -21,6 +21,7 @@ def profile(
         str | None,
         typer.Option(metavar="FILE", help="android: your own benchmark_model or onnxruntime_perf_test, for arm64."),
     ] = None,
+    gpu_library: console.GpuLibrary = None,
     python: console.Python = None,
     install: console.Install = False,
     runtime: Annotated[
@@ -82,6 +83,7 @@ def profile(
         cores=cores,
         cool_down="yes" if cool_down else None,
         runner=runner,
+        gpu_library=gpu_library,
         python=python,
         install="yes" if install else None,
     )

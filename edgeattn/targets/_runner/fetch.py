@@ -45,8 +45,10 @@ def data(name: str) -> Path:
     return Path(str(resources.files("edgeattn.targets._runner") / "arm64" / name))
 
 
-def fetch_debian(root: Path, packages: Sequence[str], *, architecture: str = "arm64") -> dict[str, str]:
-    """Unpack packages for ``architecture``, with their dependencies, into ``root``; return their versions."""
+def fetch_debian(
+    root: Path, packages: Sequence[str], *, architecture: str = "arm64", dependencies: bool = True
+) -> dict[str, str]:
+    """Unpack packages for ``architecture``, and their dependencies, into ``root``; return their versions."""
     root.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
         state = Path(scratch)
@@ -70,12 +72,11 @@ def fetch_debian(root: Path, packages: Sequence[str], *, architecture: str = "ar
         }
         apt = ["apt-get", "-q", *(f"-o{key}={value}" for key, value in settings.items())]
         cache.run("reading Debian's list of packages", *apt, "update")
-        cache.run(
-            f"fetching Debian's {architecture} packages",
-            *(*apt, "install", "--yes", "--download-only", "--no-install-recommends", *packages),
-        )
+        archives = state / "archives"
+        how = ("install", "--yes", "--download-only", "--no-install-recommends") if dependencies else ("download",)
+        cache.run(f"fetching Debian's {architecture} packages", *apt, *how, *packages, cwd=archives)
         versions = {}
-        for package in sorted((state / "archives").glob("*.deb")):
+        for package in sorted(archives.glob("*.deb")):
             cache.run(f"unpacking {package.name}", "dpkg-deb", "--extract", package, root)
             name, version, _ = package.stem.split("_")
             versions[name] = version.replace("%3a", ":")

@@ -37,9 +37,10 @@ def write_each(scratch: Path, jobs: Sequence[Job]) -> list[Path]:
     return folders
 
 
-def write(folder: Path, job: Job, *, count: bool = False, artifact: str = "") -> None:
+def write(folder: Path, job: Job, *, count: bool = False, artifact: str = "", gpu: bool = False) -> None:
     """Put the job, its artifact and its inputs into ``folder``; ``count`` marks the runs for a counting emulator.
-    ``artifact`` is the artifact's path relative to the folder, if it is already on the device.
+    ``artifact`` is the artifact's path relative to the folder, if it is already on the device. ``gpu`` is for the
+    native runner of LiteRT alone.
 
     Raises:
         BadInputError: an input has a name that cannot stand in a line of the job.
@@ -61,12 +62,13 @@ def write(folder: Path, job: Job, *, count: bool = False, artifact: str = "") ->
         f"threads {job.threads}",
         f"count {int(count)}",
         f"operators {int(job.operators)}",
+        *(["gpu 1"] if gpu else []),
     ]
     for number, inputs in enumerate((job.inputs, *job.then)):
         lines += [f"then {number}"] if number else []
         for index, (name, value) in enumerate(inputs.items()):
             file = f"input-{number}-{index}.npy"
-            np.save(folder / file, np.ascontiguousarray(value))
+            np.save(folder / file, np.asarray(value, order="C"))  # not ascontiguousarray: a scalar stays one
             lines.append(f"input {file} {name}")
     (folder / "job.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

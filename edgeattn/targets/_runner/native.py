@@ -1,36 +1,50 @@
-"""Builds the native runner for arm64, with every library that it needs, in one folder that can be pushed to a phone."""
+"""Builds the native runners for arm64, one for each runtime, with every library that they need, in folders that can be
+pushed to a phone.
+"""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeattn.errors import MissingError
-from edgeattn.system import cache
+from edgeattn.system import cache, npm
 from edgeattn.system.progress import Progress, silent
 from edgeattn.targets._runner import fetch
 
+# What compiles a runner; and what the build for phones needs beyond.
 PACKAGES = {
     "gcc-aarch64-linux-gnu": "aarch64-linux-gnu-gcc",
     "libc6-dev-arm64-cross": "/usr/aarch64-linux-gnu/include/stdio.h",
     **fetch.PACKAGES,
 }
+_PHONE_PACKAGES = {**PACKAGES, "npm": "npm"}
 ARM_PACKAGES = ("libstdc++6",)
 WHEELS = ("ai-edge-litert",)
-# The libraries in the runner's folder, for systems without GNU libc, as Android; glibc's loader first.
-LIBRARIES = ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6")
+# A runtime's own library, in the folder of its runner.
+RUNTIMES = {"litert": "libLiteRt.so", "onnxruntime": "libonnxruntime.so.1"}
+_ONNXRUNTIME = "onnxruntime-node/bin/napi-v6/linux/arm64"
+# What both need of GNU's libc, for systems without, as Android; glibc's loader first.
+GLIBC = "glibc"
+LIBRARIES = (
+    "ld-linux-aarch64.so.1",
+    *("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libgcc_s.so.1", "libstdc++.so.6"),
+)
 _LIBRARY_FOLDERS = ("lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu")
 WARNINGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
 
 
 @dataclass(frozen=True)
 class Native:
-    """The build: ``folder`` holds the runner and the libraries that it loads."""
+    """The build: ``folder`` has a folder :data:`GLIBC`, and one for each of its runtimes, with its runner."""
 
     folder: Path
 
-    def command(self, folder: str) -> list[str]:
-        """The command that starts the runner in ``folder``, a path on the device: by the loader in the same folder."""
-        return [f"{folder}/{LIBRARIES[0]}", "--library-path", folder, f"{folder}/runner"]
+    def command(self, folder: str, runtime: str, *, further: Sequence[str] = ()) -> list[str]:
+        """The command for the runner of ``runtime`` in ``folder``, an absolute path on the device: by the loader there.
+        ``further`` are folders with libraries that it may load."""
+        libraries = ":".join([f"{folder}/{GLIBC}", f"{folder}/{runtime}", *further])
+        return [f"{folder}/{GLIBC}/{LIBRARIES[0]}", "--library-path", libraries, f"{folder}/{runtime}/runner"]
 
 
 def built() -> bool:
@@ -41,8 +55,12 @@ def missing() -> str | None:
     """What is missing, with the command that fixes it; None if the runner is built."""
     if built():
         return None
-    absent = fetch.missing_packages("android", PACKAGES)
-    return absent or "the runner for phones is not built; run: edgeattn setup android"
+    return missing_packages() or "the runners for phones are not built; run: edgeattn setup android"
+
+
+def missing_packages() -> str | None:
+    """The packages that the build needs and that are not installed, with the command that installs them."""
+    return fetch.missing_packages("android", _PHONE_PACKAGES)
 
 
 def ready() -> Native:
@@ -62,23 +80,40 @@ def build(progress: Progress = silent) -> Native:
     Raises:
         MissingError: a package of Debian is not installed, or something cannot be fetched.
     """
-    if absent := fetch.missing_packages("android", PACKAGES):
+    if absent := missing_packages():
         raise MissingError(absent)
     return Native(cache.once(_folder(), lambda folder: _build(folder, progress)))
 
 
-def compile_runner(root: Path, native: Path) -> None:
-    """Put the runner into the folder ``native``, with the libraries that it needs from the file tree ``root``."""
-    native.mkdir(exist_ok=True)
-    shutil.copy2(root / fetch.DIST_PACKAGES / "ai_edge_litert" / "libLiteRt.so", native)
+def add_glibc(root: Path, native: Path) -> None:
+    """Put what the runners need of GNU's libc into the folder ``native``, from the file tree ``root``."""
+    (native / GLIBC).mkdir(parents=True)
     for name in LIBRARIES:
         library = next(root / folder / name for folder in _LIBRARY_FOLDERS if (root / folder / name).exists())
-        shutil.copy2(library, native / name)
+        shutil.copy2(library, native / GLIBC / name)
+
+
+def compile_runner(runtime: str, library: Path, native: Path) -> None:
+    """Put the runner of ``runtime`` into the folder ``native``, with that runtime's ``library``."""
+    folder = native / runtime
+    folder.mkdir(parents=True)
+    shutil.copy2(library, folder)
     cache.run(
-        "compiling the native runner",
-        *("aarch64-linux-gnu-gcc", *WARNINGS, "-s", "-o", native / "runner", fetch.data("runner.c")),
-        *(f"-L{native}", "-lLiteRt", "-Wl,--allow-shlib-undefined"),
+        f"compiling the native runner of {runtime}",
+        *("aarch64-linux-gnu-gcc", *WARNINGS, *arguments(runtime, folder / library.name, folder / "runner")),
     )
+
+
+def arguments(runtime: str, library: Path, runner: Path) -> list[object]:
+    """A C compiler's arguments for the runner of ``runtime``, linked with that runtime's ``library``."""
+    sources = map(fetch.data, ("runner.c", "job.c", f"{runtime}.c"))
+    linked = (f"-L{library.parent}", f"-l:{library.name}", "-Wl,--allow-shlib-undefined", "-ldl")
+    return ["-O2", "-s", "-o", runner, *sources, *linked]
+
+
+def litert_library(root: Path) -> Path:
+    """LiteRT's library, of its wheel in the file tree ``root``."""
+    return root / fetch.DIST_PACKAGES / "ai_edge_litert" / RUNTIMES["litert"]
 
 
 def _folder() -> Path:
@@ -87,11 +122,15 @@ def _folder() -> Path:
 
 def _build(folder: Path, progress: Progress) -> None:
     root = folder / "root"
-    progress.plan(3)
+    progress.plan(4)
     progress("fetching Debian's ARM libraries")
     fetch.fetch_debian(root, ARM_PACKAGES)
     progress("fetching the ARM wheel of LiteRT")
     fetch.fetch_wheels(root, WHEELS)
-    progress("compiling the native runner")
-    compile_runner(root, folder)
+    progress("fetching onnxruntime's library")
+    packages = npm.fetch(fetch.data("."), root, whose="onnxruntime's library comes")
+    progress("compiling the native runners")
+    add_glibc(root, folder)
+    compile_runner("litert", litert_library(root), folder)
+    compile_runner("onnxruntime", packages / _ONNXRUNTIME / RUNTIMES["onnxruntime"], folder)
     shutil.rmtree(root)

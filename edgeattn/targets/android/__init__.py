@@ -1,4 +1,4 @@
-"""An Android phone over adb: LiteRT by the native runner, or the user's own benchmark tool.
+"""An Android phone over adb: LiteRT and onnxruntime by the native runners, or the user's own benchmark tool.
 
 Everything is pushed into one folder in /data/local/tmp, which is removed when the connection ends.
 """
@@ -16,12 +16,12 @@ from pathlib import Path
 from edgeattn.bundle.records import Origin
 from edgeattn.errors import BadInputError, MissingError, TargetError
 from edgeattn.system import parallel
-from edgeattn.targets import INTERRUPTED, Connection, Job, Measurement, Target
+from edgeattn.targets import INTERRUPTED, RUNTIMES, Connection, Job, Measurement, Target
 from edgeattn.targets._runner import cores as _cores
 from edgeattn.targets._runner import job_folder
 from edgeattn.targets._runner import native as _arm_native
 from edgeattn.targets.android import adb as _adb
-from edgeattn.targets.android import benchmark_tools, state
+from edgeattn.targets.android import benchmark_tools, gpu_library, state
 
 ORIGIN: Origin = "phone"
 # Results are fetched at this interval while a job runs: a lost phone cannot give them any more. Not often, as it costs
@@ -31,6 +31,7 @@ FETCH_S = 5.0
 SILENCE_S = 120.0
 # What its files may have beside its outputs: samples, a tool's text, a profile.
 RESULT_BYTES = 2**25
+_GPU_NOTE = "LiteRT's GPU accelerator gives no time by operator"
 # How long to wait for the temperature from before the first run, and the tolerance.
 COOLING_S, COOL_ENOUGH_C = 300.0, 1.0
 
@@ -54,10 +55,11 @@ class _Android(Connection):
         *,
         native: _arm_native.Native | None,
         tool: benchmark_tools.Tool | None,
+        gpu: gpu_library.GpuLibrary | None,
         cores: str,
         cool_down: bool,
     ) -> None:
-        self.phone, self.native, self.tool = phone, native, tool
+        self.phone, self.native, self.tool, self.gpu = phone, native, tool, gpu
         self.place = f"android:{phone.serial}"
         self.folder = f"{_adb.DATA_FOLDER}/edgeattn-{secrets.token_hex(4)}"
         self.initial_state = state.read(phone)
@@ -73,7 +75,8 @@ class _Android(Connection):
         # The temperature to cool down to; None without --cool-down.
         self.cool_c = self.initial_state.temperature if cool_down else None
         self.runtimes: Mapping[str, tuple[str, ...]] = {
-            **({"tflite": ("litert",)} if native else {}),
+            **(RUNTIMES if native else {}),
+            **({"tflite": (*RUNTIMES["tflite"], gpu_library.RUNTIME)} if gpu else {}),
             **({tool.kind.format: (tool.kind.name,)} if tool else {}),
         }
         self._sent: dict[Path, str] = {}
@@ -82,8 +85,14 @@ class _Android(Connection):
         return self.run_interleaved((job,))[0]
 
     def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
-        # All jobs have one format.
-        tool = self.tool if self.tool and jobs[0].artifact.suffix == f".{self.tool.kind.format}" else None
+        # All jobs have one format, and one runtime.
+        format_ = jobs[0].artifact.suffix.removeprefix(".")
+        tool = self.tool if self.tool and format_ == self.tool.kind.format else None
+        gpu = self.gpu if jobs[0].runtime == gpu_library.RUNTIME else None
+        device = self.device
+        if gpu:
+            jobs = [replace(job, operators=False) for job in jobs]
+            device = replace(device, details={**device.details, "gpu library": gpu.about})
         # A run for its outputs alone, as parity's, is not timed, and does not depend on the phone's state.
         timed = any(job.runs > 1 for job in jobs)
         if timed and self.initial_state.emulated:
@@ -94,18 +103,18 @@ class _Android(Connection):
             for number, job in enumerate(jobs):
                 (local / str(number)).mkdir()
                 artifact = self._send(job.artifact, f"artifact-{len(self._sent)}{job.artifact.suffix}")
-                job_folder.write(local / str(number), job, artifact=f"../../{artifact}")
+                job_folder.write(local / str(number), job, artifact=f"../../{artifact}", gpu=bool(gpu))
             self.phone.shell(f"rm -rf {self.folder}/job")
             self.phone.push(local, f"{self.folder}/job")
-            started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs))
+            started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs), *RUNTIMES[format_], gpu)
             before = state.read(self.phone) if timed else None
             most = RESULT_BYTES + sum(map(job_folder.most_bytes, jobs))
             stopped = self._execute(started, local, most)
             after = self._read_state() if timed else None
             measurements = [
-                tool.read(local / str(number), job, device=self.device, stopped=stopped)
+                tool.read(local / str(number), job, device=device, stopped=stopped)
                 if tool
-                else job_folder.read(local / str(number), job, origin=ORIGIN, device=self.device, stopped=stopped)
+                else job_folder.read(local / str(number), job, origin=ORIGIN, device=device, stopped=stopped)
                 for number, job in enumerate(jobs)
             ]
         throttling = state.throttled(before, after) if before and after else ()
@@ -114,6 +123,8 @@ class _Android(Connection):
                 measurement,
                 before=before.summary() if before else {},
                 after=after.summary() if after else {},
+                operators_note=_GPU_NOTE if gpu else measurement.operators_note,
+                runtime_version=(gpu.litert_version if gpu else "") or measurement.runtime_version,
                 untrusted=(*measurement.untrusted, *([still_warm] if still_warm else []), *throttling),
             )
             for measurement in measurements
@@ -126,13 +137,29 @@ class _Android(Connection):
             self._sent[file] = name
         return self._sent[file]
 
-    def _native_run(self, jobs: int) -> _Run:
+    def _send_each(self, files: Mapping[str, Path], folder: str) -> None:
+        """Push files, each once, by their names into ``folder`` in our folder."""
+        self.phone.shell(f"mkdir -p {self.folder}/{folder}")
+        for name, file in files.items():
+            self._send(file, f"{folder}/{name}")
+
+    def _native_run(self, jobs: int, runtime: str, gpu: gpu_library.GpuLibrary | None) -> _Run:
         assert self.native
-        native = self._send(self.native.folder, "native")
-        self.phone.shell(f"chmod 755 {self.folder}/{native}/*")
-        words = [*self._pin(), *self.native.command(f"../{native}"), *map(str, range(jobs))]
+        folders, further = [_arm_native.GLIBC, runtime], [f"{self.folder}/{gpu_library.FOLDER}"] if gpu else []
+        if gpu and gpu.runner:
+            folders, command = [], [f"{self.folder}/{gpu_library.FOLDER}/{gpu_library.RUNNER}"]
+        else:
+            command = self.native.command(self.folder, runtime, further=further)
+        for folder in folders:
+            self._send(self.native.folder / folder, folder)
+        if gpu:
+            self._send_each(gpu.files, gpu_library.FOLDER)
+            folders.append(gpu_library.FOLDER)
+        self.phone.shell(f"chmod 755 {' '.join(f'{self.folder}/{folder}/*' for folder in folders)}")
+        exports = gpu.exports(*further) if gpu else ""
+        words = [*self._pin(), *command, *map(str, range(jobs))]
         live_files = tuple(f"{number}/{file}" for number in range(jobs) for file in ("result.json", "samples.txt"))
-        return _Run(f"exec {_adb.quote(words)}", live_files)
+        return _Run(f"{exports}exec {_adb.quote(words)}", live_files)
 
     def _tool_run(self, jobs: Sequence[Job], tool: benchmark_tools.Tool) -> _Run:
         for file in (tool.path, *tool.libraries):
@@ -249,7 +276,7 @@ class Android(Target):
     """A phone over adb."""
 
     origin = ORIGIN
-    settings = ("cores", "cool_down", "runner")
+    settings = ("cores", "cool_down", "runner", "gpu_library")
 
     def unavailable(self) -> str | None:
         """Checks adb alone: the runner is not needed with a tool of the user's own."""
@@ -267,10 +294,18 @@ class Android(Target):
             MissingError: no phone is attached, or the runner is not built.
         """
         tool = benchmark_tools.find(Path(settings["runner"])) if "runner" in settings else None
+        gpu = gpu_library.find(Path(settings["gpu_library"])) if "gpu_library" in settings else None
+        if gpu and tool and tool.kind.format == "tflite":
+            raise BadInputError(f"--gpu-library is loaded by the native runner, and --runner {tool.path} is not it")
         phone = _adb.reach(address)
-        native = _arm_native.ready() if tool is None or _arm_native.built() else None
+        native = _arm_native.ready() if tool is None or gpu or _arm_native.built() else None
         connection = _Android(
-            phone, native=native, tool=tool, cores=settings.get("cores", ""), cool_down="cool_down" in settings
+            phone,
+            native=native,
+            tool=tool,
+            gpu=gpu,
+            cores=settings.get("cores", ""),
+            cool_down="cool_down" in settings,
         )
         try:
             yield connection

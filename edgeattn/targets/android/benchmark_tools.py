@@ -11,7 +11,7 @@ from edgeattn.errors import BadInputError, TargetError
 from edgeattn.system.foreign import sentence
 from edgeattn.targets import INTERRUPTED, Job, Measurement
 from edgeattn.targets._runner.schema import MOST_NS
-from edgeattn.targets.android import benchmark_model, onnxruntime_perf_test
+from edgeattn.targets.android import benchmark_model, elf, onnxruntime_perf_test
 from edgeattn.targets.android.benchmark_output import BenchmarkTool
 
 # The tools have no warm-up until the times settle: they get this number of runs instead.
@@ -99,14 +99,7 @@ def find(path: Path) -> Tool:
     if kind is None:
         names = " and ".join(kind.name for kind in _KNOWN)
         raise BadInputError(f"--runner {path} is none of {names}, which it tells by the file's name")
-    try:
-        with path.open("rb") as file:
-            start = file.read(20)
-    except OSError as error:
-        raise BadInputError(f"--runner {path} cannot be read: {error.strerror}") from error
-    # e_machine of an ELF file: 183 is AArch64.
-    if start[:4] != b"\x7fELF" or int.from_bytes(start[18:20], "little") != 183:
-        raise BadInputError(f"--runner {path} is no program for arm64")
+    elf.check(path, f"--runner {path}")
     return Tool(path, kind)
 
 

@@ -62,7 +62,7 @@ class Emulator:
 
     @property
     def native(self) -> Path:
-        """The native runner and every library that it needs, in one folder that can be pushed to a phone."""
+        """The native runner of LiteRT and every library that it needs, in a folder that can be pushed to a phone."""
         return self.folder / "native"
 
     @property
@@ -81,7 +81,7 @@ class Emulator:
 
     def runner(self, cpu: str, *, plugin: str | None = None) -> list[str]:
         """The same, with the native runner, started as on a phone: by the loader in its folder."""
-        return [*self.command(cpu, plugin=plugin), *_arm_native.Native(self.native).command(str(self.native))]
+        return [*self.command(cpu, plugin=plugin), *_arm_native.Native(self.native).command(str(self.native), "litert")]
 
 
 def missing() -> str | None:
@@ -150,7 +150,9 @@ def _compile(emulator: Emulator) -> None:
         "compiling the plugin",
         *("gcc", *_arm_native.WARNINGS, "-shared", "-fPIC", "-o", emulator.plugin, fetch.data("counter.c")),
     )
-    _arm_native.compile_runner(emulator.folder / "root", emulator.native)
+    root = emulator.folder / "root"
+    _arm_native.add_glibc(root, emulator.native)
+    _arm_native.compile_runner("litert", _arm_native.litert_library(root), emulator.native)
 
 
 def _make_root(folder: Path, cpu: str) -> None:

@@ -1,5 +1,6 @@
-/* What runner.c uses of LiteRT's C API, declared as it is in the libLiteRt.so of ai-edge-litert 2.3.0.
+/* What litert.c uses of LiteRT's C API, declared as it is in the libLiteRt.so of ai-edge-litert 2.3.0.
  * The wheel brings no headers, and the interface drifts: another version of the library needs this file read again. */
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,7 +18,7 @@ typedef struct LiteRtTensorBufferT *LiteRtTensorBuffer;
 typedef struct LiteRtTensorBufferRequirementsT *LiteRtTensorBufferRequirements;
 typedef struct LiteRtProfilerT *LiteRtProfiler;
 
-enum { LITERT_CPU = 1, LITERT_READ = 0, LITERT_WRITE = 1, LITERT_MAX_RANK = 8 };
+enum { LITERT_CPU = 1, LITERT_GPU = 2, LITERT_READ = 0, LITERT_WRITE = 1, LITERT_MAX_RANK = 8 };
 
 typedef struct {
     int element_type;
@@ -46,6 +47,7 @@ LiteRtStatus LiteRtCreateOpaqueOptions(const char *identifier, void *payload, vo
                                        LiteRtOpaqueOptions *);
 LiteRtStatus LiteRtAddOpaqueOptions(LiteRtOptions, LiteRtOpaqueOptions);
 LiteRtStatus LiteRtCreateCompiledModel(LiteRtEnvironment, LiteRtModel, LiteRtOptions, LiteRtCompiledModel *);
+LiteRtStatus LiteRtCompiledModelIsFullyAccelerated(LiteRtCompiledModel, bool *);
 LiteRtStatus LiteRtRunCompiledModel(LiteRtCompiledModel, size_t signature, size_t, LiteRtTensorBuffer *inputs, size_t,
                                     LiteRtTensorBuffer *outputs);
 LiteRtStatus LiteRtGetModelSignature(LiteRtModel, size_t index, LiteRtSignature *);

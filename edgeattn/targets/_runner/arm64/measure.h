@@ -1,5 +1,8 @@
-/* The clock, and what is measured with it: warm-up, samples, memory, operators. Part of runner.c; after session.h. */
+/* The clock, and what is measured with it: warm-up, samples, memory, operators. Part of runner.c. */
+#include <stdlib.h>
 #include <time.h>
+
+#include "session.h"
 
 enum { CLOCK_STEPS = 20 };
 /* A warm-up until times settle, as in worker.py. */
@@ -88,41 +91,23 @@ static void warm_up(struct session *session, struct result *result)
     result->unsettled = 1;
 }
 
-/* Time the operators, in a session of their own; the first call does not count, as it lays out memory. */
-static void profile(const struct job *job, struct operators *operators)
+static int64_t profile_start_ns;
+
+static int more_profiled(int calls)
 {
-    static struct session session;
-    static LiteRtProfilerEvent events[2 * MAX_OPERATORS];
-    LiteRtProfiler profiler;
-    load(&session, job, 1);
-    feed(&session, job);
-    CHECK(LiteRtCompiledModelGetProfiler(session.model, &profiler));
-    int64_t start = now_ns();
-    int calls = 0;
-    while (calls < OPERATOR_CALLS && (calls < 2 || now_ns() - start < OPERATOR_NS)) {
-        int event_count, number = 0;
-        CHECK(LiteRtResetProfiler(profiler));
-        CHECK(LiteRtStartProfiler(profiler));
-        run(&session);
-        CHECK(LiteRtStopProfiler(profiler));
-        CHECK(LiteRtGetNumProfilerEvents(profiler, &event_count));
-        if (event_count > 2 * MAX_OPERATORS)
-            return;
-        CHECK(LiteRtGetProfilerEvents(profiler, event_count, events));
-        for (int i = 0; i < event_count && number < MAX_OPERATORS; i++)
-            if (events[i].kind & LITERT_OPERATOR_EVENTS) {
-                snprintf(operators->name[number], sizeof operators->name[number], "%s", events[i].tag);
-                if (calls)
-                    operators->times[number][calls - 1] = events[i].elapsed_us * 1000;
-                number++;
-            }
-        operators->number = number;
-        calls++;
-    }
-    operators->calls = calls;
+    if (!calls)
+        profile_start_ns = now_ns();
+    return calls < OPERATOR_CALLS && (calls < 2 || now_ns() - profile_start_ns < OPERATOR_NS);
+}
+
+/* The median times of the operators. */
+static void time_operators(const struct job *job, struct operators *operators)
+{
+    profile(job, operators, more_profiled);
     for (int i = 0; i < operators->number; i++) {
-        int64_t *times = operators->times[i];
-        qsort(times, calls - 1, sizeof *times, by_value);
-        operators->median_ns[i] = (times[(calls - 2) / 2] + times[(calls - 1) / 2]) / 2;
+        int count = operators->timed[i];
+        int64_t *times = operators->times_ns[i];
+        qsort(times, count, sizeof *times, by_value);
+        operators->median_ns[i] = count ? (times[(count - 1) / 2] + times[count / 2]) / 2 : 0;
     }
 }

@@ -1,17 +1,18 @@
-/* Runs .tflite files with LiteRT and XNNPACK, without Python: `runner FOLDER...`; several interleaved, A B A B, each in a
- * process of its own.
+/* Runs files in the runtime it is linked with (litert.c, onnxruntime.c), without Python: `runner FOLDER...`; several
+ * interleaved, A B A B, each in a process of its own.
  *
  * It reads and writes what worker.py does (job.txt; result.json, samples.txt, first-I.npy, ...): see there.
  * Where there is no libc of GNU's, as on Android, the loader goes beside it:
  *     ./ld-linux-aarch64.so.1 --library-path . ./runner FOLDER
  */
 #include <signal.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
-#include "job.h"
-#include "session.h"
 #include "measure.h"
+#include "session.h"
 
 enum { MAX_JOBS = 64, REGION_BEGIN = 0x51510001, REGION_END = 0x51510002 };
 
@@ -40,7 +41,6 @@ static int give_turn(void)
 
 static _Noreturn void work(const char *folder)
 {
-    static struct session session;
     struct result result = {0};
     if (chdir(folder)) {
         perror(folder);
@@ -52,58 +52,59 @@ static _Noreturn void work(const char *folder)
         refuse("input", "the job folder has no job.txt");
     long then = read_on(&job, in), next;
     int64_t start = now_ns();
-    load(&session, &job, 0);
+    struct session *session = load(&job, 0);
+    const struct names *outputs = outputs_of(session);
     result.load_ns = now_ns() - start;
-    write_result(&session, &result);
-    feed(&session, &job);
-    result.first_run_ns = elapsed_ns(&session, 1);
-    save(&session, "first", 0);
+    write_result(outputs, &result);
+    feed(session, &job);
+    result.first_run_ns = elapsed_ns(session, 1);
+    save(session, "first", 0);
 
     start = now_ns();
     if (job.warmup == AUTO)
-        warm_up(&session, &result);
+        warm_up(session, &result);
     else
         for (; result.warmup < job.warmup; result.warmup++)
-            run(&session);
+            run(session);
     result.warmup_ns = now_ns() - start;
     result.clock_step_ns = clock_step_ns();
-    result.calls_per_sample = job.count || !job.runs ? 1 : calls_per_sample(&session, result.clock_step_ns);
-    write_result(&session, &result);
+    result.calls_per_sample = job.count || !job.runs ? 1 : calls_per_sample(session, result.clock_step_ns);
+    write_result(outputs, &result);
 
     FILE *samples = fopen("samples.txt", "w");
     if (!samples)
         refuse("input", "samples.txt cannot be written");
     for (long i = 0; i < job.runs; i++) {
         if (give_turn())
-            run(&session); /* the other job's data are in the caches, and its threads may still be spinning */
+            run(session); /* the other job's data are in the caches, and its threads may still be spinning */
         if (job.count)
             getpriority(PRIO_PROCESS, REGION_BEGIN);
-        int64_t elapsed = elapsed_ns(&session, result.calls_per_sample);
+        int64_t elapsed = elapsed_ns(session, result.calls_per_sample);
         if (job.count)
             getpriority(PRIO_PROCESS, REGION_END);
         fprintf(samples, "%lld\n", (long long)(elapsed / result.calls_per_sample));
         fflush(samples);
     }
     fclose(samples);
-    save(&session, "last", 0);
+    save(session, "last", 0);
     for (; then; then = next) {
         next = read_on(&job, in);
-        feed(&session, &job);
-        run(&session);
-        save(&session, "then", then);
+        feed(session, &job);
+        run(session);
+        save(session, "then", then);
     }
     result.complete = 1;
     result.peak_memory_bytes = peak_memory_bytes();
-    write_result(&session, &result);
+    write_result(outputs, &result);
     if (job.operators) {
         static struct operators operators;
         give_turn();
         result.operators = &operators;
-        write_result(&session, &result); /* the result so far is valid, even if the profiler crashes */
-        profile(&job, &operators);
-        write_result(&session, &result);
+        write_result(outputs, &result); /* the result so far is valid, even if the profiler crashes */
+        time_operators(&job, &operators);
+        write_result(outputs, &result);
     }
-    /* Not exit(): LiteRT's own destructors are of no use here, and sometimes crash. */
+    /* Not exit(): a runtime's own destructors are of no use here, and sometimes crash. */
     _exit(0);
 }
 
