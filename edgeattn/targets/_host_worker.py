@@ -1,16 +1,18 @@
-"""The worker on this machine, for the runtimes that run only where they are asked for: LiteRT's GPU accelerator, and
+"""The worker on this machine, for the runtimes that boards do not have: ExecuTorch, LiteRT's GPU accelerator, and
 onnxruntime's execution providers: `python -m edgeattn.targets._host_worker FOLDER...`.
 
 Its job folders are those of ``_runner/worker.py``, with the name of the backend in ``runtime.txt``.
 """
 
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import EdgeAttnError, MissingError
-from edgeattn.runtimes import RUNTIMES
+from edgeattn.formats import _pte
+from edgeattn.runtimes import RUNTIMES, _etdump, executorch, missing
 from edgeattn.runtimes._litert_gpu_child import Model
 from edgeattn.runtimes._providers import Provider
 from edgeattn.targets._runner import worker
@@ -68,6 +70,47 @@ class OnnxProvider(worker.OnnxRuntime):
         return {"enable_fallback": 0}
 
 
+class ExecuTorch:
+    """A .pte file, with the interface of the worker's own runtimes."""
+
+    name = executorch.RUNTIME.format
+
+    def __init__(self, path: str, threads: int) -> None:
+        self.version, self.threads = executorch.RUNTIME.version(), threads
+        self.content = Path(path).read_bytes()
+        try:
+            self.loaded = executorch.Loaded(self.content, threads)
+        except Exception as error:
+            raise worker.RefusedError("artifact", f"ExecuTorch refuses the file: {worker.first_line(error)}") from error
+
+    @cached_property
+    def edges(self) -> executorch.Edges:
+        """Read by ExecuTorch's tools, which an app does not have: no part of the time that it takes to load."""
+        return executorch.Edges(_pte.unpack(self.content, graphs=False))
+
+    @property
+    def outputs(self) -> list[str]:
+        return list(self.edges.signature.outputs)
+
+    def feed(self, inputs: Arrays) -> None:
+        worker.check_names(list(self.edges.signature.inputs), inputs)
+        self.tensors = self.edges.tensors(inputs)
+
+    def run(self) -> None:
+        self.values = self.loaded.execute(self.tensors)
+
+    def results(self) -> list[Any]:
+        return executorch.as_arrays(self.values)
+
+    def operators(self, folder: str) -> tuple[list[Any], str]:
+        traced, path = executorch.Loaded(self.content, self.threads, traced=True), Path(folder, "etdump")
+        for _ in worker.operator_calls():
+            traced.execute(self.tensors)
+        traced.program.write_etdump_result_to_file(str(path), str(path.with_suffix(".debug")))
+        note = worker.PROFILED.format("ExecuTorch", "; its XNNPACK backend does not tell which layer a kernel is of")
+        return [list(row) for row in _etdump.operators(path)], note
+
+
 def _name(path: str) -> str:
     return Path(path).with_name(RUNTIME_FILE).read_text(encoding="utf-8")
 
@@ -77,6 +120,7 @@ def main(arguments: list[str]) -> int:
     runtimes = {
         ".tflite": lambda path, threads: Gpu(_name(path), path),
         ".onnx": lambda path, threads: OnnxProvider(_name(path), path, threads),
+        ".pte": ExecuTorch,
     }
     return worker.command(program, arguments, runtimes)
 
