@@ -90,7 +90,7 @@ class Converter:
             taken = self._declared(format_.read(base).inputs)
             inputs = tuple({t.name: to_edge(example[t.name].numpy(), t) for t in taken} for example in examples)
             keep, conversion = self._names_to_keep(base), self._conversion(self._built(precision))
-            job = quantize.Job(base, path, precision, conversion, inputs, self._metadata, keep, self.edge_type)
+            job = quantize.Job(base, path, precision, inputs, self._metadata, keep, self.edge_type, conversion)
             details = self._quantiser.make(job)
             if job.keep:
                 details = replace(details, kept_by_name=job.keep)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,7 +68,7 @@ class Export:
 
 def check(options: Options, out: Path) -> None:
     """Refuse bad options before anything heavy is imported or run."""
-    formats = options.formats or FORMATS.names
+    formats = options.formats or installed()
     available = {name: [precision.name for precision in _available(name)] for name in formats}
     for precision in options.precisions:
         without = [name for name in formats if precision not in available[name]]
@@ -87,6 +88,12 @@ def check(options: Options, out: Path) -> None:
     if options.edge_type not in EDGE_TYPES:
         raise BadInputError(f"--edge-type must be {' or '.join(EDGE_TYPES)}, not {options.edge_type!r}")
     destination.check(out, force=options.force)
+
+
+def installed() -> tuple[str, ...]:
+    """The formats whose converters are installed; all of them if none is, so that the first one's absence is said."""
+    names = (name for name, each in FORMATS.items() if all(map(find_spec, each.packages)))
+    return tuple(names) or FORMATS.names
 
 
 def _available(format_: str) -> tuple[Precision, ...]:
@@ -120,7 +127,7 @@ def _plan(names: Sequence[str], options: Options, progress: Progress) -> None:
 
 
 def _export(source: Source, options: Options, place: Path, out: Path, progress: Progress) -> Export:
-    names = options.formats or FORMATS.names
+    names = options.formats or installed()
     precisions = {precision for name in names for precision in _requested(name, options)}
     _plan(names, options, progress)
     lowerings: dict[Layout, Lowering] = {}

@@ -1,134 +1,24 @@
-"""The page of ``edgeattn phone`` in real browsers of Debian: Chromium, Firefox and WebKitGTK."""
+"""The page of ``edgeattn phone`` in Debian's Chromium: in a network, interrupted, hidden, and how it looks."""
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from browsers import firefox, opened, program, webkit
 from phone_client import serving
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from phone_page import LIMIT_MS, ONE, PHONE, WASM, chromium, done, launched, phone_page, playwright, ways
+from playwright.sync_api import Browser, Playwright
 
 from edgeattn.bundle import records
-from edgeattn.bundle.records import Record
-from edgeattn.export import pipeline, source
 
-CHROMIUM = ("--no-sandbox", "--disable-dev-shm-usage")
-# WebGPU without a GPU: for function only, its times mean nothing.
-SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
-PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}
-LIMIT_MS = 120_000
+# Fixtures of another file.
+__all__ = ["chromium", "playwright"]
+
 LAN = "198.51.100.7"
 
 
 pytestmark = pytest.mark.usefixtures("phone_runtimes")
-
-
-@pytest.fixture(scope="module")
-def made_mobilevit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("phone") / "b"
-    loaded = source.load("mobilevitv2", ["width=0.5", "image_size=64"])
-    assert pipeline.export(loaded, pipeline.Options(formats=("onnx", "tflite")), out).report.passed
-    return out
-
-
-@pytest.fixture(scope="module")
-def playwright() -> Iterator[Playwright]:
-    with sync_playwright() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium(playwright: Playwright) -> Iterator[Browser]:
-    with launched(playwright) as browser:
-        yield browser
-
-
-def launched(playwright: Playwright, *arguments: str, before: str | None = None) -> Browser:
-    """Debian's Chromium; ``before`` is a program that starts it elsewhere."""
-    return playwright.chromium.launch(executable_path=before or program("chromium"), args=[*CHROMIUM, *arguments])
-
-
-@contextmanager
-def phone_page(browser: Browser, url: str, **context: Any) -> Iterator[Page]:
-    with browser.new_context(**{**PHONE, **context}) as opened:
-        page = opened.new_page()
-        page.goto(url)
-        yield page
-
-
-def visit(browser: Browser, url: str) -> None:
-    """Open the page and wait until it says that it is done."""
-    with phone_page(browser, url) as page:
-        done(page)
-
-
-def done(page: Page) -> None:
-    page.wait_for_selector("#status.good", timeout=LIMIT_MS)
-    assert page.inner_text("#headline") == "Done. Look at your computer."
-
-
-def ways(found: Sequence[Record]) -> set[tuple[str, bool]]:
-    """Runtime and whether it had several threads."""
-    return {(record.runtime, record.threads > 1) for record in found}
-
-
-ONE = {("onnxruntime-web wasm", False), ("litert.js wasm", False)}
-WASM = ONE | {("onnxruntime-web wasm", True), ("litert.js wasm", True)}
-# WebKitGTK has neither shared memory nor relaxed SIMD.
-BROWSERS = {"Chrome": (WASM, "relaxed"), "Firefox": (WASM, "relaxed"), "Safari": (ONE, "fixed")}
-
-
-@pytest.mark.parametrize("made", ["made_bundle", "made_mobilevit", "made_digits"])
-def test_three_browsers_at_once(made: str, request: pytest.FixtureRequest, chromium: Browser, tmp_path: Path) -> None:
-    """On localhost: one thread and all, both runtimes, and each the model's outputs."""
-    out = tmp_path / "r.json"
-    with (
-        serving(request.getfixturevalue(made), "--out", out, "--wait", 3, "--runs", 5) as server,
-        opened(firefox(), server.url),
-        opened(webkit(), server.url),
-    ):
-        visit(chromium, server.url)
-        code, document, said = server.wait(LIMIT_MS / 1000)
-    assert code == 0, said
-    assert document["passed"]
-    found = records.load(out)
-    for name, (expected, simd) in BROWSERS.items():
-        own = [record for record in found.records if name in record.device.name]
-        assert ways(own) == expected, found.not_run
-        for record in own:
-            assert record.parity
-            assert record.parity.passed
-            assert record.origin == "browser"
-            assert len(record.samples_ns) == 5
-            assert record.load_ns
-            assert record.first_run_ns
-            assert record.warmup >= 5
-            assert record.clock_step_ns
-            assert min(record.samples_ns) * record.calls_per_sample > 19 * record.clock_step_ns
-            assert record.device.details["secure_context"] == "true"
-            assert record.device.details["cross_origin_isolated"] == "true"
-            assert record.device.details["simd"] == (simd if record.runtime.startswith("litert") else "fixed")
-
-
-def test_webgpu_on_the_software_adapter(made_bundle: Path, playwright: Playwright, tmp_path: Path) -> None:
-    with (
-        launched(playwright, *SOFTWARE_GPU) as browser,
-        serving(made_bundle, "--out", tmp_path / "r.json", "--wait", 1, "--runs", 3) as server,
-    ):
-        visit(browser, server.url)
-        code, _, said = server.wait()
-    assert code == 0, said
-    found = [record for record in records.load(tmp_path / "r.json").records if record.runtime.endswith("webgpu")]
-    assert {record.runtime for record in found} == {"onnxruntime-web webgpu", "litert.js webgpu"}
-    for record in found:
-        assert record.parity
-        assert record.parity.passed
-        assert "swiftshader" in record.device.details["adapter"].lower()
-        assert record.device.details["accelerated"] == "all"
 
 
 @pytest.fixture(scope="module")

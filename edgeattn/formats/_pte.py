@@ -178,14 +178,16 @@ def tensor(value: dict[str, Any]) -> dict[str, Any]:
     return inner
 
 
-def reasons(metadata: Any) -> dict[str, str]:
-    """Why an operator was left out of the delegates, by its name, as the converter noted it in the metadata."""
-    text = metadata.get(LEFT, "") if isinstance(metadata, dict) else ""
+def left(pte: Pte) -> dict[str, list[tuple[str, str]]]:
+    """Why operators were left out of the delegates, and the module that they come from, as the converter noted it: by
+    the operator's name, in the order of the program."""
+    noted: dict[str, list[tuple[str, str]]] = {}
     try:
-        noted = json.loads(text)
-        return {str(k): str(v) for k, v in noted.items()}
-    except (TypeError, ValueError, AttributeError):
+        for name, reason, module in json.loads("".join(pte.constants(LEFT)) or "[]"):
+            noted.setdefault(str(name), []).append((str(reason), str(module)))
+    except (TypeError, ValueError):
         return {}
+    return noted
 
 
 def _payload(file: Any, delegate: Any) -> bytes:

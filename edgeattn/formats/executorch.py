@@ -1,6 +1,10 @@
 """ExecuTorch's .pte, through its own exporter, for its XNNPACK backend: whole maps, channels-last in memory."""
 
+import json
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,6 +16,7 @@ from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, ConversionError
 from edgeattn.formats import Format, Job
 from edgeattn.formats import _pte as pte
+from edgeattn.formats._pte_order import arrange
 from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, is_one_hot, matmul_macs
 from edgeattn.layout import Layout
 from edgeattn.system import files
@@ -89,10 +94,49 @@ def edge_names(inputs: Any, outputs: Any) -> dict[str, list[str]]:
 def compiled(program: Any, metadata: dict[str, Any]) -> bytes:
     """The file of an ``ExportedProgram``, with all that XNNPACK takes given to it, and with constants by name."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
+    from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
 
-    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], constant_methods=metadata)
-    return bytes(lowered.to_executorch().buffer)
+    with _rejections() as why:
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    if left := _left(lowered.exported_program().graph, why):
+        metadata = {**metadata, pte.LEFT: json.dumps(left)}
+        arrange(lowered.exported_program().graph_module)
+    named = EdgeProgramManager(lowered.exported_program(), metadata, EdgeCompileConfig(_check_ir_validity=False))
+    return bytes(named.to_executorch().buffer)
+
+
+@contextmanager
+def _rejections() -> Iterator[dict[str, str]]:
+    """Why XNNPACK's partitioner leaves nodes out, by their names, as it logs it."""
+    why: dict[str, str] = {}
+    handler = logging.Handler(logging.DEBUG)
+    handler.emit = lambda record: why.update({str(getattr(record.msg, "node", "")): getattr(record.msg, "reason", "")})  # type: ignore[method-assign]
+    logger, disabled = logging.getLogger("executorch.backends.xnnpack.partition.config"), logging.root.manager.disable
+    level, propagates = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    logging.disable(logging.NOTSET)
+    try:
+        yield why
+    finally:
+        logging.disable(disabled)
+        logger.propagate = propagates
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+def _left(graph: Any, why: dict[str, str]) -> list[tuple[str, str, str]]:
+    """The operators beside the delegates in order: name, reason, and the path of the module that they come from."""
+    left = []
+    for node in graph.nodes:
+        name = getattr(getattr(node.target, "_op", None), "_schema", None)
+        if node.op != "call_function" or name is None:
+            continue
+        stack = node.meta.get("nn_module_stack") or {"": ("", "")}
+        path = str(list(stack.values())[-1][0])
+        left.append((name.name.rpartition("::")[2], why.get(node.name, "XNNPACK has no such operator"), path))
+    return left
 
 
 @dataclass(frozen=True)
@@ -113,7 +157,7 @@ class _Reader:
         metadata = {
             p.name: self.parts.constants(p.name)
             for p in self.parts.file.program.execution_plan
-            if p is not plan and p.name not in (INPUT_NAMES, OUTPUT_NAMES)
+            if p is not plan and p.name not in (INPUT_NAMES, OUTPUT_NAMES, pte.LEFT)
         }
         return Graph(
             format="executorch",

@@ -210,19 +210,26 @@ def check_artifact(artifact: Artifact, runtime: str, session: Session, cases: di
     return builder.rows
 
 
-def likeness(artifact: Artifact, golden: GoldenCase, first: Arrays, last: Arrays) -> Likeness:
-    """The second hop alone, of outputs from a measurement: the worst row of the first and of the last run. ``last``
-    is empty if there was no last run."""
-    rows = {
-        run: worst(_hop_two(artifact, "", "", golden, outputs))
-        for run, outputs in (("first", first), ("last", last))
-        if outputs or run == "first"
-    }
+def likeness(
+    artifact: Artifact,
+    golden: GoldenCase,
+    first: Arrays,
+    last: Arrays,
+    between: tuple[GoldenCase, Arrays] | None = None,
+) -> Likeness:
+    """The second hop alone, of outputs from a measurement: the worst row of the first and of the last run, and of one
+    of another case ``between`` them, if there was one. ``last`` is empty if there was no last run."""
+    runs = {"the first run": (golden, first)}
+    if between:
+        runs["the run of another case"] = between
+    if last:
+        runs["the last run"] = (golden, last)
+    rows = {run: worst(_hop_two(artifact, "", "", case, outputs)) for run, (case, outputs) in runs.items()}
     row = worst(rows.values())
     run = next(name for name, worst_of_run in rows.items() if worst_of_run is row)
     return Likeness(
         row.passed,
-        "" if row.passed else f"{row.output} of the {run} run: {row.reason}",
+        "" if row.passed else f"{row.output} of {run}: {row.reason}",
         row.max_noise_units,
         row.rms_noise_units,
         row.sqnr_db,

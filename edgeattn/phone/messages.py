@@ -22,6 +22,7 @@ Text = Annotated[str, StringConstraints(max_length=400, strip_whitespace=True), 
 Details = Annotated[dict[Word, Text], Field(max_length=_DETAILS)]
 Duration = Annotated[int, Field(ge=1, le=_HOUR_NS)]
 Count = Annotated[int, Field(ge=0, le=_MAX_RUNS)]
+Operators = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Message(BaseModel):
@@ -46,11 +47,29 @@ class Progress(Message):
     run: Count
 
 
+class Placement(Message):
+    """Where a runtime says that the operators ran: how many on the backend that was asked for (``taken``) and how many
+    on the CPU (``left``), None where it does not say; ``full`` is whether none ran on the CPU. ``words`` are its own,
+    on those that did."""
+
+    full: bool
+    taken: Operators | None = None
+    left: Operators | None = None
+    words: Annotated[tuple[Text, ...], Field(max_length=4)] = ()
+
+    @model_validator(mode="after")
+    def _one_story(self) -> "Placement":
+        if self.left is not None and self.full != (self.left == 0):
+            raise ValueError("full is for a run that left nothing to the CPU")
+        return self
+
+
 class PhoneMeasurement(Message):
-    """A measurement; its fields are those of ``edgeattn.bundle.records.Record``, and four more.
+    """A measurement; its fields are those of ``edgeattn.bundle.records.Record``, and six more.
 
     ``hidden`` are the numbers of the samples during which the page was not on the screen. ``first`` and ``last`` are
-    the outputs of the first and of the last run, by name, as raw bytes.
+    the outputs of the first and of the last run, ``other`` those of a run of the plan's other case between them, by
+    name, as raw bytes. ``placement`` is None where the runtime was not asked or did not answer.
     """
 
     threads: Annotated[int, Field(ge=1, le=1024)]
@@ -63,7 +82,9 @@ class PhoneMeasurement(Message):
     first_run_ns: Duration
     hidden: Annotated[list[Count], Field(max_length=_MAX_RUNS)] = []
     first: Annotated[dict[str, Base64Bytes], Field(max_length=64)]
+    other: Annotated[dict[str, Base64Bytes], Field(max_length=64)] = {}
     last: Annotated[dict[str, Base64Bytes], Field(max_length=64)]
+    placement: Placement | None = None
     before: Details = {}
     after: Details = {}
     details: Details = {}
@@ -89,5 +110,5 @@ LARGEST_BYTES = {Join: 64_000, Progress: 1_000}
 
 
 def largest_result_bytes(output_bytes: int) -> int:
-    """A bound for the body of a :class:`Result` whose outputs take ``output_bytes``, twice and in base64."""
-    return _FRAME_BYTES + 2 * (output_bytes * 4 // 3 + 1_000)
+    """A bound for the body of a :class:`Result` whose outputs take ``output_bytes``, three times and in base64."""
+    return _FRAME_BYTES + 3 * (output_bytes * 4 // 3 + 1_000)

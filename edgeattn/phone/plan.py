@@ -34,22 +34,26 @@ class Task:
 @dataclass(frozen=True)
 class Plan:
     """``artifacts`` are those of the bundle that a browser runs; a task names one by its index. ``golden`` is
-    the bundle's first golden case, ``runs`` the samples of a task."""
+    the bundle's first golden case, ``runs`` the samples of a task. ``others`` are, by artifact, the case that a backend
+    other than the CPU runs once between its last sample and the last run; None where no other case fits."""
 
     bundle: Bundle
     artifacts: tuple[Artifact, ...]
     golden: GoldenCase
+    others: tuple[GoldenCase | None, ...]
     tasks: dict[str, Task]
     not_run: tuple[NotRun, ...]
     runs: int
     runtime_versions: dict[str, str]
 
-    def inputs(self, artifact: Artifact) -> Arrays:
-        return self.golden.inputs_for(artifact)
+    def other(self, task: Task) -> GoldenCase | None:
+        """The second case that ``task`` runs, if any: state can leak from run to run on a GPU."""
+        return None if task.backend == "wasm" else self.others[task.artifact]
 
-    def outputs(self, artifact: Artifact) -> dict[str, npt.NDArray[np.generic]]:
-        """The artifact's expected outputs, up to its precision; a phone's outputs have their shapes and types."""
-        values = self.golden.reference_for(artifact)
+    def outputs(self, artifact: Artifact, case: GoldenCase | None = None) -> dict[str, npt.NDArray[np.generic]]:
+        """The artifact's expected outputs of ``case`` (the first one), up to its precision; a phone's outputs have
+        their shapes and types."""
+        values = (case or self.golden).reference_for(artifact)
         return {output.name: values[output.name].astype(output.dtype) for output in artifact.outputs}
 
     def output_bytes(self) -> int:
@@ -70,15 +74,27 @@ class Plan:
             "name": artifact.file.path,
             "url": f"artifacts/{index}",
             "precision": artifact.precision,
-            "inputs": [
-                {"name": name, "url": input_url(index, position), "dtype": str(value.dtype), "shape": value.shape}
-                for position, (name, value) in enumerate(self.inputs(artifact).items())
-            ],
+            "inputs": _urls(index, "first", self.golden.inputs_for(artifact)),
+            "other": _urls(index, "other", other.inputs_for(artifact)) if (other := self.others[index]) else [],
         }
 
+    def inputs(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
+        """The inputs of all artifacts, by the path at which the page finds them."""
+        for index, artifact in enumerate(self.artifacts):
+            for name, case in (("first", self.golden), ("other", self.others[index])):
+                for position, value in enumerate(case.inputs_for(artifact).values() if case else ()):
+                    yield _url(index, name, position), value
 
-def input_url(artifact: int, position: int) -> str:
-    return f"inputs/{artifact}-{position}"
+
+def _urls(artifact: int, case: str, inputs: Arrays) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "url": _url(artifact, case, position), "dtype": str(value.dtype), "shape": value.shape}
+        for position, (name, value) in enumerate(inputs.items())
+    ]
+
+
+def _url(artifact: int, case: str, position: int) -> str:
+    return f"inputs/{artifact}-{case}-{position}"
 
 
 def make_plan(bundle: Bundle, *, runs: int, runtime_versions: dict[str, str]) -> Plan:
@@ -95,9 +111,22 @@ def make_plan(bundle: Bundle, *, runs: int, runtime_versions: dict[str, str]) ->
     )
     if not artifacts:
         raise MissingError(f"{bundle.folder} holds nothing that a browser runs; export it to ONNX or TFLite")
-    golden = next(iter(golden_cases(bundle).values()))
+    cases = golden_cases(bundle)
+    golden = next(iter(cases.values()))
+    others = tuple(_other(artifact, cases) for artifact in artifacts)
     tasks = {task.key: task for task in _tasks(artifacts)}
-    return Plan(bundle, artifacts, golden, tasks, not_run, runs, runtime_versions)
+    return Plan(bundle, artifacts, golden, others, tasks, not_run, runs, runtime_versions)
+
+
+def _other(artifact: Artifact, cases: dict[str, GoldenCase]) -> GoldenCase | None:
+    """The first case after the first one that is of its shapes, and in reach of the artifact's precision."""
+    first, *others = cases
+    shapes = {name: value.shape for name, value in cases[first].inputs_for(artifact).items()}
+    for name in others:
+        inputs = cases[name].inputs_for(artifact)
+        if name not in artifact.beyond and {key: value.shape for key, value in inputs.items()} == shapes:
+            return cases[name]
+    return None
 
 
 def _tasks(artifacts: tuple[Artifact, ...]) -> Iterator[Task]:

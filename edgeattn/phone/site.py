@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeattn.phone import setup
-from edgeattn.phone.plan import Plan, input_url
+from edgeattn.phone.plan import Plan
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -47,8 +47,7 @@ def files(plan: Plan, runtimes: Path, page: Mapping[str, object]) -> dict[str, F
     served |= {f"runtimes/licences/{path.name}": read(path) for path in (runtimes / "licences").iterdir()}
     for index, artifact in enumerate(plan.artifacts):
         served[f"artifacts/{index}"] = File(plan.bundle.path(artifact.file))
-        for position, value in enumerate(plan.inputs(artifact).values()):
-            served[input_url(index, position)] = File(np.ascontiguousarray(value).tobytes())
+    served |= {path: File(np.ascontiguousarray(value).tobytes()) for path, value in plan.inputs()}
     document = {**plan.document(), **page}
     served["plan.json"] = File(json.dumps(document).encode(), "application/json")
     return served

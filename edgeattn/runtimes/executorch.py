@@ -61,15 +61,16 @@ class ExecuTorch(Runtime):
     def share(self, path: Path, variant: str = "") -> Share:
         """The operators in XNNPACK's delegates, and those beside them, with the reason where the file has it."""
         graph = FORMAT.read(path)
+        with quiet():
+            noted, left = pte.left(pte.unpack(files.read(path, 2**31), graphs=False)), []
         inside = [op for op in graph.ops if op.name.partition(":")[0].isdigit()]
-        reasons = pte.reasons(graph.details["metadata"])
-        left = tuple(
-            Left(op.kind, reasons.get(op.name.partition(":")[0], "the file does not say why"), op.name)
-            for op in graph.ops
-            if op not in inside
-        )
+        for op in graph.ops:
+            if op not in inside:
+                reasons = noted.get(op.name.partition(":")[0]) or [("the file does not say why", op.name)]
+                reason, module = reasons.pop(0)
+                left.append(Left(op.kind, reason, module or op.name))
         delegates: Any = graph.details["delegates"]
-        return Share("executorch (XNNPACK)", len(inside), left, len(delegates))
+        return Share("executorch (XNNPACK)", len(inside), tuple(left), len(delegates))
 
     def examine(self, path: Path) -> dict[str, Any]:
         """The number of delegates."""

@@ -26,8 +26,8 @@ FEW_ROWS = 16
 
 @dataclass(frozen=True)
 class Job:
-    """Make ``path`` in ``precision`` from the fp32 artifact ``source``, which ``conversion`` was written to: for those
-    whose tool takes a module and no file.
+    """Make ``path`` in ``precision`` from the fp32 artifact ``source``, or from ``conversion``, of which that was made:
+    for those whose tool takes a module and no file.
 
     ``calibration`` are inputs in the artifact's own layout, empty where the precision needs none; ``metadata`` is
     the fp32 artifact's, which the quantiser may drop; ``keep`` names the outputs of operators that stay in float;
@@ -37,11 +37,11 @@ class Job:
     source: Path
     path: Path
     precision: Precision
-    conversion: Conversion
     calibration: tuple[Arrays, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
     edge_type: str = FLOAT32
+    conversion: Conversion | None = None
 
 
 class Quantizer(Protocol):

@@ -14,6 +14,7 @@ from edgeattn.bundle.details import Details
 from edgeattn.errors import ConversionError
 from edgeattn.export.quantize import FEW_ROWS, FLOAT32, OWN, Job, Quantizer
 from edgeattn.export.quantize._ranges import Ranges
+from edgeattn.formats import Job as Conversion
 from edgeattn.formats.executorch import FORMAT, compiled, edge_names
 from edgeattn.formats.graph import Op
 from edgeattn.precision import FP16, FP32, INT8, INT8_DYNAMIC
@@ -39,10 +40,12 @@ class ExecuTorchQuantizer(Quantizer):
         Raises:
             ConversionError: ExecuTorch refuses the module in this precision.
         """
+        if (conversion := job.conversion) is None:
+            raise ConversionError(f"ExecuTorch's quantiser takes a module, and {job.source.name} is a file alone")
         try:
             with quiet():
-                program, details = _half(job) if job.precision == FP16 else _eight_bits(job)
-                names = edge_names(job.conversion.inputs, job.conversion.outputs)
+                program, details = (_half if job.precision == FP16 else _eight_bits)(job, conversion)
+                names = edge_names(conversion.inputs, conversion.outputs)
                 content = compiled(program, {**names, **job.metadata})
             job.path.write_bytes(content)
         except Exception as error:
@@ -75,20 +78,20 @@ class _InHalf(nn.Module):
         return outputs if isinstance(result, tuple) else outputs[0]
 
 
-def _half(job: Job) -> tuple[Any, Details]:
+def _half(job: Job, conversion: Conversion) -> tuple[Any, Details]:
     own = job.edge_type == OWN
-    module = _InHalf(copy.deepcopy(job.conversion.module), own_edges=own).eval()
-    inputs = tuple(x.half() if own and x.is_floating_point() else x for x in job.conversion.inputs.values())
+    module = _InHalf(copy.deepcopy(conversion.module), own_edges=own).eval()
+    inputs = tuple(x.half() if own and x.is_floating_point() else x for x in conversion.inputs.values())
     return torch.export.export(module, inputs), Details(edges="float16" if own else FLOAT32)
 
 
-def _eight_bits(job: Job) -> tuple[Any, Details]:
+def _eight_bits(job: Job, conversion: Conversion) -> tuple[Any, Details]:
     from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as vendor
     from torchao.quantization.pt2e import allow_exported_model_train_eval, quantize_pt2e
 
     is_dynamic = job.precision == INT8_DYNAMIC
-    inputs = tuple(job.conversion.inputs.values())
-    graph: Any = torch.export.export(job.conversion.module, inputs).module()
+    inputs = tuple(conversion.inputs.values())
+    graph: Any = torch.export.export(conversion.module, inputs).module()
     products = [node for node in graph.graph.nodes if node.target in (_CONV, _LINEAR)]
     taken = [node for node, is_kept in zip(products, _kept(job, len(products)), strict=True) if not is_kept]
     taken = [node for node in taken if _rows(node) >= FEW_ROWS and node.meta["val"].shape[_channels(node)] > 1]
@@ -106,7 +109,7 @@ def _eight_bits(job: Job) -> tuple[Any, Details]:
         if is_dynamic:
             prepared(*inputs)
         else:
-            _calibrate(prepared, job)
+            _calibrate(prepared, job, conversion)
     converted = quantize_pt2e.convert_pt2e(prepared)
     details = Details(
         static_ops=0 if is_dynamic else len(taken),
@@ -125,7 +128,7 @@ def _kept(job: Job, number: int) -> list[bool]:
     return [op.name in job.keep for op in ops] or [False] * number
 
 
-def _calibrate(prepared: Any, job: Job) -> None:
+def _calibrate(prepared: Any, job: Job, conversion: Conversion) -> None:
     """The ranges of :mod:`edgeattn.export.quantize._ranges` for the observers of activations."""
     observers = {
         node.target: node
@@ -135,7 +138,7 @@ def _calibrate(prepared: Any, job: Job) -> None:
     ranges = Ranges(len(job.calibration), {name for name, node in observers.items() if _feeds_silu_alone(node)})
     handles = [prepared.get_submodule(name).register_forward_hook(partial(_add, ranges, name)) for name in observers]
     for example in job.calibration:
-        prepared(*(_like(example[name], x) for name, x in job.conversion.inputs.items()))
+        prepared(*(_like(example[name], x) for name, x in conversion.inputs.items()))
     for handle in handles:
         handle.remove()
     for name, (low, high) in ranges.result().items():
@@ -183,7 +186,7 @@ def _feeds_silu_alone(node: fx.Node) -> bool:
 def _rows(node: fx.Node) -> int:
     """The number of columns in the output [B, C, ...] of a convolution, or of rows in a linear layer's [..., C]."""
     shape = node.meta["val"].shape
-    return prod(shape) // max(1, shape[_channels(node)])
+    return int(prod(shape) // max(1, shape[_channels(node)]))
 
 
 def _channels(node: fx.Node) -> int:
@@ -191,7 +194,7 @@ def _channels(node: fx.Node) -> int:
 
 
 def _is_depthwise(node: fx.Node) -> bool:
-    return node.target is _CONV and len(node.args) > 6 and node.args[6] != 1
+    return node.target is _CONV and len(node.args) > 6 and bool(node.args[6] != 1)
 
 
 def _is_much(op: Op) -> bool:

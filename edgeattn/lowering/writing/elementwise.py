@@ -22,6 +22,7 @@ from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import Phys
 
 aten = torch.ops.aten
+_ARITHMETIC = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor)
 
 
 def pointwise(e: Emitter, op: Pointwise) -> Phys:
@@ -36,22 +37,24 @@ def pointwise(e: Emitter, op: Pointwise) -> Phys:
         # In fp16 torch.export writes SiLU in fp32, with casts to it and back.
         node = e.w.call(aten.mul.Tensor, nodes[0], e.w.call(aten.sigmoid.default, nodes[0]))
     else:
-        node = e.w.call(op.target, *_numbers(e, filled(op.args, nodes), len(groups)), **op.kwargs)
+        node = e.w.call(op.target, *_numbers(e, op, filled(op.args, nodes), len(groups)), **op.kwargs)
     shape = tuple(size(leaves(g)) for g in groups)
     is_map = any(p.is_map and len(p.axes) == len(order) for p in fitted)
     return Phys(node, tuple(order), shape, is_map)
 
 
-def _numbers(e: Emitter, args: Sequence[Any], rank: int) -> list[Any]:
+def _numbers(e: Emitter, op: Pointwise, args: Sequence[Any], rank: int) -> list[Any]:
     """On a whole map a number is one too: beside a number, the map would be moved to lie channels-first."""
-    if not e.w.keeps_maps or rank != 4 or not any(isinstance(x, fx.Node) for x in args[:2]):
+    value = op.node.meta.get("val") if op.node is not None else None
+    is_real = isinstance(value, torch.Tensor) and value.is_floating_point()
+    if not e.w.keeps_maps or rank != 4 or op.target not in _ARITHMETIC or not is_real:
         return list(args)
-    return [
-        e.w.remembered(("number", x), lambda x=x: e.w.buffer(torch.full((1, 1, 1, 1), float(x), dtype=torch.float64)))
-        if k < 2 and isinstance(x, int | float) and not isinstance(x, bool)
-        else x
-        for k, x in enumerate(args)
-    ]
+    return [_number(e, x) if isinstance(x, int | float) else x for x in args]
+
+
+def _number(e: Emitter, x: float) -> fx.Node:
+    node: fx.Node = e.w.remembered(("number", float(x)), lambda: e.w.buffer(torch.full((1,) * 4, float(x)).double()))
+    return node
 
 
 def _common_order(op: Op, parts: list[Phys]) -> tuple[int, list[Axis]]:

@@ -99,10 +99,12 @@ async function perform(task, plan, phone, row) {
     await post(`${phone}/result`, { task: task.key, failure }, { lost });
     return;
   }
-  const [first, last, after] = await Promise.all([encoded(seen.first), encoded(seen.last), state()]);
+  const [first, other, last, after] = await Promise.all([...[seen.first, seen.other, seen.last].map(encoded), state()]);
   const details = asText(seen.details);
-  const answer = await post(`${phone}/result`, { task: task.key, seen: { ...seen, first, last, before, after, details } }, { lost });
-  row.finish(seen.samples_ns, answer.passed);
+  const placement = seen.placement && { ...seen.placement, words: seen.placement.words.map(plain) };
+  const sent = { ...seen, first, other, last, before, after, details, placement };
+  const answer = await post(`${phone}/result`, { task: task.key, seen: sent }, { lost });
+  row.finish(sent, answer.passed);
 }
 
 const aboutMinutes = (ms) => (ms < 50_000 ? "Less than a minute" : `About ${Math.ceil(ms / 60_000)} min`);

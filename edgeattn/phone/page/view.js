@@ -1,6 +1,7 @@
 // The screen. Text is set as text, never as markup.
 
 import { median } from "./measure.js";
+import { inWords, shared } from "./placement.js";
 
 const at = (id) => document.getElementById(id);
 const NAMES = { "onnxruntime-web": "ONNX Runtime", "litert.js": "LiteRT", wasm: "CPU", webgpu: "WebGPU", webnn: "WebNN" };
@@ -63,6 +64,13 @@ function verdict(samples, passed) {
   return `${range} · ${passed ? "✓ same outputs" : "✗ not the model's outputs"}`;
 }
 
+/** How many operators ran on the task's backend, with a warning if not all did. */
+function onBackend(task, placement) {
+  const name = NAMES[task.backend];
+  if (!placement) return `⚠ ${NAMES[task.runtime]} does not say whether all operators ran on ${name}`;
+  return `${placement.full ? "" : "⚠ "}${inWords(placement, name)}`;
+}
+
 /** Bars from zero to the slowest task, redrawn after each task. */
 class Bars {
   #bars = new Map();
@@ -101,9 +109,12 @@ function row(task, plan, bars) {
     run: (done) => show("running", done ? `${done} of ${plan.runs}` : "loading"),
     fail: (reason) => show("failed", "not run", make("p", "reason", reason)),
     keep: () => show("finished", "done", make("p", "reason", "before this page was opened again")),
-    finish(samples, passed) {
+    finish({ samples_ns: samples, placement }, passed) {
       const below = [bars.add(median(samples)), picture(samples), make("p", "verdict", verdict(samples, passed))];
-      show(passed ? "finished" : "wrong", milliseconds(median(samples)), ...below);
+      const others = task.backend === "wasm" ? "" : shared(placement);
+      name.textContent += others;
+      if (task.backend !== "wasm") below.push(make("p", others ? "warning" : "verdict", onBackend(task, placement)));
+      show(`${passed ? "finished" : "wrong"}${others ? " mixed" : ""}`, milliseconds(median(samples)), ...below);
     },
   };
 }
