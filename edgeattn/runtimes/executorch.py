@@ -129,7 +129,7 @@ class Edges:
 
         tensors = []
         for name, is_last in self.is_last.items():
-            x = torch.from_numpy(np.ascontiguousarray(inputs[name]))
+            x = torch.from_numpy(np.asarray(inputs[name], order="C"))
             if tuple(x.shape) != self.signature.inputs[name]:  # it would say so on the terminal only
                 raise ValueError(f"{name} has the shape {tuple(x.shape)}, not {self.signature.inputs[name]}")
             # It takes another order of the same numbers without a word.
@@ -138,7 +138,7 @@ class Edges:
 
 
 def as_arrays(outputs: Sequence[Any]) -> list[Any]:
-    return [np.ascontiguousarray(np.asarray(value)) for value in outputs]
+    return [np.asarray(value, order="C") for value in outputs]
 
 
 class _Session(Session):

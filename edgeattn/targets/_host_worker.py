@@ -6,6 +6,7 @@ Its job folders are those of ``_runner/worker.py``, with the name of the backend
 
 import sys
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from edgeattn.runtimes._providers import Provider
 from edgeattn.targets._runner import worker
 
 RUNTIME_FILE = "runtime.txt"
+_TRACED = (
+    "medians of up to 20 runs under ExecuTorch's event tracer, which takes time itself; its XNNPACK backend has steps "
+    "of 1 us, and does not tell which layer a kernel is of"
+)
 
 
 class Gpu:
@@ -76,12 +81,20 @@ class ExecuTorch:
     name = executorch.RUNTIME.format
 
     def __init__(self, path: str, threads: int) -> None:
+        if absent := missing(executorch.RUNTIME):
+            raise worker.RefusedError("missing", absent)
         self.version, self.threads = executorch.RUNTIME.version(), threads
         self.content = Path(path).read_bytes()
         try:
             self.loaded = executorch.Loaded(self.content, threads)
         except Exception as error:
             raise worker.RefusedError("artifact", f"ExecuTorch refuses the file: {worker.first_line(error)}") from error
+
+    @staticmethod
+    def prepare(folder: str) -> None:
+        """Import torch, if the job needs it: an app has none, so it is no part of the time that a file takes to load."""
+        if Path(folder, "artifact.pte").exists() and not missing(executorch.RUNTIME):
+            import_module("executorch.runtime")
 
     @cached_property
     def edges(self) -> executorch.Edges:
@@ -107,8 +120,7 @@ class ExecuTorch:
         for _ in worker.operator_calls():
             traced.execute(self.tensors)
         traced.program.write_etdump_result_to_file(str(path), str(path.with_suffix(".debug")))
-        note = worker.PROFILED.format("ExecuTorch", "; its XNNPACK backend does not tell which layer a kernel is of")
-        return [list(row) for row in _etdump.operators(path)], note
+        return [list(row) for row in _etdump.operators(path)], _TRACED
 
 
 def _name(path: str) -> str:
@@ -117,6 +129,8 @@ def _name(path: str) -> str:
 
 def main(arguments: list[str]) -> int:
     program = [sys.executable, "-m", "edgeattn.targets._host_worker"]
+    if arguments[0] == worker.ONE_OF_SEVERAL or len(arguments) == 1:
+        ExecuTorch.prepare(arguments[-1])
     runtimes = {
         ".tflite": lambda path, threads: Gpu(_name(path), path),
         ".onnx": lambda path, threads: OnnxProvider(_name(path), path, threads),

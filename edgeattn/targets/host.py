@@ -47,7 +47,7 @@ class _Host(Connection):
             for folder, job in zip(folders, jobs, strict=True):
                 (folder / _host_worker.RUNTIME_FILE).write_text(job.runtime, encoding="utf-8")
             before = _state()
-            own = all(job.runtime in ("", *RUNTIMES.get(job.artifact.suffix[1:], ())) for job in jobs)
+            own = all(map(_is_workers_own, jobs))
             program = [job_folder.WORKER] if own else ["-m", "edgeattn.targets._host_worker"]
             environment = os.environ if own else litert_gpu.environment() or os.environ
             stopped = job_folder.start([sys.executable, *program, *folders], environment=environment)
@@ -63,6 +63,11 @@ class _Host(Connection):
                 replace(measurement, before=before, after=after, untrusted=(*measurement.untrusted, *warnings))
                 for measurement in measurements
             )
+
+
+def _is_workers_own(job: Job) -> bool:
+    known = RUNTIMES.get(job.artifact.suffix[1:])
+    return known is not None and job.runtime in ("", *known)
 
 
 def _cpu() -> str:

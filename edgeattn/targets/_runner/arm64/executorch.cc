@@ -14,8 +14,8 @@
 
 extern "C" {
 const char *runtime = "executorch";
-extern const char profiler_note[] = "ExecuTorch's event tracer, which takes time itself; its XNNPACK backend has steps "
-                                    "of 1 us, and does not tell which layer a kernel is of";
+extern const char profiler_note[] = "ExecuTorch's event tracer, which takes time itself; its XNNPACK backend "
+                                    "has steps of 1 us, and does not tell which layer a kernel is of";
 }
 
 #define EXECUTORCH_VERSION "1.5.1"
@@ -167,7 +167,7 @@ static names names_of(session *session, const char *method, const char *side, si
     return names;
 }
 
-static session *open(const job *job, std::unique_ptr<runtime::EventTracer> tracer)
+static session *load_traced(const job *job, std::unique_ptr<runtime::EventTracer> tracer)
 {
     auto pool = extension::threadpool::get_threadpool();
     if (job->gpu)
@@ -194,7 +194,7 @@ static session *open(const job *job, std::unique_ptr<runtime::EventTracer> trace
 session *load(const job *job, int)
 {
     runtime::register_pal(runtime::PalImpl::create(note, __FILE__));
-    return open(job, nullptr);
+    return load_traced(job, nullptr);
 }
 
 /* ---- inputs and outputs ---- */
@@ -212,6 +212,8 @@ void feed(session *session, const job *job)
         FILE *in = open_npy(input_file(job, name), &given);
         if (strcmp(given.descr, tensor.about.descr))
             refuse("input", "input %s must be of type %s", name, tensor.about.descr);
+        if (given.rank != tensor.about.rank || !std::equal(given.shape, given.shape + given.rank, tensor.about.shape))
+            refuse("input", "input %s has another shape than the file takes", name);
         read_values(in, name, values.data(), tensor.size);
         tensor.data.resize(tensor.size);
         reorder(tensor, values.data(), tensor.data.data(), true);
@@ -247,7 +249,7 @@ void profile(const struct job *job, struct operators *operators, int (*more)(int
 {
     auto owned = std::make_unique<Tracer>(operators);
     Tracer *tracer = owned.get();
-    struct session *session = open(job, std::move(owned));
+    session *session = load_traced(job, std::move(owned));
     int calls = 0;
     feed(session, job);
     for (; more(calls); calls++) {
