@@ -15,6 +15,8 @@ def arrange(graph_module: Any) -> None:
     import torch
     from executorch.exir.dialects._ops import ops
 
+    for node in graph_module.graph.nodes:
+        _settle(node)
     graph, copy = graph_module.graph, ops.edge.dim_order_ops._to_dim_order_copy.default
     copies: dict[tuple[Any, bool], Any] = {}
 
@@ -58,6 +60,24 @@ def _lies_last(node: Any) -> bool:
     if not isinstance(value, torch.Tensor) or value.dim() != 4:
         return False
     return value.is_contiguous(memory_format=torch.channels_last) and not value.is_contiguous()
+
+
+def _settle(node: Any) -> None:
+    """A map of one channel, or of one pixel, lies in both orders: say the first, as a delegate takes it to be."""
+    value = node.meta.get("val")
+    if isinstance(value, list | tuple):  # of a delegate
+        node.meta["val"] = type(value)(map(_settled, value))
+    elif value is not None:
+        node.meta["val"] = _settled(value)
+
+
+def _settled(value: Any) -> Any:
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.dim() != 4 or not value.is_contiguous():
+        return value
+    n, c, h, w = value.shape
+    return value.new_empty_strided((n, c, h, w), (c * h * w, h * w, w, 1))
 
 
 def _last_definition(node: Any) -> Any:

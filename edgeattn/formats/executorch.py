@@ -100,7 +100,7 @@ def compiled(program: Any, metadata: dict[str, Any]) -> bytes:
         lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
     if left := _left(lowered.exported_program().graph, why):
         metadata = {**metadata, pte.LEFT: json.dumps(left)}
-        arrange(lowered.exported_program().graph_module)
+    arrange(lowered.exported_program().graph_module)
     named = EdgeProgramManager(lowered.exported_program(), metadata, EdgeCompileConfig(_check_ir_validity=False))
     return bytes(named.to_executorch().buffer)
 

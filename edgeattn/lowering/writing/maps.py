@@ -6,11 +6,13 @@ Each function returns None for what it cannot write so; the rule goes on as for 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from edgeattn.lowering import forms
 from edgeattn.lowering.axes import Axis, Group, leaves, size
 from edgeattn.lowering.map_forms import (
     Cells,
@@ -23,8 +25,11 @@ from edgeattn.lowering.map_forms import (
     NormaliseMap,
 )
 from edgeattn.lowering.ops import Norm
+from edgeattn.lowering.projections import conv
 from edgeattn.lowering.writing.emitter import Emitter
 from edgeattn.lowering.writing.physical import Phys
+
+aten = torch.ops.aten
 
 
 def is_map(e: Emitter, x: Phys) -> bool:
@@ -33,11 +38,21 @@ def is_map(e: Emitter, x: Phys) -> bool:
 
 
 def reduced(e: Emitter, x: Phys, over: Group, target: Any) -> Phys | None:
-    """A sum, mean or largest value over places, with its dimensions kept."""
+    """A sum, mean, norm or largest value over places, or a sum or mean over channels, with its dimensions kept."""
+    if target is forms.euclidean and is_map(e, x):
+        squares = Phys(e.w.call(aten.mul.Tensor, x.node, x.node), x.order, x.shape, x.is_map)
+        total = reduced(e, squares, over, torch.sum)
+        return None if total is None else replace(total, node=e.w.call(aten.sqrt.default, total.node))
+    module: torch.nn.Module
+    if is_map(e, x) and over == x.groups[1] and target in (torch.sum, torch.mean):
+        count = 1.0 if target is torch.sum else 1 / size(over)
+        module = conv(torch.full((1, size(over)), count, dtype=torch.float64), None)
+        kept = tuple(a for a in x.axes if a not in over)
+        return Phys(e.w.module(module, x.node), kept, (x.shape[0], 1, *x.shape[2:]), x.is_map)
     if (cells := _cells(e, x, over)) is None:
         return None
     if target is torch.amax:
-        module: torch.nn.Module = MapLargest(cells)
+        module = MapLargest(cells)
     elif cells.is_interleaved or target not in (torch.sum, torch.mean):
         return None
     else:

@@ -98,7 +98,9 @@ class Writer:
         name = self._free("constant")
         is_map = self.keeps_maps and value.dim() == 4
         order = torch.channels_last if is_map else torch.contiguous_format
-        self.root.register_buffer(name, value.detach().clone().contiguous(memory_format=order))
+        # Copied into one that is new: an axis of length 1 would keep any stride, and ExecuTorch reads the order off it.
+        constant = torch.empty(value.shape, dtype=value.dtype, memory_format=order).copy_(value.detach())
+        self.root.register_buffer(name, constant)
         return self.graph.get_attr(name)
 
     def _free(self, path: str) -> str:

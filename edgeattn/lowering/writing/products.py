@@ -91,7 +91,10 @@ def _matrix_product(e: Emitter, op: Contract, a: Phys, b: Phys, over: Group) -> 
     left, right = (e.w.view(x, [*heads, *_two(x, lead, own)]) for x, own in ((a, rows), (b, columns)))
     first = left.node if form(a, rows) == "own" or not rows else _turned(e, left)
     second = right.node if form(b, columns) == "over" or not columns else _turned(e, right)
-    node = e.w.call(aten.matmul.default, first, second)
+    # Of matmul torch.export makes bmm, and expansions to the same shape, which ExecuTorch does not take.
+    rank = len(heads) + 2
+    product = aten.matmul if not e.w.keeps_maps else aten.bmm if rank == 3 else aten.mm
+    node = e.w.call(product.default, first, second)
     shape = (*(size(g) for g in heads), size(rows), size(columns))
     return Phys(node, (*shared, *rows, *columns), shape)
 
