@@ -81,7 +81,12 @@ def test_parity_in_both_of_its_runtimes(
     answer = edgeattn("parity", lean, "--target", "android", "--gpu-library", with_driver, "--json")
     assert answer.code == 0, answer.err
     rows = [row for row in answer.document["rows"] if row["hop"] == "conversion"]
-    assert {row["runtime"].partition(" on ")[0] for row in rows} == {"litert", "litert gpu", "onnxruntime", "executorch"}
+    assert {row["runtime"].partition(" on ")[0] for row in rows} == {
+        "litert",
+        "litert gpu",
+        "onnxruntime",
+        "executorch",
+    }
 
 
 class Half(Connection):

@@ -211,5 +211,5 @@ def test_the_threads_are_those_asked_for(made_bundle: Path, tmp_path: Path) -> N
 def test_a_board_does_not_run_it(made_bundle: Path, tmp_path: Path) -> None:
     """The worker is sent there as it is."""
     job = replace(job_of(made_bundle, ".pte"), runs=1)
-    with pytest.raises(ArtifactError, match="the worker runs .onnx and .tflite files, not .pte"):
+    with pytest.raises(ArtifactError, match=r"the worker runs \.onnx and \.tflite files, not \.pte"):
         run([sys.executable, job_folder.WORKER], tmp_path, job)

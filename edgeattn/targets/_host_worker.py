@@ -5,6 +5,7 @@ Its job folders are those of ``_runner/worker.py``, with the name of the backend
 """
 
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -92,7 +93,7 @@ class ExecuTorch:
 
     @staticmethod
     def prepare(folder: str) -> None:
-        """Import torch, if the job needs it: an app has none, so it is no part of the time that a file takes to load."""
+        """Import torch if the job needs it: an app has none, so it is no part of the time that a file takes to load."""
         if Path(folder, "artifact.pte").exists() and not missing(executorch.RUNTIME):
             import_module("executorch.runtime")
 
@@ -131,7 +132,7 @@ def main(arguments: list[str]) -> int:
     program = [sys.executable, "-m", "edgeattn.targets._host_worker"]
     if arguments[0] == worker.ONE_OF_SEVERAL or len(arguments) == 1:
         ExecuTorch.prepare(arguments[-1])
-    runtimes = {
+    runtimes: dict[str, Callable[[str, int], Any]] = {
         ".tflite": lambda path, threads: Gpu(_name(path), path),
         ".onnx": lambda path, threads: OnnxProvider(_name(path), path, threads),
         ".pte": ExecuTorch,

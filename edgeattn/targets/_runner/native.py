@@ -116,7 +116,12 @@ def arguments(runtime: str, folder: Path, runner: Path, *, headers: Path | None 
     ``headers`` are needed where its interface is in C++."""
     source = next(file for file in fetch.data(".").iterdir() if file.stem == runtime and file.suffix in (".c", ".cc"))
     # Not as needed: what registers itself is called by no name.
-    linked = [f"-L{folder}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in RUNTIMES[runtime]), "-Wl,--as-needed"]
+    linked: list[object] = [
+        f"-L{folder}",
+        "-Wl,--no-as-needed",
+        *(f"-l:{name}" for name in RUNTIMES[runtime]),
+        "-Wl,--as-needed",
+    ]
     if source.suffix == ".cc":
         assert headers
         portable = headers / "executorch/runtime/core/portable_type/c10"

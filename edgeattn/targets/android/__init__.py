@@ -1,4 +1,4 @@
-"""An Android phone over adb: LiteRT, onnxruntime and ExecuTorch by the native runners, or the user's own benchmark tool.
+"""An Android phone over adb: LiteRT, onnxruntime and ExecuTorch by native runners, or the user's own benchmark tool.
 
 Everything is pushed into one folder in /data/local/tmp, which is removed when the connection ends.
 """
