@@ -29,8 +29,8 @@ class _Emulated(Connection):
         self.device = Device(f"emulated {cpu}", {"cpu": cpu, "qemu": emulator.versions["qemu-user"]})
 
     def run(self, job: Job, *, blocks: Path | None = None) -> Measurement:
-        """Run one job: LiteRT and ExecuTorch by native runners, whose counts repeat to the last digit, onnxruntime by the
-        worker.
+        """Run one job: LiteRT and ExecuTorch by native runners, whose counts repeat to the last digit, onnxruntime by
+        the worker.
 
         The plugin writes the counts of each block of code to ``blocks``. LiteRT then runs by the worker too: the
         library of its Python package has the names of its kernels.
