@@ -1,6 +1,6 @@
 """Instructions on an emulated ARM core: `make bench-arm` for the table, or `python benchmarks/arm_counts.py FILE...`.
 
-FILE is any .onnx or .tflite; its inputs are random. `--hot N` says which functions the instructions went to.
+FILE is any .onnx, .tflite or .pte; its inputs are random. `--hot N` says which functions the instructions went to.
 """
 
 import argparse
@@ -13,13 +13,14 @@ import numpy as np
 from edgeattn.bundle.records import Counts, middle
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.formats import FORMATS
+from edgeattn.inspection.inspect import format_of
 from edgeattn.targets import Job
 from edgeattn.targets.emulated_arm import EmulatedArm, toolchain
 
 
 def random_inputs(artifact: Path) -> Arrays:
     """Seeded normal numbers for every input that the file declares; a free axis is 1."""
-    format_ = FORMATS.get(artifact.suffix[1:])
+    format_ = FORMATS.get(format_of(artifact))
     random = np.random.default_rng(0)
     return {
         tensor.name: random.standard_normal([n or 1 for n in tensor.shape]).astype(tensor.dtype)

@@ -123,6 +123,16 @@ def native_onnxruntime() -> list[str | Path]:
 
 
 @pytest.fixture(scope="session")
+def native_executorch() -> list[str | Path]:
+    """The same of ExecuTorch."""
+    from edgeattn.targets.emulated_arm import toolchain
+
+    if absent := toolchain._missing_packages():
+        pytest.skip(absent)
+    return [*toolchain.build().runner("cortex-a76", "executorch")]
+
+
+@pytest.fixture(scope="session")
 def norm_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A layer with its norm and residual in all formats, exported once; tests only read it."""
     from edgeattn.export import pipeline, source

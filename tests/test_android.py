@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import loop_phone
@@ -33,7 +34,10 @@ def test_profile(attach: Attach, edgeattn: Command, made_bundle: Path, tmp_path:
     assert answer.code == 0, answer.err
     assert "does not run coreml" in answer.out
     found = {record.runtime: record for record in records.load(tmp_path / "r.json").records}
-    assert {name: record.runtime_version for name, record in found.items()} == {"litert": "2.3.0", "onnxruntime": NODE}
+    assert {name: record.runtime_version for name, record in found.items()} == {
+        **{"litert": "2.3.0", "onnxruntime": NODE},
+        "executorch": "1.5.1",
+    }
     for record in found.values():
         assert (record.origin, len(record.samples_ns)) == ("phone", 3)
         assert record.target == f"android:{phone.serial}"
@@ -68,16 +72,16 @@ def test_parity_pushes_everything_once(attach: Attach, edgeattn: Command, bundle
     answer = edgeattn("parity", bundle, "--target", f"android:{phone.serial}", "--cores", "4-7", "--json")
     assert answer.code == 0, answer.err
     rows = {row["runtime"] for row in answer.document["rows"] if row["hop"] == "conversion"}
-    assert rows == {f"{runtime} on android:{phone.serial}" for runtime in ("litert", "onnxruntime")}
+    assert rows == {f"{runtime} on android:{phone.serial}" for runtime in ("litert", "onnxruntime", "executorch")}
     names = [path.rsplit("/", 1)[1] for path in phone.pushed]
-    assert [names.count(name) for name in (*native.RUNTIMES.values(), *native.LIBRARIES)] == [1] * 10
-    assert [sum(name.endswith(suffix) for name in names) for suffix in (".tflite", ".onnx")] == [1, 1]
-    assert names.count("job.txt") == 2  # all cases of a file in one start
+    assert [names.count(name) for name in (*chain(*native.RUNTIMES.values()), *native.LIBRARIES)] == [1] * 14
+    assert [sum(name.endswith(suffix) for name in names) for suffix in (".tflite", ".onnx", ".pte")] == [1, 1, 1]
+    assert names.count("job.txt") == 3  # all cases of a file in one start
     assert set((phone.root / "data/taskset").read_text().split()) == {"f0"}
     assert left_on(phone) == []
 
 
-@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx", ".pte"])
 def test_the_outputs_are_those_of_the_emulated_core(suffix: str, attach: Attach, made_bundle: Path) -> None:
     """There onnxruntime runs by the Python worker, in the version of its own package."""
     attach()
@@ -115,7 +119,7 @@ def test_set_up(edgeattn: Command, base_root: Path) -> None:
     folder = Path(answer.document["folder"])
     names = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     assert names == {
-        *("litert/runner", "litert/libLiteRt.so", "onnxruntime/runner", "onnxruntime/libonnxruntime.so.1"),
+        *(f"{runtime}/{name}" for runtime, libraries in native.RUNTIMES.items() for name in ("runner", *libraries)),
         *(f"glibc/{name}" for name in native.LIBRARIES),
     }
     listed = ["aarch64-linux-gnu-readelf", "-d", *(folder / name for name in names)]

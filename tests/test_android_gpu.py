@@ -81,7 +81,12 @@ def test_parity_in_both_of_its_runtimes(
     answer = edgeattn("parity", lean, "--target", "android", "--gpu-library", with_driver, "--json")
     assert answer.code == 0, answer.err
     rows = [row for row in answer.document["rows"] if row["hop"] == "conversion"]
-    assert {row["runtime"].partition(" on ")[0] for row in rows} == {"litert", "litert gpu", "onnxruntime"}
+    assert {row["runtime"].partition(" on ")[0] for row in rows} == {
+        "litert",
+        "litert gpu",
+        "onnxruntime",
+        "executorch",
+    }
 
 
 class Half(Connection):
@@ -130,7 +135,7 @@ def test_a_phone_without_a_gpu(attach: Attach, edgeattn: Command, made_bundle: P
     # The other runtimes go on.
     answer = edgeattn("profile", made_bundle, "--target", "android", "--gpu-library", accelerator, *QUICK, "--json")
     assert answer.code == 1
-    assert {record["runtime"] for record in answer.document["records"]} == {"litert", "onnxruntime"}
+    assert {record["runtime"] for record in answer.document["records"]} == {"litert", "onnxruntime", "executorch"}
     assert any("finds no GPU" in entry["reason"] for entry in answer.document["not_run"])
 
 

@@ -52,12 +52,12 @@ def test_parity_on_every_core(cpu: str, edgeattn: Command, lean: Path) -> None:
     answer = edgeattn("parity", lean, "--target", "emulated-arm", "--cpu", cpu, "--json")
     assert answer.code == 0, answer.out
     rows = {row["runtime"] for row in answer.document["rows"] if row["hop"] == "conversion"}
-    assert rows == {f"{runtime} on emulated-arm ({cpu})" for runtime in ("onnxruntime", "litert")}
+    assert rows == {f"{runtime} on emulated-arm ({cpu})" for runtime in ("onnxruntime", "litert", "executorch")}
     assert "does not run coreml" in answer.document["not_run"][0]["reason"]
 
 
 @pytest.mark.usefixtures("emulator")
-@pytest.mark.parametrize(("suffix", "tolerance"), [(".tflite", 0.0), (".onnx", 1e-2)])
+@pytest.mark.parametrize(("suffix", "tolerance"), [(".tflite", 0.0), (".pte", 0.0), (".onnx", 1e-2)])
 def test_counts_repeat(suffix: str, tolerance: float, made_bundle: Path) -> None:
     job = job_of(made_bundle, suffix, runs=3, warmup=2)
     first, second = counted(job), counted(job)
@@ -66,7 +66,7 @@ def test_counts_repeat(suffix: str, tolerance: float, made_bundle: Path) -> None
     # Python's worker has a run now and then that takes some thousand more: the median is what a report shows.
     one, two = (median(runs) for runs in totals)
     assert abs(one - two) <= tolerance * one
-    assert suffix == ".onnx" or len({*totals[0], *totals[1]}) == 1
+    assert tolerance or len({*totals[0], *totals[1]}) == 1
     for count in first.counts:
         assert count.total > count.simd > 0
         assert count.total > count.memory > 0
@@ -178,11 +178,12 @@ def test_the_two_runners_agree(emulator: toolchain.Emulator, made_bundle: Path, 
 
 
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("runtime", "suffix"), [("litert", ".tflite"), ("executorch", ".pte")])
 def test_the_native_runner_honours_threads(
-    threads: int, emulator: toolchain.Emulator, made_bundle: Path, tmp_path: Path
+    runtime: str, suffix: str, threads: int, emulator: toolchain.Emulator, made_bundle: Path, tmp_path: Path
 ) -> None:
-    job_folder.write(tmp_path, job_of(made_bundle, ".tflite", runs=10**9, threads=threads))
-    process = subprocess.Popen([*emulator.runner("cortex-a76"), tmp_path], stderr=subprocess.DEVNULL)
+    job_folder.write(tmp_path, job_of(made_bundle, suffix, runs=10**9, threads=threads))
+    process = subprocess.Popen([*emulator.runner("cortex-a76", runtime), tmp_path], stderr=subprocess.DEVNULL)
     while not (tmp_path / "samples.txt").exists():
         assert process.poll() is None
     # QEMU has a thread of its own.
@@ -235,12 +236,13 @@ def test_a_set_up_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
 def test_the_pins_are_those_of_the_project() -> None:
     locked = set((ROOT / "requirements.txt").read_text().split())
     pinned = [line.split()[0] for line in fetch.data("requirements.txt").read_text().splitlines() if "==" in line]
-    assert len(pinned) == 3
+    assert len(pinned) == 4
     assert set(pinned) <= locked
     listed = set((ROOT / "packages.txt").read_text().split())
     assert set(toolchain.PACKAGES) - {"apt", "dpkg"} <= listed
-    litert = next(pin.partition("==")[2] for pin in pinned if pin.startswith("ai-edge-litert"))
-    assert f'LITERT_VERSION "{litert}"' in fetch.data("litert.h").read_text()
+    versions = dict(pin.split("==") for pin in pinned)
+    assert f'LITERT_VERSION "{versions["ai-edge-litert"]}"' in fetch.data("litert.h").read_text()
+    assert f'EXECUTORCH_VERSION "{versions["executorch"]}"' in fetch.data("executorch.cc").read_text()
 
 
 def test_of_two_set_ups_at_once_one_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

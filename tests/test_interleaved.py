@@ -39,12 +39,15 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Runner:
     return [runner]
 
 
-@pytest.fixture(params=["onnxruntime", "litert", "native", "native_onnxruntime"])
+@pytest.fixture(params=["onnxruntime", "litert", "executorch", "native", "native_onnxruntime", "native_executorch"])
 def way(request: pytest.FixtureRequest) -> tuple[Runner, str]:
     """A runner, and the suffix of what it runs."""
+    runtime = request.param.removeprefix("native").removeprefix("_")
+    suffix = {"onnxruntime": ".onnx", "executorch": ".pte"}.get(runtime, ".tflite")
     if request.param.startswith("native"):
-        return request.getfixturevalue(request.param), ".onnx" if "onnx" in request.param else ".tflite"
-    return [sys.executable, job_folder.WORKER], ".onnx" if request.param == "onnxruntime" else ".tflite"
+        return request.getfixturevalue(request.param), suffix
+    program = ["-m", "edgeattn.targets._host_worker"] if runtime == "executorch" else [job_folder.WORKER]
+    return [sys.executable, *program], suffix
 
 
 def read(folders: list[Path], jobs: list[Job], stopped: str) -> list[targets.Measurement]:

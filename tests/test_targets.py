@@ -181,15 +181,15 @@ def test_profile_and_parity_on_the_host(edgeattn: Command, made_bundle: Path, tm
     assert answer.code == 0, answer.err
     assert "Time of one run, ms" in answer.out
     assert "does not run coreml" in answer.out
-    onnx, tflite = records.load(tmp_path / "r.json").records
-    assert (onnx.subject.format, tflite.subject.format) == ("onnx", "tflite")
-    assert len(onnx.samples_ns) == 5
+    found = records.load(tmp_path / "r.json").records
+    assert {record.subject.format for record in found} == {"onnx", "tflite", "executorch"}
+    assert [len(record.samples_ns) for record in found] == [5] * 3
     manifest = bundles.load(made_bundle).manifest
-    assert {a.file.sha256 for a in manifest.artifacts} >= {onnx.subject.sha256, tflite.subject.sha256}
+    assert {a.file.sha256 for a in manifest.artifacts} >= {record.subject.sha256 for record in found}
     answer = edgeattn("parity", made_bundle, "--target", "host", "--json")
     assert answer.code == 0
     runtimes = {row["runtime"] for row in answer.document["rows"] if row["hop"] == "conversion"}
-    assert runtimes == {"onnxruntime on host", "litert on host"}
+    assert runtimes == {"onnxruntime on host", "litert on host", "executorch on host"}
 
 
 @pytest.mark.parametrize(

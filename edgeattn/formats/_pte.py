@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from importlib.resources import files as resources
 from math import prod
@@ -36,8 +37,8 @@ class Pte:
     @property
     def plan(self) -> Any:
         """The ``ExecutionPlan`` of the main method."""
-        plans = self.file.program.execution_plan
-        return next((plan for plan in plans if plan.name == MAIN), plans[0])
+        plans = {plan.name: plan for plan in self.file.program.execution_plan}
+        return plans[main_method(plans)]
 
     def constants(self, name: str) -> list[Any]:
         """What a method that gives constants gives; empty if there is no such method."""
@@ -59,6 +60,11 @@ class Pte:
         place["named_key"] = hashlib.sha256(content).hexdigest()
         store.pte_data[place["named_key"]] = replace(old, buffer_index=len(store.buffers))
         store.buffers.append(content)
+
+
+def main_method(names: Collection[str]) -> str:
+    """The method that is run: ``forward``, or else the first by name."""
+    return MAIN if MAIN in names else min(names)
 
 
 def unpack(content: bytes, *, graphs: bool = True) -> Pte:

@@ -1,6 +1,6 @@
 """ExecuTorch's own runtime, with its XNNPACK backend."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,19 +81,33 @@ class ExecuTorch(Runtime):
 RUNTIME: Runtime = ExecuTorch()
 
 
-class _Session(Session):
-    def __init__(self, parts: pte.Pte, content: bytes, threads: int) -> None:
+class Loaded:
+    """The method of a program, loaded. The number of threads is the process's; ``traced`` costs some time."""
+
+    def __init__(self, content: bytes, threads: int, *, traced: bool = False) -> None:
         from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime as Vendor
 
         if portable_lib._threadpool_get_thread_count() != threads:
             portable_lib._unsafe_reset_threadpool(threads)
-        plan = parts.plan
         # The method reads the program's memory, and does not keep it.
-        self.program = Vendor.get().load_program(content)
-        self.method = self.program.load_method(plan.name)
-        if self.method is None:
+        self.program = Vendor.get().load_program(content, enable_etdump=traced)
+        method = self.program.load_method(pte.main_method(self.program.method_names))
+        if method is None:
             raise ArtifactError("ExecuTorch cannot load the file's method")
+        self.method = method
+
+    def execute(self, tensors: Sequence[Any]) -> Sequence[Any]:
+        """Run it once; the outputs are torch's tensors."""
+        outputs: Sequence[Any] = self.method.execute(tensors)
+        return outputs
+
+
+class Edges:
+    """The inputs and outputs of a program."""
+
+    def __init__(self, parts: pte.Pte) -> None:
+        plan = parts.plan
         tensors = [plan.values[i].val for i in plan.inputs]
         names = parts.constants(INPUT_NAMES)
         if len(names) != len(tensors):
@@ -105,19 +119,36 @@ class _Session(Session):
             {n: tuple(getattr(t, "sizes", ())) for n, t in zip(names, tensors, strict=True)}, tuple(outputs)
         )
 
+    def tensors(self, inputs: Arrays) -> list[Any]:
+        """Arrays by name, [B, C, H, W] for a map, as torch's tensors in the program's order, in memory too.
+
+        Raises:
+            ValueError: one has another shape.
+        """
+        import torch
+
+        tensors = []
+        for name, is_last in self.is_last.items():
+            x = torch.from_numpy(np.asarray(inputs[name], order="C"))
+            if tuple(x.shape) != self.signature.inputs[name]:  # it would say so on the terminal only
+                raise ValueError(f"{name} has the shape {tuple(x.shape)}, not {self.signature.inputs[name]}")
+            # It takes another order of the same numbers without a word.
+            tensors.append(x.contiguous(memory_format=torch.channels_last) if is_last else x)
+        return tensors
+
+
+def as_arrays(outputs: Sequence[Any]) -> list[Any]:
+    return [np.asarray(value, order="C") for value in outputs]
+
+
+class _Session(Session):
+    def __init__(self, parts: pte.Pte, content: bytes, threads: int) -> None:
+        self.edges, self.loaded = Edges(parts), Loaded(content, threads)
+        self.signature = self.edges.signature
+
     def run(self, inputs: Arrays) -> Arrays:
         with refusing("ExecuTorch cannot run the file on these inputs"):
             return dict(zip(self.signature.outputs, self.execute(inputs), strict=True))
 
     def execute(self, inputs: Arrays) -> list[Any]:
-        import torch
-
-        tensors = []
-        for name, is_last in self.is_last.items():
-            x = torch.from_numpy(np.ascontiguousarray(inputs[name]))
-            if tuple(x.shape) != self.signature.inputs[name]:  # it would say so on the terminal only
-                raise ValueError(f"{name} has the shape {tuple(x.shape)}, not {self.signature.inputs[name]}")
-            # It takes another order of the same numbers without a word.
-            tensors.append(x.contiguous(memory_format=torch.channels_last) if is_last else x)
-        assert self.method is not None
-        return [np.ascontiguousarray(np.asarray(value)) for value in self.method.execute(tensors)]
+        return as_arrays(self.loaded.execute(self.edges.tensors(inputs)))

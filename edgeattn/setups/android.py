@@ -8,9 +8,9 @@ from edgeattn.targets._runner import native
 
 
 class Android(Setup):
-    """The native runners of LiteRT and onnxruntime for arm64, with their libraries."""
+    """The native runners of LiteRT, onnxruntime and ExecuTorch for arm64, with their libraries."""
 
-    about = "the native runners of LiteRT and onnxruntime for arm64, with their libraries"
+    about = "the native runners of LiteRT, onnxruntime and ExecuTorch for arm64, with their libraries"
 
     def missing(self) -> str | None:
         return native.missing()

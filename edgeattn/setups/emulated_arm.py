@@ -8,9 +8,9 @@ from edgeattn.targets.emulated_arm import toolchain
 
 
 class EmulatedArm(Setup):
-    """QEMU with the counting plugin, an ARM Python, and the native runner."""
+    """QEMU with the counting plugin, an ARM Python, and the native runners."""
 
-    about = "QEMU with the counting plugin, an ARM Python, and the native runner"
+    about = "QEMU with the counting plugin, an ARM Python, and the native runners"
 
     def missing(self) -> str | None:
         return toolchain.missing()

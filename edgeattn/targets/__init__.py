@@ -19,8 +19,10 @@ from edgeattn.errors import BadInputError, MissingError
 from edgeattn.system.plugins import Registry
 from edgeattn.system.progress import Progress, silent
 
-# What the two runners, ``_runner/worker.py`` and ``arm64/runner.c``, run.
+# What the two runners, ``_runner/worker.py`` and ``arm64/runner.c``, run, by format; and what this machine and the
+# native runner run beside: ExecuTorch for Python needs a torch, which is too much for a board.
 RUNTIMES = {"onnx": ("onnxruntime",), "tflite": ("litert",)}
+ALL_RUNTIMES = {**RUNTIMES, "executorch": ("executorch",)}
 # Why a run stopped early, if the user ended it.
 INTERRUPTED = "interrupted"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from edgeattn.bundle.records import Device, Origin
 from edgeattn.errors import BadInputError, MissingError
 from edgeattn.runtimes import backends, litert_gpu
-from edgeattn.targets import RUNTIMES, Connection, Job, Measurement, Target, _host_worker
+from edgeattn.targets import ALL_RUNTIMES, RUNTIMES, Connection, Job, Measurement, Target, _host_worker
 from edgeattn.targets._runner import board, clocks, job_folder
 
 ORIGIN: Origin = "host"
@@ -21,7 +21,7 @@ ORIGIN: Origin = "host"
 
 class _Host(Connection):
     place: str = "host"
-    runtimes: Mapping[str, tuple[str, ...]] = RUNTIMES
+    runtimes: Mapping[str, tuple[str, ...]] = ALL_RUNTIMES
     warmup: int | None = None
     runs = 50
 
@@ -47,7 +47,7 @@ class _Host(Connection):
             for folder, job in zip(folders, jobs, strict=True):
                 (folder / _host_worker.RUNTIME_FILE).write_text(job.runtime, encoding="utf-8")
             before = _state()
-            own = all(job.runtime in ("", *self.runtimes.get(job.artifact.suffix[1:], ())) for job in jobs)
+            own = all(map(_is_workers_own, jobs))
             program = [job_folder.WORKER] if own else ["-m", "edgeattn.targets._host_worker"]
             environment = os.environ if own else litert_gpu.environment() or os.environ
             stopped = job_folder.start([sys.executable, *program, *folders], environment=environment)
@@ -63,6 +63,11 @@ class _Host(Connection):
                 replace(measurement, before=before, after=after, untrusted=(*measurement.untrusted, *warnings))
                 for measurement in measurements
             )
+
+
+def _is_workers_own(job: Job) -> bool:
+    known = RUNTIMES.get(job.artifact.suffix[1:])
+    return known is not None and job.runtime in ("", *known)
 
 
 def _cpu() -> str:

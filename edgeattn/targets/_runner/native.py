@@ -15,16 +15,26 @@ from edgeattn.targets._runner import fetch
 # What compiles a runner; and what the build for phones needs beyond.
 PACKAGES = {
     "gcc-aarch64-linux-gnu": "aarch64-linux-gnu-gcc",
+    "g++-aarch64-linux-gnu": "aarch64-linux-gnu-g++",
     "libc6-dev-arm64-cross": "/usr/aarch64-linux-gnu/include/stdio.h",
     **fetch.PACKAGES,
 }
 _PHONE_PACKAGES = {**PACKAGES, "npm": "npm"}
 ARM_PACKAGES = ("libstdc++6",)
-WHEELS = ("ai-edge-litert",)
-# A runtime's own library, in the folder of its runner.
-RUNTIMES = {"litert": "libLiteRt.so", "onnxruntime": "libonnxruntime.so.1"}
+WHEELS = ("ai-edge-litert", "executorch")
+# A runtime's own libraries, in the folder of its runner.
+RUNTIMES = {
+    "litert": ("libLiteRt.so",),
+    "onnxruntime": ("libonnxruntime.so.1",),
+    "executorch": tuple(
+        f"libexecutorch{part}.so" for part in ("", "_threadpool", "_backend_xnnpack", "_kernels_optimized")
+    ),
+}
+RUNTIME_OF = {".tflite": "litert", ".onnx": "onnxruntime", ".pte": "executorch"}
+# Where a wheel has them.
+_IN_WHEELS = {"litert": "ai_edge_litert", "executorch": "executorch/lib"}
 _ONNXRUNTIME = "onnxruntime-node/bin/napi-v6/linux/arm64"
-# What both need of GNU's libc, for systems without, as Android; glibc's loader first.
+# What all need of GNU's libc, for systems without, as Android; glibc's loader first.
 GLIBC = "glibc"
 LIBRARIES = (
     "ld-linux-aarch64.so.1",
@@ -93,27 +103,43 @@ def add_glibc(root: Path, native: Path) -> None:
         shutil.copy2(library, native / GLIBC / name)
 
 
-def compile_runner(runtime: str, library: Path, native: Path) -> None:
-    """Put the runner of ``runtime`` into the folder ``native``, with that runtime's ``library``."""
+def compile_from_wheels(root: Path, native: Path) -> None:
+    """Put the runners whose runtimes have wheels (:data:`WHEELS`) into the folder ``native``, from the file tree
+    ``root``."""
+    wheels = root / fetch.DIST_PACKAGES
+    for runtime, folder in _IN_WHEELS.items():
+        _compile(runtime, wheels / folder, native, headers=wheels / folder / "../include")
+
+
+def arguments(runtime: str, folder: Path, runner: Path, *, headers: Path | None = None) -> list[object]:
+    """A compiler's arguments for the runner of ``runtime``, linked with that runtime's libraries in ``folder``.
+    ``headers`` are needed where its interface is in C++."""
+    source = next(file for file in fetch.data(".").iterdir() if file.stem == runtime and file.suffix in (".c", ".cc"))
+    # Not as needed: what registers itself is called by no name.
+    linked: list[object] = [
+        f"-L{folder}",
+        "-Wl,--no-as-needed",
+        *(f"-l:{name}" for name in RUNTIMES[runtime]),
+        "-Wl,--as-needed",
+    ]
+    if source.suffix == ".cc":
+        assert headers
+        portable = headers / "executorch/runtime/core/portable_type/c10"
+        linked += ["-isystem", headers, "-isystem", portable, "-DC10_USING_CUSTOM_GENERATED_MACROS", "-lstdc++"]
+    sources = [*map(fetch.data, ("runner.c", "job.c")), source]
+    return ["-O2", "-s", "-o", runner, *sources, *linked, "-Wl,--allow-shlib-undefined", "-ldl"]
+
+
+def _compile(runtime: str, libraries: Path, native: Path, *, headers: Path | None = None) -> None:
+    """Put a runner into the folder ``native``, with its runtime's libraries of the folder ``libraries``."""
     folder = native / runtime
     folder.mkdir(parents=True)
-    shutil.copy2(library, folder)
+    for name in RUNTIMES[runtime]:
+        shutil.copy2(libraries / name, folder)
     cache.run(
         f"compiling the native runner of {runtime}",
-        *("aarch64-linux-gnu-gcc", *WARNINGS, *arguments(runtime, folder / library.name, folder / "runner")),
+        *("aarch64-linux-gnu-gcc", *WARNINGS, *arguments(runtime, folder, folder / "runner", headers=headers)),
     )
-
-
-def arguments(runtime: str, library: Path, runner: Path) -> list[object]:
-    """A C compiler's arguments for the runner of ``runtime``, linked with that runtime's ``library``."""
-    sources = map(fetch.data, ("runner.c", "job.c", f"{runtime}.c"))
-    linked = (f"-L{library.parent}", f"-l:{library.name}", "-Wl,--allow-shlib-undefined", "-ldl")
-    return ["-O2", "-s", "-o", runner, *sources, *linked]
-
-
-def litert_library(root: Path) -> Path:
-    """LiteRT's library, of its wheel in the file tree ``root``."""
-    return root / fetch.DIST_PACKAGES / "ai_edge_litert" / RUNTIMES["litert"]
 
 
 def _folder() -> Path:
@@ -125,12 +151,12 @@ def _build(folder: Path, progress: Progress) -> None:
     progress.plan(4)
     progress("fetching Debian's ARM libraries")
     fetch.fetch_debian(root, ARM_PACKAGES)
-    progress("fetching the ARM wheel of LiteRT")
+    progress("fetching the ARM wheels of LiteRT and ExecuTorch")
     fetch.fetch_wheels(root, WHEELS)
     progress("fetching onnxruntime's library")
     packages = npm.fetch(fetch.data("."), root, whose="onnxruntime's library comes")
     progress("compiling the native runners")
     add_glibc(root, folder)
-    compile_runner("litert", litert_library(root), folder)
-    compile_runner("onnxruntime", packages / _ONNXRUNTIME / RUNTIMES["onnxruntime"], folder)
+    compile_from_wheels(root, folder)
+    _compile("onnxruntime", packages / _ONNXRUNTIME, folder)
     shutil.rmtree(root)

@@ -1,4 +1,4 @@
-"""An Android phone over adb: LiteRT and onnxruntime by the native runners, or the user's own benchmark tool.
+"""An Android phone over adb: LiteRT, onnxruntime and ExecuTorch by native runners, or the user's own benchmark tool.
 
 Everything is pushed into one folder in /data/local/tmp, which is removed when the connection ends.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from edgeattn.bundle.records import Origin
 from edgeattn.errors import BadInputError, MissingError, TargetError
 from edgeattn.system import parallel
-from edgeattn.targets import INTERRUPTED, RUNTIMES, Connection, Job, Measurement, Target
+from edgeattn.targets import ALL_RUNTIMES, INTERRUPTED, Connection, Job, Measurement, Target
 from edgeattn.targets._runner import cores as _cores
 from edgeattn.targets._runner import job_folder
 from edgeattn.targets._runner import native as _arm_native
@@ -75,8 +75,8 @@ class _Android(Connection):
         # The temperature to cool down to; None without --cool-down.
         self.cool_c = self.initial_state.temperature if cool_down else None
         self.runtimes: Mapping[str, tuple[str, ...]] = {
-            **(RUNTIMES if native else {}),
-            **({"tflite": (*RUNTIMES["tflite"], gpu_library.RUNTIME)} if gpu else {}),
+            **(ALL_RUNTIMES if native else {}),
+            **({"tflite": (*ALL_RUNTIMES["tflite"], gpu_library.RUNTIME)} if gpu else {}),
             **({tool.kind.format: (tool.kind.name,)} if tool else {}),
         }
         self._sent: dict[Path, str] = {}
@@ -86,8 +86,8 @@ class _Android(Connection):
 
     def run_interleaved(self, jobs: Sequence[Job]) -> tuple[Measurement, ...]:
         # All jobs have one format, and one runtime.
-        format_ = jobs[0].artifact.suffix.removeprefix(".")
-        tool = self.tool if self.tool and format_ == self.tool.kind.format else None
+        suffix = jobs[0].artifact.suffix
+        tool = self.tool if self.tool and suffix == f".{self.tool.kind.format}" else None
         gpu = self.gpu if jobs[0].runtime == gpu_library.RUNTIME else None
         device = self.device
         if gpu:
@@ -106,7 +106,8 @@ class _Android(Connection):
                 job_folder.write(local / str(number), job, artifact=f"../../{artifact}", gpu=bool(gpu))
             self.phone.shell(f"rm -rf {self.folder}/job")
             self.phone.push(local, f"{self.folder}/job")
-            started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs), *RUNTIMES[format_], gpu)
+            runtime = _arm_native.RUNTIME_OF[suffix]
+            started = self._tool_run(jobs, tool) if tool else self._native_run(len(jobs), runtime, gpu)
             before = state.read(self.phone) if timed else None
             most = RESULT_BYTES + sum(map(job_folder.most_bytes, jobs))
             stopped = self._execute(started, local, most)

@@ -62,7 +62,7 @@ class GpuLibrary:
         return f"{self.path.name}, sha256 {_digits(self.path)}"
 
 
-_LITERT = native.RUNTIMES["litert"]
+(_LITERT,) = native.RUNTIMES["litert"]
 
 
 def find(path: Path) -> GpuLibrary:
@@ -98,7 +98,7 @@ def _clang(option: str) -> str:
 
 
 def _compile(clang: str, litert: Path, folder: Path) -> None:
-    runner = native.arguments("litert", litert, folder / RUNNER)
+    runner = native.arguments("litert", litert.parent, folder / RUNNER)
     cache.run("compiling the native runner for Android", clang, f"--target=aarch64-linux-android{_API}", *runner)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edgeattn.bundle.records import Counts, Device, Origin
 from edgeattn.errors import BadInputError, TargetError
-from edgeattn.targets import RUNTIMES, Connection, Job, Measurement, Target
-from edgeattn.targets._runner import job_folder
+from edgeattn.targets import ALL_RUNTIMES, Connection, Job, Measurement, Target
+from edgeattn.targets._runner import job_folder, native
 from edgeattn.targets.emulated_arm import toolchain
 
 ORIGIN: Origin = "emulated"
@@ -18,7 +18,7 @@ DEFAULT_CPU = "cortex-a76"
 
 
 class _Emulated(Connection):
-    runtimes: Mapping[str, tuple[str, ...]] = RUNTIMES
+    runtimes: Mapping[str, tuple[str, ...]] = ALL_RUNTIMES
     # Counts repeat from the second run on.
     warmup: int | None = 2
     runs = 3
@@ -29,7 +29,8 @@ class _Emulated(Connection):
         self.device = Device(f"emulated {cpu}", {"cpu": cpu, "qemu": emulator.versions["qemu-user"]})
 
     def run(self, job: Job, *, blocks: Path | None = None) -> Measurement:
-        """Run one job: LiteRT by the native runner, whose counts repeat to the last digit, onnxruntime by the worker.
+        """Run one job: LiteRT and ExecuTorch by native runners, whose counts repeat to the last digit, onnxruntime by
+        the worker.
 
         The plugin writes the counts of each block of code to ``blocks``. LiteRT then runs by the worker too: the
         library of its Python package has the names of its kernels.
@@ -41,8 +42,9 @@ class _Emulated(Connection):
             counting = job.runs > 0
             job_folder.write(folder, job, count=counting)
             plugin = f"out={folder / 'counts.txt'}" + (f",blocks={blocks}" if blocks else "") if counting else None
-            if job.artifact.suffix == ".tflite" and not blocks:
-                runner = self.emulator.runner(self.cpu, plugin=plugin)
+            runtime = native.RUNTIME_OF[job.artifact.suffix]
+            if runtime == "executorch" or (runtime == "litert" and not blocks):
+                runner = self.emulator.runner(self.cpu, runtime, plugin=plugin)
             else:
                 runner = [*self.emulator.python(self.cpu, plugin=plugin), str(job_folder.WORKER)]
             # A minimal environment: its content moves addresses, and so counts, as does the seed of Python's hashes.

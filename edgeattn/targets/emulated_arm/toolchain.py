@@ -1,4 +1,4 @@
-"""Builds, once, the toolchain of `emulated-arm`: QEMU and the counting plugin, an ARM Python, the native runner.
+"""Builds, once, the toolchain of `emulated-arm`: QEMU and the counting plugin, an ARM Python, the native runners.
 
 All of it goes into a folder of the user's cache; nothing is installed on the machine.
 """
@@ -62,7 +62,8 @@ class Emulator:
 
     @property
     def native(self) -> Path:
-        """The native runner of LiteRT and every library that it needs, in a folder that can be pushed to a phone."""
+        """The native runners of LiteRT and ExecuTorch and every library that they need, in a folder that can be pushed
+        to a phone."""
         return self.folder / "native"
 
     @property
@@ -79,9 +80,9 @@ class Emulator:
         """The same, with the ARM Python."""
         return [*self.command(cpu, plugin=plugin), str(self.root(cpu) / PYTHON)]
 
-    def runner(self, cpu: str, *, plugin: str | None = None) -> list[str]:
-        """The same, with the native runner, started as on a phone: by the loader in its folder."""
-        return [*self.command(cpu, plugin=plugin), *_arm_native.Native(self.native).command(str(self.native), "litert")]
+    def runner(self, cpu: str, runtime: str, *, plugin: str | None = None) -> list[str]:
+        """The same, with the native runner of a runtime, started as on a phone: by the loader in its folder."""
+        return [*self.command(cpu, plugin=plugin), *_arm_native.Native(self.native).command(str(self.native), runtime)]
 
 
 def missing() -> str | None:
@@ -130,9 +131,9 @@ def _build(folder: Path, progress: Progress) -> None:
     architecture = cache.run("asking for this machine's architecture", "dpkg", "--print-architecture").strip()
     versions = fetch.fetch_debian(folder / "host", HOST_PACKAGES, architecture=architecture)
     versions |= fetch.fetch_debian(folder / "root", ARM_PACKAGES)
-    progress("fetching the ARM wheels of numpy, onnxruntime and LiteRT")
+    progress("fetching the ARM wheels of numpy, onnxruntime, LiteRT and ExecuTorch")
     versions |= fetch.fetch_wheels(folder / "root", WHEELS)
-    progress("compiling the counting plugin and the native runner")
+    progress("compiling the counting plugin and the native runners")
     _compile(emulator)
     for cpu in CPUS:
         _make_root(folder, cpu)
@@ -152,7 +153,7 @@ def _compile(emulator: Emulator) -> None:
     )
     root = emulator.folder / "root"
     _arm_native.add_glibc(root, emulator.native)
-    _arm_native.compile_runner("litert", _arm_native.litert_library(root), emulator.native)
+    _arm_native.compile_from_wheels(root, emulator.native)
 
 
 def _make_root(folder: Path, cpu: str) -> None:
