@@ -1,7 +1,7 @@
 """Where the instructions go: the blocks that the counting plugin counted, summed by function.
 
-LiteRT's library has its symbols. onnxruntime's and ExecuTorch's are stripped: there a function is a range of its unwind table, named by
-its address and by the commonest instructions of its hottest block.
+LiteRT's library has its symbols. onnxruntime's and ExecuTorch's are stripped: there a function is a range of its unwind
+table, named by its address and by the commonest instructions of its hottest block.
 """
 
 import re

@@ -58,8 +58,8 @@ def test_export_then_parity_then_inspect(edgeattn: Command, tmp_path: Path) -> N
     answer = edgeattn("parity", out, "--json")
     assert answer.code == 0
     assert {(row["hop"], row["runtime"]) for row in answer.document["rows"]} == {
-        ("lowering", "pytorch"), ("conversion", "coreai, interpreter"), ("conversion", "onnxruntime"), ("conversion", "litert"),
-        ("conversion", "mil_reference"),
+        ("lowering", "pytorch"), ("conversion", "coreai, interpreter"), ("conversion", "onnxruntime"),
+        ("conversion", "litert"), ("conversion", "mil_reference"), ("conversion", "executorch"),
     }  # fmt: skip
     assert answer.document["not_run"][0]["runtime"] == "coreml"
     assert "macOS" in answer.document["not_run"][0]["reason"]
