@@ -66,6 +66,32 @@ def aimodel(path: str, run: bool) -> None:
         asyncio.run(trial())
 
 
+def pte(path: str, run: bool) -> None:
+    import torch
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(path)
+    name = "forward" if "forward" in program.method_names else min(program.method_names)
+    method = program.load_method(name)
+    if run and method is not None:
+        kinds = [method.metadata.input_tensor_meta(i) for i in range(method.metadata.num_inputs())]
+        method.execute([torch.zeros(kind.sizes(), dtype=getattr(torch, _TORCH[kind.dtype()])) for kind in kinds])
+
+
+# By the numbers of ExecuTorch's ScalarType.
+_TORCH = {
+    0: "uint8",
+    1: "int8",
+    2: "int16",
+    3: "int32",
+    4: "int64",
+    5: "float16",
+    6: "float32",
+    7: "float64",
+    11: "bool",
+}
+
+
 def _zeros(shape: Any, dtype: Any) -> Any:
     import numpy as np
 
@@ -79,6 +105,7 @@ def _number(length: Any) -> Any:
 OPENERS = {
     "aimodel": aimodel,
     "onnx": onnx,
+    "pte": pte,
     "tflite": tflite,
 }
 
