@@ -67,8 +67,8 @@ def export(
     edge_layout: Annotated[
         str | None,
         typer.Option(
-            help="Layout of TFLite's and ExecuTorch's inputs and outputs: channels_last (default; ExecuTorch's in memory "
-            "alone) or channels_first."
+            help="Layout of TFLite's and ExecuTorch's inputs and outputs: channels_last (default; ExecuTorch's in "
+            "memory alone) or channels_first."
         ),
     ] = None,
     edge_type: Annotated[
