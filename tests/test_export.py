@@ -59,11 +59,7 @@ def test_export_then_parity_then_inspect(edgeattn: Command, tmp_path: Path) -> N
     assert answer.code == 0
     assert {(row["hop"], row["runtime"]) for row in answer.document["rows"]} == {
         ("lowering", "pytorch"), ("conversion", "coreai, interpreter"), ("conversion", "onnxruntime"),
-<<<<<<< HEAD
         ("conversion", "litert"), ("conversion", "mil_reference"), ("conversion", "executorch"),
-=======
-        ("conversion", "litert"), ("conversion", "mil_reference"),
->>>>>>> a33fbc7b00358c484cb1a357cba2ace06a076c5f
     }  # fmt: skip
     assert answer.document["not_run"][0]["runtime"] == "coreml"
     assert "macOS" in answer.document["not_run"][0]["reason"]
