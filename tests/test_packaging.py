@@ -110,6 +110,7 @@ def test_the_sdist_is_the_whole_tree(built: Path) -> None:
     wanted = (
         "Makefile",
         "requirements.txt",
+        "requirements-demo.txt",
         "requirements-torch.txt",
         "packages.txt",
         "CHANGELOG.md",
