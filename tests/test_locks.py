@@ -71,7 +71,7 @@ def test_the_lock_of_the_demo_is_a_part_of_it() -> None:
         sys.path.remove(str(ROOT / "tools"))
     assert demo_lock.lock() == (ROOT / "requirements-demo.txt").read_text()
     assert {"onnxruntime", "ai-edge-litert", "coremltools", "matplotlib"} <= demo.keys()
-    assert not {"mkdocs", "playwright", "transformers", "executorch", "coreai-core"} & demo.keys()
+    assert not {"mkdocs", "playwright", "timm", "executorch", "coreai-core"} & demo.keys()
 
 
 @pytest.mark.skipif(sys.version_info[:2] not in {(3, n) for n in (11, 12, 13)}, reason="the lock is for 3.11 to 3.13")
