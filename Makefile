@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+# What the demo needs and no more; nothing else, where all is installed.
+DEMO := $(if $(wildcard $(VENV)/.installed),$(READY),$(VENV)/.demo)
 PIP := $(BIN)/python -m pip install --no-deps --require-hashes
 DEBIAN := $(VENV)/.debian
 # Where PyTorch without CUDA is: PyPI does not have it. `make lock TORCH_LINKS=FOLDER` takes it from a folder.
@@ -12,7 +14,7 @@ TORCH_LINKS ?= https://download.pytorch.org/whl/cpu/torch/
 .PHONY: demo test lint format types tests docs lock audit bench bench-peers bench-models bench-sound bench-arm
 .PHONY: bench-spellings bench-family train-digits clean
 
-demo: $(READY)
+demo: $(DEMO)
 	$(BIN)/python benchmarks/demo.py
 
 test: lint types tests
@@ -69,12 +71,14 @@ $(DEBIAN): packages.txt | $(READY)
 	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing && touch $@; } >/dev/null; \
 	else echo "not installed, so what needs them is not tested: apt-get install -y" $$missing; fi
 
-# All that is installed is in the two locks, by hash. Nothing is resolved: pip check says whether something is missing.
+# All that is installed is in the locks, by hash. Nothing is resolved: pip check says whether something is missing.
 # PyTorch is looked for where pip is set to look, and then where it comes from.
-$(READY): pyproject.toml requirements.txt requirements-torch.txt
+$(READY): LOCK := requirements.txt
+$(VENV)/.demo: LOCK := requirements-demo.txt
+$(READY) $(VENV)/.demo: pyproject.toml requirements.txt requirements-demo.txt requirements-torch.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -qqq -r requirements-torch.txt || $(PIP) -q --find-links $(TORCH_LINKS) -r requirements-torch.txt
-	$(PIP) -q -r requirements.txt
+	$(PIP) -q -r $(LOCK)
 	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --no-index -e .
 	$(BIN)/python -m pip check
 	touch $@
@@ -84,6 +88,7 @@ lock:
 	test -x $(BIN)/uv || $(MAKE) $(READY)
 	$(BIN)/uv pip compile --quiet --custom-compile-command "make lock" $(UPGRADE) \
 	    --find-links $(TORCH_LINKS) pyproject.toml requirements-torch.txt -o requirements.txt
+	$(BIN)/python tools/demo_lock.py
 
 # Known vulnerabilities of what is locked, as PyPI tells them; PyTorch by its version there. A package that PyPI does not
 # answer for is an error: it would pass for sound.

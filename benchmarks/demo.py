@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 
 from edgeattn.attention import LinearSelfAttention
-from edgeattn.formats import FORMATS
+from edgeattn.formats import by_default
 from edgeattn.targets import TARGETS
 
 BUNDLE, DIGITS = Path("demo-bundle"), Path("demo-digits-bundle")
@@ -56,7 +56,7 @@ def main() -> None:
     print("Layout ops, and reference against lowered form (one thread, interleaved)\n")
     torch.manual_seed(0)
     layer = LinearSelfAttention(192).eval()
-    rows = [measure(layer, x, name, runs=200) for name in FORMATS.names]
+    rows = [measure(layer, x, name, runs=200) for name in by_default()]
     print_table(rows, ["china.jpg"] * len(rows))
 
     arm = TARGETS.get("emulated-arm").unavailable()

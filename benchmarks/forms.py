@@ -11,11 +11,11 @@ from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import ConversionError
 from edgeattn.formats import FORMATS, Job
 from edgeattn.inspection import inspect as inspection
-from edgeattn.lowering import lower, to_channels_last
+from edgeattn.lowering import in_layout, lower
 from edgeattn.profile.latency import interleave, ratio_of_pairs
 from edgeattn.runtimes import RUNTIMES, missing
 
-RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "coreml"}
+RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "coreml", "executorch": "executorch"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ def measure(layer: LinearSelfAttention, x: torch.Tensor, format_name: str, *, ru
     """Convert both forms of ``layer`` for ``x`` [B, C, P, N], read them back, and time them interleaved, one thread."""
     format_ = FORMATS.get(format_name)
     lowering = lower(layer, layout=format_.layout, inputs=(x,))
-    last = format_.layout == "channels_last"
-    lowered_input = to_channels_last(x).contiguous() if last else x
+    lowered_input = in_layout(x, format_.layout)
     with tempfile.TemporaryDirectory() as folder:
         lowered = Path(folder) / f"lowered{format_.suffix}"
         format_.convert(Job(lowering.with_edges(format_.layout), {"x": lowered_input}, ("y",)), lowered)

@@ -11,6 +11,7 @@ from conftest import SMALL, Answer
 from safetensors.torch import save_file
 
 from edgeattn import LinearSelfAttention
+from edgeattn.formats import FORMATS
 from edgeattn.system import plugins
 
 Command = Callable[..., Answer]
@@ -196,13 +197,15 @@ def test_a_missing_package_says_how_to_install_it(
 ) -> None:
     real = plugins.find_spec
     monkeypatch.setattr(plugins, "find_spec", lambda name: None if name == "coremltools" else real(name))
-    answer = edgeattn("export", "attention", *SMALL, "--out", tmp_path / "b")
+    answer = edgeattn("export", "attention", *SMALL, "--format", "coreml", "--out", tmp_path / "b")
     assert answer.code == 3
     assert "pip install 'edgeattn[coreml]'" in answer.err
     assert not list(tmp_path.iterdir())
     # The other formats work without it.
-    answer = edgeattn("export", "attention", *SMALL, "--format", "onnx", "--out", tmp_path / "b")
+    answer = edgeattn("export", "attention", *SMALL, "--out", tmp_path / "b", "--json")
     assert answer.code == 0
+    made = {artifact["format"] for artifact in answer.document["manifest"]["artifacts"]}
+    assert made == set(FORMATS.names) - {"coreml"}
     assert "pip install 'edgeattn[coreml]'" in edgeattn("doctor", "--quick", "--json").document["formats"]["coreml"]
 
 

@@ -63,7 +63,7 @@ def test_export_then_parity_then_inspect(edgeattn: Command, tmp_path: Path) -> N
     }  # fmt: skip
     assert answer.document["not_run"][0]["runtime"] == "coreml"
     assert "macOS" in answer.document["not_run"][0]["reason"]
-    for suffix in ("onnx", "tflite", "mlpackage"):
+    for suffix in ("aimodel", "mlpackage", "onnx", "tflite"):
         assert edgeattn("inspect", out / f"attention-fp32.{suffix}", "--max-layout-ops", "0").code == 0
 
 

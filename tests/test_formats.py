@@ -51,7 +51,7 @@ def convert(name: str, module: nn.Module, x: Tensor, folder: Path) -> inspection
     return inspection.inspect(path)
 
 
-@pytest.mark.parametrize("name", ["onnx", "coreml"])
+@pytest.mark.parametrize("name", ["onnx", "coreml", "coreai"])
 def test_layout_and_copy_ops_are_seen(name: str, tmp_path: Path) -> None:
     found = convert(name, Shuffling(), torch.randn(1, 3, 8, 8), tmp_path)
     assert sum(found.layout_ops.values()) == 4, found.operators
@@ -75,7 +75,7 @@ def test_layout_ops_are_seen_in_tflite(tmp_path: Path) -> None:
     assert found.runtime["xnnpack_partitions"] >= 1
 
 
-@pytest.mark.parametrize("name", ["onnx", "coreml"])
+@pytest.mark.parametrize("name", ["onnx", "coreml", "coreai"])
 def test_multiply_adds_of_convolutions(name: str, tmp_path: Path) -> None:
     found = convert(name, Convolutions(), torch.randn(1, 8, 8, 8), tmp_path)
     assert found.macs == 4 * 64 * 4 * 9 + 4 * 64 * 6 * 4 + 6 * 16 * 16 * 3

@@ -60,6 +60,20 @@ def test_the_lock_is_that_of_the_project() -> None:
             assert requirement.specifier.contains(locked, prereleases=True), f"{requirement}, and {locked} is locked"
 
 
+def test_the_lock_of_the_demo_is_a_part_of_it() -> None:
+    whole = {requirement.name: (str(requirement), hashes) for requirement, hashes in entries("requirements.txt")}
+    demo = {requirement.name: (str(requirement), hashes) for requirement, hashes in entries("requirements-demo.txt")}
+    assert all(whole[name] == entry for name, entry in demo.items())
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        import demo_lock
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
+    assert demo_lock.lock() == (ROOT / "requirements-demo.txt").read_text()
+    assert {"onnxruntime", "ai-edge-litert", "coremltools", "matplotlib"} <= demo.keys()
+    assert not {"mkdocs", "playwright", "timm", "executorch", "coreai-core"} & demo.keys()
+
+
 @pytest.mark.skipif(sys.version_info[:2] not in {(3, n) for n in (11, 12, 13)}, reason="the lock is for 3.11 to 3.13")
 def test_the_tests_run_on_what_is_locked() -> None:
     installed = {canonicalize_name(one.name): one.version for one in metadata.distributions()}

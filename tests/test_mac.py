@@ -286,7 +286,7 @@ def test_an_iphone_from_the_command_line(
     answer = edgeattn("profile", made_bundle, "--target", "iphone", "--runs", 2, "--out", tmp_path / "r.json")
     assert answer.code == 0, answer.err
     saved = records.load(tmp_path / "r.json")
-    assert len(saved.not_run) == 2
+    assert len(saved.not_run) == len(FORMATS.names) - 1
     found = saved.records
     assert [record.runtime for record in found] == list(UNITS)
     assert all(record.origin == "phone" and record.parity and record.parity.passed for record in found)
@@ -395,3 +395,24 @@ def test_a_phone_without_a_plan(job: Job, tools: apple.Tools, monkeypatch: pytes
     assert seen.operators_note.startswith(
         "no compute plan, which needs iOS 17.4 and macOS 14.4 or later: not on iOS 17"
     )
+
+
+def test_the_plan_says_who_runs_what(
+    framework: type[apple.Framework], made_bundle: Path, edgeattn: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = edgeattn("inspect", made_bundle / PACKAGE, "--backends", "--json")
+    assert answer.code == 0, answer.err
+    shares = {share["backend"]: share for share in answer.document["backends"]}
+    assert shares["coreml, CPU only"]["left"] == []
+    for name in ("coreml, CPU and GPU", "coreml, CPU and Neural Engine", "coreml, all"):
+        (left,) = shares[name]["left"]
+        assert (left["kind"], left["reason"]) == ("softmax", "only the CPU supports it")
+        assert shares[name]["taken"] == shares["coreml, CPU only"]["taken"] - 1
+        assert shares[name]["partitions"] == 2
+        assert "no trace" in shares[name]["note"]
+    limits = ("--max-fallback", "Neural Engine=0", "--json")
+    assert edgeattn("inspect", made_bundle / PACKAGE, *limits).code == 1
+    monkeypatch.setattr(framework, "plans", False)
+    answer = edgeattn("inspect", made_bundle / PACKAGE, "--backends", "--json")
+    assert all(share["taken"] is None for share in answer.document["backends"])
+    assert "has no compute plan" in answer.document["backends"][0]["note"]

@@ -110,6 +110,7 @@ def test_the_sdist_is_the_whole_tree(built: Path) -> None:
     wanted = (
         "Makefile",
         "requirements.txt",
+        "requirements-demo.txt",
         "requirements-torch.txt",
         "packages.txt",
         "CHANGELOG.md",
@@ -153,11 +154,11 @@ WITHOUT_EXTRAS = {
     "inspect b/attention-fp32.onnx": "onnx",
     "inspect b/attention-fp32.tflite": "tflite",
     "inspect b/attention-fp32.mlpackage": "coreml",
-    "parity b": "coreml",
-    "parity b --layers": "coreml",
-    "parity b --self-test": "coreml",
+    "parity b": "coreai",
+    "parity b --layers": "coreai",
+    "parity b --self-test": "coreai",
     "parity b --picture p.svg": "report",
-    "compare b b": "coreml",
+    "compare b b": "coreai",
     "profile b": "onnx",
 }
 # All in one process, as PyTorch takes seconds to import: the command's own main, again and again.

@@ -90,7 +90,7 @@ def test_every_runtime_and_number_of_threads(twice: Path) -> None:
     groups = {(r.runtime, r.threads): r.group for r in found.records if r.group}
     assert len(set(groups.values())) == 4
     assert {r.subject.format for r in found.records if not r.group} == {"tflite"}
-    assert [entry.reason for entry in found.not_run] == ["fake does not run coreml"]
+    assert [entry.reason for entry in found.not_run] == ["fake does not run coreai", "fake does not run coreml"]
     for record in found.records:
         assert record.untrusted == ()
         assert record.subject.layout_ops == 0

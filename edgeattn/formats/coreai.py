@@ -60,13 +60,15 @@ class CoreAi(Format):
             program = asset.load(path)
             inputs, outputs = program.edges()
             steps = list(program.inside())
-            floats = [type_of(step.op.results[0].type) for step in steps if step.kind == "constant"]
+            constants = [type_of(step.op.results[0].type) for step in steps if step.kind == "constant"]
+            # A number of no dimension is an epsilon, or what a pad is filled with.
+            floats = [kind for kind in constants if "float" in kind.dtype and kind.shape]
             return Graph(
                 format="coreai",
                 ops=tuple(_op(step) for step in steps if step.kind != "constant"),
                 inputs=tuple(_info(name, kind) for name, kind in inputs),
                 outputs=tuple(_info(name, kind) for name, kind in outputs),
-                parameters=sum(_info("", kind).size_bytes // kind.itemsize for kind in floats if "float" in kind.dtype),
+                parameters=sum(_info("", kind).size_bytes // kind.itemsize for kind in floats),
                 details={
                     **_summary(path),
                     "functions": sorted(program.graphs),

@@ -107,7 +107,7 @@ class Bundle(Result):
         )
 
     def artifact(self, format: str, precision: str = "fp32") -> Artifact:
-        """The artifact of a format (onnx, tflite, coreml) in a precision.
+        """The artifact of a format (onnx, tflite, coreml, coreai, executorch) in a precision.
 
         Raises:
             BadInputError: the bundle has none.

@@ -48,9 +48,9 @@ def deploy(
             a dict of tensors by their names. None is for a program: the inputs that it was exported with.
         out: the bundle's folder; None is NAME-bundle in the working directory.
         name: the name of the model and the files; None is the class's name.
-        formats: onnx, tflite, coreml; none means all, and then a format that refuses the module is in
-            ``bundle.refused``.
-        precisions: fp32, fp16, int8, int8-dynamic; in coreml palette6 and palette4 too.
+        formats: onnx, tflite, coreml, coreai, executorch; none means all that are installed, and then a format that
+            refuses the module is in ``bundle.refused``.
+        precisions: fp32, fp16, int8, int8-dynamic; in coreml and coreai palette6 and palette4 too.
         calibrate: the calibration set of int8: a folder of images or .npz files, or a tensor [n, ...] of inputs. None
             is scikit-learn's photographs.
         evaluation: labelled inputs [n, ...], and their classes [n], int64, to check the accuracy of the artifacts.
@@ -60,9 +60,10 @@ def deploy(
         cases: more inputs to check parity on, by names of your choice, each as ``inputs``.
         keep: outputs of operators that stay in float in int8, as `edgeattn study precision` names them.
         dynamic_batch: make the batch size dynamic (ONNX, Core ML).
-        edge_layout: the layout of TFLite's inputs and outputs: channels_last (None means this) or channels_first.
+        edge_layout: the layout of TFLite's and ExecuTorch's inputs and outputs: channels_last (None means this;
+            ExecuTorch's in memory alone) or channels_first.
         edge_type: the type of inputs and outputs in fp16 and int8: float32, or own: int8 in TFLite's int8,
-            float16 in fp16 of ONNX and Core ML.
+            float16 in fp16 of ONNX, Core ML, Core AI and ExecuTorch.
         lowering: False exports the module as it is: to compare with, or to see whether the lowering is at fault.
         force: replace an existing bundle.
         progress: called with each step that begins.

@@ -89,7 +89,7 @@ class MapSoftmax(nn.Module):
 
     def __init__(self, cells: Cells) -> None:
         super().__init__()
-        self.cells, self.largest, self.mean = cells, MapLargest(cells), MapMean(Cells(cells.over, (1, 1)))
+        self.cells, self.largest = cells, MapLargest(cells)
         places = 1
         if cells.is_interleaved:
             places = cells.kept[0] * cells.kept[1]
@@ -185,11 +185,11 @@ class NormaliseMap(nn.Module):
 
 
 def tiled(x: Tensor, cells: Cells) -> Tensor:
-    """[B, C, *kept], repeated along each side over which values are summed for several places."""
+    """[B, C, *kept] -> [B, C, H, W]: repeated along each side."""
     # Two tensors of the same values: ExecuTorch's partitioner wants a concatenation to have different inputs.
     same = x, torch.maximum(x, x)
-    for dim, n, m in zip((3, 2), cells.over[::-1], cells.kept[::-1], strict=True):
-        for step in _steps(n if m > 1 else 1):
+    for dim, n in zip((3, 2), cells.over[::-1], strict=True):
+        for step in _steps(n):
             same = _repeated(same, step, dim), _repeated(same[::-1], step, dim)
     return same[0]
 

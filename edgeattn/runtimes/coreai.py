@@ -5,11 +5,14 @@ The interpreter is for parity, and never for time: it has none of the kernels of
 """
 
 import asyncio
+import atexit
 import platform
 import tempfile
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,7 @@ def _is_in_a_loop() -> bool:
 @contextmanager
 def _loaded(path: Path, do: _Do, unit: str) -> Iterator[Any]:
     """The function of an asset, lowered; the temporary folder of that is gone at the end."""
+    _let_its_threads_end()
     with _refusing(path), quiet():
         from coreai.authoring import AIModelAsset
 
@@ -157,6 +161,13 @@ def _loaded(path: Path, do: _Do, unit: str) -> Iterator[Any]:
         yield function
     finally:
         do(execution.__aexit__(None, None, None))
+
+
+@cache
+def _let_its_threads_end() -> None:
+    """Once: before Python ends, let Core AI's own threads give back what they hold of it. One that still waits for it
+    then aborts the process, here one in thirty (coreai-core 1.0.0b3)."""
+    atexit.register(time.sleep, 0.1)
 
 
 def options(unit: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import RefusedError
-from edgeattn.runtimes import Runtime, Session, Signature
+from edgeattn.runtimes import Runtime, Session, Share, Signature, _compute_plan
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
 
@@ -59,6 +59,26 @@ class CoreMl(Runtime):
             except Exception as error:
                 raise RefusedError(f"Core ML refuses {path}: {first_line(error)}") from error
             yield _Session(model)
+
+    def share(self, path: Path, variant: str = "") -> Share:
+        """What Core ML plans to run on the units ``variant`` beside the CPU.
+
+        Raises:
+            RefusedError: Core ML refuses the package, or has no plan: that needs macOS 14.4.
+        """
+        with self.open(path, variant=variant) as session:
+            assert isinstance(session, _Session)
+            try:
+                from coremltools.models.compute_plan import MLComputePlan
+
+                with quiet():
+                    plan = MLComputePlan.load_from_path(
+                        session.model.get_compiled_model_path(), session.model.compute_unit
+                    )
+                label = variant or "coreml, all"
+                return _compute_plan.share(plan, label, on_cpu=UNITS[label] == "CPU_ONLY")
+            except Exception as error:
+                raise RefusedError(f"Core ML has no compute plan for {path}: {first_line(error)}") from error
 
 
 RUNTIME: Runtime = CoreMl()

@@ -66,7 +66,10 @@ def export(
     ] = False,
     edge_layout: Annotated[
         str | None,
-        typer.Option(help="Layout of TFLite's inputs and outputs: channels_last (default) or channels_first."),
+        typer.Option(
+            help="Layout of TFLite's and ExecuTorch's inputs and outputs: channels_last (default; ExecuTorch's in "
+            "memory alone) or channels_first."
+        ),
     ] = None,
     edge_type: Annotated[
         str,

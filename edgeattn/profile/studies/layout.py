@@ -17,7 +17,7 @@ FORMS = ("reference", "channels_last_linear", "folded", "deployed")
 
 class Layout(Study):
     model = "attention"
-    formats = ("onnx", "tflite")
+    formats = ("onnx", "tflite", "executorch")
 
     def groups(self, quick: bool, /) -> tuple[Group, ...]:
         """A group for each shape; the quick study has only the smallest shape of the model."""

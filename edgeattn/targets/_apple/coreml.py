@@ -9,6 +9,7 @@ from typing import Any
 from edgeattn.bundle.records import Operator
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.formats import FORMATS
+from edgeattn.runtimes._compute_plan import steps, unit
 from edgeattn.system.vendor_errors import first_line
 
 CAVEAT = "written against coremltools 9.0, not run on hardware"
@@ -25,37 +26,19 @@ def error_text(error: BaseException) -> str:
     return first_line(Exception(text) if text else error)
 
 
-def unit(usage: Any) -> str:
-    """The compute unit that Core ML plans for one operator; "" for one that does not run, such as a constant."""
-    if usage is None:
-        return ""
-    from coremltools.models import compute_device
-
-    names = {
-        compute_device.MLCPUComputeDevice: "CPU",
-        compute_device.MLGPUComputeDevice: "GPU",
-        compute_device.MLNeuralEngineComputeDevice: "Neural Engine",
-    }
-    return next((name for kind, name in names.items() if isinstance(usage.preferred_compute_device, kind)), "other")
-
-
 def summary(plan: Any) -> str:
     """The operators by compute unit, with their share of the estimated cost, of a ``compute_plan.MLComputePlan``.
 
     Raises:
         ValueError: it is not the plan of an ML program.
     """
-    program = plan.model_structure.program
-    if program is None:
-        raise ValueError("the model is no ML program")
     ops: Counter[str] = Counter()
     cost: Counter[str] = Counter()
-    for function in program.functions.values():
-        for operation in function.block.operations:
-            if name := unit(plan.get_compute_device_usage_for_mlprogram_operation(operation)):
-                estimated = plan.get_estimated_cost_for_mlprogram_operation(operation)
-                ops[name] += 1
-                cost[name] += estimated.weight if estimated else 0
+    for operation, usage in steps(plan):
+        if name := unit(usage):
+            estimated = plan.get_estimated_cost_for_mlprogram_operation(operation)
+            ops[name] += 1
+            cost[name] += estimated.weight if estimated else 0
     if not ops:
         raise ValueError("it names no operator")
     parts = (f"{name} {ops[name]} ops ({cost[name]:.0%} of the estimated cost)" for name in sorted(ops))

@@ -1,4 +1,4 @@
-"""ExecuTorch files of plain modules and of lowered ones: `python -m benchmarks.executorch`.
+"""ExecuTorch files of plain modules and of lowered ones: `python -m benchmarks.delegates`.
 
 What its XNNPACK backend takes, parity, and how much faster the lowered one is: interleaved runs in one process, one
 thread. Every model in a process of its own.
@@ -67,7 +67,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|")
     for name in options.only or [*SAMPLES, *BY_NAME]:
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.executorch", "--one", name]
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.delegates", "--one", name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = done.stdout.strip().splitlines()
         failed = [name, "failed", "", "", "", "", done.stderr[-80:]]
