@@ -112,6 +112,15 @@ def test_precisions(bundles: Callable[[str], Path]) -> None:
     assert files["int8"].stat().st_size < 0.8 * files["fp32"].stat().st_size
 
 
+def test_products_of_int8_are_int8_in_the_file(bundles: Callable[[str], Path]) -> None:
+    """Also those before a ReLU, which the quantiser takes together with it or not at all."""
+    folder = bundles("digits")
+    made = next(a for a in manifest.load(folder).manifest.artifacts if a.precision == "int8")
+    kinds = ("Conv2d", "DepthwiseConv2d", "FullyConnected")
+    products = [op for op in FORMAT.read(folder / made.file.path).ops if op.kind in kinds]
+    assert sum(op.inputs[1].dtype == "int8" for op in products) == made.details.static_ops
+
+
 def _values(graph: dict[str, object] | None) -> list[dict[str, object]]:
     assert graph is not None
     return [_pte.tensor(value) for value in graph["xvalues"]]  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ from edgeattn.system.vendor_errors import first_line, innermost
 # In a file, and in a graph of ATen.
 _PRODUCTS = ("Conv2d", "DepthwiseConv2d", "FullyConnected")
 _CONV, _LINEAR = torch.ops.aten.conv2d.default, torch.ops.aten.linear.default
+_RELU = torch.ops.aten.relu.default
 
 
 class ExecuTorchQuantizer(Quantizer):
@@ -98,7 +99,9 @@ def _eight_bits(job: Job, conversion: Conversion) -> tuple[Any, Details]:
     taken = [node for node in taken if _rows(node) >= FEW_ROWS and node.meta["val"].shape[_channels(node)] > 1]
     if is_dynamic:
         taken = [node for node in taken if not _is_depthwise(node)]
-    names = {node.name for node in taken}
+    # The quantiser takes a product together with the ReLU behind it, or not at all.
+    rectified = [user for node in taken for user in node.users if user.target == _RELU]
+    names = {node.name for node in (*taken, *rectified)}
     quantizer = vendor.XNNPACKQuantizer()
     config = vendor.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=is_dynamic)
     for kind in (torch.ops.aten.conv2d, torch.ops.aten.linear):

@@ -4,9 +4,9 @@
 #include <executorch/extension/tensor/tensor_ptr.h>
 #include <executorch/runtime/platform/platform.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
-#include <numeric>
 #include <string>
 #include <vector>
 
