@@ -141,6 +141,7 @@ def test_an_installation(board: Sshd, bare_python: Path, edgeattn: Command, made
     assert answer.code == 0, answer.err
     here = refused(edgeattn, made_bundle, "host", "--runs", 3, "--json").document["records"]
     there = answer.document["records"]
+    here = [record for record in here if record["runtime"] != "executorch"]  # it needs torch on the board
     assert [(r["runtime"], r["runtime_version"]) for r in there] == [(r["runtime"], r["runtime_version"]) for r in here]
     assert all(".cache/edgeattn/board/bin/python" in r["device"]["details"]["python"] for r in there)
     made = (board.home / ".cache/edgeattn/board/pyvenv.cfg").stat().st_mtime_ns

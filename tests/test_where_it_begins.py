@@ -25,6 +25,7 @@ from edgeattn.system import plugins
 
 Command = Callable[..., Answer]
 LAYOUTS = {"onnx": "channels_first", "tflite": "channels_last", "mlpackage": "channels_first"}
+FORMATS_HERE = ("coreml", "onnx", "tflite")
 # The parts of the lowered layer, by the names of the projections that they are cut from.
 KEY, VALUE, OUT = "qkv_proj_2", "qkv_proj_3", "out_proj"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
@@ -40,7 +41,7 @@ class Made:
 
 
 def make(loaded: source.Source, folder: Path) -> Made:
-    result = pipeline.export(loaded, pipeline.Options(), folder)
+    result = pipeline.export(loaded, pipeline.Options(formats=FORMATS_HERE), folder)
     assert result.report.passed
     inputs = tuple(loaded.inputs.values())
     return Made(folder, loaded.name, {x: lower(loaded.module, layout=x, inputs=inputs).module

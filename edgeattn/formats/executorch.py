@@ -62,7 +62,8 @@ class ExecuTorch(Format):
             with quiet():
                 import torch
 
-                program = torch.export.export(job.module, tuple(job.inputs.values()))
+                module, inputs = with_known_types(job)
+                program = torch.export.export(module, inputs)
                 content = compiled(program, {**edge_names(job.inputs, job.outputs), **job.metadata})
             path.write_bytes(content)
         except Exception as error:
@@ -88,6 +89,16 @@ class ExecuTorch(Format):
 FORMAT: Format = ExecuTorch()
 
 
+def with_known_types(job: Job) -> tuple[Any, tuple[Any, ...]]:
+    """The module and its inputs, with integers that no kernel of ExecuTorch's takes as int32."""
+    import torch
+
+    from edgeattn.formats._edges import OTHER_INTEGERS, taken
+
+    module, inputs = taken(job.module, job.inputs, dict.fromkeys(OTHER_INTEGERS, torch.int32))
+    return module, tuple(inputs.values())
+
+
 def edge_names(inputs: Any, outputs: Any) -> dict[str, list[str]]:
     """The methods that give the names of inputs and outputs."""
     return {INPUT_NAMES: list(inputs), OUTPUT_NAMES: list(outputs)}
@@ -98,12 +109,14 @@ def compiled(program: Any, metadata: dict[str, Any]) -> bytes:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
 
+    # Its check refuses operators that take two types, which its portable kernels run.
+    config = EdgeCompileConfig(_check_ir_validity=False)
     with _rejections() as why:
-        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()], compile_config=config)
     if left := _left(lowered.exported_program().graph, why):
         metadata = {**metadata, pte.LEFT: json.dumps(left)}
         arrange(lowered.exported_program().graph_module)
-    named = EdgeProgramManager(lowered.exported_program(), metadata, EdgeCompileConfig(_check_ir_validity=False))
+    named = EdgeProgramManager(lowered.exported_program(), metadata, config)
     return pte.settled(bytes(named.to_executorch().buffer))
 
 

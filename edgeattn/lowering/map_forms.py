@@ -160,14 +160,17 @@ class NormaliseMap(nn.Module):
     """
 
     root: Tensor
+    eighth: Tensor
 
     def __init__(self, epsilon: float, average: Tensor, *, places: bool) -> None:
         super().__init__()
         self.places, self.halves = places, False
         self.average = constant(average[:, :, None, None])  # [groups, C], or [C, C]
+        self.eightfold = constant(8 * average[:, :, None, None])
         self.epsilon = constant(torch.full((len(average),), epsilon, dtype=average.dtype))
         self.least = constant(torch.full((len(average),), 2.0**-10, dtype=average.dtype))
         self.register_buffer("root", torch.full((1, 1, 1, 1), epsilon**0.5, dtype=average.dtype))
+        self.register_buffer("eighth", torch.full((1, 1, 1, 1), 0.125, dtype=average.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
@@ -178,7 +181,9 @@ class NormaliseMap(nn.Module):
         largest = functional.max_pool2d(sizes, sizes.shape[2:]) if self.places else sizes
         scale = functional.conv2d(largest, self.average, self.least)
         unit, root = z / scale, self.root / scale
-        return unit * torch.rsqrt(functional.conv2d(self._mean(unit * unit), self.average) + root * root)
+        # XNNPACK would fuse a square and its mean into an op that has no fp16 kernel, and compute the rest in fp32.
+        squares = self._mean(unit * (unit * self.eighth))
+        return unit * torch.rsqrt(functional.conv2d(squares, self.eightfold) + root * root)
 
     def _mean(self, x: Tensor) -> Tensor:
         return x.mean(dim=[2, 3], keepdim=True) if self.places else x

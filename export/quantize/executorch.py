@@ -15,7 +15,7 @@ from edgeattn.errors import ConversionError
 from edgeattn.export.quantize import FEW_ROWS, FLOAT32, OWN, Job, Quantizer
 from edgeattn.export.quantize._ranges import Ranges
 from edgeattn.formats import Job as Conversion
-from edgeattn.formats.executorch import FORMAT, compiled, edge_names
+from edgeattn.formats.executorch import FORMAT, compiled, edge_names, with_known_types
 from edgeattn.formats.graph import Op
 from edgeattn.precision import FP16, FP32, INT8, INT8_DYNAMIC
 from edgeattn.system.output import quiet
@@ -82,8 +82,9 @@ class _InHalf(nn.Module):
 
 def _half(job: Job, conversion: Conversion) -> tuple[Any, Details]:
     own = job.edge_type == OWN
-    module = _InHalf(copy.deepcopy(conversion.module), own_edges=own).eval()
-    inputs = tuple(x.half() if own and x.is_floating_point() else x for x in conversion.inputs.values())
+    whole, inputs = with_known_types(conversion)
+    module = _InHalf(copy.deepcopy(whole), own_edges=own).eval()
+    inputs = tuple(x.half() if own and x.is_floating_point() else x for x in inputs)
     return torch.export.export(module, inputs), Details(edges="float16" if own else FLOAT32)
 
 
@@ -92,8 +93,8 @@ def _eight_bits(job: Job, conversion: Conversion) -> tuple[Any, Details]:
     from torchao.quantization.pt2e import allow_exported_model_train_eval, quantize_pt2e
 
     is_dynamic = job.precision == INT8_DYNAMIC
-    inputs = tuple(conversion.inputs.values())
-    graph: Any = torch.export.export(conversion.module, inputs).module()
+    module, inputs = with_known_types(conversion)
+    graph: Any = torch.export.export(module, inputs).module()
     products = [node for node in graph.graph.nodes if node.target in (_CONV, _LINEAR)]
     taken = [node for node, is_kept in zip(products, _kept(job, len(products)), strict=True) if not is_kept]
     taken = [node for node in taken if _rows(node) >= FEW_ROWS and node.meta["val"].shape[_channels(node)] > 1]
