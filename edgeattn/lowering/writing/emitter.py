@@ -140,7 +140,7 @@ class Emitter:
             # On a whole map it is one, too: it lies channels-last with it.
             while dims and dims[0] == 1 and not (self.w.keeps_maps and len(dims) == 4):
                 dims = dims[1:]
-            return self.w.buffer(value.reshape(dims))
+            return self.w.buffer(value.reshape(dims), is_map=True)
 
         node: fx.Node = self.w.remembered((op, tuple(tuple(map(id, leaves(g))) for g in groups)), make)
         return node

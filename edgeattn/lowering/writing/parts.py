@@ -106,7 +106,7 @@ def concat(e: Emitter, op: Concat) -> Phys:
         dims = [*shape_front, mine, *shape_back]
         if isinstance(source, Constant):
             value = aligned(source.evaluate(), source.axes, flat(dims)).expand(sizes(flat(dims)))
-            nodes.append(e.w.buffer(value.reshape([size(g) for g in dims])))
+            nodes.append(e.w.buffer(value.reshape([size(g) for g in dims]), is_map=True))
         else:
             part = e.w.reorder(parts[k], [*front, *mine, *back])
             nodes.append(e.w.view(part, dims).node)

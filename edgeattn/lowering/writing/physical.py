@@ -93,11 +93,12 @@ class Writer:
         node = self.graph.call_module(name, inputs)
         return self._noted(node)
 
-    def buffer(self, value: Tensor) -> fx.Node:
-        """A constant."""
+    def buffer(self, value: Tensor, *, is_map: bool = False) -> fx.Node:
+        """A constant; ``is_map``: what meets it is a map, and it lies in memory as that does."""
         name = self._free("constant")
-        is_map = self.keeps_maps and value.dim() == 4 and 1 not in (value.shape[1], value.shape[2] * value.shape[3])
-        order = torch.channels_last if is_map else torch.contiguous_format
+        is_last = is_map and self.keeps_maps and value.dim() == 4
+        is_last = is_last and 1 not in (value.shape[1], value.shape[2] * value.shape[3])  # that lies in both orders
+        order = torch.channels_last if is_last else torch.contiguous_format
         # Copied into one that is new: an axis of length 1 would keep any stride, and ExecuTorch reads the order off it.
         constant = torch.empty(value.shape, dtype=value.dtype, memory_format=order).copy_(value.detach())
         self.root.register_buffer(name, constant)
