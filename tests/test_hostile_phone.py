@@ -83,7 +83,7 @@ def test_a_flood_costs_no_other_phone_its_records(
     answer = edgeattn("profile", made_bundle, "--target", "android", *QUICK, "--out", tmp_path / "r.json")
     assert answer.code == 1
     found = records.load(tmp_path / "r.json")
-    assert [record.partial for record in found.records] == [False, False]
+    assert {record.subject.format for record in found.records if not record.partial} >= {"onnx", "tflite"}
     assert any("sent more than it may to adb shell, which was ended" in entry.reason for entry in found.not_run)
 
 

@@ -202,7 +202,7 @@ layout.STUDY.groups = lambda quick: [dataclasses.replace(g, runs=2, warmup=0) fo
     assert here.ended(here.start(*command, prelude=shorter)).code == 0
     after = records.load(store).records
     assert after[: len(before)] == before
-    assert {record.subject.format for record in after} == {"onnx", "tflite"}
+    assert {record.subject.format for record in after} == {"executorch", "onnx", "tflite"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

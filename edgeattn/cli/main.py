@@ -1,5 +1,7 @@
 """The ``edgeattn`` command, the only module that exits. ``edgeattn/cli/commands`` has the commands, one file each."""
 
+import locale
+import os
 import signal
 import sys
 from importlib import import_module
@@ -104,7 +106,11 @@ def main(*, apart: bool = False) -> None:
 
 
 def entry() -> None:
-    """The installed command."""
+    """The installed command. Where the locale has no Unicode, it starts again in Python's UTF-8 mode: ExecuTorch, which
+    coremltools imports too, reads its own files in the locale's encoding."""
+    plain = locale.getencoding().lower().replace("-", "") not in ("utf8", "cp65001")
+    if plain and os.name == "posix" and not sys.flags.utf8_mode:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     main(apart=True)
 
 
