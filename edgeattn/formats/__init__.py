@@ -79,6 +79,6 @@ FORMATS: Registry[Format] = Registry(__name__, "format", beside=("aimodel", "gra
 
 
 def by_default() -> tuple[str, ...]:
-    """The formats that an export makes if it names none: those whose converters are installed. ONNX, if none is: then it
-    is said what that lacks."""
+    """The formats that an export makes if it names none: those whose converters are installed. ONNX, if none is: then
+    it is said what that lacks."""
     return tuple(name for name, format_ in FORMATS.items() if has(*format_.packages)) or ("onnx",)
