@@ -125,7 +125,7 @@ def test_training_mode_is_refused() -> None:
 
 
 def test_an_unknown_layout_is_refused() -> None:
-    with pytest.raises(LoweringError, match="channels_first or channels_last"):
+    with pytest.raises(LoweringError, match="channels_first, channels_last, channels_last_memory"):
         lower(LinearSelfAttention(4).eval(), layout="sideways", inputs=(X,))  # type: ignore[arg-type]
 
 
