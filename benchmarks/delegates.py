@@ -4,15 +4,12 @@ What its XNNPACK backend takes, parity, and how much faster the lowered one is: 
 thread. Every model in a process of its own.
 """
 
-import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.by_model import table
 from benchmarks.family.models import BY_NAME
 from benchmarks.gpu import SAMPLES, built, outputs_of
 from edgeattn import deploy
@@ -54,26 +51,15 @@ def measure(name: str) -> list[str]:
         return [name, *_cells(stock), *_cells(artifact.path), verdict, f"{ratio:.2f} x"]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", help="a model; repeatable")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(options.one)))
-        return
-    print(
-        "| model | plain: delegates, beside them | layout ops | ours | layout ops | parity (noise units) | faster by |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for name in options.only or [*SAMPLES, *BY_NAME]:
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.delegates", "--one", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        lines = done.stdout.strip().splitlines()
-        failed = [name, "failed", "", "", "", "", done.stderr[-80:]]
-        row = json.loads(lines[-1]) if done.returncode == 0 and lines else failed
-        print("| " + " | ".join(row) + " |", flush=True)
-
+HEAD = (
+    "model",
+    "plain: delegates, beside them",
+    "layout ops",
+    "ours",
+    "layout ops",
+    "parity (noise units)",
+    "faster by",
+)
 
 if __name__ == "__main__":
-    main()
+    table("benchmarks.delegates", __doc__ or "", HEAD, measure, [*SAMPLES, *BY_NAME])

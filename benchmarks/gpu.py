@@ -4,15 +4,12 @@ Each model as litert-torch makes it of the plain module, and as `edgeattn export
 model in a process of its own.
 """
 
-import argparse
 import copy
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.by_model import table
 from benchmarks.family.models import BY_NAME, build
 from edgeattn import deploy
 from edgeattn.errors import EdgeAttnError
@@ -78,25 +75,7 @@ def outputs_of(module: Any, inputs: dict[str, Any]) -> int:
     return len(found) if isinstance(found, tuple | list | dict) else 1
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", help="a model; repeatable")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(options.one)))
-        return
-    print("| model | XNNPACK, plain | GPU, plain | XNNPACK, ours | GPU, ours | parity on the GPU (noise units) |")
-    print("|---|---|---|---|---|---|")
-    for name in options.only or [*SAMPLES, *BY_NAME]:
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu", "--one", name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        lines = done.stdout.strip().splitlines()
-        row = (
-            json.loads(lines[-1]) if done.returncode == 0 and lines else [name, "failed", "", "", "", done.stderr[-80:]]
-        )
-        print("| " + " | ".join(row) + " |", flush=True)
-
+HEAD = ("model", "XNNPACK, plain", "GPU, plain", "XNNPACK, ours", "GPU, ours", "parity on the GPU (noise units)")
 
 if __name__ == "__main__":
-    main()
+    table("benchmarks.gpu", __doc__ or "", HEAD, measure, [*SAMPLES, *BY_NAME])

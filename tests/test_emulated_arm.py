@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import Answer
+from native_runs import threads_while_it_runs
 from test_export import replace_file
 from test_targets import job_of
 
@@ -19,7 +20,7 @@ from edgeattn.bundle import records
 from edgeattn.errors import BadInputError, MissingError
 from edgeattn.system.progress import Progress
 from edgeattn.targets import Job
-from edgeattn.targets._runner import fetch, job_folder
+from edgeattn.targets._runner import fetch
 from edgeattn.targets.emulated_arm import toolchain
 
 Command = Callable[..., Answer]
@@ -182,15 +183,8 @@ def test_the_two_runners_agree(emulator: toolchain.Emulator, made_bundle: Path, 
 def test_the_native_runner_honours_threads(
     runtime: str, suffix: str, threads: int, emulator: toolchain.Emulator, made_bundle: Path, tmp_path: Path
 ) -> None:
-    job_folder.write(tmp_path, job_of(made_bundle, suffix, runs=10**9, threads=threads))
-    process = subprocess.Popen([*emulator.runner("cortex-a76", runtime), tmp_path], stderr=subprocess.DEVNULL)
-    while not (tmp_path / "samples.txt").exists():
-        assert process.poll() is None
-    # QEMU has a thread of its own.
-    running = len(list(Path(f"/proc/{process.pid}/task").iterdir()))
-    process.kill()
-    process.wait()
-    assert running == threads + 1
+    job = job_of(made_bundle, suffix, runs=10**9, threads=threads)
+    assert threads_while_it_runs([*emulator.runner("cortex-a76", runtime)], tmp_path, job) == threads + 1
 
 
 @pytest.mark.usefixtures("emulator")

@@ -1,6 +1,5 @@
 """ExecuTorch measured: by its Python package on this machine, by the native runner under emulation; they agree."""
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Answer
+from native_runs import Runner, run
 from test_targets import HERE, job_of
 
-from edgeattn import targets
 from edgeattn.bundle import records
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
@@ -21,7 +20,6 @@ from edgeattn.system.output import quiet
 from edgeattn.targets import Job, _host_worker
 from edgeattn.targets._runner import job_folder, worker
 
-Runner = list[str | Path]
 TYPES = ("float32", "float16", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
 ON_HOST: Runner = [sys.executable, "-m", "edgeattn.targets._host_worker"]
 
@@ -60,13 +58,6 @@ def written(path: Path, module: Any, inputs: tuple[Any, ...], names: dict[str, l
     with quiet():
         path.write_bytes(compiled(torch.export.export(module, inputs), names or {}))
     return path
-
-
-def run(runner: Runner, folder: Path, job: Job) -> targets.Measurement:
-    folder.mkdir(exist_ok=True)
-    job_folder.write(folder, job)
-    stopped = job_folder.start([*runner, folder], environment=os.environ)
-    return job_folder.read(folder, job, origin="emulated", device=HERE, stopped=stopped)
 
 
 def inputs_of_maps(seed: int) -> Arrays:

@@ -1,7 +1,5 @@
 """The native runner of onnxruntime, under emulation: every type, many inputs and outputs, its refusals, its times."""
 
-import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,17 +7,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from native_runs import Runner, run, threads_while_it_runs
 from onnx import TensorProto, helper
-from test_targets import HERE, job_of
+from test_targets import job_of
 
-from edgeattn import targets
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError
 from edgeattn.targets import Job
 from edgeattn.targets._runner import job_folder
 from edgeattn.targets.emulated_arm import toolchain
 
-Runner = list[str | Path]
 TYPES = (
     "float32",
     "float16",
@@ -47,13 +44,6 @@ def write(
     graph = helper.make_graph(nodes, "g", *infos)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
     return path
-
-
-def run(runner: Runner, folder: Path, job: Job) -> targets.Measurement:
-    folder.mkdir(exist_ok=True)
-    job_folder.write(folder, job)
-    stopped = job_folder.start([*runner, folder], environment=os.environ)
-    return job_folder.read(folder, job, origin="emulated", device=HERE, stopped=stopped)
 
 
 def values(seed: int) -> Arrays:
@@ -150,15 +140,8 @@ def test_outputs_that_it_does_not_know(native_onnxruntime: Runner, tmp_path: Pat
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_it_honours_threads(threads: int, native_onnxruntime: Runner, made_bundle: Path, tmp_path: Path) -> None:
-    job_folder.write(tmp_path, job_of(made_bundle, ".onnx", runs=10**9, threads=threads))
-    process = subprocess.Popen([*native_onnxruntime, tmp_path], stderr=subprocess.DEVNULL)
-    while not (tmp_path / "samples.txt").exists():
-        assert process.poll() is None
-    # QEMU has a thread of its own.
-    running = len(list(Path(f"/proc/{process.pid}/task").iterdir()))
-    process.kill()
-    process.wait()
-    assert running == threads + 1
+    job = job_of(made_bundle, ".onnx", runs=10**9, threads=threads)
+    assert threads_while_it_runs(native_onnxruntime, tmp_path, job) == threads + 1
 
 
 def test_it_sends_no_telemetry(

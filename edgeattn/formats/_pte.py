@@ -106,17 +106,17 @@ def with_all_outputs(pte: Pte) -> list[tuple[str, str]]:
 
     Each gets memory of its own, where values that do not live at the same time shared it.
     """
-    from executorch.exir.schema import EValue
+    from executorch.exir.schema import DelegateCall, EValue, KernelCall, Tensor
 
     plan, observed = pte.plan, []
     calls = [i.instr_args for chain in plan.chains for i in chain.instructions]
     for call in calls:
-        if hasattr(call, "op_index"):
+        if isinstance(call, KernelCall):
             name = plan.operators[call.op_index].name.rpartition("::")[2]
-            if hasattr(plan.values[call.args[-1]].val, "sizes"):
+            if isinstance(plan.values[call.args[-1]].val, Tensor):
                 observed.append((call.args[-1], f"{name}:{call.args[-1]}", name))
-        elif hasattr(call, "delegate_index") and (graph := pte.graphs[call.delegate_index]) is not None:
-            like = next(v.val for v in plan.values if getattr(v.val, "allocation_info", None) is not None)
+        elif isinstance(call, DelegateCall) and (graph := pte.graphs[call.delegate_index]) is not None:
+            like = next(v.val for v in plan.values if isinstance(v.val, Tensor) and v.val.allocation_info is not None)
             kinds = _kinds(graph)
             external = {v["id_out"]: v["external_id"] for v in map(tensor, graph["xvalues"])}
             outputs = sorted(graph["output_ids"], key=external.__getitem__)
@@ -163,11 +163,11 @@ def _tensor_like(like: Any, value: dict[str, Any]) -> Any:
 
 def _apart(plan: Any) -> None:
     """Give every tensor that is planned into memory a place of its own."""
-    from executorch.exir.schema import AllocationDetails
+    from executorch.exir.schema import AllocationDetails, Tensor
 
     end = 0
     for value in plan.values:
-        if getattr(value.val, "allocation_info", None) is not None:
+        if isinstance(value.val, Tensor) and value.val.allocation_info is not None:
             value.val.allocation_info = AllocationDetails(1, end % 2**32, end >> 32)
             end += -(-8 * prod(value.val.sizes) // 64) * 64
     plan.non_const_buffer_sizes = [0, max(end, 64)]
@@ -179,9 +179,11 @@ def settled(content: bytes) -> bytes:
     It lies in several, by the strides that PyTorch happens to give it; a delegate takes it to be in the first, and its
     results do not fit a tensor that says another.
     """
+    from executorch.exir.schema import Tensor
+
     parts = unpack(content, graphs=False)
     for value in parts.plan.values:
-        sizes: list[int] = getattr(value.val, "sizes", [])
+        sizes: list[int] = value.val.sizes if isinstance(value.val, Tensor) else []
         if len(sizes) == 4 and (sizes[1] == 1 or sizes[2] == sizes[3] == 1):
             value.val.dim_order = [0, 1, 2, 3]
     return pack(parts)

@@ -161,13 +161,15 @@ class _Reader:
     parts: pte.Pte
 
     def graph(self) -> Graph:
+        from executorch.exir.schema import DelegateCall, KernelCall
+
         plan, ops = self.parts.plan, []
         for chain in plan.chains:
             for instruction in chain.instructions:
                 call = instruction.instr_args
-                if hasattr(call, "op_index"):
+                if isinstance(call, KernelCall):
                     ops.append(self._kernel(plan.operators[call.op_index], call.args))
-                elif hasattr(call, "delegate_index"):
+                elif isinstance(call, DelegateCall):
                     ops += self._delegate(call.delegate_index)
         metadata = {
             p.name: self.parts.constants(p.name)

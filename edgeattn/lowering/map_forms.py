@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeattn.lowering.projections import constant
+from edgeattn.lowering.projections import constant, conv
 
 # XNNPACK joins so many tensors at once.
 _MOST_JOINED = 5
@@ -98,8 +98,7 @@ class MapSoftmax(nn.Module):
             self.mean = MapMean(cells)
         # A mean becomes a sum, and the places become one map again.
         count = cells.over[0] * cells.over[1] * places
-        self.join = nn.Conv2d(places, 1, 1, bias=False)
-        self.join.weight = constant(torch.full((1, places, 1, 1), 1 / count, dtype=torch.float64))
+        self.join = conv(torch.full((1, places), 1 / count, dtype=torch.float64), None)
 
     def forward(self, scores: Tensor) -> Tensor:
         """The weights."""
@@ -122,8 +121,7 @@ class MapWeightedSum(nn.Module):
         super().__init__()
         self.cells, self.mean = cells, MapMean(cells)
         count = float(cells.over[0] * cells.over[1])
-        self.count = nn.Conv2d(1, 1, 1, bias=False)
-        self.count.weight = constant(torch.full((1, 1, 1, 1), count, dtype=torch.float64))
+        self.count = conv(torch.full((1, 1), count, dtype=torch.float64), None)
         if cells.is_interleaved:
             self.register_buffer("masks", cells.masks() * count * cells.kept[0] * cells.kept[1])
 
@@ -216,8 +214,6 @@ def _steps(times: int) -> list[int]:
 def joined(parts: Sequence[Tensor], dim: int) -> Tensor:
     """Tensors, one behind the other."""
     while len(parts) > 1:
-        parts = [
-            torch.cat(list(parts[i : i + _MOST_JOINED]), dim) if len(parts[i : i + _MOST_JOINED]) > 1 else parts[i]
-            for i in range(0, len(parts), _MOST_JOINED)
-        ]
+        some = [parts[i : i + _MOST_JOINED] for i in range(0, len(parts), _MOST_JOINED)]
+        parts = [torch.cat(list(each), dim) if len(each) > 1 else each[0] for each in some]
     return parts[0]

@@ -63,14 +63,14 @@ class ExecuTorch(Runtime):
         graph = FORMAT.read(path)
         with quiet():
             noted, left = pte.left(pte.unpack(files.read(path, 2**31), graphs=False)), []
-        inside = [op for op in graph.ops if op.name.partition(":")[0].isdigit()]
         for op in graph.ops:
-            if op not in inside:
-                reasons = noted.get(op.name.partition(":")[0]) or [("the file does not say why", op.name)]
+            place = op.name.partition(":")[0]  # the delegate's number, or ATen's name
+            if not place.isdigit():
+                reasons = noted.get(place) or [("the file does not say why", op.name)]
                 reason, module = reasons.pop(0)
                 left.append(Left(op.kind, reason, module or op.name))
         delegates: Any = graph.details["delegates"]
-        return Share("executorch (XNNPACK)", len(inside), tuple(left), len(delegates))
+        return Share("executorch (XNNPACK)", len(graph.ops) - len(left), tuple(left), len(delegates))
 
     def examine(self, path: Path) -> dict[str, Any]:
         """The number of delegates."""

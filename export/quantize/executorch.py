@@ -6,7 +6,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -14,6 +13,7 @@ from edgeattn.bundle.details import Details
 from edgeattn.errors import ConversionError
 from edgeattn.export.quantize import FEW_ROWS, FLOAT32, OWN, Job, Quantizer
 from edgeattn.export.quantize._ranges import Ranges
+from edgeattn.export.quantize._silu import Step, read_by_silu_alone
 from edgeattn.formats import Job as Conversion
 from edgeattn.formats.executorch import FORMAT, compiled, edge_names, with_known_types
 from edgeattn.formats.graph import Op
@@ -135,15 +135,17 @@ def _kept(job: Job, number: int) -> list[bool]:
 
 def _calibrate(prepared: Any, job: Job, conversion: Conversion) -> None:
     """The ranges of :mod:`edgeattn.export.quantize._ranges` for the observers of activations."""
-    observers = {
-        node.target: node
+    silus = _read_by_silu_alone(prepared)
+    observers = {  # but for those of weights
+        node.target: node.name in silus
         for node in prepared.graph.nodes
-        if node.op == "call_module" and node.args[0].op != "get_attr" and not _is_weight(node)
+        if node.op == "call_module" and node.args[0].op != "get_attr"
     }
-    ranges = Ranges(len(job.calibration), {name for name, node in observers.items() if _feeds_silu_alone(node)})
+    ranges = Ranges(len(job.calibration), {name for name, is_silus in observers.items() if is_silus})
     handles = [prepared.get_submodule(name).register_forward_hook(partial(_add, ranges, name)) for name in observers]
     for example in job.calibration:
-        prepared(*(_like(example[name], x) for name, x in conversion.inputs.items()))
+        # Copied into a tensor that lies in memory as the example does.
+        prepared(*(torch.empty_like(x).copy_(torch.from_numpy(example[n])) for n, x in conversion.inputs.items()))
     for handle in handles:
         handle.remove()
     for name, (low, high) in ranges.result().items():
@@ -167,25 +169,16 @@ def _settle(prepared: Any, name: str, low: float, high: float) -> None:
     setattr(prepared.get_submodule(parent), last, new)
 
 
-def _like(value: Any, example: Tensor) -> Tensor:
-    """An array as a tensor that lies in memory as the example does."""
-    tensor = torch.from_numpy(np.ascontiguousarray(value))
-    is_last = example.dim() == 4 and example.is_contiguous(memory_format=torch.channels_last)
-    return tensor.contiguous(memory_format=torch.channels_last) if is_last else tensor
-
-
-def _is_weight(node: fx.Node) -> bool:
-    return all(
-        isinstance(user, fx.Node) and user.target in (_CONV, _LINEAR) and user.args[1] is node for user in node.users
-    )
-
-
-def _feeds_silu_alone(node: fx.Node) -> bool:
-    """Whether a value, or its observer, is only read by a sigmoid and by the product with it."""
-    readers = [user for user in node.users if user.op == "call_function"]
-    sigmoids = [user for user in readers if user.target is torch.ops.aten.sigmoid.default]
-    products = [user for user in readers if user.target is torch.ops.aten.mul.Tensor]
-    return bool(sigmoids) and len(readers) == 2 and len(products) == 1 and sigmoids[0] in products[0].args
+def _read_by_silu_alone(prepared: Any) -> set[str]:
+    """The names of the nodes that only a SiLU reads."""
+    nodes = list(prepared.graph.nodes)
+    steps = [
+        Step(getattr(node.target, "_opname", node.op), tuple(x.name for x in node.all_input_nodes), node.name)
+        for node in nodes
+        if node.op in ("call_function", "call_module")
+    ]
+    (output,) = (node for node in nodes if node.op == "output")
+    return read_by_silu_alone(steps, {node.name for node in output.all_input_nodes})
 
 
 def _rows(node: fx.Node) -> int:
