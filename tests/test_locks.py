@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import threading
 import tomllib
 from collections.abc import Iterator
@@ -76,7 +77,10 @@ def test_the_lock_of_the_demo_is_a_part_of_it() -> None:
 
 @pytest.mark.skipif(sys.version_info[:2] not in {(3, n) for n in (11, 12, 13)}, reason="the lock is for 3.11 to 3.13")
 def test_the_tests_run_on_what_is_locked() -> None:
-    installed = {canonicalize_name(one.name): one.version for one in metadata.distributions()}
+    # setuptools, once imported, puts the packages that it carries on sys.path.
+    here = metadata.distributions(path=sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))
+    installed = {canonicalize_name(one.name): one.version for one in here}
+    assert len(installed) > 100
     assert {name: version for name, version in installed.items() if version != LOCKED.get(name, version)} == {}
     assert set(LOCKED) <= set(installed)
 

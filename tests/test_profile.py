@@ -90,7 +90,9 @@ def test_every_runtime_and_number_of_threads(twice: Path) -> None:
     groups = {(r.runtime, r.threads): r.group for r in found.records if r.group}
     assert len(set(groups.values())) == 4
     assert {r.subject.format for r in found.records if not r.group} == {"tflite"}
-    assert [entry.reason for entry in found.not_run] == ["fake does not run coreai", "fake does not run coreml"]
+    assert [entry.reason for entry in found.not_run] == [
+        f"fake does not run {name}" for name in ("coreai", "coreml", "executorch")
+    ]
     for record in found.records:
         assert record.untrusted == ()
         assert record.subject.layout_ops == 0
@@ -193,11 +195,11 @@ def test_on_the_command_line(edgeattn: Command, twice: Path, tmp_path: Path) -> 
     assert (ratio["baseline"], ratio["candidate"]) == ("attention-fp32.onnx", AGAIN)
     speed = ratio["times_as_fast"]
     assert speed["low"] <= speed["value"] <= speed["high"]
-    one, two, lite = records.load(out).records
-    assert one.group == two.group != lite.group == ""
+    executorch, one, two, lite = records.load(out).records
+    assert one.group == two.group != lite.group == executorch.group == ""
     assert one.command.startswith("edgeattn profile ")
     assert len(one.samples_ns) == len(two.samples_ns) == 30
-    assert answer.document["statistics"][0]["p50_ns"] == np.median(one.samples_ns)
+    assert answer.document["statistics"][1]["p50_ns"] == np.median(one.samples_ns)
     named = {operator.layer for operator in one.operators}
     assert named >= {"out_proj", "softmax()"}
     assert any(name.startswith("qkv_proj") for name in named)

@@ -72,7 +72,7 @@ def test_compare_artifacts_of_two_formats_and_layouts(edgeattn: Command, made_bu
 
 def test_compare_bundles(edgeattn: Command, bundle: Path, made_bundle: Path, tmp_path: Path) -> None:
     rows = edgeattn("compare", made_bundle, bundle, "--json").document["rows"]
-    assert len(rows) == 4 * 13
+    assert len(rows) == 5 * 13
     assert all(row["difference"]["max_abs"] == 0 for row in rows)
     break_onnx(bundle)
     rows = edgeattn("compare", made_bundle, bundle, "--json").document["rows"]

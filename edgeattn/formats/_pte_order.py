@@ -1,4 +1,4 @@
-"""Operators beside the delegates compute on maps that lie channels-first: some portable kernels of ATen refuse others.
+"""Operators beside the delegates compute on maps that lie channels-first: most portable kernels of ATen refuse others.
 
 A delegate takes and gives a map as it was captured, channels-last in memory. It is copied where such an operator reads
 or gives it, once; between two such operators it is not.
@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 FIRST, LAST = [0, 1, 2, 3], [0, 2, 3, 1]
+
+# These kernels compute in the order of what they are given.
+_ANY_ORDER = ("upsample_nearest2d",)
 
 
 def arrange(graph_module: Any) -> None:
@@ -47,8 +50,12 @@ def arrange(graph_module: Any) -> None:
 
 
 def _is_kernel(node: Any) -> bool:
-    """Whether it is an operator of ATen's, and no delegate's call, nor one of its results, nor a copy of ours."""
-    return node.op == "call_function" and hasattr(node.target, "_op") and "dim_order" not in str(node.target)
+    """Whether it is an operator of ATen's that wants its maps channels-first: no delegate's call, nor one of its
+    results, nor a copy of ours."""
+    name = str(node.target)
+    if any(f".{kernel}." in name for kernel in _ANY_ORDER):
+        return False
+    return node.op == "call_function" and hasattr(node.target, "_op") and "dim_order" not in name
 
 
 def _lies_last(node: Any) -> bool:

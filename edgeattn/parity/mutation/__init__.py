@@ -139,7 +139,12 @@ EXCHANGE = "two weights exchanged"
 
 
 def exchanged(weight: Weight, weights: Iterable[Weight]) -> dict[str, Array]:
-    """Both values, if a later weight has the same role, shape and type: mostly key and value of one layer."""
+    """Both values, if a later weight has the same role, shape and type: mostly key and value of one layer.
+
+    Numbers are left alone: a mean's count and its inverse, say, do the same in either order.
+    """
+    if weight.value.size == 1:
+        return {}
     after = False
     for other in weights:
         fits = other.role == weight.role and other.value.shape == weight.value.shape

@@ -146,35 +146,56 @@ def _epsilon(graph: _Graph, node: Node) -> Change | None:
 
 
 def _softmax(graph: _Graph, node: Node) -> Change | None:
-    """Powers over their sum: the sum over the other side of the map."""
+    """Powers over their mean: the mean over the other side of the map, or over all pixels instead of some."""
     union = node["xnode_union"]
     if node["xnode_union_type"] != "XNNDiv":
         return None
-    powers, total = graph.value(union["input1_id"]), graph.maker(union["input2_id"])
-    pools = ("XNNAvgPooling2d", "XNNGlobalAvgPooling2d")
-    if powers is None or total is None or total["xnode_union_type"] not in pools:
+    powers, mean = graph.maker(union["input1_id"]), graph.maker(union["input2_id"])
+    if powers is None or mean is None or mean["xnode_union"].get("input_id") != union["input1_id"]:
         return None
-    if total["xnode_union"]["input_id"] != union["input1_id"]:
+    if powers["xnode_union_type"] == "XNNExp" and mean["xnode_union_type"] == "XNNAvgPooling2d":
+        return _other_side(graph, powers, mean)
+    if powers["xnode_union_type"] == "XNNMultiply" and mean["xnode_union_type"] == "XNNGlobalAvgPooling2d":
+        return _all_pixels(graph, powers, mean)
+    return None
+
+
+def _other_side(graph: _Graph, powers: Node, mean: Node) -> Change | None:
+    difference = graph.maker(powers["xnode_union"]["input_id"])
+    largest = None if difference is None else graph.maker(difference["xnode_union"].get("input2_id", -1))
+    if largest is None or largest["xnode_union_type"] != "XNNMaxPooling2d":
         return None
-    (_, height, width, channels) = powers["dims"]
-    over = total["xnode_union"].get("pooling_width", width)
+    before = graph.value(mean["xnode_union"]["input_id"])
+    assert before is not None
+    (batch, height, width, channels) = before["dims"]
     # It is over the rows alone, or where it was, over the columns alone.
-    kernel = (1, width) if over != width and width > 1 else (height, 1)
-    if kernel == (1, 1) or kernel == (total["xnode_union"].get("pooling_height", height), over):
+    was = (mean["xnode_union"]["pooling_height"], mean["xnode_union"]["pooling_width"])
+    kernel = (1, width) if was[1] != width and width > 1 else (height, 1)
+    if kernel in ((1, 1), was):
         return None
 
     def change() -> None:
-        identity = 1 + max(v["id_out"] for v in map(pte.tensor, graph.graph["xvalues"]))
-        dims = [1, height // kernel[0], width // kernel[1], channels]
-        value = {**powers, "id_out": identity, "dims": dims}
-        graph.graph["xvalues"].append({"xvalue_union_type": "XNNTensorValue", "xvalue_union": value})
-        pool = {f"padding_{side}": 0 for side in ("top", "right", "bottom", "left")}
-        pool |= {"pooling_height": kernel[0], "pooling_width": kernel[1], "stride_height": kernel[0]}
-        pool |= {"stride_width": kernel[1], "dilation_height": 1, "dilation_width": 1, "flags": 0}
-        pool |= {"input_id": union["input1_id"], "output_id": identity}
-        new = {"xnode_union_type": "XNNAvgPooling2d", "xnode_union": pool, "debug_handle": node["debug_handle"]}
-        graph.graph["xnodes"].insert(graph.graph["xnodes"].index(node), new)
-        union["input2_id"] = identity
+        for pool in (mean["xnode_union"], largest["xnode_union"]):
+            pool.update(pooling_height=kernel[0], pooling_width=kernel[1])
+            pool.update(stride_height=kernel[0], stride_width=kernel[1])
+            made = graph.value(pool["output_id"])
+            assert made is not None
+            made["dims"] = [batch, height // kernel[0], width // kernel[1], channels]
+
+    return change
+
+
+def _all_pixels(graph: _Graph, powers: Node, mean: Node) -> Change | None:
+    """The powers without the masks, one channel for each offset."""
+    unmasked = graph.maker(powers["xnode_union"]["input1_id"])
+    if unmasked is None or unmasked["xnode_union_type"] != "XNNExp":
+        return None
+
+    def change() -> None:
+        mean["xnode_union"]["input_id"] = unmasked["xnode_union"]["output_id"]
+        made = graph.value(mean["xnode_union"]["output_id"])
+        assert made is not None
+        made["dims"] = [*made["dims"][:3], 1]
 
     return change
 
