@@ -16,7 +16,9 @@ from safetensors.numpy import load_file, save_file
 from test_export import replace_file
 from test_models import check_files
 
+from edgeattn.bundle import golden
 from edgeattn.bundle import manifest as bundles
+from edgeattn.errors import ArtifactError
 from edgeattn.parity.accuracy import predictions, score, wilson
 
 Command = Callable[..., Answer]
@@ -49,6 +51,33 @@ def test_what_is_not_finite_is_no_answer(value: float) -> None:
     labels = np.array([3, 4])
     assert score(reference=one_hot([3, 4]), candidate=broken, labels=labels, precision="fp32").agreeing == 1
     assert not score(reference=broken, candidate=broken, labels=labels, precision="fp32").passed
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_are_stored_as_bytes_and_come_back(channels: int, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, channels, 8, 8), np.uint8)
+    images = np.repeat(pixels.astype(np.float32) / np.float32(255), 3 // channels, axis=1)
+    whole = golden.HeldOut(images, np.arange(4), np.eye(4, dtype=np.float32))
+    whole.write(tmp_path / "h")
+    assert load_file(tmp_path / "h")["inputs.pixels"].shape == pixels.shape
+    assert np.array_equal(golden.HeldOut.read(tmp_path / "h").inputs, images)
+    assert np.array_equal(golden.HeldOut.read(tmp_path / "h").first(2).labels, [0, 1])
+
+
+@pytest.mark.parametrize("spoil", [np.nan, -1 / 255, 1.5 / 255, 256 / 255, 1e30, np.nextafter(np.float32(1), 0)])
+def test_what_is_no_pixel_is_stored_as_it_is(spoil: float, tmp_path: Path) -> None:
+    images = np.zeros((2, 3, 4, 4), np.float32)
+    images[1, 2, 3, 3] = spoil
+    golden.HeldOut(images, np.arange(2), np.eye(2, dtype=np.float32)).write(tmp_path / "h")
+    assert np.array_equal(golden.HeldOut.read(tmp_path / "h").inputs, images, equal_nan=True)
+
+
+def test_bytes_of_no_image_are_said(tmp_path: Path) -> None:
+    rest = {"labels": np.arange(2), "reference.fp32": np.eye(2, dtype=np.float32)}
+    for wrong in (np.zeros((2, 3, 4), np.uint8), np.zeros((2, 2, 4, 4), np.uint8), np.zeros((2, 3, 4, 4), np.int8)):
+        save_file({"inputs.pixels": wrong, **rest}, tmp_path / "h")
+        with pytest.raises(ArtifactError, match="no bytes of images"):
+            golden.HeldOut.read(tmp_path / "h")
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

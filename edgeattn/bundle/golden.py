@@ -167,7 +167,7 @@ def golden_case(bundle: Bundle, name: str) -> GoldenCase:
     file = bundle.manifest.golden[name]
     case = GoldenCase.read(bundle.path(file))
     if key := case.lacking(bundle):
-        raise _lacks(bundle, file.path, key)
+        raise ArtifactError(f"{file.path} in {bundle.folder} has no tensor {key!r}; export the bundle again")
     return case
 
 
@@ -185,13 +185,61 @@ class HeldOut:
     labels: npt.NDArray[np.generic]
     logits: npt.NDArray[np.generic]
 
+    def first(self, most: int | None) -> "HeldOut":
+        """The first ``most`` of them; all, if that is None."""
+        return HeldOut(self.inputs[:most], self.labels[:most], self.logits[:most])
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """What is in a file that :meth:`write` wrote.
+
+        Raises:
+            ArtifactError: the file cannot be read, or lacks a tensor.
+        """
+        tensors = _read(path)
+        pixels = tensors.get(_PIXELS)
+        if pixels is not None:
+            if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] not in (1, _CHANNELS):
+                raise ArtifactError(f"{path.name} has no bytes of images as {_PIXELS!r}; export the bundle again")
+            tensors[_HELD_OUT[0]] = _from_pixels(pixels)
+        for key in _HELD_OUT:
+            if key not in tensors:
+                raise ArtifactError(f"{path.name} has no tensor {key!r}; export the bundle again")
+        return cls(*(tensors[key] for key in _HELD_OUT))
+
     def write(self, path: Path) -> None:
-        values = (self.inputs, self.labels, self.logits)
-        _write({key: np.ascontiguousarray(x) for key, x in zip(_HELD_OUT, values, strict=True)}, path)
+        """Write ``path``; pixels that are n / 255 in float32 as a byte each, and those of grey images once."""
+        pixels = _pixels(self.inputs)
+        values = (self.inputs if pixels is None else pixels, self.labels, self.logits)
+        keys = _HELD_OUT if pixels is None else (_PIXELS, *_HELD_OUT[1:])
+        _write({key: np.ascontiguousarray(x) for key, x in zip(keys, values, strict=True)}, path)
 
 
 # The tensors of a file of held-out inputs, in the order of the class's fields.
 _HELD_OUT = ("inputs", "labels", "reference.fp32")
+# Instead of the first.
+_PIXELS = "inputs.pixels"
+
+
+def _pixels(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8] | None:
+    """The bytes [n, 3 or 1, H, W] of images of float32 that are n / 255; None if they are others."""
+    if values.dtype != np.float32 or values.ndim != 4 or values.shape[1] != _CHANNELS:
+        return None
+    # NaN and what is far outside become some byte, and are found not to be it.
+    with np.errstate(invalid="ignore"):
+        pixels = np.rint(values.astype(np.float32) * 255).astype(np.uint8)
+    if not np.array_equal(_from_pixels(pixels), values):
+        return None
+    is_grey = bool((pixels == pixels[:, :1]).all())
+    return pixels[:, :1] if is_grey else pixels
+
+
+def _from_pixels(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    images = pixels.astype(np.float32) / np.float32(255)
+    return np.repeat(images, _CHANNELS // images.shape[1], axis=1)
+
+
+_CHANNELS = 3
 
 
 def held_out(bundle: Bundle) -> HeldOut | None:
@@ -203,15 +251,7 @@ def held_out(bundle: Bundle) -> HeldOut | None:
     file = bundle.manifest.evaluation
     if file is None:
         return None
-    tensors = _read(bundle.path(file))
-    for key in _HELD_OUT:
-        if key not in tensors:
-            raise _lacks(bundle, file.path, key)
-    return HeldOut(*(tensors[key] for key in _HELD_OUT))
-
-
-def _lacks(bundle: Bundle, path: str, key: str) -> ArtifactError:
-    return ArtifactError(f"{path} in {bundle.folder} has no tensor {key!r}; export the bundle again")
+    return HeldOut.read(bundle.path(file))
 
 
 def _write(tensors: Arrays, path: Path) -> None:

@@ -172,6 +172,7 @@ class Bundle(Result):
         *,
         settings: Mapping[str, str] | None = None,
         backends: Sequence[str] = (),
+        held_out: int | None = None,
         progress: Progress = silent,
     ) -> ParityResult:
         """Run every artifact on the golden inputs and compare it with the reference.
@@ -181,6 +182,8 @@ class Bundle(Result):
             settings: settings of the target, such as ``{"cpu": "cortex-a53"}`` for emulated-arm.
             backends: of this machine, by name: "litert gpu", say, which is run only where it is asked for; none means
                 all others.
+            held_out: judge the accuracy on so many labelled inputs, the first ones; None is all, but for 500 on targets
+                and in Core AI's interpreter.
             progress: called with each step that begins.
 
         Raises:
@@ -199,7 +202,7 @@ class Bundle(Result):
         context = targets.connect(target, settings or {}, progress) if target else nullcontext()
         with context as connection:
             progress.plan(check.steps([artifact.format for artifact in self.artifacts], connection, backends))
-            report = check.verify(self.data, progress, connection=connection, chosen=backends)
+            report = check.verify(self.data, progress, connection=connection, chosen=backends, most_labelled=held_out)
         check.require_a_check(self.data, report)
         return ParityResult(report)
 

@@ -17,6 +17,8 @@ from edgeattn.runtimes import RunEach, Signature
 from edgeattn.verdict import Verdict
 
 Array = npt.NDArray[np.generic]
+# Inputs in memory, in the artifact's layout and type; a job, on a target.
+_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,13 @@ def evaluate(artifact: Artifact, runtime: str, signature: Signature, run_each: R
     tensor, reference = artifact.inputs[0], held_out.logits
     name = artifact.outputs[0].name
     logits = np.full(reference.shape, np.nan)
-    samples = [{tensor.name: to_edge(x[None], tensor)} for x in held_out.inputs]
-    accepted = [i for i, sample in enumerate(samples) if signature.accepts(sample)]
-    for i, outputs in zip(accepted, run_each([samples[i] for i in accepted]), strict=True):
-        output = outputs.get(name)
-        if output is not None and output.shape == (1, *logits.shape[1:]):
-            logits[i] = from_edge(output, artifact.outputs[0], reference.dtype)[0]
+    for start in range(0, len(logits), _AT_ONCE):
+        some = held_out.inputs[start : start + _AT_ONCE]
+        samples = {i: {tensor.name: to_edge(x[None], tensor)} for i, x in enumerate(some, start)}
+        accepted = {i: sample for i, sample in samples.items() if signature.accepts(sample)}
+        for i, outputs in zip(accepted, run_each(list(accepted.values())), strict=True):
+            output = outputs.get(name)
+            if output is not None and output.shape == (1, *logits.shape[1:]):
+                logits[i] = from_edge(output, artifact.outputs[0], reference.dtype)[0]
     result = score(reference=reference, candidate=logits, labels=held_out.labels, precision=artifact.precision)
     return Accuracy(artifact.file.path, runtime, **vars(result))

@@ -60,9 +60,10 @@ def verify(
     *,
     connection: Connection | None = None,
     chosen: Sequence[str] = (),
+    most_labelled: int | None = None,
 ) -> Report:
     """Check every artifact of ``bundle`` in every runtime that is installed here, in the backends ``chosen``, or on the
-    target of ``connection``.
+    target of ``connection``; ``most_labelled`` of its labelled inputs are run, if given.
 
     ``progress`` gets one call for each of the :func:`steps`, which the caller has planned.
 
@@ -73,12 +74,12 @@ def verify(
     _check_formats(bundle)
     bundle, claims = claimed.checked(bundle)
     cases = golden_cases(bundle)
-    labelled = held_out(bundle)
-    first = next(iter(cases), "")
+    labelled, first = held_out(bundle), next(iter(cases), "")
     rows = [*_hop_one(bundle, cases), *lacking(bundle, first)]
     builder = _ReportBuilder(rows=rows, warnings=[*unproven(bundle, cases), *claims])
     if connection:
-        _on_target(bundle, cases, labelled, connection, builder, progress)
+        some = labelled and labelled.first(most_labelled or connection.most_labelled)
+        _on_target(bundle, cases, some, connection, builder, progress)
         return builder.build(bundle)
     for artifact in bundle.manifest.artifacts:
         found = backends(artifact.format, chosen)
@@ -89,10 +90,11 @@ def verify(
                 builder.not_run.append(NotChecked(artifact.file.path, backend.label, backend.missing))
                 continue
             progress(f"{artifact.file.path} in {backend.label}")
+            some = labelled and labelled.first(most_labelled or backend.runtime.most_labelled)
             try:
                 judged = claimed.in_arithmetic(artifact, backend.arithmetic)
                 with backend.open(bundle.path(artifact.file)) as session:
-                    _check(judged, backend.label, session.signature, _run_each(session), cases, labelled, builder)
+                    _check(judged, backend.label, session.signature, _run_each(session), cases, some, builder)
                     note = session.note
             except MissingError as error:  # the runtime is installed, but lacks something that this artifact needs
                 builder.not_run.append(NotChecked(artifact.file.path, backend.label, str(error)))

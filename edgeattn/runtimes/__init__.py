@@ -96,6 +96,7 @@ class Runtime(Protocol):
             None if the runtime gives no access to them.
         arithmetic: the variants that may compute more coarsely than the file, by name, and the precision that they are
             judged by.
+        most_labelled: of how many labelled inputs it is asked, as it takes long for each; None is all.
         on_request: whether it only runs where it is asked for by name, as it takes minutes.
         names_more: what may be written behind its name for further variants; "" if nothing may.
         share: what a variant takes of a file; None if it does not tell.
@@ -108,6 +109,7 @@ class Runtime(Protocol):
     packages: tuple[str, ...]
     variants: Mapping[str, str] = {}
     arithmetic: Mapping[str, str] = {}
+    most_labelled: int | None = None
     on_request: bool = False
     observe: Observe | None = None
     names_more: str = ""

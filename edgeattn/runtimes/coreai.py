@@ -53,6 +53,7 @@ class CoreAi(Runtime):
     extra = "coreai"
     packages = ("coreai",)
     variants: Mapping[str, str] = units(platform.system(), platform.mac_ver()[0])
+    most_labelled = 500 if variants == INTERPRETER else None
     unexamined = "Core AI decides on the device; there is no such view outside macOS"
 
     def unavailable(self) -> str | None:

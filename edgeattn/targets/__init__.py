@@ -68,12 +68,14 @@ class Measurement(Run):
 
 class Connection(Protocol):
     """An open connection to a target: ``place`` is its name in a report, ``runtimes`` are its runtimes by format,
-    ``warmup`` and ``runs`` its defaults."""
+    ``warmup`` and ``runs`` its defaults, ``most_labelled`` the labelled inputs that it is asked for: there are emulated
+    targets, and slow lines."""
 
     place: str
     runtimes: Mapping[str, tuple[str, ...]]
     warmup: int | None
     runs: int
+    most_labelled: int | None = 500
 
     def run(self, job: Job) -> Measurement:
         """Run one job.

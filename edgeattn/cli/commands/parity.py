@@ -36,6 +36,14 @@ def parity(
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Draw the error of each layer; implies --layers.")
     ] = None,
+    held_out: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Judge the accuracy on so many labelled inputs. [default: all; 500 where it is slow]",
+        ),
+    ] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML.")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a summary for a pull request.")] = None,
     json: console.Json = False,
@@ -73,7 +81,7 @@ def parity(
         console.show({"passed": result.passed, "kill_rates": result.kill_rates, **asdict(result)}, self_tested.shown)
         return 0 if result.passed else 1
     with console.progress() as progress:
-        checked = opened.parity(target, settings=settings, backends=backends, progress=progress)
+        checked = opened.parity(target, settings=settings, backends=backends, held_out=held_out, progress=progress)
         inner = opened.layers(backends=backends, progress=progress) if layers or picture else None
     report = checked.report
     if junit:
