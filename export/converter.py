@@ -13,8 +13,8 @@ from torch import nn
 from edgeattn.bundle import manifest
 from edgeattn.bundle.details import Details
 from edgeattn.bundle.tensors import Arrays, to_edge
-from edgeattn.errors import ArtifactError, ConversionError, EdgeAttnError
-from edgeattn.export import quantize, running
+from edgeattn.errors import ArtifactError, ConversionError, EdgeAttnError, MissingError
+from edgeattn.export import keeping, quantize, running
 from edgeattn.export.calibration import Calibration
 from edgeattn.export.quantize import QUANTIZERS, Quantizer
 from edgeattn.export.quantize._bias import correct_biases
@@ -23,7 +23,9 @@ from edgeattn.export.source import Source
 from edgeattn.formats import FORMATS, Job
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering, in_layout
-from edgeattn.precision import FP16, FP32, Precision
+from edgeattn.precision import FP16, FP32, INT8, Precision
+from edgeattn.runtimes import Backend, backends
+from edgeattn.system.progress import Progress, silent
 
 # The metadata key, in every format, of the image preprocessing as JSON.
 PREPROCESSING = "edgeattn.preprocessing"
@@ -55,6 +57,8 @@ class Converter:
     dynamic_batch: bool = False
     keep: tuple[str, ...] = ()
     edge_type: str = quantize.FLOAT32
+    auto_keep: bool = False
+    progress: Progress = silent
 
     def convert(self, precision: Precision) -> manifest.Artifact:
         """One artifact.
@@ -96,12 +100,12 @@ class Converter:
                 conversion=partial(self._conversion, precision),
                 calibration=inputs,
                 metadata=self._metadata,
-                keep=self._names_to_keep(base),
                 edge_type=self.edge_type,
             )
-            details = self._quantiser.make(job)
-            if job.keep:
-                details = replace(details, kept_by_name=job.keep)
+            kept = self._kept(job)
+            details = self._quantiser.make(self._keeping(job, kept))
+            if kept:
+                details = replace(details, kept_by_name=kept)
             if FP16 in (precision, self._quantiser.rest):
                 beyond = self.beyond_fp16
             covered = self.calibration.covers if self.calibration and precision.has_few_bits else LIKE_DATA
@@ -123,6 +127,49 @@ class Converter:
             beyond=beyond,
         )
 
+    def _kept(self, job: quantize.Job) -> tuple[str, ...]:
+        """The operators that stay in float, by their names in the plain fp32 artifact: of ``keep`` those that this
+        format has (the pipeline refuses a name that no format has), and what ``auto_keep`` adds."""
+        if not self.keep and not (self.auto_keep and job.precision == INT8):
+            return ()
+        plain = replace(job, source=self._base(FP32), conversion=partial(self._conversion, FP32))
+        known = {output for _, output in self._quantiser.candidates(plain.source)}
+        names = tuple(name for name in self.keep if name in known)
+        if self.auto_keep and job.precision == INT8:
+            if self._backend is None:
+                raise MissingError(f"--auto-keep measures, and nothing here runs {self.format}")
+            names += keeping.choose(plain, names, self._backend, lambda n: self._keeping(job, n), self.progress).names
+        return names
+
+    def _keeping(self, job: quantize.Job, names: tuple[str, ...]) -> quantize.Job:
+        """``job`` with these operators in float, from a base in which their layers have their own biases: what stays in
+        float has no rounding to be corrected for."""
+        job = replace(job, keep=self._renamed(names, job.source))
+        if not job.keep or self._backend is None or self.calibration is None or not job.precision.is_calibrated:
+            return job
+        example = tuple(map(self._in_edge_layout, self.calibration.inputs[0].values()))
+        layers = keeping.layers_behind(
+            job.keep, job.source, job.calibration[0], self._backend, self._corrected, example
+        )
+        if not layers:
+            return job
+        source = self._base(job.precision, layers)
+        conversion = partial(self._conversion, job.precision, layers)
+        return replace(job, source=source, conversion=conversion, keep=self._renamed(names, source))
+
+    def _renamed(self, names: tuple[str, ...], path: Path) -> tuple[str, ...]:
+        """What operators of the plain fp32 artifact are called in another form of it: biases may change names."""
+        if not names:
+            return ()
+        before, after = (self._quantiser.candidates(file) for file in (self._base(FP32), path))
+        if len(before) != len(after):
+            return tuple(output for _, output in after if output in names)
+        return tuple(new for (_, old), (_, new) in zip(before, after, strict=True) if old in names)
+
+    @cached_property
+    def _backend(self) -> Backend | None:
+        return next((each for each in backends(self.format) if not each.missing), None)
+
     @property
     def _quantiser(self) -> Quantizer:
         return QUANTIZERS.get(self.format)
@@ -143,45 +190,41 @@ class Converter:
     def _in_edge_layout(self, x: Any) -> Any:
         return in_layout(x, self._edge_layout)
 
-    def _base(self, precision: Precision) -> Path:
-        """The fp32 artifact that a precision is made from: the bundle's own, or one of a form for this precision."""
+    def _base(self, precision: Precision, own: tuple[str, ...] = ()) -> Path:
+        """The fp32 artifact that a precision is made from: the bundle's own, or one of a form for this precision, in
+        which the layers ``own`` have their own biases."""
         suffix = FORMATS.get(self.format).suffix
         plain_fp32 = self.folder / f"{self.source.name}-{FP32.name}{suffix}"
         # A quantiser of modules takes names alone of it.
-        form, build = self._form(FP32 if self._quantiser.needs_module else precision)
+        form, build = self._form(FP32 if self._quantiser.needs_module else precision, own)
         if plain_fp32.exists() and form == "plain":
             return plain_fp32
-        path = self.scratch / f"{self.format}-{form}{suffix}"
-        if not path.exists():
+        path = self.scratch / f"{self.format}-{form}{'-own' if own else ''}{suffix}"
+        if own or not path.exists():
             self._write(build(), path)
         return path
 
-    def _names_to_keep(self, base: Path) -> tuple[str, ...]:
-        """The names in ``keep`` that this format has. The pipeline refuses a name that no format has."""
-        if not self.keep:
-            return ()
-        known = {output for _, output in self._quantiser.candidates(base)}
-        return tuple(name for name in self.keep if name in known)
-
-    def _form(self, precision: Precision) -> tuple[str, Callable[[], nn.Module]]:
+    def _form(self, precision: Precision, own: tuple[str, ...] = ()) -> tuple[str, Callable[[], nn.Module]]:
         """The form of the module that a precision starts from: its name, and a function that builds it."""
         if precision == FP16 and self._quantiser.adds_in_fp16:
             return "half", lambda: for_half(self._module)
         # Not for palettes: their rounding is only known after k-means.
         if precision.is_calibrated and self.calibration is not None:
-            return "corrected", lambda: self._corrected
+            return "corrected", lambda: self._with_corrected_biases(own) if own else self._corrected
         return "plain", lambda: self._module
 
     @cached_property
     def _corrected(self) -> nn.Module:
-        assert self.calibration is not None
-        return correct_biases(
-            self._module, (tuple(map(self._in_edge_layout, example.values())) for example in self.calibration.inputs)
-        )
+        return self._with_corrected_biases(())
 
-    def _conversion(self, precision: Precision) -> Job:
+    def _with_corrected_biases(self, own: tuple[str, ...]) -> nn.Module:
+        assert self.calibration is not None
+        examples = (tuple(map(self._in_edge_layout, example.values())) for example in self.calibration.inputs)
+        return correct_biases(self._module, examples, own)
+
+    def _conversion(self, precision: Precision, own: tuple[str, ...] = ()) -> Job:
         """What the fp32 artifact that a precision is made from is converted from."""
-        _, build = self._form(precision)
+        _, build = self._form(precision, own)
         return self._job(build())
 
     def _job(self, module: nn.Module) -> Job:

@@ -41,7 +41,7 @@ class Options:
     """How to export. No ``formats`` means all of them; a converter that refuses the module is then noted, not fatal.
 
     ``lowering`` is False to export the module as it is. ``keep`` are the outputs of operators that stay in float, as
-    the study ``precision`` names them.
+    the study ``precision`` names them; ``auto_keep`` chooses some for int8, by measurement, where it loses too much.
     """
 
     formats: tuple[str, ...] = ()
@@ -52,6 +52,7 @@ class Options:
     force: bool = False
     calibrate: Path | None = None
     keep: tuple[str, ...] = ()
+    auto_keep: bool = False
     edge_type: str = FLOAT32
     lowering: bool = True
 
@@ -167,6 +168,8 @@ def _export(source: Source, options: Options, place: Path, out: Path, progress: 
                 edge_layout=options.edge_layout,
                 dynamic_batch=options.dynamic_batch,
                 keep=options.keep,
+                auto_keep=options.auto_keep,
+                progress=progress,
                 edge_type=options.edge_type,
             )
             for precision in _requested(name, options):

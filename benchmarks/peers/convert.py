@@ -17,12 +17,19 @@ from benchmarks.peers import environments, models
 from edgeattn.attention import LinearSelfAttention
 from edgeattn.errors import EdgeAttnError
 from edgeattn.formats import FORMATS, Job
-from edgeattn.lowering import lower, to_channels_last
+from edgeattn.lowering import lower
+from edgeattn.lowering.edges import in_layout
 from edgeattn.system.vendor_errors import first_line
 from edgeattn.system.versions import versions
 
 OURS = "edgeattn, lowered"
-CONVERTERS = {"onnx": "torch.onnx", "tflite": "litert-torch", "coreml": "coremltools"}
+CONVERTERS = {
+    "onnx": "torch.onnx",
+    "tflite": "litert-torch",
+    "executorch": "executorch",
+    "coreml": "coremltools",
+    "coreai": "coreai-torch",
+}
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,13 @@ def whole_model(folder: Path) -> tuple[Subject, list[Candidate]]:
         _lowered(subject, "tflite", folder),
         _attempt("transformers", "tflite", lambda: _direct(subject, theirs, "tflite")),
         _attempt("transformers", "tflite", lambda: _onnx2tf(_direct(subject, theirs, "onnx")), "onnx2tf"),
+        _lowered(subject, "executorch", folder),
+        _attempt("edgeattn, not lowered", "executorch", lambda: _direct(subject, ours, "executorch")),
+        _attempt("transformers", "executorch", lambda: _direct(subject, theirs, "executorch")),
         _lowered(subject, "coreml", folder),
         _attempt("transformers", "coreml", lambda: _direct(subject, theirs, "coreml")),
+        _lowered(subject, "coreai", folder),
+        _attempt("transformers", "coreai", lambda: _direct(subject, theirs, "coreai")),
     ]
 
 
@@ -76,6 +88,12 @@ def attention(folder: Path) -> tuple[Subject, list[Candidate]]:
         _lowered(subject, "tflite", folder),
         _attempt("edgeattn, not lowered", "tflite", lambda: _direct(subject, layer, "tflite")),
         _attempt("edgeattn, not lowered", "tflite", lambda: _onnx2tf(_direct(subject, layer, "onnx")), "onnx2tf"),
+        _lowered(subject, "executorch", folder),
+        _attempt("edgeattn, not lowered", "executorch", lambda: _direct(subject, layer, "executorch")),
+        _lowered(subject, "coreml", folder),
+        _attempt("edgeattn, not lowered", "coreml", lambda: _direct(subject, layer, "coreml")),
+        _lowered(subject, "coreai", folder),
+        _attempt("edgeattn, not lowered", "coreai", lambda: _direct(subject, layer, "coreai")),
     ]
 
 
@@ -95,8 +113,7 @@ def _lowered(subject: Subject, format_name: str, folder: Path) -> Candidate:
 
     def make() -> Path:
         lowering = lower(subject.module, layout=format_.layout, inputs=(subject.x,))
-        last = format_.layout == "channels_last"
-        x = to_channels_last(subject.x).contiguous() if last else subject.x
+        x = in_layout(subject.x, format_.layout)
         path = folder / f"{subject.input_name}{format_.suffix}"
         format_.convert(Job(lowering.with_edges(format_.layout), {subject.input_name: x}, ("y",)), path)
         return path

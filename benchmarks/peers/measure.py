@@ -16,16 +16,19 @@ from edgeattn.inspection.inspect import Inspection, inspect
 from edgeattn.lowering import to_channels_first, to_channels_last
 from edgeattn.parity.metrics import Comparison, compare
 from edgeattn.profile.latency import interleave
-from edgeattn.runtimes import RUNTIMES, Session, missing
+from edgeattn.runtimes import Backend, Session, backends
 
-RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert", "coreml": "coreml"}
+# What runs a file here for its outputs alone: no phone computes by these.
+NOT_TIMED = ("mil_reference", "coreai, interpreter")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate, and what is known of its file; ``not_run`` says why there is no comparison and no sample."""
+    """One candidate, and what is known of its file in the backend ``runtime``; ``not_run`` says why there is no
+    comparison or no sample."""
 
     candidate: Candidate
+    runtime: str
     inspection: Inspection | None
     size_bytes: int
     comparison: Comparison | None
@@ -38,18 +41,21 @@ def measure(subject: Subject, candidates: Sequence[Candidate], *, runs: int) -> 
     with torch.no_grad():
         oracle = copy.deepcopy(subject.module).double()(subject.x.double()).numpy()
         plain = subject.module(subject.x).numpy()
-    reasons = {c: c.error or missing(RUNTIMES.get(RUNTIME_OF[c.format])) or "" for c in candidates}
+    chosen = {c: _backend(c.format) for c in candidates}
+    reasons = {c: c.error or chosen[c].missing for c in candidates}
     calls, comparisons = {}, {}
     with ExitStack() as stack:
         for candidate in (c for c in candidates if not reasons[c]):
-            runtime = RUNTIMES.get(RUNTIME_OF[candidate.format])
-            session = stack.enter_context(runtime.open(candidate.path))
+            session = stack.enter_context(chosen[candidate].open(candidate.path))
             inputs = _inputs(session, subject)
             (output,) = session.run(inputs).values()
             if output.shape != oracle.shape:
                 output = to_channels_first(torch.from_numpy(output)).numpy()
             comparisons[candidate] = compare(oracle=oracle, reference=plain, candidate=output, precision="fp32")
-            calls[candidate] = lambda session=session, inputs=inputs: session.run(inputs)
+            if chosen[candidate].label in NOT_TIMED:
+                reasons[candidate] = f"not timed: {chosen[candidate].label} has none of a device's kernels"
+            else:
+                calls[candidate] = lambda session=session, inputs=inputs: session.run(inputs)
         names = {str(number): candidate for number, candidate in enumerate(calls)}
         timed = {number: calls[candidate] for number, candidate in names.items()}
         samples = interleave(timed, runs=runs, warmup=max(1, runs // 5))
@@ -57,6 +63,7 @@ def measure(subject: Subject, candidates: Sequence[Candidate], *, runs: int) -> 
     return [
         Row(
             candidate=c,
+            runtime=chosen[c].label,
             inspection=inspect(c.path) if c.path else None,
             size_bytes=_size_bytes(c.path) if c.path else 0,
             comparison=comparisons.get(c),
@@ -65,6 +72,12 @@ def measure(subject: Subject, candidates: Sequence[Candidate], *, runs: int) -> 
         )
         for c in candidates
     ]
+
+
+def _backend(format_name: str) -> Backend:
+    """The first that there is on this machine, in its ordinary arithmetic."""
+    found = backends(format_name)
+    return next((backend for backend in found if not backend.missing), found[0])
 
 
 def _inputs(session: Session, subject: Subject) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from benchmarks.peers.convert import OURS
-from benchmarks.peers.measure import RUNTIME_OF, Row, ratio
+from benchmarks.peers.measure import Row, ratio
 
 HEADER = (
     "form", "converter", "runtime", "operators", "layout ops", "copy ops", "multiply-adds", "XNNPACK partitions",
@@ -22,7 +22,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def _cells(row: Row, ours: Row) -> tuple[str, ...]:
-    identity = (row.candidate.form, row.candidate.converter, RUNTIME_OF[row.candidate.format])
+    identity = (row.candidate.form, row.candidate.converter, row.runtime)
     inspection = row.inspection
     if inspection is None:
         return (*identity, *("-",) * (len(HEADER) - 4), f"does not convert: {row.not_run}".replace("|", "\\|"))
@@ -55,7 +55,7 @@ def _same(row: Row) -> str:
 
 def _speed(row: Row, ours: Row) -> str:
     if not row.samples_ns:
-        return f"not run: {row.not_run}"
+        return row.not_run if row.comparison else f"not run: {row.not_run}"
     if row is ours:
         return "1"
     if not ours.samples_ns:

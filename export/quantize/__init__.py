@@ -76,5 +76,9 @@ class Quantizer(Protocol):
         """(kind, output) of the operators of an fp32 artifact that int8 takes, in the order of the graph."""
         ...
 
+    def observed(self, path: Path) -> dict[str, str]:
+        """Their outputs by the names under which the format's runtime shows their values."""
+        return {output: output for _, output in self.candidates(path)}
+
 
 QUANTIZERS: Registry[Quantizer] = Registry(__name__, "quantizer")

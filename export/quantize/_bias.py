@@ -6,7 +6,7 @@ preserves them (Nagel et al., arXiv 1906.04721, section 4.2).
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -23,19 +23,20 @@ def rounded(weight: Tensor, levels: int = 127) -> Tensor:
     return torch.round(weight.detach() / scale) * scale
 
 
-def correct_biases(module: nn.Module, inputs: Iterable[tuple[Tensor, ...]]) -> nn.Module:
+def correct_biases(module: nn.Module, inputs: Iterable[tuple[Tensor, ...]], own: Collection[str] = ()) -> nn.Module:
     """A copy of ``module`` whose layers, with rounded weights, have the mean outputs of the original.
 
     Args:
         module: in evaluation mode; its convolutions and linear layers are corrected.
         inputs: the positional inputs of a calibration set.
+        own: paths of the layers whose biases stay as they are, since their weights are not rounded.
     """
     result = copy.deepcopy(module)
     shifts: dict[str, list[Tensor]] = {}
     layers: dict[str, nn.Conv2d | nn.Linear] = {}
 
     def record(path: str, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
+        if not isinstance(layer, nn.Conv2d | nn.Linear) or path in own:
             return
         (x,), layers[path] = inputs, layer
         error = layer.weight - rounded(layer.weight)

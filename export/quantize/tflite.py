@@ -13,7 +13,7 @@ from edgeattn.export.quantize._ranges import Ranges
 from edgeattn.export.quantize._silu import Step, parts_of_silu, read_by_silu_alone
 from edgeattn.formats.tflite import builtin_kind, finished, unpack
 from edgeattn.precision import FP16, FP32, INT8, INT8_DYNAMIC
-from edgeattn.runtimes.litert import Observer
+from edgeattn.runtimes.litert import Observer, observed_name
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
 
@@ -47,6 +47,11 @@ class TfLiteQuantizer(Quantizer):
     def candidates(self, path: Path) -> list[tuple[str, str]]:
         """(kind, output) of the operators that int8 takes, in the order of the graph."""
         return [(op.kind, op.output) for op in _ops(path.read_bytes())[0] if op.is_static]
+
+    def observed(self, path: Path) -> dict[str, str]:
+        """Their outputs by the names under which the format's runtime shows their values."""
+        names = dict(enumerate(tensor.name.decode() for tensor in unpack(path.read_bytes()).subgraphs[0].tensors))
+        return {observed_name(index, names): name for index, name in names.items()}
 
 
 QUANTIZER: Quantizer = TfLiteQuantizer()
@@ -82,8 +87,9 @@ def _int8(job: Job) -> tuple[bytes, Details]:
     for edge in (TFLOperationName.INPUT, TFLOperationName.OUTPUT) if own else ():
         quantizer.add_static_config(".*", edge, 8, 8)
     ranges = _ranges(job, silus) if static else {}
-    dynamic = sum(op.kind in _PRODUCTS and op.output not in chosen for op in ops)
-    kept = sorted({op.kind for op in ops if op.output not in chosen and op.kind not in _PRODUCTS})
+    eight_bits = chosen | {op.output for op in ops if op.kind in _PRODUCTS and op.output not in job.keep}
+    dynamic = len(eight_bits) - len(chosen)
+    kept = sorted({op.kind for op in ops if op.output not in eight_bits})
     details = Details(
         static_ops=len(static),
         dynamic_ops=dynamic,

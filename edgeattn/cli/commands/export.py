@@ -55,6 +55,13 @@ def export(
             help="Keep the operator with this output in float in int8; see `study precision`; repeatable.",
         ),
     ] = None,
+    auto_keep: Annotated[
+        bool,
+        typer.Option(
+            "--auto-keep",
+            help="Where int8 loses too much, keep in float what loses most for the work that it is, by measurement.",
+        ),
+    ] = False,
     max_accuracy_drop: Annotated[
         float,
         typer.Option(
@@ -112,6 +119,7 @@ def export(
         force=force,
         calibrate=calibrate,
         keep=tuple(keep or ()),
+        auto_keep=auto_keep,
         edge_type=edge_type,
         lowering=not no_lowering,
     )
