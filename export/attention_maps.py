@@ -63,6 +63,8 @@ def _images(source: "Source", chosen: "dict[str, Case]") -> "dict[str, Tensor]":
     if example.dim() != 4 or example.shape[:2] != (1, 3):
         return {}
     if source.evaluation is not None:
+        if source.evaluation.labels.dim() > 1:
+            return {f"held-out input {i}": x[None] for i, x in enumerate(source.evaluation.inputs[:_CLASSES])}
         labels = source.evaluation.labels.tolist()
         first = {label: labels.index(label) for label in sorted(set(labels))[:_CLASSES]}
         return {f"an input of class {label}": source.evaluation.inputs[i][None] for label, i in first.items()}

@@ -43,6 +43,49 @@ def test_the_same_wrong_answers_pass_and_other_right_ones_do_not() -> None:
     assert not score(reference=wrong, candidate=one_hot([0, 1]), labels=labels, precision="fp32").passed
 
 
+def test_one_answer_of_few_may_differ_where_some_may() -> None:
+    labels = np.arange(10)
+    wrong = np.roll(labels, 1)
+    for number, precision, passes in ((1, "fp16", True), (2, "fp16", False), (1, "fp32", False), (1, "int8", True)):
+        answers = np.where(labels < number, wrong, labels)
+        result = score(
+            reference=one_hot(list(labels)), candidate=one_hot(list(answers)), labels=labels, precision=precision
+        )
+        assert result.passed == passes, (number, precision)
+
+
+def dense(classes: np.ndarray) -> np.ndarray:
+    """[n, H, W] -> logits [n, 10, H, W]."""
+    return np.moveaxis(np.eye(10, dtype=np.float32)[classes], -1, 1)
+
+
+def test_pixels_are_scored_by_the_mean_iou() -> None:
+    labels = np.array([[[0, 0], [1, 1]]])
+    answers = np.array([[[0, 1], [1, 1]]])
+    result = score(reference=dense(labels), candidate=dense(answers), labels=labels, precision="int8")
+    assert (result.n, result.correct, result.reference_correct, result.agreeing) == (4, 3, 4, 3)
+    assert result.miou == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert result.reference_miou == 1
+    assert not result.passed
+    # What is not judged counts nowhere.
+    result = score(
+        reference=dense(labels),
+        candidate=dense(answers),
+        labels=np.where(answers == labels, labels, -1),
+        precision="fp32",
+    )
+    assert (result.n, result.miou, result.passed) == (3, 1, True)
+
+
+def test_a_class_of_few_pixels_counts_as_much_as_the_others() -> None:
+    labels = np.zeros((1, 100, 100), np.int64)
+    labels[0, 0, :5] = 1
+    result = score(reference=dense(labels), candidate=dense(0 * labels), labels=labels, precision="int8")
+    assert result.agreeing == 9995
+    assert not result.passed
+    assert "mIoU is 49.9" in result.reason
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_no_answer(value: float) -> None:
     broken = one_hot([3, 4])

@@ -177,8 +177,8 @@ class HeldOut:
 
     Args:
         inputs: [n, ...], channels-first.
-        labels: the true classes [n].
-        logits: of the reference in float32, [n, classes].
+        labels: the true classes [n], or those of the pixels [n, H, W], negative where they are not judged.
+        logits: of the reference in float32, [n, classes] or [n, classes, H, W].
     """
 
     inputs: npt.NDArray[np.generic]

@@ -26,6 +26,11 @@ def as_layout(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.
     return np.ascontiguousarray(value.transpose(0, 2, 3, 1)) if tensor.layout == "channels_last" else value
 
 
+def to_first(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.generic]:
+    """An artifact's output channels-first."""
+    return value.transpose(0, 3, 1, 2) if tensor.layout == "channels_last" and value.ndim == 4 else value
+
+
 def to_edge(value: npt.NDArray[np.generic], tensor: Tensor) -> npt.NDArray[np.generic]:
     """A channels-first array as an artifact takes it: in its layout, and in its type or quantisation steps."""
     array = as_layout(value, tensor)

@@ -29,6 +29,7 @@ def deploy(
     preprocessing: Mapping[str, Any] | None = None,
     cases: "Mapping[str, Inputs] | None" = None,
     keep: Sequence[str] = (),
+    auto_keep: bool = False,
     dynamic_batch: bool = False,
     edge_layout: str | None = None,
     edge_type: str = "float32",
@@ -54,11 +55,14 @@ def deploy(
         calibrate: the calibration set of int8: a folder of images or .npz files, or a tensor [n, ...] of inputs. None
             is scikit-learn's photographs.
         evaluation: labelled inputs [n, ...], and their classes [n], int64, to check the accuracy of the artifacts.
-            The first output must be logits [1, classes].
+            The first output must be logits [1, classes]; or [1, classes, H, W], with classes [n, H, W] of its pixels,
+            -1 where one is not judged.
         preprocessing: the image preprocessing of the model, stored in the manifest and in the files: plain numbers,
             texts, lists and dicts.
         cases: more inputs to check parity on, by names of your choice, each as ``inputs``.
         keep: outputs of operators that stay in float in int8, as `edgeattn study precision` names them.
+        auto_keep: where int8 loses more than it may, leave in float what loses most for the work that it is, as found
+            by measurement; it takes some minutes for a whole network.
         dynamic_batch: make the batch size dynamic (ONNX, Core ML).
         edge_layout: the layout of TFLite's and ExecuTorch's inputs and outputs: channels_last (None means this;
             ExecuTorch's in memory alone) or channels_first.
@@ -88,6 +92,7 @@ def deploy(
         force=force,
         calibrate=folder,
         keep=_names(keep),
+        auto_keep=auto_keep,
         edge_type=edge_type,
         lowering=lowering,
     )

@@ -140,17 +140,32 @@ def _not_run(title: str, entries: tuple[NotChecked, ...]) -> list[Table]:
 
 
 def _accuracy(report: Report) -> Table:
-    columns = ("artifact", "runtime", "top-1>r", "95 % interval>r", "reference>r", "agreeing>r", "verdict")
+    is_dense = any(row.miou is not None for row in report.accuracy)
+    # The pixels of an image are not independent: no interval.
+    more = "mIoU>r" if is_dense else "95 % interval>r"
+    columns = (
+        "artifact",
+        "runtime",
+        "pixels>r" if is_dense else "top-1>r",
+        more,
+        "reference>r",
+        "agreeing>r",
+        "verdict",
+    )
     table = tables.table("Accuracy on the held-out inputs", *columns)
     for row in report.accuracy:
         low, high = wilson(row.correct, row.n)
+        interval, reference = f"{low:.1%} to {high:.1%}", f"{row.reference_correct} of {row.n}"
+        if row.miou is not None and row.reference_miou is not None:
+            interval, reference = f"{row.miou:.1%}", f"{row.reference_miou:.1%}"
+        share = f"{row.agreeing / row.n:.2%}" if is_dense else f"{row.agreeing} of {row.n}"
         table.add_row(
             row.candidate,
             row.runtime,
             f"{row.correct} of {row.n}, {row.correct / row.n:.1%}",
-            f"{low:.1%} to {high:.1%}",
-            f"{row.reference_correct} of {row.n}",
-            f"{row.agreeing} of {row.n}",
+            interval,
+            reference,
+            share,
             _verdict(row),
         )
     return table

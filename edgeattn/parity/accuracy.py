@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edgeattn.bundle.golden import HeldOut
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.bundle.tensors import from_edge, to_edge
+from edgeattn.bundle.tensors import from_edge, to_edge, to_first
 from edgeattn.precision import PRECISIONS
 from edgeattn.runtimes import RunEach, Signature
 from edgeattn.verdict import Verdict
@@ -23,43 +23,69 @@ _AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Score(Verdict):
-    """Top-1 of a candidate and of its reference over ``n`` labelled inputs, and how often the two agree."""
+    """Top-1 of a candidate and of its reference over ``n`` labelled inputs, and how often the two agree; over ``n``
+    labelled pixels, where every pixel has a class, and then the means of the classes' IoU too."""
 
     n: int
     correct: int
     reference_correct: int
     agreeing: int
+    miou: float | None = None
+    reference_miou: float | None = None
 
 
 def predictions(logits: Array) -> npt.NDArray[np.int64]:
-    """The class [n] of the largest of each row of logits [n, classes]; -1, no class, if any of them is not finite."""
+    """The class [n, ...] of the largest of each row of logits [n, classes, ...]; -1, no class, if any of them is not
+    finite."""
     values = np.asarray(logits, np.float64)
     return np.where(np.isfinite(values).all(axis=1), values.argmax(axis=1), -1)
 
 
 def score(*, reference: Array, candidate: Array, labels: Array, precision: str) -> Score:
-    """Judge the ``candidate``'s logits [n, classes] by how often they agree with those of the ``reference``.
+    """Judge the ``candidate``'s logits [n, classes, ...] by how often they agree with those of the ``reference``.
+
+    One answer of few may differ wherever some may: it is one between two that are as good.
 
     Args:
-        labels: the true classes [n].
+        labels: the true classes [n, ...]; what is below 0 is not judged.
         precision: a name in :data:`~edgeattn.precision.PRECISIONS`.
     """
-    predicted, expected = predictions(candidate), predictions(reference)
+    judged = np.greater_equal(labels, 0)
+    predicted, expected, true = predictions(candidate)[judged], predictions(reference)[judged], labels[judged]
+    n = len(true)
     agreeing = int(((predicted == expected) & (expected >= 0)).sum())
-    correct, reference_correct = int((predicted == labels).sum()), int((expected == labels).sum())
+    correct, reference_correct = int((predicted == true).sum()), int((expected == true).sum())
+    classes = reference.shape[1]
+    miou, reference_miou = (mean_iou(x, true, classes) if labels.ndim > 1 else None for x in (predicted, expected))
     limits, reason = PRECISIONS[precision], ""
-    if agreeing < limits.least_agreement * len(labels):
-        reason = f"{len(labels) - agreeing} of {len(labels)} answers are not the reference's"
-    elif reference_correct - correct > limits.largest_drop * len(labels):
-        reason = f"{reference_correct - correct} right answers of {len(labels)} are lost"
+    most = max((1 - limits.least_agreement) * n, 1 if limits.least_agreement < 1 else 0)
+    if n - agreeing > most:
+        reason = f"{n - agreeing} of {n} answers are not the reference's"
+    elif reference_correct - correct > max(limits.largest_drop * n, min(most, 1)):
+        reason = f"{reference_correct - correct} right answers of {n} are lost"
+    elif miou is not None and reference_miou is not None and reference_miou - miou > limits.largest_drop:
+        reason = f"mIoU is {miou:.2%}, and the reference's {reference_miou:.2%}"
     return Score(
         passed=not reason,
         reason=reason,
-        n=len(labels),
+        n=n,
         correct=correct,
         reference_correct=reference_correct,
         agreeing=agreeing,
+        miou=miou,
+        reference_miou=reference_miou,
     )
+
+
+def mean_iou(predicted: Array, labels: Array, classes: int) -> float:
+    """The mean over classes of intersection over union; a class that is nowhere has none."""
+    shares = []
+    for number in range(classes):
+        mine, true = predicted == number, labels == number
+        union = int((mine | true).sum())
+        if union:
+            shares.append(int((mine & true).sum()) / union)
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def wilson(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -72,8 +98,8 @@ def wilson(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 of an artifact in one runtime over ``n`` labelled inputs, that of its reference, and how often the
-    two agree."""
+    """Top-1 of an artifact in one runtime over ``n`` labelled inputs or pixels, that of its reference, and how often
+    the two agree; for pixels the means of the classes' IoU too."""
 
     candidate: str
     runtime: str
@@ -83,6 +109,8 @@ class Accuracy:
     correct: int
     reference_correct: int
     agreeing: int
+    miou: float | None = None
+    reference_miou: float | None = None
 
 
 def evaluate(artifact: Artifact, runtime: str, signature: Signature, run_each: RunEach, held_out: HeldOut) -> Accuracy:
@@ -96,7 +124,10 @@ def evaluate(artifact: Artifact, runtime: str, signature: Signature, run_each: R
         accepted = {i: sample for i, sample in samples.items() if signature.accepts(sample)}
         for i, outputs in zip(accepted, run_each(list(accepted.values())), strict=True):
             output = outputs.get(name)
-            if output is not None and output.shape == (1, *logits.shape[1:]):
-                logits[i] = from_edge(output, artifact.outputs[0], reference.dtype)[0]
+            if output is None:
+                continue
+            values = to_first(from_edge(output, artifact.outputs[0], reference.dtype), artifact.outputs[0])
+            if values.shape == (1, *logits.shape[1:]):
+                logits[i] = values[0]
     result = score(reference=reference, candidate=logits, labels=held_out.labels, precision=artifact.precision)
     return Accuracy(artifact.file.path, runtime, **vars(result))

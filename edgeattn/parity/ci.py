@@ -63,10 +63,11 @@ def markdown(report: Report, name: str) -> str:
         outcome = "same" if row.passed else f"DIFFERENT: {row.reason}"
         lines.append(f"| {candidate} | {runtime} | {len(rows)} | {row.case}, {row.output} | {units} | {outcome} |")
     if report.accuracy:
-        lines += ["", "| artifact | runtime | top-1 | agreement | verdict |", "|---|---|---|---|---|"]
+        lines += ["", "| artifact | runtime | right | agreement | verdict |", "|---|---|---|---|---|"]
         for a in report.accuracy:
             outcome = "same" if a.passed else f"DIFFERENT: {a.reason}"
-            lines.append(f"| {a.candidate} | {a.runtime} | {a.correct} of {a.n} | {a.agreeing} of {a.n} | {outcome} |")
+            right = f"{a.correct} of {a.n}" if a.miou is None else f"mIoU {a.miou:.1%}"
+            lines.append(f"| {a.candidate} | {a.runtime} | {right} | {a.agreeing} of {a.n} | {outcome} |")
     lines += ["", *(f"- not run: {e.candidate} in {e.runtime}: {e.reason}" for e in report.not_run)]
     lines += [f"- not shown: {e.candidate}: {e.reason}" for e in report.not_shown]
     lines += [f"- {e.candidate} in {e.runtime}: {e.reason}" for e in report.finer]

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgeattn.bundle.manifest import Artifact, Bundle
+from edgeattn.parity.accuracy import Accuracy
 from edgeattn.parity.verdicts import Report
 from edgeattn.precision import FP32
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """``lost_points`` are percentage points of top-1 on the labelled inputs in the worst runtime; None without them.
+    """``lost_points`` are percentage points of top-1 on the labelled inputs in the worst runtime, or of the mean IoU
+    where pixels are labelled; None without them.
 
     ``of_fp32`` is the size as a share of the fp32 artifact's; None where there is none.
     """
@@ -46,7 +48,14 @@ def _passed(artifact: Artifact, report: Report) -> bool:
 
 def _lost(artifact: Artifact, report: Report) -> float | None:
     rows = [row for row in report.accuracy if row.candidate == artifact.file.path]
-    return max((100 * (row.reference_correct - row.correct) / row.n for row in rows), default=None)
+    return max((_points(row) for row in rows), default=None)
+
+
+def _points(row: Accuracy) -> float:
+    """Of top-1, or of the mean IoU where pixels are labelled."""
+    if row.miou is not None and row.reference_miou is not None:
+        return 100 * (row.reference_miou - row.miou)
+    return 100 * (row.reference_correct - row.correct) / row.n
 
 
 def _recommendation(best: Artifact, artifacts: Iterable[Artifact], report: Report) -> Recommendation:
@@ -63,8 +72,10 @@ def sentence(recommended: Iterable[Recommendation], max_accuracy_drop: float) ->
     for choice in recommended:
         size = f"{choice.size_bytes / 1024:,.0f} KiB"
         share = "" if choice.of_fp32 is None else f", {choice.of_fp32:.0%} of fp32"
-        lost = "" if choice.lost_points is None else f", loses {max(choice.lost_points, 0.0):.1f} points of top-1"
+        lost = "" if choice.lost_points is None else f", loses {max(choice.lost_points, 0.0):.1f} points of accuracy"
         lines.append(f"  {choice.artifact} ({size}{share}{lost})")
     measured = any(choice.lost_points is not None for choice in recommended)
-    limit = f"at most {max_accuracy_drop:g} points of top-1 lost" if measured else "parity passed, no labelled inputs"
+    limit = (
+        f"at most {max_accuracy_drop:g} points of accuracy lost" if measured else "parity passed, no labelled inputs"
+    )
     return "\n".join([f"Smallest of each format, {limit}:", *lines])

@@ -40,7 +40,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 of one artifact in one runtime on ``n`` labelled inputs."""
+    """Top-1 of one artifact in one runtime on ``n`` labelled inputs or pixels, and for pixels the mean IoU."""
 
     model: str
     artifact: str
@@ -51,6 +51,8 @@ class Accuracy:
     correct: int
     reference_correct: int
     agreeing: int
+    miou: float | None = None
+    reference_miou: float | None = None
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,19 @@ def _parity(bundle: Bundle) -> tuple[tuple[Judged, ...], tuple[Accuracy, ...], l
             )
         )
     accuracy = tuple(
-        Accuracy(model, a.candidate, a.runtime, a.passed, a.reason, a.n, a.correct, a.reference_correct, a.agreeing)
+        Accuracy(
+            model=model,
+            artifact=a.candidate,
+            runtime=a.runtime,
+            passed=a.passed,
+            reason=a.reason,
+            n=a.n,
+            correct=a.correct,
+            reference_correct=a.reference_correct,
+            agreeing=a.agreeing,
+            miou=a.miou,
+            reference_miou=a.reference_miou,
+        )
         for a in report.accuracy
     )
     not_run = [NotRun(e.candidate, e.runtime, e.reason) for e in report.not_run]

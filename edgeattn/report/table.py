@@ -165,14 +165,19 @@ def accuracy(results: Iterable[Accuracy]) -> Table:
         (
             Cell(a.artifact, a.model),
             Cell(a.runtime),
-            Cell(f"{a.correct / a.n:.1%}" if a.n else words.DASH, f"{a.correct} of {a.n}"),
-            Cell(f"{a.reference_correct / a.n:.1%}" if a.n else words.DASH, f"{a.reference_correct} of {a.n}"),
+            Cell(_right(a.correct, a.n, a.miou), f"{a.correct} of {a.n}"),
+            Cell(_right(a.reference_correct, a.n, a.reference_miou), f"{a.reference_correct} of {a.n}"),
             Cell(f"{a.agreeing / a.n:.1%}" if a.n else words.DASH, f"{a.agreeing} of {a.n}"),
             Cell("same" if a.passed else "DIFFERENT", a.reason, "good" if a.passed else "bad"),
         )
         for a in results
     )
     return Table("Accuracy on inputs that training never saw", columns, rows)
+
+
+def _right(correct: int, n: int, miou: float | None) -> str:
+    share = f"{correct / n:.1%}" if n else words.DASH
+    return share if miou is None else f"{share} of pixels, mIoU {miou:.1%}"
 
 
 def not_run(entries: Iterable[NotRun]) -> Table:

@@ -12,7 +12,8 @@ Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Labelled inputs: ``inputs`` [n, ...], one a row, for the model's only input, and their classes ``labels`` [n]."""
+    """Labelled inputs: ``inputs`` [n, ...], one a row, for the model's only input, and their classes ``labels`` [n], or
+    those of the pixels [n, H, W], -1 where one is not judged."""
 
     inputs: Tensor
     labels: Tensor

@@ -12,13 +12,17 @@ from edgeattn.export.source.given import Evaluation
 
 
 def evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Tensor], name: str) -> Evaluation:
-    """The labelled inputs of a factory, checked: the model must have one input, and logits as its first output.
+    """The labelled inputs of a factory, checked: the model must have one input, and logits as its first output, of an
+    image, or of each of its pixels.
 
     ``inputs`` are the example's, in the type that they were given in.
     """
     example, logits = next(iter(inputs.values())), next(iter(outputs.values()))
-    if len(inputs) != 1 or example.shape[:1] != (1,) or logits.dim() != 2 or len(logits) != 1:
-        raise BadInputError(f"{name} cannot be evaluated: that needs one input of batch 1, and logits [1, classes]")
+    if len(inputs) != 1 or example.shape[:1] != (1,) or logits.dim() not in (2, 4) or len(logits) != 1:
+        raise BadInputError(
+            f"{name} cannot be evaluated: that needs one input of batch 1, and logits [1, classes] or "
+            "[1, classes, height, width]"
+        )
     fields = labelled if isinstance(labelled, dict) else {}
     values, labels = fields.get("inputs"), fields.get("labels")
     if not isinstance(values, Tensor) or not isinstance(labels, Tensor):
@@ -28,10 +32,16 @@ def evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Tens
             f"the evaluation inputs of {name} are {list(values.shape[1:])} {values.dtype} each, but the model takes "
             f"{list(example.shape[1:])} {example.dtype}"
         )
-    if labels.shape != values.shape[:1] or labels.dtype != torch.int64 or not len(labels):
-        raise BadInputError(f"{name} must give one int64 label for each of its evaluation inputs")
-    if not bool(((labels >= 0) & (labels < logits.shape[1])).all()):
-        raise BadInputError(f"the evaluation labels of {name} must be from 0 to {logits.shape[1] - 1}")
+    pixels = tuple(logits.shape[2:])
+    if labels.shape != (*values.shape[:1], *pixels) or labels.dtype != torch.int64 or not len(labels):
+        each = f"pixel of its outputs, {pixels[0]}x{pixels[1]}, for each" if pixels else "each"
+        raise BadInputError(f"{name} must give one int64 label for {each} of its evaluation inputs")
+    least = -1 if pixels else 0
+    if not bool(((labels >= least) & (labels < logits.shape[1])).all()):
+        ignored = ", or -1 where a pixel is not judged" if pixels else ""
+        raise BadInputError(f"the evaluation labels of {name} must be from 0 to {logits.shape[1] - 1}{ignored}")
+    if not bool((labels >= 0).any()):
+        raise BadInputError(f"no pixel of the evaluation labels of {name} is judged: all are -1")
     return Evaluation(floats.single(values), labels)
 
 
