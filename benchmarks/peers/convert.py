@@ -1,5 +1,6 @@
 """From PyTorch to files: everybody's form through everybody's converter, or the error that it ends with."""
 
+import inspect
 import json
 import re
 import shutil
@@ -125,7 +126,7 @@ def _direct(subject: Subject, module: nn.Module, format_name: str) -> Path:
     """``module`` as it is, through the same call of the same converter that ours goes through."""
     format_ = FORMATS.get(format_name)
     job = Job(module, {subject.input_name: subject.x}, ("y",))
-    sources = [Path(str(file)).read_bytes() for file in (models.__file__, format_.__file__)]
+    sources = [Path(str(inspect.getsourcefile(of))).read_bytes() for of in (models, type(format_))]
     depends_on = (repr(module).encode(), save(module.state_dict()), json.dumps(all_versions()).encode(), *sources)
     return environments.cached(f"model{format_.suffix}", depends_on, lambda path: format_.convert(job, path))
 
@@ -140,7 +141,7 @@ def _timm(ours: nn.Module) -> Path:
     """timm's own model with our weights, exported inside its environment by the same call as ours."""
     weights = save({name: value.contiguous() for name, value in ours.state_dict().items()})
     format_ = FORMATS.get("onnx")
-    sources = [Path(str(file)).read_bytes() for file in (models.__file__, format_.__file__)]
+    sources = [Path(str(inspect.getsourcefile(of))).read_bytes() for of in (models, type(format_))]
     script = environments.HERE / "timm_export.py"
 
     def make(path: Path) -> None:
