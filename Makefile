@@ -12,7 +12,7 @@ DEBIAN := $(VENV)/.debian
 TORCH_LINKS ?= https://download.pytorch.org/whl/cpu/torch/
 
 .PHONY: demo test lint format types tests docs lock audit bench bench-peers bench-models bench-sound bench-arm
-.PHONY: bench-spellings bench-family train-digits clean
+.PHONY: bench-spellings bench-family train-digits train-fashion train-scenes clean
 
 demo: $(DEMO)
 	$(BIN)/python benchmarks/demo.py
@@ -58,6 +58,14 @@ bench-sound: $(READY)
 
 train-digits: $(READY)
 	$(BIN)/python -m edgeattn.sample_models.digits.train
+
+# Goes on where it was stopped: build/fashion has the last whole epoch.
+train-fashion: $(READY) $(DEBIAN)
+	$(BIN)/python -m edgeattn.sample_models.fashion.train
+
+# From the fashion sample's weights on.
+train-scenes: $(READY) $(DEBIAN)
+	$(BIN)/python -m edgeattn.sample_models.scenes.train
 
 bench-arm: $(READY) $(DEBIAN)
 	$(BIN)/python benchmarks/arm_counts.py
