@@ -1,6 +1,6 @@
 """The precisions that an artifact may be in, and how each is judged: the only table of this."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 
@@ -95,7 +95,10 @@ INT8 = Precision("int8", 8, _FEW_BITS, _AGREEMENT, _DROP, is_calibrated=True)
 INT8_DYNAMIC = Precision("int8-dynamic", 8, _FEW_BITS, _AGREEMENT, _DROP, is_calibrated=True)
 # Weights as indices into a table of 2^6 or 2^4 values; only Core ML and Core AI run these.
 PALETTE6 = Precision("palette6", 6, _FEW_BITS, _AGREEMENT, _DROP, is_palette=True)
-PALETTE4 = Precision("palette4", 4, _FEW_BITS, _AGREEMENT, _DROP, is_palette=True)
+# Sixteen values: what a trained network keeps of its answers, not more.
+PALETTE4 = Precision(
+    "palette4", 4, replace(_FEW_BITS, on_data_db=20.0), least_agreement=0.95, largest_drop=0.01, is_palette=True
+)
 
 # By name, the finest first.
 PRECISIONS = {precision.name: precision for precision in (FP32, FP16, INT8, INT8_DYNAMIC, PALETTE6, PALETTE4)}
