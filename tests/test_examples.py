@@ -2,8 +2,11 @@
 
 import json
 import re
+import runpy
 import shlex
 import shutil
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from test_docs import check_options
+
+from edgeattn.sample_models.fashion import data
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -56,6 +61,26 @@ def test_the_network_says_how_it_is_exported() -> None:
     assert len(found) == 3
     for command in found:
         check_options(command)
+
+
+@pytest.mark.skipif(not data.FOLDER.is_dir(), reason="not installed: dataset-fashion-mnist (Debian)")
+def test_fine_tuning_runs_and_its_table_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--steps", "2", "--held-out", "40", "--out", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["finetune_int8.py", *arguments])
+    with warnings.catch_warnings():
+        runpy.run_path(str(EXAMPLES / "finetune_int8.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        f"| {name}-{precision}.{suffix}"
+        for name in ("as-trained", "tuned")
+        for suffix in ("tflite", "onnx", "pte")
+        for precision in ("fp32", "int8")
+    ]
+    shares = [float(line.split(" | ")[2].strip(" |%")) for line in lines[2:]]
+    assert min(shares) >= 97
+    assert {path.name for path in tmp_path.iterdir()} == {"as-trained", "tuned"}
 
 
 def test_the_cells_of_the_notebook_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

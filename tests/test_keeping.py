@@ -14,7 +14,7 @@ from edgeattn.export import keeping, pipeline, source
 from edgeattn.export.quantize._bias import correct_biases
 from edgeattn.runtimes import backends
 
-FORMATS = ("onnx", "tflite", "executorch")
+FORMATS = ("onnx", "tflite", "executorch", "coreml", "coreai")
 
 
 class Uneven(nn.Module):
