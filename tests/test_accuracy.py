@@ -80,6 +80,11 @@ def test_pixels_are_scored_by_the_mean_iou() -> None:
 def test_a_class_of_few_pixels_counts_as_much_as_the_others() -> None:
     labels = np.zeros((1, 100, 100), np.int64)
     labels[0, 0, :5] = 1
+    almost = labels.copy()
+    almost[0, 50, 50] = 2
+    assert score(reference=dense(labels), candidate=dense(almost), labels=0 * labels, precision="fp32").passed
+    almost[0, 50, 51] = 2
+    assert not score(reference=dense(labels), candidate=dense(almost), labels=0 * labels, precision="fp32").passed
     result = score(reference=dense(labels), candidate=dense(0 * labels), labels=labels, precision="int8")
     assert result.agreeing == 9995
     assert not result.passed

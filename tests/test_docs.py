@@ -36,6 +36,8 @@ NOT_RUN = {
     "--weights model.safetensors": "it needs a checkpoint; tests/test_checkpoints.py makes some and exports one",
     "edgeattn export model.pt2": "it needs a program; tests/test_programs.py saves one and exports it",
     "edgeattn export digits": "a minute, for its 360 held-out digits; tests/test_digits.py exports it",
+    "edgeattn export fashion": "minutes, for its held-out pictures; tests/test_fashion.py exports it",
+    "edgeattn export scenes": "minutes, as above; tests/test_scenes.py exports it",
     "export mobilevitv2 .*--precision": "minutes, and exit 1: int8 misses its limit there, as the page says",
     "--self-test": "a hundred damaged copies; tests/test_selftest.py runs it",
     "edgeattn study": "minutes; tests/test_studies.py runs it in its quick form",

@@ -2,6 +2,8 @@
 
 import gzip
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +48,15 @@ def test_without_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(data.load("held_out", nowhere).labels) == 500
     with pytest.raises(MissingError, match="apt-get install dataset-fashion-mnist"):
         data.load("training", nowhere)
+
+
+@pytest.mark.parametrize("model", ["fashion", "scenes"])
+def test_without_pillow(tmp_path: Path, model: str) -> None:
+    code = "import sys; sys.modules['PIL'] = None; from edgeattn.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "export", model, "--out", str(tmp_path / "b")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, "pip install 'edgeattn[demo]'" in done.stderr) == (3, True), done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"\0\0\x08\x03" + bytes(20))])

@@ -75,7 +75,7 @@ def test_training_repeats_and_moves_the_weights() -> None:
 
 def test_pixels_are_judged_in_every_format(edgeattn: Callable[..., Answer], tmp_path: Path) -> None:
     out = tmp_path / "b"
-    options = ("--arg", "held_out=4", "--precision", "fp32", "--precision", "int8", "--out", out)
+    options = ("--arg", "held_out=4", "--precision", "fp32", "--precision", "fp16", "--out", out)
     answer = edgeattn("export", "scenes", *options)
     assert answer.code == 0, answer.err + answer.out
     assert "mIoU" in answer.out
@@ -84,9 +84,9 @@ def test_pixels_are_judged_in_every_format(edgeattn: Callable[..., Answer], tmp_
     rows = edgeattn("parity", out, "--held-out", 2, "--json").document["accuracy"]
     assert {row["n"] for row in rows} == {2 * 32 * 32}
     for row in rows:
-        assert row["agreeing"] >= (1 if "fp32" in row["candidate"] else 0.99) * row["n"], row
+        assert row["agreeing"] >= (1 if "fp32" in row["candidate"] else 0.998) * row["n"], row
         assert row["reference_miou"] > 0.3
-        assert abs(row["miou"] - row["reference_miou"]) < (1e-9 if "fp32" in row["candidate"] else 0.02), row
+        assert abs(row["miou"] - row["reference_miou"]) < (1e-9 if "fp32" in row["candidate"] else 0.005), row
     markdown = tmp_path / "m.md"
     edgeattn("parity", out, "--held-out", 1, "--markdown", markdown)
     assert "mIoU" in markdown.read_text()

@@ -12,10 +12,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from edgeattn.errors import BadInputError, MissingError
+
+try:
+    from PIL import Image
+except ImportError as error:
+    raise MissingError.package("Pillow", extra="demo") from error
 
 Part = Literal["training", "validation", "held_out", "calibration"]
 SIDE, OWN_SIDE = 64, 28

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from edgeattn.sample_models.fashion import data as fashion
@@ -59,6 +58,8 @@ def _put_garment(
     pictures: fashion.Pictures,
     random: np.random.Generator,
 ) -> None:
+    from PIL import Image
+
     which, side = random.integers(len(pictures.labels)), int(random.integers(*_SIDES, endpoint=True))
     top, left = random.integers(0, SIDE - side, 2, endpoint=True)
     small = Image.fromarray(pictures.pixels[which])
