@@ -30,7 +30,7 @@ def train(pictures: clothes.Pictures, epochs: int = EPOCHS, scenes: int = SCENES
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = Segmenter().train()
-    of_backbone = fashion.trained().state_dict()
+        of_backbone = fashion.trained().state_dict()
     network.backbone.load_state_dict({n: x for n, x in of_backbone.items() if not n.startswith("classifier.")})
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=epochs * (scenes // BATCH))
