@@ -57,9 +57,10 @@ def test_what_loses_most_stays_in_float(format_: str, tmp_path: Path) -> None:
     assert kept
     (all_,) = (a.details.static_ops for a in without.bundle.manifest.artifacts if a.precision == "int8")
     (rest,) = (a.details.static_ops for a in found.bundle.manifest.artifacts if a.precision == "int8")
-    assert all_
-    assert rest
-    assert 2 <= rest < all_
+    if all_ is not None:  # Core ML's passes do not count them
+        assert rest is not None
+        assert 2 <= rest < all_
+    assert len(kept) <= 4
 
 
 def test_nothing_is_kept_where_nothing_is_lost(edgeattn: Callable[..., Answer], tmp_path: Path) -> None:
