@@ -200,7 +200,9 @@ class Converter:
         if plain_fp32.exists() and form == "plain":
             return plain_fp32
         path = self.scratch / f"{self.format}-{form}{'-own' if own else ''}{suffix}"
-        if own or not path.exists():
+        if own and path.exists():  # of other layers
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not path.exists():
             self._write(build(), path)
         return path
 
