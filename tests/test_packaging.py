@@ -98,7 +98,11 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
     tree = {name for name in tree if "__pycache__" not in name}
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert packed == tree, "packages and data files are listed in pyproject.toml"
-    assert {"edgeattn/sample_models/digits/weights.safetensors", "edgeattn/targets/_runner/arm64/runner.c"} <= packed
+    assert {
+        "edgeattn/sample_models/digits/weights.safetensors",
+        "edgeattn/sample_models/fashion/pictures.npz",
+        "edgeattn/targets/_runner/arm64/runner.c",
+    } <= packed
     assert "edgeattn/py.typed" in packed
     # One import name: a user's own export.py stands in nobody's way.
     assert {name.partition("/")[0] for name in packed} == {"edgeattn"}
