@@ -183,7 +183,11 @@ def test_an_assertion_says_what_differs(broken: Path) -> None:
         ({"name": ""}, "'' cannot name a file"),
         ({"cases": {"a/b": torch.randn(1, 2, 3, 4)}}, "'a/b' cannot name a file"),
         ({"evaluation": torch.randn(2)}, "evaluation takes two tensors"),
-        ({"evaluation": (torch.randn(2, 2, 3, 4), torch.zeros(2))}, "cannot be evaluated"),
+        ({"evaluation": (torch.randn(2, 2, 3, 4), torch.zeros(2))}, "label for each of the 3x4 pixels"),
+        (
+            {"inputs": torch.randn(2, 2, 3, 4), "evaluation": (torch.randn(2, 2, 3, 4), torch.zeros(2))},
+            "cannot be evaluated",
+        ),
         ({"calibration": torch.randn(2, 7)}, "to calibrate Conv2d, give one tensor"),
         ({"preprocessing": {"mean": torch.zeros(1)}}, "plain numbers, texts, lists and dicts"),
     ],

@@ -99,8 +99,11 @@ def test_pixels_are_judged_in_every_format(edgeattn: Callable[..., Answer], tmp_
         ("torch.zeros(2, 8, 8, dtype=torch.int64)", ""),
         ("torch.tensor([[[-1] * 8] * 8, [[-1] * 7 + [4]] * 8])", ""),
         ("torch.full((2, 8, 8), -1)", "all are -1"),
-        ("torch.zeros(2, 4, 8, dtype=torch.int64)", "one int64 label for pixel of its outputs, 8x8, for each"),
-        ("torch.zeros(2, dtype=torch.int64)", "one int64 label for pixel of its outputs, 8x8, for each"),
+        (
+            "torch.zeros(2, 4, 8, dtype=torch.int64)",
+            "one int64 label for each of the 8x8 pixels that it gives for each",
+        ),
+        ("torch.zeros(2, dtype=torch.int64)", "one int64 label for each of the 8x8 pixels that it gives for each"),
         ("torch.full((2, 8, 8), 5)", "must be from 0 to 4, or -1 where a pixel is not judged"),
         ("torch.full((2, 8, 8), -2)", "must be from 0 to 4, or -1 where a pixel is not judged"),
     ],

@@ -34,8 +34,8 @@ def evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Tens
         )
     pixels = tuple(logits.shape[2:])
     if labels.shape != (*values.shape[:1], *pixels) or labels.dtype != torch.int64 or not len(labels):
-        each = f"pixel of its outputs, {pixels[0]}x{pixels[1]}, for each" if pixels else "each"
-        raise BadInputError(f"{name} must give one int64 label for {each} of its evaluation inputs")
+        each = f"each of the {pixels[0]}x{pixels[1]} pixels that it gives for " if pixels else ""
+        raise BadInputError(f"{name} must give one int64 label for {each}each of its evaluation inputs")
     least = -1 if pixels else 0
     if not bool(((labels >= least) & (labels < logits.shape[1])).all()):
         ignored = ", or -1 where a pixel is not judged" if pixels else ""
