@@ -138,7 +138,7 @@ class Converter:
         if self.auto_keep and job.precision == INT8:
             if self._backend is None:
                 raise MissingError(f"--auto-keep measures, and nothing here runs {self.format}")
-            names += keeping.choose(plain, names, self._backend, lambda n: self._keeping(job, n), self.progress).names
+            names += keeping.choose(plain, names, self._backend, lambda n: self._keeping(job, n), self.progress)
         return names
 
     def _keeping(self, job: quantize.Job, names: tuple[str, ...]) -> quantize.Job:

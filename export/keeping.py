@@ -6,7 +6,7 @@ is left is measured.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf, log10
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,24 +35,14 @@ _PER_ELEMENT = 40
 _SAME = 1e-3
 
 
-@dataclass(frozen=True)
-class Kept:
-    """The operators that stay in float, the ratio of signal to noise in dB with all of them in int8, and with these
-    kept."""
-
-    names: tuple[str, ...]
-    before_db: float
-    after_db: float
-
-
 def choose(
     plain: Job,
     keep: tuple[str, ...],
     backend: Backend,
     keeping: Callable[[tuple[str, ...]], Job],
     progress: Progress = silent,
-) -> Kept:
-    """The operators to keep beside ``keep``.
+) -> tuple[str, ...]:
+    """The operators to keep beside ``keep``; if even the most of them do not give the limit, those that gave most.
 
     Args:
         plain: of int8, from the artifact that has the operators' names. Its biases are not corrected: corrected ones
@@ -64,7 +54,7 @@ def choose(
     exact = _outputs(plain.source, plain.calibration, backend)
     before = _db(_noise(keeping(keep), exact, backend))
     if before >= limit_db:
-        return Kept((), before, before)
+        return ()
     candidates = QUANTIZERS.get(backend.runtime.format).candidates(plain.source)
     few, noises = replace(plain, calibration=plain.calibration[:_TRIED_ON]), {}
     progress.plan(len(candidates))
@@ -75,15 +65,15 @@ def choose(
             noises[output] = _noise(replace(few, keep=others), exact[:_TRIED_ON], backend)
     costs = _costs(plain.source, backend.runtime.format)
     ranked = sorted(noises, key=lambda name: noises[name] / costs.get(name, 1), reverse=True)
-    best = Kept((), before, before)
+    best: tuple[float, tuple[str, ...]] = (before, ())
     # All of them are no choice: quantisers refuse to change nothing.
     for number in _numbers([noises[name] for name in ranked], 10 ** -(limit_db / 10)):
         names = tuple(ranked[:number])
         after = _db(_noise(keeping((*keep, *names)), exact, backend))
-        best = max(best, Kept(names, before, after), key=lambda kept: kept.after_db)
+        best = max(best, (after, names), key=lambda found: found[0])
         if after >= limit_db:
             break
-    return best
+    return best[1]
 
 
 def _numbers(noises: Sequence[float], limit: float) -> list[int]:

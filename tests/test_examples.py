@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from test_docs import check_options
-
-from edgeattn.sample_models.fashion import data
+from test_fashion import needs_all
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -63,7 +62,7 @@ def test_the_network_says_how_it_is_exported() -> None:
         check_options(command)
 
 
-@pytest.mark.skipif(not data.FOLDER.is_dir(), reason="not installed: dataset-fashion-mnist (Debian)")
+@needs_all
 def test_fine_tuning_runs_and_its_table_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

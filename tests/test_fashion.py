@@ -19,7 +19,7 @@ from edgeattn.sample_models import fashion
 from edgeattn.sample_models.fashion import data, train
 
 CARD = (Path(fashion.__file__).parent / "README.md").read_text()
-needs_all = pytest.mark.skipif(not data.FOLDER.is_dir(), reason="not installed: dataset-fashion-mnist (Debian)")
+needs_all = pytest.mark.skipif(not data.FOLDER.is_dir(), reason="install it: apt-get install -y dataset-fashion-mnist")
 
 
 @needs_all

@@ -5,18 +5,18 @@ The weights are those of the last step: the held-out digits choose nothing.
 """
 
 import argparse
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from edgeattn.sample_models.digits import WEIGHTS, data, model
 from edgeattn.sample_models.mobilevitv2 import MobileViTv2
+from edgeattn.system import files
 
 EPOCHS, BATCH, RATE, DECAY, SMOOTHING = 40, 64, 4e-3, 0.05, 0.1
 # The largest rotation (radians), shift (in half sides of the picture) and zoom of an image, in both directions.
@@ -62,9 +62,7 @@ def predictions(network: MobileViTv2, images: Tensor) -> Tensor:
 
 def write(network: MobileViTv2, path: Path) -> None:
     """Save the weights, whole or not at all."""
-    scratch = path.with_name(f".{path.name}.part")
-    save_file(network.state_dict(), scratch)
-    os.replace(scratch, path)
+    files.write(path, save(network.state_dict()))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -24,11 +24,9 @@ def model() -> "MobileViTv2":
 
 def trained(weights: Path = WEIGHTS) -> "MobileViTv2":
     """The same with its weights: they are stored in fp16."""
-    from safetensors.torch import load_file
+    from edgeattn.sample_models import _halves
 
-    network = model()
-    network.load_state_dict({name: x.to(network.state_dict()[name].dtype) for name, x in load_file(weights).items()})
-    return network.eval()
+    return _halves.read(model(), weights)
 
 
 def build(held_out: int = 10_000) -> "tuple[nn.Module, dict[str, Tensor], dict[str, Any]]":

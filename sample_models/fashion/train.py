@@ -6,7 +6,7 @@ held-out pictures choose nothing, and are read once, at the end.
 
 import argparse
 import copy
-import os
+import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from edgeattn.sample_models import _halves
 from edgeattn.sample_models.fashion import WEIGHTS, data, model, trained
 from edgeattn.sample_models.mobilevitv2 import MobileViTv2
+from edgeattn.system import files
 
 EPOCHS, BATCH, RATE, DECAY, SMOOTHING = 30, 128, 3e-3, 0.05, 0.1
 # Of the average of the weights, each step.
@@ -149,20 +150,10 @@ def train(at: Learner, epochs: int, folder: Path) -> Iterator[dict[str, float]]:
             "validation": round(accuracy(at.average, validation), 4),
             "seconds": round(time.perf_counter() - start, 1),
         })  # fmt: skip
-        _replace(checkpoint, lambda scratch: torch.save(at.state() | {"figures": figures}, scratch))
+        content = io.BytesIO()
+        torch.save(at.state() | {"figures": figures}, content)
+        files.write(checkpoint, content.getvalue())
         yield figures[-1]
-
-
-def write(network: nn.Module, path: Path) -> None:
-    """Save the weights in fp16, whole or not at all."""
-    halves = {n: x.half() if x.is_floating_point() else x for n, x in network.state_dict().items()}
-    _replace(path, lambda scratch: save_file({n: x.contiguous() for n, x in halves.items()}, scratch))
-
-
-def _replace(path: Path, save: Any) -> None:
-    scratch = path.with_name(f".{path.name}.part")
-    save(scratch)
-    os.replace(scratch, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -176,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     at = learner(options.epochs * (len(data.load("training").labels) // BATCH))
     for figures in train(at, options.epochs, options.folder):
         print(figures, flush=True)
-    write(at.average, options.out)
+    _halves.write(at.average, options.out)
 
     held_out = data.load("held_out")
     print(f"held-out: {accuracy(trained(options.out), held_out):.2%} of {len(held_out.labels)}")

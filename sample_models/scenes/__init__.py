@@ -17,13 +17,10 @@ HELD_OUT_SEED = 1
 
 def trained(weights: Path = WEIGHTS) -> "Segmenter":
     """The model with its weights: they are stored in fp16."""
-    from safetensors.torch import load_file
-
+    from edgeattn.sample_models import _halves
     from edgeattn.sample_models.scenes.model import Segmenter
 
-    network = Segmenter()
-    network.load_state_dict({name: x.to(network.state_dict()[name].dtype) for name, x in load_file(weights).items()})
-    return network.eval()
+    return _halves.read(Segmenter(), weights)
 
 
 def build(held_out: int = 100) -> "tuple[nn.Module, dict[str, Tensor], dict[str, Any]]":

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from edgeattn.sample_models import fashion
+from edgeattn.sample_models import _halves, fashion
 from edgeattn.sample_models.fashion import data as clothes
-from edgeattn.sample_models.fashion.train import follow, write
+from edgeattn.sample_models.fashion.train import follow
 from edgeattn.sample_models.scenes import HELD_OUT_SEED, WEIGHTS, data, trained
 from edgeattn.sample_models.scenes.model import Segmenter
 
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(THREADS)
-    write(train(clothes.load("training"), options.epochs), options.out)
+    _halves.write(train(clothes.load("training"), options.epochs), options.out)
     held_out = data.draw(100, clothes.carried("held_out"), HELD_OUT_SEED)
     print(f"held-out: mIoU {miou(trained(options.out), held_out):.2%} on {len(held_out.images)} scenes")
     print(f"{THREADS} thread, torch {torch.__version__}; {options.out} has {options.out.stat().st_size:,} bytes")
