@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 
@@ -183,6 +184,16 @@ def test_the_steps_are_those_that_were_planned(made_bundle: Path) -> None:
     assert progress.planned == progress.said > 0
 
 
+def read_to_the_end(terminal: int) -> bytes:
+    """What was written on the other side; one read may return a part, since the kernel hands it over in pieces."""
+    read = b""
+    # Linux answers EIO, not the end of the file, when the other side is closed.
+    with os.fdopen(terminal, "rb", buffering=0) as file, suppress(OSError):
+        while piece := file.read(65536):
+            read += piece
+    return read
+
+
 def test_an_interrupt_shows_the_cursor_again(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
     monkeypatch.setattr(os, "dup", lambda _: theirs)
@@ -195,7 +206,6 @@ def test_an_interrupt_shows_the_cursor_again(monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    drawn = os.read(ours, 65536).decode()
-    os.close(ours)
+    drawn = read_to_the_end(ours).decode()
     assert drawn.index("\x1b[?25l") < drawn.index("running") < drawn.index("\x1b[?25h")
     assert drawn.endswith("\x1b[2K")
