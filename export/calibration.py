@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edgeattn.bundle import pictures
+from edgeattn.bundle.preprocessing import Preprocessing
 from edgeattn.errors import BadInputError, MissingError
 from edgeattn.export import ranges
 from edgeattn.export.source import Source
@@ -20,11 +21,9 @@ from edgeattn.system.vendor_errors import first_line
 
 # More inputs hardly change the ranges, and each one is run in every format.
 LARGEST = 64
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".tif", ".tiff")
 # The golden case that is taken from the calibration set.
 CASE = "calibration"
 _PHOTOGRAPHS, _CROPS = ("china.jpg", "flower.jpg"), 16
-_MODES = ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ def check(folder: Path | None) -> None:
     if not folder.is_dir():
         raise BadInputError(f"--calibrate takes a folder of images or .npz files; {folder} is none")
     if not _files(folder):
-        raise BadInputError(f"{folder} holds neither images ({', '.join(IMAGES)}) nor .npz files to calibrate on")
+        kinds = ", ".join(pictures.SUFFIXES)
+        raise BadInputError(f"{folder} holds neither images ({kinds}) nor .npz files to calibrate on")
 
 
 def choose(source: Source, folder: Path | None) -> Calibration:
@@ -91,7 +91,7 @@ def _evenly_spaced(number: int) -> list[int]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in (*IMAGES, ".npz"))
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in (*pictures.SUFFIXES, ".npz"))
 
 
 def _from_folder(source: Source, folder: Path) -> Calibration:
@@ -135,52 +135,14 @@ def _arrays(file: Path, source: Source) -> Iterator[dict[str, Tensor]]:
 
 def _image(file: Path, source: Source) -> dict[str, Tensor]:
     """An image, preprocessed as the model expects it."""
-    if not find_spec("PIL"):
-        raise MissingError.package("pillow", extra="demo")
-    from PIL import Image
-
-    name, (_, channels, height, width) = _image_input(source)
-    try:
-        with Image.open(file) as opened:
-            if opened.mode not in _MODES:
-                raise BadInputError(f"its mode {opened.mode} is not one of {', '.join(_MODES)}")
-            image = opened.convert("RGB")
-    except BadInputError:
-        raise
-    except Exception as error:
-        raise BadInputError(f"it is a broken image: {first_line(error)}") from error
-    preprocessing = source.preprocessing
-    edge = int(preprocessing.get("resize_shortest_edge") or 0)
-    resample = (
-        Image.Resampling.BICUBIC if preprocessing.get("interpolation") == "bicubic" else Image.Resampling.BILINEAR
-    )
-    scale = max(max(edge, height) / image.height, max(edge, width) / image.width)
-    size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    image = image.resize(size, resample).crop((left, top, left + width, top + height))
-    pixels = np.asarray(image, np.float64).transpose(2, 0, 1)
-    channel_order = str(preprocessing.get("channels", "RGB"))
-    if channel_order.startswith("grey") or channels == 1:
-        pixels = np.broadcast_to(pixels.mean(axis=0), (channels, height, width))
-    elif channel_order == "BGR":
-        pixels = pixels[::-1]
-    return {name: _normalised(pixels, source).to(source.inputs[name].dtype)}
-
-
-def _normalised(pixels: npt.NDArray[np.float64], source: Source) -> Tensor:
-    """Pixels [C, H, W] from 0 to 255 in the range that the model expects; from -1 to 1 by default."""
-    low, high = battery.limits_of(source.preprocessing) or battery.UNKNOWN
-    if {"mean", "std"} <= source.preprocessing.keys():
-        mean, std = (np.reshape(source.preprocessing[key], (-1, 1, 1)) for key in ("mean", "std"))
-        return torch.from_numpy(((pixels / 255 - mean) / std)[None].copy())
-    return torch.from_numpy((low + (high - low) * pixels / 255)[None].copy())
-
-
-def _image_input(source: Source) -> tuple[str, tuple[int, ...]]:
     (name, example), *others = source.inputs.items()
-    if others or example.dim() != 4 or example.shape[0] != 1 or example.shape[1] not in (1, 3):
+    if others:
         raise BadInputError("the model's input is no image [1, 3, H, W]; calibrate it on .npz files")
-    return name, tuple(example.shape)
+    told = source.preprocessing or Preprocessing(mean=(0.5,), std=(0.5,))
+    pixels = pictures.as_bytes(pictures.read(file), told, tuple(example.shape))
+    if source.picture:
+        return {name: torch.from_numpy(pixels)}
+    return {name: torch.from_numpy(pictures.normalised(pixels, told).copy()).to(example.dtype)}
 
 
 def _photographs(source: Source) -> Calibration:
@@ -189,7 +151,7 @@ def _photographs(source: Source) -> Calibration:
         raise MissingError.package("scikit-learn", extra="demo")
     from sklearn.datasets import load_sample_image
 
-    taken = [name for name, x in source.inputs.items() if x.is_floating_point() and x.dim() == 4]
+    taken = [n for n, x in source.inputs.items() if x.dim() == 4 and (x.is_floating_point() or n == source.picture)]
     if not taken:
         return Calibration(
             "the model's example, as no input is a map that a photograph fits",
@@ -211,7 +173,7 @@ def _photographs(source: Source) -> Calibration:
         values: dict[str, Any] = {}
         for name, example in source.inputs.items():
             if name in taken:
-                limits = ranges.of_pixels(source, example)
+                limits = (0.0, 255.0) if name == source.picture else ranges.of_pixels(source, example)
                 value = battery.photograph(crop, tuple(example.shape), example.detach().numpy().dtype, limits)
                 values[name] = example if value is None else torch.from_numpy(value.copy())
             else:

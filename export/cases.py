@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from edgeattn.bundle import pictures
 from edgeattn.errors import BadInputError
 from edgeattn.export import ranges, whole
 from edgeattn.export.source import Source, run
@@ -21,6 +22,9 @@ from edgeattn.system.vendor_errors import first_line
 
 # A softmax over scores this large is nearly one-hot.
 LARGE_SCORE = 50.0
+# The cases of a model that takes a picture, by the files that scikit-learn carries.
+PHOTOGRAPHS = {"photograph": "china.jpg", "flower": "flower.jpg"}
+_WITHOUT = "scikit-learn, which carries the photograph, is not installed: pip install 'edgeattn[demo]'"
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,9 @@ def _whole(source: Source) -> tuple[dict[str, Case], dict[str, str]]:
 def _battery(source: Source, understood: Understood) -> tuple[dict[str, Case], dict[str, str]]:
     floats = {n: x for n, x in source.inputs.items() if x.is_floating_point()}
     cases, omitted = _whole(source)
+    if source.picture:
+        found, reasons = _photographs(source)
+        cases, omitted = found | cases, omitted | reasons
     if floats:
         found, reasons = _of_floats(source, understood, floats)
         cases, omitted = found | cases, omitted | reasons
@@ -146,10 +153,30 @@ def _unusable(source: Source, case: Case) -> str | None:
     return None if finite else "the reference itself overflows in float32"
 
 
+def _has_photographs() -> bool:
+    return bool(find_spec("sklearn") and find_spec("PIL"))
+
+
+def _photographs(source: Source) -> tuple[dict[str, Case], dict[str, str]]:
+    """scikit-learn's two photographs as its preprocessing makes pictures of them, for a model that takes these."""
+    if not _has_photographs():
+        return {}, {"photograph": _WITHOUT}
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+
+    assert source.picture is not None
+    assert source.preprocessing is not None
+    shape, cases = tuple(source.inputs[source.picture].shape), {}
+    for title, file in PHOTOGRAPHS.items():
+        pixels = pictures.as_bytes(Image.fromarray(load_sample_image(file)), source.preprocessing, shape)
+        cases[title] = Case(f"scikit-learn's {file}", {source.picture: torch.from_numpy(pixels)})
+    return cases, {}
+
+
 def _photograph(source: Source, floats: dict[str, Tensor]) -> Case | str:
     """scikit-learn's china.jpg, or why it is not available."""
-    if not (find_spec("sklearn") and find_spec("PIL")):
-        return "scikit-learn, which carries the photograph, is not installed: pip install 'edgeattn[demo]'"
+    if not _has_photographs():
+        return _WITHOUT
     from sklearn.datasets import load_sample_image
 
     image = load_sample_image("china.jpg")

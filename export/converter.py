@@ -2,16 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from edgeattn.bundle import manifest
 from edgeattn.bundle.details import Details
+from edgeattn.bundle.preprocessing import document
 from edgeattn.bundle.tensors import Arrays, to_edge
 from edgeattn.errors import ArtifactError, ConversionError, EdgeAttnError, MissingError
 from edgeattn.export import keeping, quantize, running
@@ -27,8 +28,8 @@ from edgeattn.precision import FP16, FP32, INT8, Precision
 from edgeattn.runtimes import Backend, backends
 from edgeattn.system.progress import Progress, silent
 
-# The metadata key, in every format, of the image preprocessing as JSON.
-PREPROCESSING = "edgeattn.preprocessing"
+# The metadata keys, in every format, of the image preprocessing and of the names of the classes, as JSON.
+PREPROCESSING, LABELS = "edgeattn.preprocessing", "edgeattn.labels"
 # Golden cases that resemble real data; the others of the battery test the arithmetic.
 LIKE_DATA = ("example", "photograph")
 
@@ -147,7 +148,7 @@ class Converter:
         job = replace(job, keep=self._renamed(names, job.source))
         if not job.keep or self._backend is None or self.calibration is None or not job.precision.is_calibrated:
             return job
-        example = tuple(map(self._in_edge_layout, self.calibration.inputs[0].values()))
+        example = self._in_edge_layouts(self.calibration.inputs[0])
         layers = keeping.layers_behind(
             job.keep, job.source, job.calibration[0], self._backend, self._corrected, example
         )
@@ -180,15 +181,23 @@ class Converter:
 
     @cached_property
     def _module(self) -> nn.Module:
-        return self.lowering.with_edges(self._edge_layout)
+        last = [n for n, name in enumerate(self.source.inputs) if self._layout_of(name) == "channels_last"]
+        return self.lowering.with_edges(self._edge_layout, last)
 
     @property
     def _metadata(self) -> dict[str, str]:
         preprocessing = self.source.preprocessing
-        return {PREPROCESSING: json.dumps(preprocessing, sort_keys=True)} if preprocessing else {}
+        entries = {PREPROCESSING: json.dumps(document(preprocessing), sort_keys=True)} if preprocessing else {}
+        if self.source.labels:
+            entries[LABELS] = json.dumps(self.source.labels, ensure_ascii=False)
+        return entries
 
-    def _in_edge_layout(self, x: Any) -> Any:
-        return in_layout(x, self._edge_layout)
+    def _layout_of(self, name: str) -> Layout:
+        """The layout of an input."""
+        return FORMATS.get(self.format).picture_layout if name == self.source.picture else self._edge_layout
+
+    def _in_edge_layouts(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        return tuple(in_layout(x, self._layout_of(name)) for name, x in inputs.items())
 
     def _base(self, precision: Precision, own: tuple[str, ...] = ()) -> Path:
         """The fp32 artifact that a precision is made from: the bundle's own, or one of a form for this precision, in
@@ -221,7 +230,7 @@ class Converter:
 
     def _with_corrected_biases(self, own: tuple[str, ...]) -> nn.Module:
         assert self.calibration is not None
-        examples = (tuple(map(self._in_edge_layout, example.values())) for example in self.calibration.inputs)
+        examples = map(self._in_edge_layouts, self.calibration.inputs)
         return correct_biases(self._module, examples, own)
 
     def _conversion(self, precision: Precision, own: tuple[str, ...] = ()) -> Job:
@@ -230,9 +239,17 @@ class Converter:
         return self._job(build())
 
     def _job(self, module: nn.Module) -> Job:
-        inputs = {name: self._in_edge_layout(x) for name, x in self.source.inputs.items()}
+        inputs = dict(zip(self.source.inputs, self._in_edge_layouts(self.source.inputs), strict=True))
         dynamic_batch = self.dynamic_batch and FORMATS.get(self.format).dynamic_batch
-        return Job(module, inputs, tuple(self.source.outputs), dynamic_batch, self._metadata)
+        return Job(
+            module,
+            inputs,
+            tuple(self.source.outputs),
+            dynamic_batch,
+            self._metadata,
+            self.source.picture,
+            self.source.labels,
+        )
 
     def _write(self, module: nn.Module, path: Path) -> Details:
         return FORMATS.get(self.format).convert(self._job(module), path)
@@ -240,7 +257,7 @@ class Converter:
     def _declared(self, tensors: Any) -> tuple[manifest.Tensor, ...]:
         return tuple(
             manifest.Tensor(
-                t.name, t.shape, t.dtype, self._edge_layout if len(t.shape) == 4 else None, t.scale, t.zero_point
+                t.name, t.shape, t.dtype, self._layout_of(t.name) if len(t.shape) == 4 else None, t.scale, t.zero_point
             )
             for t in tensors
         )

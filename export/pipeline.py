@@ -6,13 +6,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from edgeattn.bundle import destination
-from edgeattn.bundle.manifest import MANIFEST, SCHEMA, Bundle, Manifest, dump
+from edgeattn.bundle.manifest import ANSWERS, MANIFEST, SCHEMA, Answer, Bundle, Manifest, dump
+from edgeattn.bundle.preprocessing import document
 from edgeattn.errors import BadInputError, ConversionError
 from edgeattn.export import attention_maps, batch, calibration, cases
 from edgeattn.export.converter import Converter
 from edgeattn.export.quantize import EDGE_TYPES, FLOAT32, QUANTIZERS, Quantizer
 from edgeattn.export.source import Source
 from edgeattn.export.source.adapter import root_of
+from edgeattn.export.source.picture import finished
 from edgeattn.export.user_code import contained
 from edgeattn.export.writing import (
     describe_calibration,
@@ -42,6 +44,7 @@ class Options:
 
     ``lowering`` is False to export the module as it is. ``keep`` are the outputs of operators that stay in float, as
     the study ``precision`` names them; ``auto_keep`` chooses some for int8, by measurement, where it loses too much.
+    ``picture``: the files take the bytes of a picture; ``labels`` and ``answer`` are as in the manifest.
     """
 
     formats: tuple[str, ...] = ()
@@ -55,6 +58,9 @@ class Options:
     auto_keep: bool = False
     edge_type: str = FLOAT32
     lowering: bool = True
+    picture: bool = False
+    labels: tuple[str, ...] = ()
+    answer: Answer = "values"
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,10 @@ def check(options: Options, out: Path) -> None:
         raise BadInputError(f"--edge-layout must be {' or '.join(EDGE_LAYOUTS)}, not {options.edge_layout!r}")
     if options.edge_type not in EDGE_TYPES:
         raise BadInputError(f"--edge-type must be {' or '.join(EDGE_TYPES)}, not {options.edge_type!r}")
+    if options.answer not in ANSWERS:
+        raise BadInputError(f"--output must be {', '.join(ANSWERS)}, not {options.answer!r}")
+    if options.picture and options.dynamic_batch:
+        raise BadInputError("--input-image takes one picture at a time: leave out --dynamic-batch")
     destination.check(out, force=options.force)
 
 
@@ -109,6 +119,7 @@ def export(source: Source, options: Options, out: Path, progress: Progress = sil
         ConversionError: a converter of a format that was named refuses the module, or all of them do.
     """
     with contained():  # the model's own code runs in all that follows
+        source = finished(source, picture=options.picture, labels=options.labels, answer=options.answer)
         return _export(source, options, out.absolute(), out, progress)
 
 
@@ -194,7 +205,7 @@ def _export(source: Source, options: Options, place: Path, out: Path, progress: 
             model=source.name,
             arguments=source.arguments,
             weights_sha256=hash_weights(source.module),
-            preprocessing=source.preprocessing,
+            preprocessing=document(source.preprocessing) if source.preprocessing else {},
             inputs=describe_tensors(source.inputs, options.dynamic_batch, source.own_names),
             outputs=describe_tensors(source.outputs, options.dynamic_batch, source.own_names),
             lowering={layout: lowering.changes for layout, lowering in lowerings.items()},
@@ -210,6 +221,9 @@ def _export(source: Source, options: Options, place: Path, out: Path, progress: 
             calibration=describe_calibration(calibrated_on) if any(p.is_calibrated for p in precisions) else None,
             notes=(*source.notes, *(calibrated_on.ranges if calibrated_on else ())),
             lowered=options.lowering,
+            picture=source.picture,
+            labels=source.labels,
+            answer=source.answer,
         )
         report = verify(Bundle(folder, manifest), progress)
         parity = {"passed": report.passed, **asdict(report), "refused": refused}

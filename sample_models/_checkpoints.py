@@ -31,9 +31,10 @@ class Checkpoint:
     preprocessing: dict[str, Any]
 
 
-def _preprocessing(channels: str, interpolation: str, size: int = 256) -> dict[str, Any]:
+def _preprocessing(channels: str, interpolation: str, crop_rounding: str, size: int = 256) -> dict[str, Any]:
     """All three scale pixels to 0..1 and subtract nothing."""
     return {
+        "crop_rounding": crop_rounding,
         "image_size": size, "resize_shortest_edge": round(size * 288 / 256), "interpolation": interpolation,
         "crop": "center", "channels": channels, "scale": 1 / 255, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0],
     }  # fmt: skip
@@ -121,10 +122,10 @@ _LAST = "stages.4.1.project.0.weight"
 _SOURCES: dict[str, tuple[str, list[tuple[str, str]], dict[str, Any]]] = {
     # Published transformers checkpoints flip the channels (do_flip_channel_order).
     "transformers": (
-        "mobilevitv2.conv_stem.convolution.weight", _TRANSFORMERS, _preprocessing("BGR", "bilinear"),
+        "mobilevitv2.conv_stem.convolution.weight", _TRANSFORMERS, _preprocessing("BGR", "bilinear", "down"),
     ),
-    "timm": ("stages.0.0.conv1_1x1.conv.weight", _TIMM, _preprocessing("RGB", "bicubic")),
-    "cvnets": ("conv_1.block.conv.weight", CVNETS, _preprocessing("RGB", "bilinear")),
+    "timm": ("stages.0.0.conv1_1x1.conv.weight", _TIMM, _preprocessing("RGB", "bicubic", "half to even")),
+    "cvnets": ("conv_1.block.conv.weight", CVNETS, _preprocessing("RGB", "bilinear", "half to even")),
 }  # fmt: skip
 
 

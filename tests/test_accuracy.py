@@ -168,7 +168,7 @@ def test_every_artifact_answers_as_the_reference(
 def test_the_manifest_names_data_and_preprocessing(edgeattn: Command, made_digits: Path) -> None:
     manifest = json.loads((made_digits / "manifest.json").read_text())
     assert manifest["evaluation"]["path"] == HELD_OUT
-    assert manifest["preprocessing"]["image_size"] == 64
+    assert manifest["preprocessing"]["image_size"] == [64, 64]
     assert manifest["preprocessing"]["scale"] == 1 / 16
     assert len(manifest["parity"]["accuracy"]) >= 2
     tensors = load_file(made_digits / HELD_OUT)
@@ -269,7 +269,7 @@ class Two(Net):
     def forward(self, x, other): return self.linear(x + other)
 x, labels = torch.linspace(-1, 1, 20).reshape(5, 4), torch.tensor([0, 1, 2, 1, 0])
 good = {"inputs": x, "labels": labels}
-def fine(): return Net(), x[:1], {**good, "preprocessing": {"scale": 2}}
+def fine(): return Net(), x[:1], {**good, "preprocessing": {"scale": 2, "mean": [0.5]}}
 def two(): return Two(), (x[:1], x[:1]), good
 def batch(): return Net(), x[:2], good
 def tensor(): return Net(), x[:1], x
@@ -289,7 +289,8 @@ def test_a_users_own_labels(edgeattn: Command, tmp_path: Path) -> None:
     answer = edgeattn("export", f"{tmp_path}/mine.py:fine", "--format", "onnx", "--out", tmp_path / "b", "--json")
     assert answer.code == 0, answer.err
     manifest = answer.document["manifest"]
-    assert manifest["preprocessing"] == {"scale": 2}
+    told = manifest["preprocessing"]
+    assert (told["scale"], told["mean"], told["std"], told["channels"]) == (2, [0.5], [1, 1, 1], "RGB")
     assert manifest["parity"]["accuracy"][0]["n"] == manifest["parity"]["accuracy"][0]["agreeing"] == 5
 
 

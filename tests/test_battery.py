@@ -14,6 +14,7 @@ from torch import nn
 from edgeattn import deploy
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle.golden import golden_cases
+from edgeattn.bundle.preprocessing import Preprocessing
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.export import cases, source
 from edgeattn.lowering import Understood, understand
@@ -64,10 +65,11 @@ def test_a_photograph_is_cut_and_not_squeezed() -> None:
 
 
 def test_limits_come_from_the_preprocessing() -> None:
-    assert battery.limits_of({}) is None
-    assert battery.limits_of({"scale": 1 / 255, "mean": [0, 0, 0], "std": [1, 1, 1]}) == (0, 1)
-    low, high = battery.limits_of({"scale": 1 / 255, "mean": [0.5], "std": [0.25]}) or (0, 0)
-    assert (low, high) == (-2, 2)
+    assert battery.limits_of(None) is None
+    assert battery.limits_of(Preprocessing()) == (0, 1)
+    assert battery.limits_of(Preprocessing(mean=(0.5,), std=(0.25,))) == (-2, 2)
+    assert battery.limits_of(Preprocessing(mean=(0.5, 0.25, 0), std=(1.0,))) == (0, 0.5)
+    assert battery.limits_of(Preprocessing(largest_pixel=16, scale=1 / 8)) == (0, 2)
 
 
 def understood(given: source.Source) -> Understood:

@@ -82,8 +82,8 @@ def test_transformers_checkpoint(
         torch.save(model.model.state_dict(), path)
     loaded = source.load("mobilevitv2", ["image_size=64"], weights=path)
     assert loaded.arguments == {"width": 0.75, "num_classes": 10, "image_size": 64}
-    assert loaded.preprocessing["source"] == "transformers"
-    assert loaded.preprocessing["channels"] == "BGR"
+    assert loaded.preprocessing.source == "transformers"
+    assert loaded.preprocessing.channels == "BGR"
     x = torch.randn(2, 3, 64, 64, dtype=dtype)
     expected = logits(model, x)
     # Scaled, since random weights may give logits of any size.

@@ -114,9 +114,9 @@ def test_there_and_back(name: str, width: float, tmp_path: Path) -> None:
     x = torch.randn(1, 3, 64, 64)
     for expected, found in zip(run(module, x), run(loaded.module, x), strict=True):
         assert torch.equal(expected, found)
-    assert loaded.preprocessing["source"] == "cvnets"
-    assert loaded.preprocessing["channels"] == "RGB"
-    assert loaded.preprocessing["image_size"] == (320 if name == "ssdlite" else 512)
+    assert loaded.preprocessing.source == "cvnets"
+    assert loaded.preprocessing.channels == "RGB"
+    assert loaded.preprocessing.image_size == ((320,) * 2 if name == "ssdlite" else (512,) * 2)
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)

@@ -17,6 +17,7 @@ from torch import nn
 
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle.golden import golden_cases
+from edgeattn.bundle.preprocessing import Preprocessing
 from edgeattn.bundle.tensors import from_edge, to_edge
 from edgeattn.errors import BadInputError
 from edgeattn.export import calibration, cases, pipeline, source
@@ -251,7 +252,7 @@ def test_a_folder_of_images(network: source.Source, tmp_path: Path) -> None:
 
 def test_preprocessing_is_the_models_own(network: source.Source, tmp_path: Path) -> None:
     Image.new("RGB", (64, 32), (255, 0, 51)).save(tmp_path / "a.png")
-    told = {"scale": 1 / 255, "mean": [0.0, 0.0, 0.0], "std": [1.0, 0.5, 1.0], "channels": "BGR"}
+    told = Preprocessing(std=(1.0, 0.5, 1.0), channels="BGR")
     image = calibration.choose(replace(network, preprocessing=told), tmp_path).inputs[0]["image"]
     assert torch.allclose(image[0, :, 0, 0], torch.tensor([0.2, 0.0, 1.0]))
     unknown = calibration.choose(network, tmp_path).inputs[0]["image"]

@@ -189,7 +189,7 @@ def test_a_checkpoint_of_cvnets_in_wrappers(tmp_path: Path, capsys: pytest.Captu
     state = {f"module.{as_cvnets(key)}": value for key, value in module.state_dict().items()}
     torch.save({"model_state_dict": state, "iterations": 10, "epoch": 1}, tmp_path / "w.pt")
     loaded = source.load("mobilevitv2", ["image_size=64"], weights=tmp_path / "w.pt")
-    assert loaded.preprocessing["source"] == "cvnets"
+    assert loaded.preprocessing.source == "cvnets"
     assert loaded.arguments == {"width": 0.5, "num_classes": 7, "image_size": 64}
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(*run(module, x), *run(loaded.module, x))

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
@@ -20,8 +20,8 @@ from edgeattn.system.foreign import plain_name, sentence
 
 # History: 1, the first; 2, labelled inputs, the descriptions of the cases, the omitted cases, and values of layers; 3,
 # the calibration of lower precisions; 4, the attention maps, and inputs and outputs that hold steps; 5, the notes,
-# whether the module was lowered, and the model's own names.
-SCHEMA = 5
+# whether the module was lowered, and the model's own names; 6, the picture, the labels, and what the first output is.
+SCHEMA = 6
 MANIFEST = "manifest.json"
 # Of one file of a bundle: a larger one takes minutes to hash, and no format holds it.
 MOST_BYTES = 2**34
@@ -59,6 +59,11 @@ def _one_of(known: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+# The first output: as the model gives it; its softmax over the classes; the five largest of that, and a second output
+# with the numbers of their classes.
+Answer = Literal["values", "probabilities", "top5"]
+ANSWERS: tuple[Answer, ...] = get_args(Answer)
+Label = Annotated[str, Field(min_length=1, max_length=1000)]
 # What stands in lines of files, in commands and in tables.
 Name = Annotated[str, AfterValidator(_name)]
 
@@ -128,6 +133,10 @@ class Manifest:
     lowered forms compute inside (by layout), and where the artifacts do (by their paths); ``attention`` where a vision
     model looks (:mod:`edgeattn.export.attention_maps`). Older bundles have neither. ``notes`` are sentences of the
     export: what of the model was changed, and why. ``lowered`` is False where it was exported as it is, as asked.
+
+    ``picture`` is the input that takes the bytes of a picture, from 0 to 255, in RGB or grey: ``preprocessing`` still
+    says how a file becomes a picture of that size, but its range and order of channels are inside. ``labels`` are the
+    names of the classes. ``answer`` is what the first output is: see :data:`ANSWERS`.
     """
 
     schema_version: int
@@ -150,6 +159,9 @@ class Manifest:
     attention: File | None = None
     notes: tuple[str, ...] = ()
     lowered: bool = True
+    picture: Name | None = None
+    labels: tuple[Label, ...] = ()
+    answer: Annotated[str, _one_of(ANSWERS)] = "values"
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ def problems(manifest: "Manifest") -> Iterator[str]:
         if not entries:
             yield f"it names no {what}, so that there is nothing to check"
     yield from _tensors("the model", manifest.inputs, manifest.outputs)
+    if manifest.picture is not None and manifest.picture not in [tensor.name for tensor in manifest.inputs]:
+        yield f"it has no input {manifest.picture!r:.80} for the picture"
     if twice := _twice([artifact.file.path for artifact in manifest.artifacts]):
         yield f"it names the artifact {twice!r:.80} twice"
     for artifact in manifest.artifacts:

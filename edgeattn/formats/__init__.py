@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Job:
     """The input of a converter: a module in its final layout, example inputs by name, and output names.
 
-    ``metadata`` is written into the file, as text by name; all formats have a field for it.
+    ``metadata`` is written into the file, as text by name; all formats have a field for it. ``picture`` is the input
+    that takes the bytes of a picture; ``labels`` are the names of the classes of the first output.
     """
 
     module: "nn.Module"
@@ -28,6 +29,8 @@ class Job:
     outputs: tuple[str, ...]
     dynamic_batch: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
+    picture: str | None = None
+    labels: tuple[str, ...] = ()
 
     def traced_inputs(self) -> "dict[str, Tensor]":
         """The example inputs; a free batch is traced with at least two samples."""
@@ -45,6 +48,7 @@ class Format(Protocol):
         packages: what converting needs.
         read_packages: what reading needs.
         layout: of the lowered module that it converts.
+        picture_layout: of the bytes of a picture.
         dynamic_batch: whether a file can leave its batch size free.
         lacks: operators of ATen that the converter does not have, or writes as another function; the lowering writes
             them otherwise.
@@ -55,6 +59,7 @@ class Format(Protocol):
     packages: tuple[str, ...]
     read_packages: tuple[str, ...]
     layout: Layout
+    picture_layout: Layout = "channels_last"
     dynamic_batch: bool = False
     lacks: frozenset[str] = frozenset()
 

@@ -30,6 +30,7 @@ class CoreMl(Format):
     packages = ("coremltools",)
     read_packages = ("coremltools",)
     layout: Layout = "channels_first"
+    picture_layout: Layout = "channels_first"  # it has a type for images, whose values come channels-first
     dynamic_batch = True
     # The antialiased one is written without antialiasing (coremltools 9.0; pytorch/executorch issue 5728); col2im is
     # refused where patches overlap.
@@ -57,6 +58,8 @@ class CoreMl(Format):
                 # It has no integers of 8 bits at its edges, and no input without dimensions.
                 types = dict.fromkeys((torch.uint8, torch.int8, *OTHER_INTEGERS), torch.int32)
                 inner, inputs = taken(job.module, job.traced_inputs(), types, scalars=False)
+                if job.picture:
+                    inputs[job.picture] = job.inputs[job.picture].float()
                 batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
                 shapes = tuple({0: batch} for _ in inputs) if job.dynamic_batch else None
 
@@ -70,13 +73,7 @@ class CoreMl(Format):
                 model = ct.convert(
                     program,
                     convert_to="mlprogram",
-                    inputs=[
-                        ct.TensorType(
-                            name=name,
-                            shape=(ct.RangeDim(1, MAX_BATCH), *x.shape[1:]) if job.dynamic_batch else x.shape,
-                        )
-                        for name, x in inputs.items()
-                    ],
+                    inputs=[_declared(ct, job, name, tuple(x.shape)) for name, x in inputs.items()],
                     outputs=[ct.TensorType(name=name) for name in job.outputs],
                     minimum_deployment_target=getattr(ct.target, DEPLOYMENT_TARGET),
                     compute_precision=ct.precision.FLOAT32,
@@ -135,6 +132,14 @@ def _with_strides(program: Any) -> Any:
             node.args = (x, window, window, *rest)
     program.graph_module.recompile()
     return program
+
+
+def _declared(ct: Any, job: Job, name: str, shape: tuple[int, ...]) -> Any:
+    """The input as coremltools takes it: an image where it takes a picture."""
+    if name == job.picture:
+        colours = ct.colorlayout.RGB if shape[1] == 3 else ct.colorlayout.GRAYSCALE
+        return ct.ImageType(name=name, shape=shape, color_layout=colours)
+    return ct.TensorType(name=name, shape=(ct.RangeDim(1, MAX_BATCH), *shape[1:]) if job.dynamic_batch else shape)
 
 
 def _exact_passes(ct: Any) -> Any:

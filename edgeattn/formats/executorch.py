@@ -48,6 +48,7 @@ class ExecuTorch(Format):
     packages = ("executorch",)
     read_packages = ("executorch",)
     layout: Layout = "channels_last_memory"
+    picture_layout: Layout = "channels_last_memory"
     dynamic_batch = False
     # What is not among ATen's core operators, or has no portable kernel; col2im becomes a padding by less than nothing.
     lacks = frozenset({"_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "upsample_bicubic2d", "col2im"})

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
+    from edgeattn.bundle.manifest import Answer
+    from edgeattn.bundle.preprocessing import Preprocessing
     from edgeattn.export.pipeline import Options
     from edgeattn.export.source import Inputs, Source
 
@@ -26,7 +28,10 @@ def deploy(
     precisions: str | Sequence[str] = "fp32",
     calibrate: "str | os.PathLike[str] | Tensor | None" = None,
     evaluation: "tuple[Tensor, Tensor] | None" = None,
-    preprocessing: Mapping[str, Any] | None = None,
+    preprocessing: "Preprocessing | Mapping[str, Any] | None" = None,
+    input_image: bool = False,
+    labels: Sequence[str] = (),
+    output: "Answer" = "values",
     cases: "Mapping[str, Inputs] | None" = None,
     keep: Sequence[str] = (),
     auto_keep: bool = False,
@@ -57,8 +62,13 @@ def deploy(
         evaluation: labelled inputs [n, ...], and their classes [n], int64, to check the accuracy of the artifacts.
             The first output must be logits [1, classes]; or [1, classes, H, W], with classes [n, H, W] of its pixels,
             -1 where one is not judged.
-        preprocessing: the image preprocessing of the model, stored in the manifest and in the files: plain numbers,
-            texts, lists and dicts.
+        preprocessing: how the model's input is made from a picture, stored in the manifest and in the files; a
+            :class:`edgeattn.Preprocessing`, or a dict of its fields.
+        input_image: the files take the bytes of a picture, uint8 in RGB, and the range of values and the order of
+            channels that ``preprocessing`` says are inside.
+        labels: the names of the classes of the first output; they go into the files.
+        output: what the first output is: values, as the model has them; probabilities, their softmax over the classes;
+            or top5, the five largest, with a second output that has their classes.
         cases: more inputs to check parity on, by names of your choice, each as ``inputs``.
         keep: outputs of operators that stay in float in int8, as `edgeattn study precision` names them.
         auto_keep: where int8 loses more than it may, leave in float what loses most for the work that it is, as found
@@ -95,6 +105,9 @@ def deploy(
         auto_keep=auto_keep,
         edge_type=edge_type,
         lowering=lowering,
+        picture=input_image,
+        labels=tuple(labels),
+        answer=output,
     )
 
     def build() -> "Source":

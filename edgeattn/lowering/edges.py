@@ -1,7 +1,7 @@
 """The layout of a module's inputs and outputs, if it is not the layout inside."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -10,17 +10,24 @@ from torch import Tensor, fx, nn
 from edgeattn.layout import Layout
 from edgeattn.lowering.writing.physical import TO_FIRST, TO_LAST
 
+# The numbers of some inputs; None is all inputs and outputs.
+Which = Collection[int] | None
+
 
 class ChannelsLastEdges(nn.Module):
-    """Channels-last outside, channels-first inside: one transpose for each tensor of rank 4."""
+    """Channels-last outside, channels-first inside: one transpose for each tensor of rank 4, or for ``which``."""
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner: nn.Module, which: Which) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner, self.which = inner, which
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs of the module inside."""
-        results = tuple(map(to_channels_last, flat(self.inner(*(to_channels_first(x) for x in inputs)))))
+        which = self.which
+        given = (to_channels_first(x) if which is None or i in which else x for i, x in enumerate(inputs))
+        results = tuple(flat(self.inner(*given)))
+        if which is None:
+            results = tuple(map(to_channels_last, results))
         return results[0] if len(results) == 1 else results
 
 
@@ -50,21 +57,27 @@ def to_channels_first(x: Tensor) -> Tensor:
     return x.permute(*TO_FIRST) if x.dim() == 4 else x
 
 
-def with_last_edges(module: nn.Module) -> nn.Module:
-    """``module`` with channels-last inputs and outputs. In a graph, transposes that cancel are left out."""
+def with_last_edges(module: nn.Module, which: Which = None) -> nn.Module:
+    """``module`` with channels-last inputs and outputs, or the inputs of these numbers alone. In a graph, transposes
+    that cancel are left out."""
     if not isinstance(module, fx.GraphModule) or any(n.op == "call_method" for n in module.graph.nodes):
-        return ChannelsLastEdges(module).eval()
+        return ChannelsLastEdges(module, which).eval()
     result = copy.deepcopy(module)
     graph = result.graph
     permute = torch.ops.aten.permute.default
-    for node in list(graph.nodes):
-        if node.op == "placeholder" and node.meta["val"].dim() == 4:
+    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
+    for i, node in enumerate(placeholders):
+        if node.meta["val"].dim() == 4 and (which is None or i in which):
             with graph.inserting_after(node):
                 first = graph.call_function(permute, (node, TO_FIRST))
             node.replace_all_uses_with(first, delete_user_cb=lambda user, first=first: user is not first)
             for user in list(first.users):
                 if _permutes(user, TO_LAST):
                     user.replace_all_uses_with(node)
+    if which is not None:
+        graph.eliminate_dead_code()
+        result.recompile()
+        return result
     (output,) = (n for n in graph.nodes if n.op == "output")
     given: Any = output.args[0]
     single = isinstance(given, fx.Node)
@@ -72,7 +85,7 @@ def with_last_edges(module: nn.Module) -> nn.Module:
     try:
         ranks = [v.dim() for v in _shapes(module)]
     except RuntimeError:  # it asks for a value that is computed
-        return ChannelsLastEdges(module).eval()
+        return ChannelsLastEdges(module, None).eval()
     with graph.inserting_before(output):
         for i, node in enumerate(results):
             if ranks[i] == 4:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -42,9 +42,12 @@ class Lowering:
     exact: nn.Module
     changes: tuple[Change, ...]
 
-    def with_edges(self, layout: Layout) -> nn.Module:
-        """The module with the inputs and outputs of rank 4 in ``layout``."""
-        return with_last_edges(self.module) if layout == "channels_last" else self.module
+    def with_edges(self, layout: Layout, last: Collection[int] = ()) -> nn.Module:
+        """The module with the inputs and outputs of rank 4 in ``layout``; the inputs of the numbers ``last``
+        channels-last in any layout."""
+        if layout == "channels_last":
+            return with_last_edges(self.module)
+        return with_last_edges(self.module, last) if last else self.module
 
 
 def lower(module: nn.Module, *, layout: Layout, inputs: Sequence[Tensor], dynamic_batch: bool = False) -> Lowering:

@@ -5,12 +5,13 @@ of pixels from 0 to 1, say), every case stays inside it, except four that
 test the arithmetic itself: tiny and large, all negative and all positive.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
+
+from edgeattn.bundle.preprocessing import Preprocessing
 
 Array = npt.NDArray[np.floating]
 
@@ -98,14 +99,9 @@ def photograph(
     return np.broadcast_to(values, shape).astype(dtype)
 
 
-def limits_of(preprocessing: Mapping[str, object]) -> tuple[float, float] | None:
-    """The range of normalised pixels, by ``scale``, ``mean`` and ``std`` of a preprocessing. Pixels are
-    from 0 to its ``largest_pixel``; without one they are bytes."""
-    if not {"scale", "mean", "std"} <= preprocessing.keys():
-        return None
-    scale, mean, std = (np.asarray(preprocessing[key], np.float64) for key in ("scale", "mean", "std"))
-    largest = np.asarray(preprocessing.get("largest_pixel", 255), np.float64)
-    return float(((0 - mean) / std).max()), float(((largest * scale - mean) / std).min())
+def limits_of(preprocessing: Preprocessing | None) -> tuple[float, float] | None:
+    """The range of normalised pixels; None where no preprocessing is known."""
+    return None if preprocessing is None else preprocessing.limits
 
 
 def depends_on_input(outputs: list[npt.NDArray[np.generic]]) -> bool:

@@ -17,6 +17,7 @@ from edgeattn.export.quantize._silu import Step, read_by_silu_alone
 from edgeattn.formats import Job as Conversion
 from edgeattn.formats.executorch import FORMAT, compiled, edge_names, with_known_types
 from edgeattn.formats.graph import Op
+from edgeattn.lowering.capture import with_dtype
 from edgeattn.precision import FP16, FP32, INT8, INT8_DYNAMIC
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line, innermost
@@ -69,7 +70,9 @@ class _InHalf(nn.Module):
 
     def __init__(self, inner: nn.Module, *, own_edges: bool) -> None:
         super().__init__()
-        self.inner, self.own_edges = inner.half(), own_edges
+        # A graph names its types: pixels in bytes become float32 by name.
+        self.inner = with_dtype(inner, torch.float16) if isinstance(inner, fx.GraphModule) else inner.half()
+        self.own_edges = own_edges
 
     def forward(self, *inputs: Tensor) -> Any:
         """What the module gives."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from edgeattn.bundle.preprocessing import Preprocessing
 from edgeattn.errors import BadInputError
 from edgeattn.export import hub
 from edgeattn.export.source import factory, labelled, programs, sizes
@@ -39,9 +40,10 @@ def load(
     image_size: str | None = None,
     seed: int = 0,
     partial: bool = False,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
 ) -> Source:
     """Build the model that ``model`` names; random weights and inputs come from ``seed``. ``partial`` takes weights
-    that lack a part of the model, or have one of another shape.
+    that lack a part of the model, or have one of another shape. ``preprocessing`` goes before the model's own.
 
     Raises:
         BadInputError: an argument cannot be used; one sentence says why.
@@ -54,7 +56,7 @@ def load(
     parsed = factory.parse_arguments(build, arguments, model=name)
     if size and model in MODELS.names:
         parsed = {**sizes.as_argument(build, size), **parsed}
-    state, preprocessing = None, {}
+    state, checkpoint = None, None
     if weights is not None:
         if hub.is_name(str(weights)):
             weights = hub.fetch(str(weights))
@@ -62,7 +64,6 @@ def load(
         checkpoint = _recognised(model, state)
         if checkpoint is not None:
             state = checkpoint.state
-            preprocessing = {"source": checkpoint.source, **checkpoint.preprocessing}
             parsed = {**checkpoint.arguments, **parsed}
     with contained():
         torch.manual_seed(seed)
@@ -77,10 +78,15 @@ def load(
             notes += load_weights(module, state, weights, partial=partial)
         made = ready(module, inputs, notes, f" at {size[0]}x{size[1]}" if size else "")
     evaluation = calibration = None
+    told: Any = None if checkpoint is None else {"source": checkpoint.source, **checkpoint.preprocessing}
     if with_labels is not None:
-        evaluation = labelled.evaluation(with_labels, made.given, made.outputs, name)
-        preprocessing = preprocessing or labelled.preprocessing(with_labels.get("preprocessing"), name)
-        calibration = labelled.calibration(with_labels.get("calibration"), made.given, name)
+        brought = labelled.brought(with_labels, name)
+        told = told or brought.get("preprocessing")
+        # The preprocessing may come alone.
+        if brought.keys() & {"inputs", "labels"} or not told:
+            evaluation = labelled.evaluation(brought, made.given, made.outputs, name)
+        calibration = labelled.calibration(brought.get("calibration"), made.given, name)
+    preprocessing = labelled.preprocessing(preprocessing or told, made.inputs, name)
     return Source(
         name,
         parsed,
@@ -102,7 +108,7 @@ def from_module(
     name: str | None = None,
     evaluation: tuple[Tensor, Tensor] | None = None,
     calibration: Tensor | None = None,
-    preprocessing: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     cases: Mapping[str, Inputs] | None = None,
 ) -> Source:
     """Copy ``module``, on the CPU and in evaluation mode, and all tensors: the arguments are not changed.
@@ -140,7 +146,7 @@ def from_module(
         made.module,
         made.inputs,
         made.outputs,
-        labelled.preprocessing(preprocessing, name),
+        labelled.preprocessing(preprocessing, made.inputs, name),
         labels,
         calibration,
         more_cases,

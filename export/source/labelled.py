@@ -1,17 +1,34 @@
 """What may come with a model: labelled inputs, calibration inputs, the preprocessing of its images."""
 
-import json
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from edgeattn.bundle import preprocessing as reading
+from edgeattn.bundle.preprocessing import Preprocessing
 from edgeattn.errors import BadInputError
 from edgeattn.export.source import floats
 from edgeattn.export.source.given import Evaluation
 
+# What a factory may give beside its module and inputs.
+_BROUGHT = ("inputs", "labels", "calibration", "preprocessing")
 
-def evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Tensor], name: str) -> Evaluation:
+
+def brought(values: Any, name: str) -> dict[str, Any]:
+    """The third thing that a factory returned, checked to be a dictionary with known keys alone."""
+    if not isinstance(values, dict):
+        raise BadInputError(f"{name} must give its evaluation as a dict of tensors: inputs and labels")
+    for key in values:
+        if key not in _BROUGHT:
+            raise BadInputError(f"{name} gives {key!r:.80}, which is none of {', '.join(_BROUGHT)}")
+    return values
+
+
+def evaluation(
+    labelled: dict[str, Any], inputs: dict[str, Tensor], outputs: dict[str, Tensor], name: str
+) -> Evaluation:
     """The labelled inputs of a factory, checked: the model must have one input, and logits as its first output, of an
     image, or of each of its pixels.
 
@@ -23,8 +40,7 @@ def evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Tens
             f"{name} cannot be evaluated: that needs one input of batch 1, and logits [1, classes] or "
             "[1, classes, height, width]"
         )
-    fields = labelled if isinstance(labelled, dict) else {}
-    values, labels = fields.get("inputs"), fields.get("labels")
+    values, labels = labelled.get("inputs"), labelled.get("labels")
     if not isinstance(values, Tensor) or not isinstance(labels, Tensor):
         raise BadInputError(f"{name} must give its evaluation as a dict of tensors: inputs and labels")
     if values.shape[1:] != example.shape[1:] or values.dtype != example.dtype:
@@ -45,13 +61,13 @@ def evaluation(labelled: Any, inputs: dict[str, Tensor], outputs: dict[str, Tens
     return Evaluation(floats.single(values), labels)
 
 
-def preprocessing(values: Any, name: str) -> dict[str, Any]:
-    """The image preprocessing, checked to fit into the manifest."""
-    try:
-        json.dumps(values)
-        return dict(values or {})
-    except (TypeError, ValueError) as error:
-        raise BadInputError(f"the preprocessing of {name} must be plain numbers, texts, lists and dicts") from error
+def preprocessing(values: Any, inputs: dict[str, Tensor], name: str) -> Preprocessing | None:
+    """The image preprocessing, with the size that the model's input has here."""
+    if not values:
+        return None
+    told = values if isinstance(values, Preprocessing) else reading.read(values, name)
+    height, width = next((x.shape[2:] for x in inputs.values() if x.dim() == 4), (None, None))
+    return replace(told, image_size=(height, width)) if height and width else told
 
 
 def calibration(values: Any, inputs: dict[str, Tensor], name: str) -> Tensor | None:

@@ -18,7 +18,7 @@ HELD_OUT = 360
 
 # How `load` makes an input from a picture; the manifest of every bundle holds it.
 PREPROCESSING: dict[str, Any] = {
-    "image_size": SIDE, "interpolation": "bilinear", "channels": "grey, three times",
+    "image_size": SIDE, "interpolation": "bilinear", "channels": "grey",
     "largest_pixel": 16, "scale": 1 / 16, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0],
 }  # fmt: skip
 

@@ -29,7 +29,7 @@ LABELS = (
 
 # How `inputs` makes an input from a picture; the manifest of every bundle holds it.
 PREPROCESSING: dict[str, Any] = {
-    "image_size": SIDE, "interpolation": "bilinear", "channels": "grey, three times",
+    "image_size": SIDE, "interpolation": "bilinear", "channels": "grey",
     "largest_pixel": 255, "scale": 1 / 255, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0],
 }  # fmt: skip
 

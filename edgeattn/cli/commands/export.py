@@ -1,7 +1,7 @@
 """``edgeattn export``: a model to a bundle."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -71,6 +71,20 @@ def export(
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Make the batch size dynamic (ONNX, Core ML, Core AI).")
     ] = False,
+    preprocessing: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="How the model's input is made from a picture: scale, mean, std, ..."),
+    ] = None,
+    input_image: Annotated[
+        bool,
+        typer.Option("--input-image", help="The files take the bytes of a picture, RGB; its preprocessing is inside."),
+    ] = False,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The names of the classes, one a line; they go into the files.")
+    ] = None,
+    output: Annotated[
+        str, typer.Option(help="The first output: values (logits, say, as the model has them), probabilities or top5.")
+    ] = "values",
     edge_layout: Annotated[
         str | None,
         typer.Option(
@@ -106,8 +120,9 @@ def export(
     console.use_json(json)
     apart.limit(time_limit, memory_limit)
     from edgeattn.bundle import manifest
+    from edgeattn.bundle import preprocessing as told
     from edgeattn.export import pipeline, source
-    from edgeattn.export.source import factory
+    from edgeattn.export.source import factory, picture
     from edgeattn.interface.deploy import export_to_bundle
 
     options = pipeline.Options(
@@ -122,7 +137,11 @@ def export(
         auto_keep=auto_keep,
         edge_type=edge_type,
         lowering=not no_lowering,
+        picture=input_image,
+        labels=picture.read_labels(labels) if labels else (),
+        answer=cast("manifest.Answer", output),
     )
+    wanted = told.load(preprocessing) if preprocessing else None
 
     def build() -> source.Source:
         return source.load(
@@ -132,6 +151,7 @@ def export(
             input_shapes=input_shape or (),
             image_size=image_size,
             partial=partial,
+            preprocessing=wanted,
         )
 
     with console.progress() as progress:

@@ -14,17 +14,43 @@ import torch
 from torch import Tensor
 
 from edgeattn.lowering.axes import Group, leaves, size, sizes
-from edgeattn.lowering.network import Network, wherever
-from edgeattn.lowering.ops import Linear, Op, Opaque, Reduce
+from edgeattn.lowering.network import Network, each, wherever
+from edgeattn.lowering.ops import Linear, Op, Opaque, Reduce, View
 from edgeattn.lowering.passes.products import conv_of, conv_op
 
 _DIRECT = "linear map composed with the one that alone reads it: one product, fewer multiply-adds"
+_KERNEL = "1x1 convolution composed with the kernel that alone reads it: one convolution, fewer multiply-adds"
 _POOLED = "linear map composed, through the mean over the map, with the one that alone reads it"
 
 
 def compose(network: Network) -> bool:
     """Replace every pair by its product where that is cheaper."""
-    return wherever(network, Linear, _composed)
+    made = wherever(network, Linear, _composed)
+    op: Opaque
+    for op in each(network, Opaque):
+        made |= _into_kernel(network, op)
+    return made
+
+
+def _into_kernel(network: Network, op: Opaque) -> bool:
+    """A matrix over the channels goes into the kernel of the convolution that alone reads it, unless it has a bias and
+    the convolution is padded: the zeros of its border have none."""
+    conv = conv_of(op)
+    inner = None if conv is None else conv.x.op
+    if conv is None or not isinstance(inner, Linear) or conv.groups != 1 or network.only_user(inner) is not op:
+        return False
+    rows, columns = inner.weight.shape
+    if leaves(conv.x.dims[1]) != leaves(inner.outside) or columns > rows or (inner.bias is not None and conv.is_padded):
+        return False
+    bias = conv.bias
+    if inner.bias is not None:
+        more = conv.weight.sum((2, 3)) @ inner.bias
+        bias = more if bias is None else bias + more
+    kernel = torch.einsum("oihw,ij->ojhw", conv.weight, inner.weight)
+    shape = (conv.x.shape[0], columns, *conv.x.shape[2:])
+    x = View(inner.inputs[0], (conv.x.dims[0], inner.inside, *conv.x.dims[2:]), shape)
+    new = conv_op(replace(conv, x=x, weight=kernel, bias=bias), op.dims, op.shape, op)
+    return network.swap(op, new, _KERNEL, path_of=op)
 
 
 def _composed(network: Network, outer: Linear) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from edgeattn.lowering.axes import Axis, Group, flat, leaves, regroup, size
 from edgeattn.lowering.movement import name
-from edgeattn.lowering.ops import Concat, Constant, Expand, Slice, View
+from edgeattn.lowering.ops import Concat, Constant, Expand, Slice, Slot, View
 from edgeattn.lowering.reading.builder import Builder, Rule, UnknownSpellingError, arguments
 
 aten = torch.ops.aten
@@ -30,9 +30,12 @@ def dropout(b: Builder, node: fx.Node) -> View:
 def to_copy(b: Builder, node: fx.Node) -> View:
     value = b.values.of(node)[0]
     x = b.view(node.args[0])
-    if value.dtype != b.values.of(x.op)[0].dtype:
-        raise UnknownSpellingError("another type")
-    return x
+    if value.dtype == b.values.of(x.op)[0].dtype:
+        return x
+    if value.is_floating_point() and not b.values.of(x.op)[0].is_floating_point():
+        # Of each element, so that pixels in bytes need not be moved into another order for it.
+        return b.pointwise(aten._to_copy.default, (Slot(0),), {"dtype": value.dtype}, [x], node)
+    raise UnknownSpellingError("another type")
 
 
 def viewed(b: Builder, node: fx.Node) -> View:
