@@ -21,15 +21,13 @@ from edgeattn.export.quantize import QUANTIZERS, Quantizer
 from edgeattn.export.quantize._bias import correct_biases
 from edgeattn.export.quantize._half import for_half
 from edgeattn.export.source import Source
-from edgeattn.formats import FORMATS, Job
+from edgeattn.formats import FORMATS, LABELS, PREPROCESSING, Job
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering, in_layout
 from edgeattn.precision import FP16, FP32, INT8, Precision
 from edgeattn.runtimes import Backend, backends
 from edgeattn.system.progress import Progress, silent
 
-# The metadata keys, in every format, of the image preprocessing and of the names of the classes, as JSON.
-PREPROCESSING, LABELS = "edgeattn.preprocessing", "edgeattn.labels"
 # Golden cases that resemble real data; the others of the battery test the arithmetic.
 LIKE_DATA = ("example", "photograph")
 

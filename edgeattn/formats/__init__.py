@@ -15,6 +15,9 @@ from edgeattn.system.plugins import Registry, has
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# The metadata keys, in every format, of the image preprocessing and of the names of the classes, as JSON.
+PREPROCESSING, LABELS = "edgeattn.preprocessing", "edgeattn.labels"
+
 
 @dataclass(frozen=True)
 class Job:

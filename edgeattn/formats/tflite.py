@@ -1,5 +1,6 @@
 """TFLite, through Google's litert-torch, channels-last."""
 
+import json
 import re
 from dataclasses import replace
 from functools import cache
@@ -10,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeattn.bundle.details import Details
+from edgeattn.bundle.preprocessing import read
 from edgeattn.errors import ArtifactError, ConversionError
-from edgeattn.formats import Format, Job
+from edgeattn.formats import LABELS, PREPROCESSING, Format, Job
+from edgeattn.formats import _tflite_metadata as own
 from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, is_one_hot, is_one_hot_transposed, matmul_macs
 from edgeattn.layout import Layout
 from edgeattn.system import files
@@ -105,12 +108,17 @@ def finished(content: bytes, metadata: dict[str, str]) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     model = unpack(content)
-    model.metadata = list(model.metadata or [])
+    # Of a copy whose tensors may be of other types.
+    model.metadata = [entry for entry in model.metadata or [] if _text(entry.name) != own.NAME]
     present = {_text(entry.name) for entry in model.metadata}
-    for name, text in sorted((n, t) for n, t in metadata.items() if n not in present):
+    entries = {name: text.encode() for name, text in metadata.items() if name not in present}
+    about = _about(model, metadata)
+    if about:
+        entries[own.NAME] = own.buffer(about)
+    for name, data in sorted(entries.items()):
         entry, buffer = schema.MetadataT(), schema.BufferT()
         entry.name, entry.buffer = name, len(model.buffers)
-        buffer.data = np.frombuffer(text.encode(), np.uint8)
+        buffer.data = np.frombuffer(data, np.uint8)
         model.metadata.append(entry)
         model.buffers.append(buffer)
     for graph in model.subgraphs:
@@ -118,7 +126,28 @@ def finished(content: bytes, metadata: dict[str, str]) -> bytes:
         if len(set(names)) == len(names):  # quantisers find tensors by name
             for tensor, name in zip(graph.tensors, names, strict=True):
                 tensor.name = name.encode()
-    return pack(model, len(content))
+    finished = pack(model, len(content))
+    return own.with_labels(finished, about.labels) if about and about.labels else finished
+
+
+def _about(model: Any, metadata: dict[str, str]) -> own.About | None:
+    """What TFLite's own metadata says of a model; None if nothing is known."""
+    told, labels = metadata.get(PREPROCESSING), tuple(json.loads(metadata.get(LABELS, "[]")))
+    if not told and not labels:
+        return None
+    reader, graph = _Reader(model, b""), model.subgraphs[0]
+    # In the graph's order, which the metadata follows; that of the signature is another.
+    inputs, outputs = ([reader.info(graph.tensors[i]) for i in side] for side in (graph.inputs, graph.outputs))
+    preprocessing, channels = read(json.loads(told), "the model") if told else None, 0
+    shape = inputs[0].shape
+    # Its readers know no other order of channels, and no preprocessing of one input of several.
+    if preprocessing and len(inputs) == 1 and len(shape) == 4 and shape[3] in (1, 3):
+        is_bytes = inputs[0].dtype == "uint8" and inputs[0].scale is None
+        channels = shape[3] if is_bytes or preprocessing.channels != "BGR" else 0
+        preprocessing = None if is_bytes else preprocessing
+    labelled = next((number for number, t in enumerate(outputs) if t.shape[-1:] == (len(labels),)), 0)
+    taken, given = (tuple(t.name for t in side) for side in (inputs, outputs))
+    return own.About(taken, given, channels, preprocessing, labels, labelled)
 
 
 def with_all_outputs(content: bytes) -> tuple[bytes, dict[int, str]]:
