@@ -44,7 +44,7 @@ def write(source: "Source", understood: "Understood", chosen: "dict[str, Case]",
         scores = _scores(understood, image)
         if not scores:
             return None
-        tensors[f"image/{i}"] = np.ascontiguousarray(image[0].numpy())
+        tensors[f"image/{i}"] = np.ascontiguousarray(image[0].float().numpy())
         tensors |= {f"scores/{i}/{n}": values for n, values in enumerate(scores.values())}
         maps.append({"about": about, "layers": list(scores)})
     if not maps:

@@ -20,7 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # The order of the commands in the help; a command that is not named here comes last.
-_ORDER = ("export", "inspect", "parity", "compare", "profile", "phone", "report", "study", "setup", "models", "doctor")
+_ORDER = (
+    "export", "run", "inspect", "parity", "compare", "profile", "phone", "report", "study", "setup", "models", "doctor",
+)  # fmt: skip
 
 
 def _commands() -> list[str]:

@@ -134,6 +134,11 @@ def _with_strides(program: Any) -> Any:
     return program
 
 
+def takes_pictures(path: Path) -> bool:
+    """Whether a package has an input of Core ML's own type for images."""
+    return any(i.type.WhichOneof("Type") == "imageType" for i in read_spec(path).description.input)
+
+
 def _declared(ct: Any, job: Job, name: str, shape: tuple[int, ...]) -> Any:
     """The input as coremltools takes it: an image where it takes a picture."""
     if name == job.picture:

@@ -13,9 +13,10 @@ from edgeattn.bundle.golden import GoldenCase, golden_cases
 from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, MissingError
+from edgeattn.formats import FORMATS
 from edgeattn.parity.check import check_artifact
 from edgeattn.parity.claims import in_arithmetic
-from edgeattn.parity.mutation import EDITORS, mutants, same
+from edgeattn.parity.mutation import EDITORS, _pictures, mutants, same
 from edgeattn.parity.verdicts import NotChecked, Row
 from edgeattn.precision import FP32
 from edgeattn.runtimes import Session, backends
@@ -75,12 +76,13 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class _Subject:
-    """An artifact, the runtime that runs it, and the cases."""
+    """An artifact, the runtime that runs it, the cases, and the channels of the picture that it takes: 0 for none."""
 
     artifact: Artifact
     runtime: str
     open: Callable[[Path], AbstractContextManager[Session]]
     cases: dict[str, GoldenCase]
+    channels: int = 0
 
 
 def self_test(bundle: Bundle, progress: Progress = silent, *, chosen: Sequence[str] = ()) -> SelfTest:
@@ -93,6 +95,7 @@ def self_test(bundle: Bundle, progress: Progress = silent, *, chosen: Sequence[s
         MissingError: no artifact can be run here.
     """
     cases = golden_cases(bundle)
+    channels = sum(t.shape[1] or 0 for t in bundle.manifest.inputs if t.name == bundle.manifest.picture)
     trials: list[Trial] = []
     not_run: list[NotChecked] = []
     for artifact in bundle.manifest.artifacts:
@@ -109,7 +112,7 @@ def self_test(bundle: Bundle, progress: Progress = silent, *, chosen: Sequence[s
                 continue
             try:
                 judged = in_arithmetic(artifact, backend.arithmetic)
-                subject = _Subject(judged, backend.label, backend.open, cases)
+                subject = _Subject(judged, backend.label, backend.open, cases, channels)
                 trials += _trials(subject, bundle.path(artifact.file), progress)
             except MissingError as error:
                 not_run.append(NotChecked(artifact.file.path, backend.label, str(error)))
@@ -127,7 +130,11 @@ def _trials(subject: _Subject, path: Path, progress: Progress) -> Iterator[Trial
     if not all(row.passed for row in original.rows):
         raise BadInputError(f"{artifact.file.path} fails parity in {runtime} as it is; export the bundle again")
     editor = EDITORS.get(artifact.format)
-    planned = mutants(editor.weights(path), editor.edits(path), MUTANTS_PER_KIND)
+    weights = editor.weights(path)
+    planned = mutants(weights, editor.edits(path), MUTANTS_PER_KIND)
+    if subject.channels:
+        axis = 1 if FORMATS.get(artifact.format).layout == "channels_first" else -1
+        planned += _pictures.mutants(weights, channels=subject.channels, axis=axis)
     if not planned:
         raise BadInputError(f"{artifact.file.path} has no weight and no operator that the self-test could damage")
     progress.plan(len(planned))

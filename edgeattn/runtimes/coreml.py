@@ -88,16 +88,33 @@ class _Session(Session):
     def __init__(self, model: Any) -> None:
         self.model = model
         description = model.get_spec().description
+        self.description = description
         self.signature = Signature(
-            {i.name: _shape(i.type.multiArrayType) for i in description.input},
-            tuple(o.name for o in description.output),
+            {i.name: _shape(i.type) for i in description.input}, tuple(o.name for o in description.output)
         )
 
     def run(self, inputs: Arrays) -> Arrays:
-        return {name: np.asarray(value) for name, value in self.model.predict(inputs).items()}
+        given = as_taken(self.description, inputs)
+        return {name: np.asarray(value) for name, value in self.model.predict(given).items()}
 
 
-def _shape(array: Any) -> tuple[int | None, ...]:
+def as_taken(description: Any, inputs: Arrays) -> dict[str, Any]:
+    """Inputs as coremltools' ``predict`` takes them: pictures, [1, C, H, W] from 0 to 255, as Pillow's images."""
+    from PIL import Image
+
+    images = {i.name for i in description.input if i.type.WhichOneof("Type") == "imageType"}
+    result: dict[str, Any] = dict(inputs)
+    for name in images & inputs.keys():
+        pixels = inputs[name][0].astype(np.uint8).transpose(1, 2, 0)
+        result[name] = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return result
+
+
+def _shape(kind: Any) -> tuple[int | None, ...]:
+    if kind.WhichOneof("Type") == "imageType":
+        image = kind.imageType
+        return (1, 1 if image.colorSpace == image.GRAYSCALE else 3, image.height, image.width)
+    array = kind.multiArrayType
     ranges = array.shapeRange.sizeRanges
     if not ranges:
         return tuple(array.shape)

@@ -19,6 +19,7 @@ import numpy as np
 from edgeattn.bundle.records import Device, Operator, Origin
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import ArtifactError, BadInputError, EdgeAttnError, MissingError, TargetError
+from edgeattn.formats.coreml import takes_pictures
 from edgeattn.runtimes import RUNTIMES, missing
 from edgeattn.runtimes.coreml import UNITS
 from edgeattn.system.output import quiet
@@ -160,6 +161,11 @@ class _IPhone(Connection):
 
         runtime = job.runtime or next(iter(UNITS))
         name = job.artifact.name
+        if takes_pictures(job.artifact):
+            raise BadInputError(
+                f"coremltools' app on the iPhone takes no pictures, as {name} does; measure a bundle there that was "
+                "made without --input-image"
+            )
         with _copied(job.artifact) as copy:
             model = MLModelAsyncWrapper.from_spec_or_path(
                 str(copy),

@@ -4,7 +4,7 @@ from edgeattn.lowering.network import Network, Pass
 from edgeattn.lowering.passes.affine import into_products, into_readers
 from edgeattn.lowering.passes.attention import fold_keys, no_query_bias, separate_projections
 from edgeattn.lowering.passes.branches import merge_branches
-from edgeattn.lowering.passes.compose import compose
+from edgeattn.lowering.passes.compose import compose, into_kernels
 from edgeattn.lowering.passes.joins import apart
 from edgeattn.lowering.passes.slices import cut_before
 from edgeattn.lowering.passes.spelling import one_spelling
@@ -13,6 +13,7 @@ from edgeattn.lowering.passes.spelling import one_spelling
 PASSES: tuple[Pass, ...] = (
     one_spelling,
     into_products,
+    into_kernels,
     into_readers,
     separate_projections,
     no_query_bias,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from edgeattn.lowering.axes import Group, leaves, size, sizes
-from edgeattn.lowering.network import Network, each, wherever
+from edgeattn.lowering.network import Network, wherever
 from edgeattn.lowering.ops import Linear, Op, Opaque, Reduce, View
 from edgeattn.lowering.passes.products import conv_of, conv_op
 
@@ -25,11 +25,16 @@ _POOLED = "linear map composed, through the mean over the map, with the one that
 
 def compose(network: Network) -> bool:
     """Replace every pair by its product where that is cheaper."""
-    made = wherever(network, Linear, _composed)
-    op: Opaque
-    for op in each(network, Opaque):
-        made |= _into_kernel(network, op)
-    return made
+    return wherever(network, Linear, _composed)
+
+
+def into_kernels(network: Network) -> bool:
+    """Replace every matrix over the channels and the kernel that alone reads it by one kernel.
+
+    Before a term in front of the matrix goes into its bias (:func:`edgeattn.lowering.passes.affine.into_readers`): with
+    one it could not go into the kernel of a padded convolution.
+    """
+    return wherever(network, Opaque, _into_kernel)
 
 
 def _into_kernel(network: Network, op: Opaque) -> bool:

@@ -16,7 +16,7 @@ from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import EdgeAttnError
 from edgeattn.runtimes import RUNTIMES, missing
 from edgeattn.runtimes import coreai as coreai_runtime
-from edgeattn.runtimes.coreml import UNITS
+from edgeattn.runtimes.coreml import UNITS, as_taken
 from edgeattn.system.vendor_errors import first_line
 from edgeattn.targets._apple import coreai, coreml
 from edgeattn.targets._runner import worker
@@ -50,7 +50,7 @@ class CoreMl:
 
     def feed(self, inputs: Arrays) -> None:
         worker.check_names(self.input_names, inputs)
-        self.inputs = inputs
+        self.inputs = as_taken(self.model.get_spec().description, inputs)
 
     def run(self) -> None:
         self.values = self.model.predict(self.inputs)

@@ -1,0 +1,311 @@
+"""Files that take a picture: the same answer from the pixel on, in all formats."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Answer
+from PIL import Image
+from torch import nn
+
+from edgeattn import deploy
+from edgeattn.bundle import manifest as bundles
+from edgeattn.bundle.preprocessing import Preprocessing
+from edgeattn.errors import BadInputError
+from edgeattn.export import pipeline, source
+from edgeattn.export.source.picture import finished
+from edgeattn.formats import FORMATS
+from edgeattn.interface import answers
+from edgeattn.lowering import understand
+from edgeattn.parity.check import verify
+from edgeattn.parity.selftest import self_test
+
+Command = Callable[..., Answer]
+COLOURS = {"blue": (30, 40, 210), "green": (20, 200, 60), "red": (220, 30, 40)}
+TOLD = Preprocessing(channels="BGR", mean=(0.406, 0.456, 0.485), std=(0.225, 0.224, 0.229))
+
+
+class Colours(nn.Module):
+    """Tells blue, green and red apart, in the order BGR: with another order, or another range, it is wrong."""
+
+    def __init__(self, padding: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 8, 3, stride=2, padding=padding)
+        self.last = nn.Conv2d(8, 3, 1)
+        with torch.no_grad():
+            self.first.weight.mul_(0.3)
+            self.last.weight.mul_(0.2)
+            for i in range(3):
+                self.first.weight[i, i] += 1.0
+                self.last.weight[i, i] += 2.0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.last(self.first(image).relu()).mean((2, 3))  # type: ignore[no-any-return]
+
+
+def example() -> torch.Tensor:
+    return torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("colours")
+    bundle = deploy(
+        Colours().eval(), example(), out=folder / "b", name="colours", preprocessing=TOLD, input_image=True,
+        labels=list(COLOURS), output="probabilities", precisions=["fp32", "int8"],
+    )  # fmt: skip
+    assert bundle.passed, str(bundle)
+    return folder / "b"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (50, 40), colour).save(folder / f"{name}.png")
+    return folder
+
+
+def test_the_bundle_says_it(made: Path) -> None:
+    manifest = bundles.load(made).manifest
+    assert (manifest.picture, manifest.labels, manifest.answer) == ("image", tuple(COLOURS), "probabilities")
+    edges = {a.format: (a.inputs[0].dtype, a.inputs[0].shape, a.inputs[0].layout) for a in manifest.artifacts}
+    last = ("uint8", (1, 16, 16, 3), "channels_last")
+    assert edges == {
+        "coreai": last, "onnx": last, "tflite": last, "coreml": ("float32", (1, 3, 16, 16), "channels_first"),
+        "executorch": ("uint8", (1, 3, 16, 16), "channels_last_memory"),
+    }  # fmt: skip
+
+
+def test_every_file_gives_the_right_answer(edgeattn: Command, made: Path, pictures: Path) -> None:
+    answer = edgeattn("run", made, pictures, "--compare", "--json")
+    assert answer.code == 0, answer.err
+    found = answer.document["answers"]
+    assert len(found) == 3 * 10
+    for each in found:
+        assert each["picture"] == f"{each['best'][0]['label']}.png", each
+        assert each["best"][0]["score"] > 0.9
+        assert abs(sum(b["score"] for b in each["best"]) - 1) < 0.01
+
+
+def test_the_mistakes_of_apps_are_noticed(made: Path, tmp_path: Path) -> None:
+    bundle = bundles.load(made)
+    trials = self_test(bundle).trials
+    mistakes = {t.mutation for t in trials if "pixels" in t.mutation or "red" in t.mutation}
+    assert len(mistakes) == 4
+    for format_ in FORMATS.names:
+        verdicts = {t.mutation: t.judgement.verdict for t in trials if t.format == format_ and t.mutation in mistakes}
+        assert verdicts == dict.fromkeys(mistakes, "killed"), format_
+
+
+@pytest.mark.parametrize("wrong", [{"channels": "RGB"}, {"mean": (0.5, 0.456, 0.485)}, {"std": (0.225, 0.224, 0.2)}])
+def test_a_file_of_another_preprocessing_is_different(made: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
+    """The check fails on a candidate that was made with one mistake."""
+    told = Preprocessing(**{"channels": "BGR", "mean": TOLD.mean, "std": TOLD.std, **wrong})
+    other = deploy(
+        Colours().eval(), example(), out=tmp_path / "o", name="colours", preprocessing=told, input_image=True,
+        labels=list(COLOURS), output="probabilities", formats="onnx",
+    )  # fmt: skip
+    assert other.passed
+    copy = Path(shutil.copytree(made, tmp_path / "b"))
+    shutil.copy(tmp_path / "o/colours-fp32.onnx", copy)
+    bundle = bundles.Bundle(copy, bundles.read_manifest(copy))
+    failed = {row.candidate for row in verify(bundle).rows if not row.passed}
+    assert failed == {"colours-fp32.onnx"}
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+@pytest.mark.parametrize("mean", [(0.0,), (0.1, 0.2, 0.3)])
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last", "channels_last_memory"])
+def test_what_goes_into_the_first_convolution(padding: int, channels: Any, mean: Any, layout: Any) -> None:
+    """Factors and the order of channels always; a mean where nothing is padded, as the border has none."""
+    told = Preprocessing(channels=channels, mean=mean, std=(0.3, 0.2, 0.1))
+    plain = source.from_module(Colours(padding).eval(), example(), name="c", preprocessing=told)
+    given = finished(plain, picture=True, labels=(), answer="values")
+    lowered = understand(given.module, tuple(given.inputs.values()), root="model").lowered(layout)
+    graph = lowered.module.graph  # type: ignore[union-attr]
+    names = [str(n.target) for n in graph.nodes if n.op == "call_function"]
+    assert ("aten.sub.Tensor" in names) == (padding == 1 and any(mean))
+    assert not any("mul" in name for name in names)
+    # The two convolutions, and the mean where it is a module: no matrix of its own.
+    modules = sum("conv" in str(n.target) or n.op == "call_module" for n in graph.nodes)
+    assert modules == 2 + (layout == "channels_last_memory")
+    x = torch.randint(0, 256, given.inputs["image"].shape, dtype=torch.uint8)
+    assert torch.allclose(lowered.exact(x), given.module.double()(x), rtol=1e-12, atol=1e-12)
+
+
+def test_labels_in_each_formats_own_place(made: Path) -> None:
+    for artifact in bundles.load(made).manifest.artifacts:
+        found = FORMATS.get(artifact.format).read(made / artifact.file.path).details["metadata"]
+        assert json.loads(found["edgeattn.labels"]) == list(COLOURS)
+        assert json.loads(found["edgeattn.preprocessing"])["channels"] == "BGR"
+
+
+def test_core_mls_own_type_for_images(made: Path) -> None:
+    from edgeattn.formats.mil.package import read_spec
+    from edgeattn.runtimes.coreml import _shape, as_taken
+
+    description = read_spec(made / "colours-fp32.mlpackage").description
+    image = description.input[0].type.imageType
+    assert (image.width, image.height, image.colorSpace) == (16, 16, image.RGB)
+    assert _shape(description.input[0].type) == (1, 3, 16, 16)
+    values = np.arange(3 * 256, dtype=np.float32).reshape(1, 3, 16, 16) % 256
+    taken = as_taken(description, {"image": values})["image"]
+    assert np.array_equal(np.asarray(taken).transpose(2, 0, 1), values[0])
+
+
+def test_the_best_five(tmp_path: Path, edgeattn: Command) -> None:
+    """The classes of a seventh are left out; ties and rounding are the check's business."""
+    torch.manual_seed(2)
+    module = nn.Sequential(nn.Conv2d(3, 7, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    bundle = deploy(
+        module, example(), out=tmp_path / "b", name="seven", preprocessing=TOLD, input_image=True, output="top5",
+        labels=[f"class {i}" for i in range(7)],
+    )  # fmt: skip
+    assert bundle.passed, str(bundle)
+    assert [t.name for t in bundle.manifest.outputs] == ["y", "classes"]
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(tmp_path / "p.png")
+    answer = edgeattn("run", tmp_path / "b", tmp_path / "p.png", "--compare", "--json")
+    found = [[b["label"] for b in each["best"]] for each in answer.document["answers"]]
+    assert len(found) == 5
+    assert all(each == found[0] for each in found)
+    assert len(set(found[0])) == 5
+    loaded = bundles.load(tmp_path / "b")
+    pixels = next(iter(answers._input(loaded.manifest, tmp_path / "p.png").values()))
+    with torch.no_grad():
+        logits = module(torch.from_numpy((pixels[:, ::-1] / 255 - np.reshape(TOLD.mean, (3, 1, 1)))
+                                         / np.reshape(TOLD.std, (3, 1, 1))).float())  # fmt: skip
+    assert found[0] == [f"class {i}" for i in logits[0].topk(5).indices.tolist()]
+
+
+def test_a_folder_gives_csv(edgeattn: Command, made: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    shutil.copytree(pictures, tmp_path / "p")
+    (tmp_path / "p/broken.png").write_bytes(b"no picture")
+    shutil.copy(pictures / "red.png", tmp_path / "p/=1+1.png")
+    answer = edgeattn("run", made / "colours-int8.tflite", tmp_path / "p", "--out", tmp_path / "a.csv")
+    assert answer.code == 0, answer.err
+    assert "broken.png" in answer.out
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert {row["picture"]: row["label_1"] for row in rows} == {
+        "'=1+1.png": "red", "blue.png": "blue", "green.png": "green", "red.png": "red",
+    }  # fmt: skip
+    assert edgeattn("run", made / "colours-int8.tflite", tmp_path / "p").out.count("colours-int8.tflite") == 4
+
+
+def refused(made: Path, pictures: Path) -> Iterator[tuple[tuple[object, ...], int, str]]:
+    red = pictures / "red.png"
+    yield (made / "colours-fp32.onnx", pictures / "none.png"), 2, "there is no picture"
+    yield (made / "colours-fp32.onnx", made / "manifest.json"), 2, "no picture, or a broken one"
+    yield (made / "colours-fp32.onnx", made / "golden"), 2, "holds no picture"
+    yield (made / "nothing.onnx", red), 2, "has no artifact nothing.onnx; it has colours-fp32.aimodel"
+    yield (pictures / "a.onnx", red), 2, "is no bundle"
+    yield (made / "colours-fp32.onnx", red, "--backend", "litert"), 2, "no such backend runs colours-fp32.onnx: litert"
+    yield (made / "colours-fp32.mlpackage", red, "--backend", "coreml"), 3, "Core ML runs on macOS only"
+
+
+def test_what_cannot_be_run(edgeattn: Command, made: Path, pictures: Path) -> None:
+    for arguments, code, said in refused(made, pictures):
+        answer = edgeattn("run", *arguments)
+        assert (answer.code, answer.out, said in answer.err) == (code, "", True), answer.err
+
+
+def test_a_model_that_takes_no_picture(edgeattn: Command, made_bundle: Path, pictures: Path) -> None:
+    answer = edgeattn("run", made_bundle / "attention-fp32.onnx", pictures / "red.png")
+    assert (answer.code, "no picture [1, 3, H, W]" in answer.err) == (2, True), answer.err
+
+
+FACTORY = """
+import torch
+from torch import nn
+net, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(3)), torch.rand(1, 3, 8, 8)
+net(x)
+two = nn.Bilinear(2, 2, 3)
+def told(): return net, x, {"preprocessing": {"mean": [0.5], "std": [0.5]}}
+def untold(): return net, x
+def wrong(): return net, x, {"preprocessing": {"average": 1}}
+def unknown(): return net, x, {"preprocesing": {"mean": [0.5]}}
+def flat(): return nn.Linear(3, 4), torch.rand(1, 3), {"preprocessing": {"mean": [0.5]}}
+def whole():
+    return nn.Flatten(), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), {"preprocessing": {"mean": [0.5]}}
+def dense(): return nn.Conv2d(3, 2, 1), x, {"preprocessing": {"mean": [0.5]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "said"),
+    [
+        ("untold", ["--input-image"], "give --preprocessing FILE.json"),
+        ("wrong", [], "has no 'average'; it takes image_size"),
+        ("unknown", [], "'preprocesing', which is none of inputs, labels, calibration, preprocessing"),
+        ("flat", ["--input-image"], "no picture [1, 3, H, W]"),
+        ("whole", ["--input-image"], "is uint8 already"),
+        ("told", ["--input-image", "--dynamic-batch"], "one picture at a time"),
+        ("told", ["--output", "best"], "--output must be values, probabilities, top5, not 'best'"),
+        ("told", ["--labels", "two.txt"], "names 2 classes, and the model gives 3"),
+        ("told", ["--labels", "empty.txt"], "one a line, none of them empty"),
+        ("told", ["--labels", "none.txt"], "cannot be read as labels"),
+        ("told", ["--labels", "binary.txt"], "cannot be read as labels"),
+        ("told", ["--preprocessing", "none.json"], "cannot be read as JSON"),
+        ("told", ["--preprocessing", "four.json"], "the preprocessing of four.json: mean"),
+        ("dense", ["--output", "probabilities"], "only [1, classes] has probabilities"),
+    ],
+)
+def test_what_cannot_be_exported(
+    edgeattn: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str, options: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(FACTORY)
+    Path("two.txt").write_text("a\nb\n")
+    Path("empty.txt").write_text("\n")
+    Path("binary.txt").write_bytes(b"\xff\xfe\x00")
+    Path("four.json").write_text('{"mean": [1, 2, 3, 4]}')
+    answer = edgeattn("export", f"mine.py:{factory}", "--format", "onnx", *options, "--out", "b")
+    assert (answer.code, answer.out, said in answer.err) == (2, "", True), answer.err
+    assert not Path("b").exists()
+
+
+def test_preprocessing_alone_and_from_a_file(
+    edgeattn: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A factory gives it without labels; a file goes before it; without either, the manifest has none."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(FACTORY)
+    Path("p.json").write_text('{"mean": [0.25], "channels": "BGR"}')
+    told = {}
+    for name, options in {"told": [], "untold": [], "file": ["--preprocessing", "p.json"]}.items():
+        factory = "told" if name == "file" else name
+        answer = edgeattn("export", f"mine.py:{factory}", "--format", "onnx", *options, "--out", name, "--json")
+        assert answer.code == 0, answer.err
+        told[name] = answer.document["manifest"]["preprocessing"]
+    assert (told["told"]["mean"], told["file"]["mean"], told["untold"]) == ([0.5], [0.25], {})
+    assert told["file"]["channels"] == "BGR"
+    assert told["told"]["image_size"] == [8, 8]
+
+
+def test_held_out_pictures_stay_what_they_are() -> None:
+    loaded = source.load("digits")
+    given = finished(loaded, picture=True, labels=tuple("0123456789"), answer="values")
+    assert loaded.evaluation is not None
+    assert given.evaluation is not None
+    assert given.evaluation.inputs.dtype == torch.uint8
+    assert given.calibration is not None
+    assert given.calibration.dtype == torch.uint8
+    with torch.no_grad():
+        before, after = (s.module(s.evaluation.inputs[:64]) for s in (loaded, given) if s.evaluation)
+    # Pixels of sixteenths, enlarged, are not bytes: half a step of 1/255 is lost.
+    assert torch.equal(before.argmax(1), after.argmax(1))
+    assert float((before - after).abs().max()) < 0.05 * float(before.abs().max())
+
+
+def test_options_from_python_are_checked() -> None:
+    with pytest.raises(BadInputError, match="--output must be"):
+        pipeline.check(pipeline.Options(answer="best"), Path("nowhere"))  # type: ignore[arg-type]
