@@ -62,7 +62,7 @@ def test_bundles_of_every_schema_open(version: int) -> None:
     folder = GOLDEN / f"bundle-{version}"
     held = manifest.load(folder)
     assert held.manifest.schema_version == version
-    assert "x" in golden_cases(held)["example"].inputs
+    assert held.manifest.inputs[0].name in golden_cases(held)["example"].inputs
     assert [judged.passed for judged in gather([folder], inside=False).judged] == [True]
     check(json.loads((folder / "manifest.json").read_text()), "manifest")
 
