@@ -21,7 +21,7 @@ from edgeattn.export.quantize import QUANTIZERS, Quantizer
 from edgeattn.export.quantize._bias import correct_biases
 from edgeattn.export.quantize._half import for_half
 from edgeattn.export.source import Source
-from edgeattn.formats import FORMATS, LABELS, PREPROCESSING, Job
+from edgeattn.formats import ANSWER, FORMATS, LABELS, PREPROCESSING, Job
 from edgeattn.layout import Layout
 from edgeattn.lowering import Lowering, in_layout
 from edgeattn.precision import FP16, FP32, INT8, Precision
@@ -188,6 +188,8 @@ class Converter:
         entries = {PREPROCESSING: json.dumps(document(preprocessing), sort_keys=True)} if preprocessing else {}
         if self.source.labels:
             entries[LABELS] = json.dumps(self.source.labels, ensure_ascii=False)
+        if self.source.answer != "values":
+            entries[ANSWER] = self.source.answer
         return entries
 
     def _layout_of(self, name: str) -> Layout:
@@ -246,7 +248,6 @@ class Converter:
             dynamic_batch,
             self._metadata,
             self.source.picture,
-            self.source.labels,
         )
 
     def _write(self, module: nn.Module, path: Path) -> Details:

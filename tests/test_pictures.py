@@ -309,3 +309,57 @@ def test_held_out_pictures_stay_what_they_are() -> None:
 def test_options_from_python_are_checked() -> None:
     with pytest.raises(BadInputError, match="--output must be"):
         pipeline.check(pipeline.Options(answer="best"), Path("nowhere"))  # type: ignore[arg-type]
+
+
+def test_core_mls_classifier_is_coremltools_own(made: Path, tmp_path: Path) -> None:
+    """The operator and the description that it writes for the same model; its parts may have other names."""
+    import coremltools as ct
+
+    from edgeattn.formats.mil import classifier
+    from edgeattn.formats.mil.package import main_function, read_spec
+
+    net = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Softmax(1)).eval()
+    program = torch.export.export(net, (torch.rand(1, 3, 16, 16),)).run_decompositions({})
+    model = ct.convert(
+        program,
+        package_dir=str(tmp_path / "theirs.mlpackage"), convert_to="mlprogram", inputs=[ct.ImageType(name="image", shape=(1, 3, 16, 16))],
+        classifier_config=ct.ClassifierConfig(list(COLOURS)), minimum_deployment_target=ct.target.iOS16,
+    )  # fmt: skip
+    theirs, ours = model.get_spec(), read_spec(made / "colours-fp32.mlpackage")
+    for field in ("input", "output", "predictedFeatureName", "predictedProbabilitiesName"):
+        assert getattr(ours.description, field) == getattr(theirs.description, field), field
+    operators = []
+    for spec in (ours, theirs):
+        _, block = main_function(spec)
+        assert list(block.outputs) == [classifier.LABEL, classifier.PROBABILITIES]
+        operators.append(block.operations[-1])
+        operators[-1].inputs["probabilities"].arguments[0].name = "probabilities"
+    assert operators[0] == operators[1]
+    assert classifier.labels_of(ours) == tuple(COLOURS)
+    plain = read_spec(made / "colours-fp32.mlpackage")
+    assert classifier.take_off(plain)
+    assert not classifier.take_off(plain)
+
+
+def test_what_core_ml_gives_as_tensors(made: Path) -> None:
+    """The dictionary by names as the probabilities in the classes' order, which is none of a dictionary."""
+    from edgeattn.formats.mil.package import read_spec
+    from edgeattn.runtimes.coreml import as_given
+
+    spec = read_spec(made / "colours-int8.mlpackage")
+    given = as_given(spec, {"classLabel": "red", "classLabel_probs": {"red": 0.7, "blue": 0.1, "green": 0.2}})
+    assert list(given) == ["y"]
+    assert np.allclose(given["y"], [[0.1, 0.2, 0.7]])
+
+
+def test_labels_that_are_alike_make_no_classifier(tmp_path: Path) -> None:
+    """ImageNet has two of some: a dictionary would lose one."""
+    from edgeattn.formats.mil.classifier import labels_of
+    from edgeattn.formats.mil.package import read_spec
+
+    bundle = deploy(
+        Colours().eval(), example(), out=tmp_path / "b", name="c", preprocessing=TOLD, input_image=True,
+        labels=["crane", "crane", "red"], output="probabilities", formats="coreml",
+    )  # fmt: skip
+    assert bundle.passed
+    assert labels_of(read_spec(tmp_path / "b/c-fp32.mlpackage")) == ()

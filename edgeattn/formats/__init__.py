@@ -15,8 +15,9 @@ from edgeattn.system.plugins import Registry, has
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# The metadata keys, in every format, of the image preprocessing and of the names of the classes, as JSON.
-PREPROCESSING, LABELS = "edgeattn.preprocessing", "edgeattn.labels"
+# The metadata keys, in every format: the image preprocessing and the names of the classes, as JSON; what the first
+# output is, where it is not as the model has it.
+PREPROCESSING, LABELS, ANSWER = "edgeattn.preprocessing", "edgeattn.labels", "edgeattn.answer"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Job:
     """The input of a converter: a module in its final layout, example inputs by name, and output names.
 
     ``metadata`` is written into the file, as text by name; all formats have a field for it. ``picture`` is the input
-    that takes the bytes of a picture; ``labels`` are the names of the classes of the first output.
+    that takes the bytes of a picture.
     """
 
     module: "nn.Module"
@@ -33,7 +34,6 @@ class Job:
     dynamic_batch: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
     picture: str | None = None
-    labels: tuple[str, ...] = ()
 
     def traced_inputs(self) -> "dict[str, Tensor]":
         """The example inputs; a free batch is traced with at least two samples."""

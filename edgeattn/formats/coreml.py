@@ -11,8 +11,9 @@ import numpy as np
 
 from edgeattn.bundle.details import Details
 from edgeattn.errors import ArtifactError, ConversionError
-from edgeattn.formats import Format, Job
+from edgeattn.formats import ANSWER, LABELS, Format, Job
 from edgeattn.formats.graph import Graph, Op, TensorInfo, conv_macs, einsum_macs, is_one_hot, matmul_macs
+from edgeattn.formats.mil import classifier
 from edgeattn.formats.mil.package import Weights, is_constant, main_function, model_file, read_spec, walk
 from edgeattn.formats.mil.values import tensor_type
 from edgeattn.layout import Layout
@@ -102,7 +103,7 @@ class CoreMl(Format):
                 format="coreml",
                 ops=ops,
                 inputs=tuple(_tensor(value) for value in function.inputs),
-                outputs=tuple(values[name] for name in block.outputs),
+                outputs=tuple(values[name] for name in classifier.outputs(block)),
                 parameters=reader.parameters,
                 details={
                     "opset": function.opset,
@@ -180,8 +181,18 @@ def normalise(path: Path, metadata: dict[str, str], outputs: tuple[str, ...] = (
     spec.description.metadata.userDefined.update(metadata)
     if outputs:
         _name_all(spec, outputs)
+    # Of labels that are alike it would keep one.
+    labels = json.loads(metadata.get(LABELS, "[]"))
+    if metadata.get(ANSWER) == "probabilities" and len(set(labels)) == len(labels) > 0 and _is_for_vision(spec):
+        classifier.put(spec, labels)
     file.write_bytes(spec.SerializeToString(deterministic=True))
     file.chmod(0o644)
+
+
+def _is_for_vision(spec: Any) -> bool:
+    """Whether a model takes one image, and gives one output."""
+    inputs, outputs = spec.description.input, spec.description.output
+    return len(inputs) == len(outputs) == 1 and inputs[0].type.WhichOneof("Type") == "imageType"
 
 
 def _name_all(spec: Any, names: tuple[str, ...]) -> None:

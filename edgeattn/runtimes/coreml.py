@@ -12,6 +12,8 @@ import numpy as np
 
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import RefusedError
+from edgeattn.formats.mil import classifier
+from edgeattn.formats.mil.package import main_function
 from edgeattn.runtimes import Runtime, Session, Share, Signature, _compute_plan
 from edgeattn.system.output import quiet
 from edgeattn.system.vendor_errors import first_line
@@ -87,15 +89,13 @@ RUNTIME: Runtime = CoreMl()
 class _Session(Session):
     def __init__(self, model: Any) -> None:
         self.model = model
-        description = model.get_spec().description
-        self.description = description
-        self.signature = Signature(
-            {i.name: _shape(i.type) for i in description.input}, tuple(o.name for o in description.output)
-        )
+        self.spec = model.get_spec()
+        _, block = main_function(self.spec)
+        inputs = {i.name: _shape(i.type) for i in self.spec.description.input}
+        self.signature = Signature(inputs, classifier.outputs(block))
 
     def run(self, inputs: Arrays) -> Arrays:
-        given = as_taken(self.description, inputs)
-        return {name: np.asarray(value) for name, value in self.model.predict(given).items()}
+        return as_given(self.spec, self.model.predict(as_taken(self.spec.description, inputs)))
 
 
 def as_taken(description: Any, inputs: Arrays) -> dict[str, Any]:
@@ -108,6 +108,15 @@ def as_taken(description: Any, inputs: Arrays) -> dict[str, Any]:
         pixels = inputs[name][0].astype(np.uint8).transpose(1, 2, 0)
         result[name] = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     return result
+
+
+def as_given(spec: Any, results: dict[str, Any]) -> Arrays:
+    """What ``predict`` returns as tensors: of a classifier the probabilities, in the order of its classes."""
+    if labels := classifier.labels_of(spec):
+        _, block = main_function(spec)
+        (name,), by_label = classifier.outputs(block), results[classifier.PROBABILITIES]
+        return {name: np.array([[by_label[label] for label in labels]], np.float32)}
+    return {name: np.asarray(value) for name, value in results.items()}
 
 
 def _shape(kind: Any) -> tuple[int | None, ...]:

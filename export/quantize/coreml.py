@@ -18,6 +18,8 @@ from edgeattn.export.quantize import FEW_ROWS, FLOAT32, OWN, Job, Quantizer
 from edgeattn.export.quantize._ranges import Ranges
 from edgeattn.export.quantize._silu import Step, read_by_silu_alone
 from edgeattn.formats.coreml import normalise
+from edgeattn.formats.mil import classifier
+from edgeattn.formats.mil.package import model_file
 from edgeattn.precision import FP16, INT8, INT8_DYNAMIC, PALETTE4, PALETTE6
 from edgeattn.runtimes import Observed, mil_reference
 from edgeattn.system.output import quiet
@@ -45,7 +47,7 @@ class CoreMlQuantizer(Quantizer):
             with quiet():
                 import coremltools as ct
 
-                model, details = _fp16(ct.models.MLModel(str(job.source), skip_model_load=True), job)
+                model, details = _fp16(_opened(ct, job.source), job)
                 if job.precision != FP16:
                     step = _palettes if job.precision.is_palette else _static if job.precision == INT8 else _weights
                     model, details = step(model, job, details)
@@ -72,6 +74,15 @@ class CoreMlQuantizer(Quantizer):
 
 
 QUANTIZER: Quantizer = CoreMlQuantizer()
+
+
+def _opened(ct: Any, path: Path) -> Any:
+    """The model of a package; of a classifier's the probabilities, whose names are put back when it is normalised."""
+    model = ct.models.MLModel(str(path), skip_model_load=True)
+    spec = model.get_spec()
+    if not classifier.take_off(spec):
+        return model
+    return ct.models.MLModel(spec, weights_dir=str(model_file(path).parent / "weights"), skip_model_load=True)
 
 
 def _fp16(model: Any, job: Job) -> tuple[Any, Details]:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 import edgeattn.formats.mil.ops  # noqa: F401 - its ops register themselves
 from edgeattn.errors import ArtifactError, MissingError
+from edgeattn.formats.mil.classifier import is_classify
+from edgeattn.formats.mil.classifier import outputs as outputs_of
 from edgeattn.formats.mil.ops.elementwise import TORCH_TYPES
 from edgeattn.formats.mil.package import Weights, is_constant, main_function, read_spec
 from edgeattn.formats.mil.registry import OPS
@@ -98,8 +100,9 @@ def load(path: Path) -> Program:
 
 
 def _require_known_ops(path: Path, function: Any, block: Any) -> None:
-    unknown = {op.type for op in block.operations if op.type != "const" and op.type not in OPS}
-    for op in block.operations:
+    operations = [op for op in block.operations if not is_classify(op)]
+    unknown = {op.type for op in operations if op.type != "const" and op.type not in OPS}
+    for op in operations:
         if op.type in OPS:
             known = inspect.signature(OPS[op.type]).parameters
             unknown |= {f"{op.type} with {name}" for name in op.inputs if name not in known}
@@ -117,7 +120,10 @@ def _build(path: Path, function: Any, block: Any) -> Program:
     steps: list[Step] = []
     types = {value.name: kind for value in function.inputs if (kind := tensor_type(value.type)) is not None}
     inputs = tuple(types)
+    results = outputs_of(block)
     for op in block.operations:
+        if is_classify(op):
+            continue
         outputs = {value.name: kind for value in op.outputs if (kind := tensor_type(value.type)) is not None}
         types.update(outputs)
         if op.type == "const":
@@ -130,13 +136,13 @@ def _build(path: Path, function: Any, block: Any) -> Program:
             constants.update(_computed(step, constants))
         else:
             steps.append(step)
-    if unknown := set(block.outputs) - types.keys():
+    if unknown := set(results) - types.keys():
         raise ValueError(f"its program has no value for its output {', '.join(sorted(unknown))}")
     # The parts of decompressed weights are not needed any more.
-    used = {*block.outputs, *(name for step in steps for name in step.reads)}
+    used = {*results, *(name for step in steps for name in step.reads)}
     constants = {name: value for name, value in constants.items() if name in used}
-    ordered = _with_frees(steps, {*block.outputs, *constants})
-    return Program(path, inputs, tuple(block.outputs), types, constants, ordered)
+    ordered = _with_frees(steps, {*results, *constants})
+    return Program(path, inputs, results, types, constants, ordered)
 
 
 def _bound(op: Any, weights: Weights, constants: dict[str, Value]) -> dict[str, str | tuple[str, ...]]:

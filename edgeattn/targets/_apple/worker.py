@@ -10,13 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import EdgeAttnError
+from edgeattn.formats.mil import classifier
+from edgeattn.formats.mil.package import main_function
 from edgeattn.runtimes import RUNTIMES, missing
 from edgeattn.runtimes import coreai as coreai_runtime
-from edgeattn.runtimes.coreml import UNITS, as_taken
+from edgeattn.runtimes.coreml import UNITS, as_given, as_taken
 from edgeattn.system.vendor_errors import first_line
 from edgeattn.targets._apple import coreai, coreml
 from edgeattn.targets._runner import worker
@@ -43,20 +43,21 @@ class CoreMl:
             _require_loaded(self.model)
         except Exception as error:
             raise worker.RefusedError("artifact", f"Core ML refuses the package: {coreml.error_text(error)}") from error
-        description = self.model.get_spec().description
-        self.input_names = [tensor.name for tensor in description.input]
-        self.outputs = [tensor.name for tensor in description.output]
+        self.spec = self.model.get_spec()
+        self.input_names = [tensor.name for tensor in self.spec.description.input]
+        self.outputs = list(classifier.outputs(main_function(self.spec)[1]))
         self.values: dict[str, Any] = {}
 
     def feed(self, inputs: Arrays) -> None:
         worker.check_names(self.input_names, inputs)
-        self.inputs = as_taken(self.model.get_spec().description, inputs)
+        self.inputs = as_taken(self.spec.description, inputs)
 
     def run(self) -> None:
         self.values = self.model.predict(self.inputs)
 
     def results(self) -> list[Any]:
-        return [np.asarray(self.values[name]) for name in self.outputs]
+        values = as_given(self.spec, self.values)
+        return [values[name] for name in self.outputs]
 
     def operators(self, folder: str) -> tuple[list[Any], str]:
         """As the worker's, with the compute unit at the end of each row; the note is the compute plan."""
