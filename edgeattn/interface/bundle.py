@@ -246,6 +246,7 @@ class Bundle(Result):
         runtimes: str | Sequence[str] = (),
         operators: bool = True,
         starts: int = 1,
+        seconds: float | None = None,
         settings: Mapping[str, str] | None = None,
         out: str | os.PathLike[str] | None = None,
         progress: Progress = silent,
@@ -260,6 +261,7 @@ class Bundle(Result):
             runtimes: runtimes of the target; none means all.
             operators: time by operator too, if the runtime supports it.
             starts: processes to measure one after another, with ``runs`` each.
+            seconds: measure the artifacts of each runtime for so long, minute by minute, and not ``runs`` times.
             settings: settings of the target, such as ``{"cores": "4-7"}`` for android.
             out: a .json file for the records, written as they come.
             progress: called with each step that begins.
@@ -278,7 +280,7 @@ class Bundle(Result):
         if isinstance(warmup, int) and warmup < 0:
             raise BadInputError(f"warmup must be 'auto' or a number of runs, not {warmup}")
         runtime_names = (runtimes,) if isinstance(runtimes, str) else tuple(runtimes)
-        options = Options(target, thread_counts, runs, warmup, runtime_names, operators, starts=starts)
+        options = Options(target, thread_counts, runs, warmup, runtime_names, operators, starts=starts, seconds=seconds)
         result = devices.measure(self.data, options, settings or {}, Path(out) if out else None, progress)
         if result.interrupted:
             raise KeyboardInterrupt
