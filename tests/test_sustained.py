@@ -1,6 +1,8 @@
 """Runs for a time: what a device does when it gets warm is seen, and a steady one is not accused of it."""
 
+import csv
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -272,3 +274,33 @@ def test_on_this_machine(made_bundle: Path, tmp_path: Path, edgeattn: Run) -> No
     [course] = answer.document["courses"]
     assert [minute["runs"] for minute in course["minutes"]] == [stretch.runs for stretch in record.stretches]
     assert answer.document["places"] == []
+
+
+def test_the_report_draws_it(tmp_path: Path, edgeattn: Run) -> None:
+    warm = stored([5, 5.5, 6.5, 7], [6, 6, 6.5, 6.6])
+    heated = [
+        replace(record, stretches=tuple(replace(s, temperature_c=40.0 + s.end_s / 10) for s in record.stretches))
+        for record in warm
+    ]
+    records.save(tmp_path / "heated.json", tuple(heated))
+    for form in ("html", "md", "json", "csv"):
+        assert edgeattn("report", tmp_path / "heated.json", "--out", tmp_path / f"r.{form}").code == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "Sustained use" in page
+    assert "minutes from the beginning" in page, "the curves"
+    markdown = (tmp_path / "r.md").read_text()
+    assert "| 4:00 | 7.00 (p90 " in markdown
+    assert re.search(r"\| \*1\.(39|40|41)\* \(1\.\d\d to 1\.\d\d\) \|", markdown), "a is slower, and marked"
+    assert "46 to 64" in markdown
+    assert "a is the fastest for the first 3 minutes, then b." in markdown
+    document = json.loads((tmp_path / "r.json").read_text())
+    assert [title["title"] for title in document["sections"] if title["title"] == "Sustained use"] == ["Sustained use"]
+    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    assert [float(row["sustained_s"]) for row in rows] == [240, 240]
+    assert sorted(float(row["first_p50_ms"]) for row in rows) == pytest.approx([5, 6], rel=0.01)
+
+
+def test_a_report_without_one_says_nothing_of_it(tmp_path: Path, edgeattn: Run) -> None:
+    records.save(tmp_path / "r.json", (HOST,))
+    assert edgeattn("report", tmp_path / "r.json", "--out", tmp_path / "r.md").code == 0
+    assert "Sustained" not in (tmp_path / "r.md").read_text()

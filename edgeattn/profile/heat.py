@@ -40,15 +40,21 @@ class Course:
     last_to_first: Interval | None
 
     @property
+    def is_steady(self) -> bool:
+        """Whether the last stretch is about as fast as the first. Each is a start of a process, and starts differ by
+        themselves: a small change is none."""
+        ratio = self.last_to_first
+        return ratio is None or ratio.low <= 1 <= ratio.high or abs(ratio.value - 1) < latency.MATTERS
+
+    @property
     def sentence(self) -> str:
-        """The first against the last stretch, in words. Each is a start of a process, and starts differ by themselves:
-        a small change is none."""
+        """The first against the last stretch, in words."""
         first, last = self.minutes[0], self.minutes[-1]
         times = f"{first.p50_ns / 1e6:.3g} ms until {clock(first.end_s)}"
         if self.last_to_first is None:
             return f"{self.artifact}: {times}; there is no later stretch to compare it with."
         ratio = self.last_to_first
-        if ratio.low <= 1 <= ratio.high or abs(ratio.value - 1) < latency.MATTERS:
+        if self.is_steady:
             change = "about as fast as at first"
         else:
             change = f"{abs(ratio.value - 1):.0%} {'slower' if ratio.value > 1 else 'faster'} than at first"
