@@ -304,6 +304,7 @@ class Bundle(Result):
         *measured: ProfileResult,
         layers: bool = True,
         backends: bool = False,
+        published: bool = False,
         progress: Progress = silent,
     ) -> ReportResult:
         """Write a report: the verdict, the figures, pictures.
@@ -313,6 +314,7 @@ class Bundle(Result):
             measured: results of :meth:`profile` that are not in the bundle's records.json.
             layers: compare the values inside the artifacts too: a minute for a large model.
             backends: ask every backend of this machine which operators it takes.
+            published: show what others have published of MobileViTv2 and its relatives, in sections of its own.
             progress: called with each step that begins.
 
         Raises:
@@ -320,7 +322,14 @@ class Bundle(Result):
             MissingError: a package of the extra ``report`` is not installed.
         """
         contents = [Content(records=result.records, not_run=result.not_run) for result in measured]
-        return write_report([self.path, *contents], Path(path), layers=layers, backends=backends, progress=progress)
+        return write_report(
+            [self.path, *contents],
+            Path(path),
+            layers=layers,
+            backends=backends,
+            published=published,
+            progress=progress,
+        )
 
 
 def write_report(
@@ -329,6 +338,7 @@ def write_report(
     *,
     layers: bool = True,
     backends: bool = False,
+    published: bool = False,
     progress: Progress = silent,
 ) -> ReportResult:
     """Write a report as :meth:`Bundle.report`, of several bundles, files of records, and gathered content.
@@ -338,5 +348,6 @@ def write_report(
     forms.check(out)
     files.check(out, sources=[source for source in sources if isinstance(source, Path)])
     plugins.require("matplotlib", "jinja2", extra="report")
-    document = gather.write(gather.gather(sources, progress, inside=layers, backends=backends), out, progress)
+    content = gather.gather(sources, progress, inside=layers, backends=backends, published=published)
+    document = gather.write(content, out, progress)
     return ReportResult(out, document)
