@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import Answer
 from reports import HOST, ONNX
+from sshd import Sshd
 
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle import records
@@ -30,7 +31,8 @@ MS = 1_000_000
 @dataclass
 class Board(Connection):
     """A board with a clock of its own, that gets warm within ten minutes; a job takes a second beside its runs.
-    ``slows`` are, by artifact, the times of a run in ms, cold and at its hottest."""
+    ``slows`` are, by artifact, the times of a run in ms, cold and at its hottest. Of the jobs, that of the number
+    ``cut_off`` is interrupted half-way."""
 
     bundle: Path
     slows: dict[str, tuple[float, float]]
@@ -40,6 +42,7 @@ class Board(Connection):
     now_s: float = 1000.0
     asked: list[list[Job]] = field(default_factory=list)
     trouble: Callable[[int], None] = lambda job: None
+    cut_off: int = 0
 
     def __post_init__(self) -> None:
         loaded = bundles.load(self.bundle)
@@ -82,6 +85,9 @@ class Board(Connection):
                 "zone off": "-274.0 °C",
             },
         )
+        if len(self.asked) == self.cut_off:
+            halves = {name: times[: len(times) // 2 + (name == "int8.onnx")] for name, times in samples.items()}
+            seen, samples = replace(seen, last={}, stopped=f"{INTERRUPTED}, after some of its runs"), halves
         return tuple(replace(seen, samples_ns=samples[job.artifact.name]) for job in jobs)
 
 
@@ -176,6 +182,18 @@ def test_what_ends_it_costs_nothing_before(error: BaseException, why: str, measu
         assert record.untrusted[0].endswith("of 600 s")
 
 
+@pytest.mark.parametrize(("job", "stretches", "why"), [(4, 3, "after 1"), (1, 1, "before the first stretch")])
+def test_ctrl_c_in_a_job_keeps_its_samples(job: int, stretches: int, why: str, measured: Any) -> None:
+    _, found = measured(600, (10, 11), (8, 12), cut_off=job)
+    for record in found:
+        assert record.partial
+        assert len(record.stretches) == stretches
+        assert 0 < record.stretches[-1].samples <= record.stretches[-1].runs
+        assert record.untrusted[0].startswith(INTERRUPTED)
+        assert why in record.untrusted[0]
+    assert heat.places(found), "their samples still belong together"
+
+
 def test_an_error_in_the_first_job_is_one(measured: Any) -> None:
     def end(job: int) -> None:
         raise TargetError("it is lost")
@@ -265,7 +283,7 @@ def test_what_it_does_not_go_with(more: tuple[object, ...], made_bundle: Path, e
 
 def test_on_this_machine(made_bundle: Path, tmp_path: Path, edgeattn: Run) -> None:
     out = tmp_path / "r.json"
-    answer = edgeattn("profile", made_bundle, "--for", "3s", "--runtime", "onnxruntime", "--out", out, "--json")
+    answer = edgeattn("profile", made_bundle, "--for", "2s", "--runtime", "onnxruntime", "--out", out, "--json")
     assert (answer.code, answer.err) == (0, "")
     [record] = records.load(out).records
     assert len(record.stretches) >= 1
@@ -274,6 +292,18 @@ def test_on_this_machine(made_bundle: Path, tmp_path: Path, edgeattn: Run) -> No
     [course] = answer.document["courses"]
     assert [minute["runs"] for minute in course["minutes"]] == [stretch.runs for stretch in record.stretches]
     assert answer.document["places"] == []
+
+
+def test_on_a_board(board: Sshd, made_bundle: Path, tmp_path: Path, edgeattn: Run) -> None:
+    """A real sshd on this machine: jobs follow one another in one session."""
+    out = tmp_path / "r.json"
+    options = ("--target", board.target, "--runtime", "litert", "--for", "2s", "--out", out)
+    assert edgeattn("profile", made_bundle, *options).code == 0
+    [record] = records.load(out).records
+    assert record.origin == "board"
+    assert record.stretches
+    assert record.stretches[-1].runs >= record.stretches[-1].samples > 0
+    assert not record.operators
 
 
 def test_the_report_draws_it(tmp_path: Path, edgeattn: Run) -> None:
