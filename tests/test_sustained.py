@@ -32,7 +32,7 @@ MS = 1_000_000
 class Board(Connection):
     """A board with a clock of its own, that gets warm within ten minutes; a job takes a second beside its runs.
     ``slows`` are, by artifact, the times of a run in ms, cold and at its hottest. Of the jobs, that of the number
-    ``cut_off`` is interrupted half-way."""
+    ``cut_off`` is interrupted half-way. To give a turn to an artifact takes ``turn_s``."""
 
     bundle: Path
     slows: dict[str, tuple[float, float]]
@@ -43,6 +43,7 @@ class Board(Connection):
     asked: list[list[Job]] = field(default_factory=list)
     trouble: Callable[[int], None] = lambda job: None
     cut_off: int = 0
+    turn_s: float = 0.0
 
     def __post_init__(self) -> None:
         loaded = bundles.load(self.bundle)
@@ -68,6 +69,7 @@ class Board(Connection):
             samples[job.artifact.name] = tuple(int(ns) for ns in MS * (cold + (hot - cold) * self.heat) * noise)
         # The untimed run before each takes as long as the timed one.
         self.now_s += sum(map(sum, samples.values())) * (1 + (len(jobs) > 1)) / 1e9
+        self.now_s += self.turn_s * sum(map(len, samples.values()))
         self.trouble(len(self.asked))
         seen = Measurement(
             origin="board",
@@ -132,7 +134,7 @@ def test_minute_by_minute(measured: Any) -> None:
         assert course.last_to_first
         assert course.last_to_first.value == pytest.approx(expected, rel=0.01)
         assert course.last_to_first.low < course.last_to_first.value < course.last_to_first.high
-    assert int8.sentence.endswith("50% slower than at first, from 44 to 80 °C.")
+    assert int8.sentence.endswith("49% slower than at first, from 44 to 80 °C.")
     # 10 + x = 8 + 4 x at two thirds of 600 s; the job that begins at 480 s is the first with 2 % between them.
     [places] = heat.places(found)
     assert places.changed
@@ -153,7 +155,16 @@ def test_a_short_time_is_cut_in_tenths(measured: Any) -> None:
     board, found = measured(200, (1, 1), (1, 1))
     assert len(found[0].stretches) == 10
     assert [stretch.end_s for stretch in found[0].stretches] == pytest.approx(range(20, 201, 20), abs=2)
-    assert len(board.asked) <= 13, "a job for each stretch, and the first, which tells how fast they are"
+    assert len(board.asked) <= 14, "a job for each stretch, and the first, which tell how fast they are"
+
+
+@pytest.mark.parametrize("turn_s", [1e-5, 1e-4, 1e-3])
+def test_turns_that_take_longer_than_runs(turn_s: float, measured: Any) -> None:
+    """A job is no longer than a stretch, whatever the turns between its runs take."""
+    board, found = measured(600, (0.01, 0.01), (0.02, 0.02), turn_s=turn_s)
+    assert board.now_s == pytest.approx(1000 + 600, abs=6)
+    for record in found:
+        assert [stretch.end_s for stretch in record.stretches] == pytest.approx(range(60, 601, 60), abs=15)
 
 
 def test_slow_and_very_fast_artifacts(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +182,7 @@ def test_slow_and_very_fast_artifacts(measured: Any, monkeypatch: pytest.MonkeyP
 )
 def test_what_ends_it_costs_nothing_before(error: BaseException, why: str, measured: Any) -> None:
     def end(job: int) -> None:
-        if job == 4:
+        if job == 5:
             raise error
 
     _, found = measured(600, (10, 11), (8, 12), trouble=end)
@@ -182,7 +193,7 @@ def test_what_ends_it_costs_nothing_before(error: BaseException, why: str, measu
         assert record.untrusted[0].endswith("of 600 s")
 
 
-@pytest.mark.parametrize(("job", "stretches", "why"), [(4, 3, "after 1"), (1, 1, "before the first stretch")])
+@pytest.mark.parametrize(("job", "stretches", "why"), [(5, 3, "after 1"), (1, 1, "before the first stretch")])
 def test_ctrl_c_in_a_job_keeps_its_samples(job: int, stretches: int, why: str, measured: Any) -> None:
     _, found = measured(600, (10, 11), (8, 12), cut_off=job)
     for record in found:

@@ -20,6 +20,7 @@ from edgeattn.targets import INTERRUPTED, Connection, Job, Measurement
 LONGEST_S, STRETCHES = 60.0, 10
 # Runs of the first job, which tells how many fill a stretch. Its samples are not kept if others are.
 PROBE = 5
+GROWTH = 20
 # No job has more runs: the file of its samples is read up to a size (job_folder).
 MOST_RUNS = 300_000
 # A record keeps so many samples of a stretch: they tell its median to a per cent or so, and a day fits in a file.
@@ -62,27 +63,23 @@ def each_part(connection: Connection, jobs: Sequence[Job], seconds: float) -> li
         EdgeAttnError, KeyboardInterrupt: there is none before it.
     """
     probe = _part(connection, jobs, PROBE, monotonic())
-    start, found, last = monotonic(), list[_Part](), probe
-    stopped = "" if _is_whole(probe) else f"{probe.measured[0].stopped or 'it stopped'}, before the first stretch"
+    start, found, last, fixed_s = monotonic(), list[_Part](), probe, probe.overhead_s
+    stopped = f"{why}, before the first stretch" if (why := _stopped(probe)) else ""
     while not stopped:
         now = monotonic() - start
-        if found and seconds - now < max(length_s(seconds) / 4, last.overhead_s):
+        if found and seconds - now < max(length_s(seconds) / 20, 2 * fixed_s):
             break
-        time_s = _next_s(now, last.overhead_s, seconds)
-        runs = _runs(time_s - last.overhead_s, last)
         try:
-            last = _part(connection, jobs, runs, start)
+            last = _part(connection, jobs, _runs(_next_s(now, fixed_s, seconds), last, fixed_s), start)
         except (EdgeAttnError, KeyboardInterrupt) as error:
-            reason = INTERRUPTED if isinstance(error, KeyboardInterrupt) else str(error)
-            stopped = f"{reason}, after {now:.0f} of {seconds:.0f} s"
-            break
-        found.append(last)
-        if not _is_whole(last):
-            reasons = [each.stopped for each in last.measured if each.stopped]
-            reason = INTERRUPTED if any(each.interrupted for each in last.measured) else reasons[0]
-            stopped = f"{reason}, after {last.ended_s:.0f} of {seconds:.0f} s"
+            why = INTERRUPTED if isinstance(error, KeyboardInterrupt) else str(error)
+        else:
+            found.append(last)
+            now, why = last.ended_s, _stopped(last)
+            fixed_s = min(fixed_s, last.overhead_s)
+        stopped = f"{why}, after {now:.0f} of {seconds:.0f} s" if why else ""
     kept = found or [replace(probe, began_s=0.0, ended_s=max(probe.ended_s - probe.began_s, 1e-3))]
-    if stopped:
+    if stopped:  # all artifacts end with the one that did
         kept[-1] = replace(kept[-1], measured=[replace(each, stopped=stopped) for each in kept[-1].measured])
     return [_as_stretches(part, length_s(seconds)) for part in kept]
 
@@ -108,23 +105,27 @@ def _part(connection: Connection, jobs: Sequence[Job], runs: int, start: float) 
     return _Part(began - start, monotonic() - start, measured)
 
 
-def _is_whole(part: _Part) -> bool:
-    return not any(each.stopped for each in part.measured)
+def _stopped(part: _Part) -> str:
+    """Why the first of its artifacts that did so stopped early; "" if none did."""
+    if any(each.interrupted for each in part.measured):
+        return INTERRUPTED
+    return next((each.stopped for each in part.measured if each.stopped), "")
 
 
-def _next_s(now: float, overhead_s: float, seconds: float) -> float:
+def _next_s(now: float, fixed_s: float, seconds: float) -> float:
     """How long the next part takes: to the end of a stretch, if at least half of it is left to measure in."""
     length = length_s(seconds)
-    end = ceil((now + max(length / 4, 2 * overhead_s)) / length) * length
+    end = ceil((now + max(length / 4, 2 * fixed_s)) / length) * length
     return min(end, seconds) - now
 
 
-def _runs(time_s: float, last: _Part) -> int:
-    """The runs that fill so many seconds, at the speed of the last part."""
+def _runs(time_s: float, last: _Part, fixed_s: float) -> int:
+    """The runs that fill so many seconds, ``fixed_s`` of them without runs. To give the turns to interleaved artifacts
+    takes time too, which only a job of many runs tells: so the number grows by a factor at most."""
     number = max((len(each.samples_ns) for each in last.measured), default=0)
-    if not number or not last.sampled_s:
-        return MOST_RUNS if number else 1
-    return min(MOST_RUNS, max(1, int(time_s * number / last.sampled_s)))
+    cost_s = max(last.sampled_s, last.ended_s - last.began_s - fixed_s)
+    most = min(MOST_RUNS, GROWTH * max(number, 1))
+    return most if not cost_s else min(most, max(1, int((time_s - fixed_s) * number / cost_s)))
 
 
 def _as_stretches(part: _Part, length: float) -> list[Measurement]:
