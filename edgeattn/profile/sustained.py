@@ -67,7 +67,7 @@ def each_part(connection: Connection, jobs: Sequence[Job], seconds: float) -> li
     stopped = f"{why}, before the first stretch" if (why := _stopped(probe)) else ""
     while not stopped:
         now = monotonic() - start
-        if found and seconds - now < max(length_s(seconds) / 20, 2 * fixed_s):
+        if found and seconds - now < max(length_s(seconds) / 20, 1.25 * fixed_s):
             break
         try:
             last = _part(connection, jobs, _runs(_next_s(now, fixed_s, seconds), last, fixed_s), start)
