@@ -55,6 +55,7 @@ SMALLER = (
     (r"export mobilevitv2", "export mobilevitv2 --arg width=0.5 --arg image_size=64"),
     (r"export mine.py:make", "export mine.py:make --arg width=0.5 --arg size=64"),
     (r"--runs 200", "--runs 20"),
+    (r"--for 30m", "--for 1s"),
     (r"--arg image_size=64 --image-size 192", "--image-size 64"),
 )
 # Two measurements on a busy machine: a regression that is certain is an answer too.

@@ -53,7 +53,7 @@ def test_no_time_comes_from_emulation(times: dict[str, object], tmp_path: Path) 
     [
         ("{", "is no file of records"),
         ("[]", "is no file of records"),
-        ('{"schema_version": 4, "records": []}', "has schema 4, and this edgeattn reads 1 to 3"),
+        ('{"schema_version": 5, "records": []}', "has schema 5, and this edgeattn reads 1 to 4"),
         ('{"schema_version": 1, "records": [{}]}', "is damaged at records.0.model"),
     ],
 )

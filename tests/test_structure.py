@@ -27,6 +27,7 @@ ROOMS = (
     "export",
     "profile",
     "phone",
+    "published",
     "report",
     "setups",
     "interface",

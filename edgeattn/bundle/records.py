@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 # History: 1, the first. 2, time by operator, the state of the device before and after, parity of the measured runs, the
-# warm-up's length, groups of interleaved records, what was not run; all of it may be missing. 3, the starts.
-SCHEMA = 3
+# warm-up's length, groups of interleaved records, what was not run; all of it may be missing. 3, the starts. 4, the
+# stretches of a sustained run.
+SCHEMA = 4
 
 # The largest number of a record: no clock and no counter gives more, and statistics in floats take no larger ones.
 _MOST = 2**63 - 1
@@ -84,6 +87,20 @@ class Subject:
     copy_bytes: int | None = None
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """A minute of a sustained run, or a tenth of a short one: ``end_s`` is the time from the run's beginning to the end
+    of the stretch, in seconds; ``runs`` are those that were timed in it, of which the record keeps ``samples``, spread
+    evenly. ``temperature_c`` of the processor (or the hottest part that tells one) and ``frequency_mhz`` of its fastest
+    cores were read at the end of the stretch; None where the device tells none."""
+
+    end_s: float
+    runs: int
+    samples: int
+    temperature_c: float | None = None
+    frequency_mhz: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """The measured values of one artifact on one device. A target returns them with the outputs
@@ -97,6 +114,7 @@ class Run:
     warmup: int
     samples_ns: tuple[int, ...] = ()
     starts: tuple[int, ...] = ()
+    stretches: tuple[Stretch, ...] = ()
     calls_per_sample: int = 1
     clock_step_ns: int | None = None
     counts: tuple[Counts, ...] = ()
@@ -129,6 +147,7 @@ _KEYS = (
     "warmup",
     "samples_ns",
     "starts",
+    "stretches",
     "calls_per_sample",
     "clock_step_ns",
     "counts",
@@ -161,6 +180,7 @@ class Record(Run):
         warmup: runs before the first sample, in ``warmup_ns``.
         samples_ns: a number for each timed run, in the order in which they ran; empty where time means nothing.
         starts: the numbers of the samples of each start of the process, in order; empty for a single start.
+        stretches: the parts of a sustained run, in order: the first one's samples come first; empty for any other run.
         calls_per_sample: a sample is the mean of so many calls, where one is too short for the clock.
         clock_step_ns: the smallest observed step of the clock.
         counts: a count for each counted run; empty where nothing was counted.
@@ -212,8 +232,23 @@ class Record(Run):
             raise BadInputError("a record must hold no number beyond 2^63, which no clock and no counter gives")
         if self.starts and (min(self.starts) < 0 or sum(self.starts) != len(self.samples_ns)):
             raise BadInputError("the samples of a record's starts must be all of its samples")
+        self._check_stretches()
         if self.threads < 1 or self.calls_per_sample < 1:
             raise BadInputError("a record must have at least one thread, and one call in a sample")
+
+    def _check_stretches(self) -> None:
+        if not self.stretches:
+            return
+        ends = [stretch.end_s for stretch in self.stretches]
+        rising = all(a < b for a, b in pairwise((0.0, *ends))) and isfinite(ends[-1])
+        counted = all(0 <= stretch.samples <= stretch.runs <= _MOST for stretch in self.stretches)
+        measured = [stretch.temperature_c for stretch in self.stretches if stretch.temperature_c is not None]
+        if not rising or not counted or not all(map(isfinite, measured)):
+            raise BadInputError(
+                "the stretches of a record must follow one another, and keep no more runs than they had"
+            )
+        if sum(stretch.samples for stretch in self.stretches) != len(self.samples_ns):
+            raise BadInputError("the samples of a record's stretches must be all of its samples")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":

@@ -246,6 +246,7 @@ class Bundle(Result):
         runtimes: str | Sequence[str] = (),
         operators: bool = True,
         starts: int = 1,
+        seconds: float | None = None,
         settings: Mapping[str, str] | None = None,
         out: str | os.PathLike[str] | None = None,
         progress: Progress = silent,
@@ -260,6 +261,7 @@ class Bundle(Result):
             runtimes: runtimes of the target; none means all.
             operators: time by operator too, if the runtime supports it.
             starts: processes to measure one after another, with ``runs`` each.
+            seconds: measure the artifacts of each runtime for so long, minute by minute, and not ``runs`` times.
             settings: settings of the target, such as ``{"cores": "4-7"}`` for android.
             out: a .json file for the records, written as they come.
             progress: called with each step that begins.
@@ -278,7 +280,7 @@ class Bundle(Result):
         if isinstance(warmup, int) and warmup < 0:
             raise BadInputError(f"warmup must be 'auto' or a number of runs, not {warmup}")
         runtime_names = (runtimes,) if isinstance(runtimes, str) else tuple(runtimes)
-        options = Options(target, thread_counts, runs, warmup, runtime_names, operators, starts=starts)
+        options = Options(target, thread_counts, runs, warmup, runtime_names, operators, starts=starts, seconds=seconds)
         result = devices.measure(self.data, options, settings or {}, Path(out) if out else None, progress)
         if result.interrupted:
             raise KeyboardInterrupt
@@ -302,6 +304,7 @@ class Bundle(Result):
         *measured: ProfileResult,
         layers: bool = True,
         backends: bool = False,
+        published: bool = False,
         progress: Progress = silent,
     ) -> ReportResult:
         """Write a report: the verdict, the figures, pictures.
@@ -311,6 +314,7 @@ class Bundle(Result):
             measured: results of :meth:`profile` that are not in the bundle's records.json.
             layers: compare the values inside the artifacts too: a minute for a large model.
             backends: ask every backend of this machine which operators it takes.
+            published: show what others have published of MobileViTv2 and its relatives, in sections of its own.
             progress: called with each step that begins.
 
         Raises:
@@ -318,7 +322,14 @@ class Bundle(Result):
             MissingError: a package of the extra ``report`` is not installed.
         """
         contents = [Content(records=result.records, not_run=result.not_run) for result in measured]
-        return write_report([self.path, *contents], Path(path), layers=layers, backends=backends, progress=progress)
+        return write_report(
+            [self.path, *contents],
+            Path(path),
+            layers=layers,
+            backends=backends,
+            published=published,
+            progress=progress,
+        )
 
 
 def write_report(
@@ -327,6 +338,7 @@ def write_report(
     *,
     layers: bool = True,
     backends: bool = False,
+    published: bool = False,
     progress: Progress = silent,
 ) -> ReportResult:
     """Write a report as :meth:`Bundle.report`, of several bundles, files of records, and gathered content.
@@ -336,5 +348,6 @@ def write_report(
     forms.check(out)
     files.check(out, sources=[source for source in sources if isinstance(source, Path)])
     plugins.require("matplotlib", "jinja2", extra="report")
-    document = gather.write(gather.gather(sources, progress, inside=layers, backends=backends), out, progress)
+    content = gather.gather(sources, progress, inside=layers, backends=backends, published=published)
+    document = gather.write(content, out, progress)
     return ReportResult(out, document)

@@ -9,8 +9,10 @@ from rich.text import Text
 
 from edgeattn.bundle.records import NotRun, Record, middle
 from edgeattn.interface.tables import number, table, verdict
+from edgeattn.profile import heat
 from edgeattn.profile.comparison import Comparison, Ratio
 from edgeattn.profile.latency import Interval, summary
+from edgeattn.system.duration import clock
 
 _SLOWEST = 12
 _MOST_CHANGES = 500
@@ -29,6 +31,7 @@ def measured(records: Sequence[Record], ratios: Sequence[Ratio], not_run: Sequen
         shown += _timed(timed)
     if ratios:
         shown.append(_ratios(ratios))
+    shown += _sustained(records)
     # One list for each artifact and runtime: with other threads it is similar, and in the file of records.
     with_operators = {(r.subject.artifact, r.runtime): r for r in reversed(timed) if r.operators}
     shown += [_operators(record) for record in reversed(with_operators.values())]
@@ -45,6 +48,23 @@ def measured(records: Sequence[Record], ratios: Sequence[Ratio], not_run: Sequen
             unmeasured.add_row(entry.subject, entry.target, entry.reason)
         shown.append(unmeasured)
     return shown
+
+
+def _sustained(records: Sequence[Record]) -> list[Any]:
+    """Sustained runs minute by minute, a table for each record, and what changes from the first stretch to the last."""
+    shown: list[Any] = []
+    for record in records:
+        if found := heat.course(record):
+            title = f"{record.subject.artifact} in {record.runtime}, threads {record.threads}, minute by minute"
+            minutes = table(title, "until>r", "p50 ms>r", "p90 ms>r", "runs>r", "°C>r", "MHz>r")
+            for minute in found.minutes:
+                times = (f"{ns / 1e6:.3f}" for ns in (minute.p50_ns, minute.p90_ns))
+                state = number(minute.temperature_c, ".1f"), number(minute.frequency_mhz, "d")
+                minutes.add_row(clock(minute.end_s), *times, f"{minute.runs:,}", *state)
+            ratio = found.last_to_first
+            interval = f" (last / first {ratio.value:.3f}, {_interval(ratio)})" if ratio else ""
+            shown += [minutes, escape(f"{found.sentence.removesuffix('.')}{interval}.")]
+    return [*shown, *(escape(f"{each.group.rpartition(', ')[0]}: {each.sentence}") for each in heat.places(records))]
 
 
 _ABOUT = ("artifact", "origin", "device", "runtime", "threads>r")

@@ -69,7 +69,8 @@ class Display:
         for phone in self.phones.by_session.values():
             now = "done" if phone.finished else ""
             if phone.current_task:
-                now = f"{label(self.plan, self.plan.tasks[phone.current_task])}, {phone.run} of {self.plan.runs}"
+                runs = f"{phone.run} samples" if self.plan.seconds else f"{phone.run} of {self.plan.runs}"
+                now = f"{label(self.plan, self.plan.tasks[phone.current_task])}, {runs}"
             done = f"{len(phone.results)} of {len(self.plan.tasks)}"
             table.add_row(str(phone.number), Text(phone.sender.device.name), done, Text(now))
         return table

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Base64Bytes, BaseModel, ConfigDict, Field, 
 _MAX_RUNS = 10_000
 _HOUR_NS = 3_600_000_000_000
 _DETAILS = 64
+_DAY_S, _MOST_STRETCHES = 24 * 3600, 2_000
 
 
 def _printable(text: str) -> str:
@@ -64,6 +65,14 @@ class Placement(Message):
         return self
 
 
+class PhoneStretch(Message):
+    """A stretch of a run for a time, as ``edgeattn.bundle.records.Stretch``; a browser tells no temperature."""
+
+    end_s: Annotated[float, Field(gt=0, le=2 * _DAY_S, allow_inf_nan=False)]
+    runs: Annotated[int, Field(ge=0, le=10**12)]
+    samples: Count
+
+
 class PhoneMeasurement(Message):
     """A measurement; its fields are those of ``edgeattn.bundle.records.Record``, and six more.
 
@@ -76,6 +85,7 @@ class PhoneMeasurement(Message):
     warmup: Count
     warmup_ns: Annotated[int, Field(ge=0, le=_HOUR_NS)]
     samples_ns: Annotated[tuple[Duration, ...], Field(min_length=1, max_length=_MAX_RUNS)]
+    stretches: Annotated[tuple[PhoneStretch, ...], Field(max_length=_MOST_STRETCHES)] = ()
     calls_per_sample: Annotated[int, Field(ge=1, le=1_000_000)]
     clock_step_ns: Duration
     load_ns: Duration

@@ -18,6 +18,8 @@ BACKENDS = {
     "onnx": (("onnxruntime-web", "wasm"), ("onnxruntime-web", "webgpu"), ("onnxruntime-web", "webnn")),
     "tflite": (("litert.js", "wasm"), ("litert.js", "webgpu")),
 }
+# The samples that a task keeps at most if it runs for a time: fewer than a message may have.
+KEPT = 9000
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Task:
 class Plan:
     """``artifacts`` are those of the bundle that a browser runs; a task names one by its index. ``golden`` is
     the bundle's first golden case, ``runs`` the samples of a task. ``others`` are, by artifact, the case that a backend
-    other than the CPU runs once between its last sample and the last run; None where no other case fits."""
+    other than the CPU runs once between its last sample and the last run; None where no other case fits. With
+    ``seconds`` each task runs for so long, and ``runs`` are the samples that it keeps at most."""
 
     bundle: Bundle
     artifacts: tuple[Artifact, ...]
@@ -45,6 +48,7 @@ class Plan:
     not_run: tuple[NotRun, ...]
     runs: int
     runtime_versions: dict[str, str]
+    seconds: float | None = None
 
     def other(self, task: Task) -> GoldenCase | None:
         """The second case that ``task`` runs, if any: state can leak from run to run on a GPU."""
@@ -65,6 +69,7 @@ class Plan:
         return {
             "model": self.bundle.manifest.model,
             "runs": self.runs,
+            "seconds": self.seconds or 0,
             "artifacts": [self._describe(index, artifact) for index, artifact in enumerate(self.artifacts)],
             "tasks": [vars(task) for task in self.tasks.values()],
         }
@@ -97,8 +102,8 @@ def _url(artifact: int, case: str, position: int) -> str:
     return f"inputs/{artifact}-{case}-{position}"
 
 
-def make_plan(bundle: Bundle, *, runs: int, runtime_versions: dict[str, str]) -> Plan:
-    """Everything in ``bundle`` that a browser may run.
+def make_plan(bundle: Bundle, *, runs: int, runtime_versions: dict[str, str], seconds: float | None = None) -> Plan:
+    """Everything in ``bundle`` that a browser may run: so many times, or for so many seconds.
 
     Raises:
         MissingError: it holds nothing for a browser.
@@ -115,7 +120,7 @@ def make_plan(bundle: Bundle, *, runs: int, runtime_versions: dict[str, str]) ->
     golden = next(iter(cases.values()))
     others = tuple(_other(artifact, cases) for artifact in artifacts)
     tasks = {task.key: task for task in _tasks(artifacts)}
-    return Plan(bundle, artifacts, golden, others, tasks, not_run, runs, runtime_versions)
+    return Plan(bundle, artifacts, golden, others, tasks, not_run, KEPT if seconds else runs, runtime_versions, seconds)
 
 
 def _other(artifact: Artifact, cases: dict[str, GoldenCase]) -> GoldenCase | None:

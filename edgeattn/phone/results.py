@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeattn._version import __version__
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.bundle.records import Device, NotRun, Origin, Record, Subject
+from edgeattn.bundle.records import Device, NotRun, Origin, Record, Stretch, Subject
 from edgeattn.bundle.tensors import Arrays
 from edgeattn.errors import BadInputError
 from edgeattn.parity.check import likeness
@@ -60,6 +60,8 @@ def record(
     artifact, other = plan.artifacts[task.artifact], plan.other(task)
     if len(measurement.samples_ns) > plan.runs:
         raise BadInputError(f"{len(measurement.samples_ns)} samples are more than the {plan.runs} that were asked for")
+    if bool(measurement.stretches) != (plan.seconds is not None):
+        raise BadInputError("stretches belong to a run for a time, and to no other")
     payloads = (measurement.first, measurement.other, measurement.last)
     first, between, last = (_outputs(plan, artifact, each) for each in payloads)
     file = artifact.file
@@ -78,11 +80,12 @@ def record(
         runtime=_runtime(task, measurement.placement),
         runtime_version=plan.runtime_versions[task.runtime],
         versions={**plan.bundle.manifest.tools, "edgeattn": __version__},
-        **measurement.model_dump(exclude={"hidden", "first", "other", "last", "details", "placement"}),
+        **measurement.model_dump(exclude={"hidden", "first", "other", "last", "details", "placement", "stretches"}),
+        stretches=tuple(Stretch(each.end_s, each.runs, each.samples) for each in measurement.stretches),
         started_at=started_at,
         parity=likeness(artifact, plan.golden, first, last, (other, between) if other else None),
         command=command,
-        partial=len(measurement.samples_ns) < plan.runs,
+        partial=bool(_cut_off(plan, measurement)),
         untrusted=tuple(untrusted),
     )
 
@@ -146,10 +149,19 @@ def _outputs(plan: Plan, artifact: Artifact, payloads: Mapping[str, bytes]) -> A
     return arrays
 
 
+def _cut_off(plan: Plan, measurement: PhoneMeasurement) -> str:
+    """Why not all of it was measured; "" if it was."""
+    if plan.seconds is not None:
+        end_s = measurement.stretches[-1].end_s
+        return f"it ended after {end_s:.0f} of {plan.seconds:.0f} s" if end_s < plan.seconds else ""
+    samples = len(measurement.samples_ns)
+    return f"its time was up after {samples} of {plan.runs} samples" if samples < plan.runs else ""
+
+
 def _quality_warnings(plan: Plan, measurement: PhoneMeasurement) -> Iterator[str]:
     samples = measurement.samples_ns
-    if len(samples) < plan.runs:
-        yield f"its time was up after {len(samples)} of {plan.runs} samples"
+    if why := _cut_off(plan, measurement):
+        yield why
     if measurement.hidden:
         hidden = sorted(set(measurement.hidden))
         numbers = ", ".join(str(number) for number in hidden[:20])

@@ -23,7 +23,8 @@ _PLAIN = (
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the command; ``wait`` is the number of phones after which it ends, None if Ctrl-C ends it."""
+    """The options of the command; ``wait`` is the number of phones after which it ends, None if Ctrl-C ends it. With
+    ``seconds`` each measurement takes so long, and not ``runs`` runs."""
 
     host: str
     https: bool
@@ -33,6 +34,7 @@ class Options:
     out: Path
     adb: bool
     command: str
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def run(bundle: Bundle, options: Options) -> Outcome:
         MissingError: the runtimes were not set up, or no phone is attached.
     """
     runtimes = setup.ready()
-    plan = make_plan(bundle, runs=options.runs, runtime_versions=setup.versions(runtimes))
+    plan = make_plan(bundle, runs=options.runs, runtime_versions=setup.versions(runtimes), seconds=options.seconds)
     phones = Phones()
     display = Display(plan, phones)
     stop = asyncio.Event()

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgeattn import targets
 from edgeattn.bundle import records
 from edgeattn.bundle.manifest import Bundle
+from edgeattn.errors import BadInputError
 from edgeattn.profile import run
 from edgeattn.profile.run import Options, Profile
 from edgeattn.system import files, parallel
@@ -23,8 +24,12 @@ def measure(
         settings: the target's settings, which it checks itself.
         out: the file of records; it is written after each step, so that a later failure loses no measurement.
 
-    Raises: as :func:`edgeattn.profile.run.profile`; BadInputError, if ``out`` cannot be written.
+    Raises: as :func:`edgeattn.profile.run.profile`; BadInputError, if ``out`` cannot be written, or options do not go
+        together.
     """
+    options.check()
+    if options.seconds is not None and "cool_down" in settings:
+        raise BadInputError("--for shows a device that gets warm, and --cool-down waits until it is not; leave one out")
     files.check(out)
     profiles: dict[str, Profile] = {}
     saving = threading.Lock()

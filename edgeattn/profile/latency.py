@@ -62,7 +62,7 @@ def summary(samples_ns: Sequence[int]) -> Summary:
         p90_ns=p90,
         p99_ns=p99,
         sd_ns=float(x.std(ddof=1)) if len(x) > 1 else 0.0,
-        p50_interval_ns=_bounds(resampled(x)),
+        p50_interval_ns=bounds(resampled(x)),
     )
 
 
@@ -107,7 +107,8 @@ def _draws(n: int) -> tuple[npt.NDArray[np.int64], ...]:
     return tuple(parts)
 
 
-def _bounds(values: _Floats) -> tuple[float, float]:
+def bounds(values: _Floats) -> tuple[float, float]:
+    """The interval that holds LEVEL of the values."""
     low, high = np.percentile(values, (50 * (1 - LEVEL), 50 * (1 + LEVEL))).tolist()
     return low, high
 
@@ -132,7 +133,7 @@ def ratio_of_pairs(*, baseline_ns: Sequence[int], candidate_ns: Sequence[int]) -
     baseline, candidate = _samples(baseline_ns[:n]), _samples(candidate_ns[:n])
     measured = (baseline > 0) & (candidate > 0)
     ratios = baseline[measured] / candidate[measured]
-    return Interval(float(np.median(ratios)), *_bounds(resampled(ratios)))
+    return Interval(float(np.median(ratios)), *bounds(resampled(ratios)))
 
 
 def interleave(calls: Mapping[str, Callable[[], object]], *, runs: int, warmup: int) -> dict[str, list[int]]:
@@ -230,6 +231,6 @@ def _outliers(x: _Floats, disturbed_by: str) -> str:
 
 
 def _wide(x: _Floats) -> str:
-    low, high = _bounds(resampled(x))
+    low, high = bounds(resampled(x))
     half = (high - low) / 2 / float(np.median(x))
     return f"the median is known to {half:.0%} only: give more --runs" if half > MATTERS else ""

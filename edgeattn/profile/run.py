@@ -1,6 +1,6 @@
 """Measures a bundle on a target: a record for each artifact, runtime and number of threads."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -11,10 +11,11 @@ from edgeattn.bundle.records import NotRun, Operator, Record, Subject
 from edgeattn.errors import BadInputError, EdgeAttnError, MissingError
 from edgeattn.parity.check import likeness
 from edgeattn.parity.claims import in_arithmetic
-from edgeattn.profile import operators
+from edgeattn.profile import operators, sustained
 from edgeattn.profile import record as measured
 from edgeattn.profile.starts import each_start, joined, worst
 from edgeattn.runtimes import arithmetic
+from edgeattn.system import duration
 from edgeattn.system.parallel import InterruptedTargetError
 from edgeattn.system.progress import Progress, silent
 from edgeattn.system.versions import versions
@@ -25,7 +26,8 @@ from edgeattn.targets import TARGETS, Connection, Job, Measurement
 class Options:
     """How to measure; ``target`` and ``command`` are as the user typed them. None means the target's default. A
     ``warmup`` of "auto" lasts until the times settle. No ``runtimes`` means all that the target has. ``starts`` is the
-    number of processes, ``runs`` each; where instructions are counted it is one."""
+    number of processes, ``runs`` each; where instructions are counted it is one. ``seconds`` is how long the artifacts
+    of a runtime are measured instead of a number of runs."""
 
     target: str
     threads: tuple[int, ...] = (1,)
@@ -35,6 +37,23 @@ class Options:
     operators: bool = True
     command: str = ""
     starts: int = 1
+    seconds: float | None = None
+
+    def check(self) -> None:
+        """Refuse what does not go together.
+
+        Raises:
+            BadInputError: a time together with runs or starts, or where instructions are counted; or it is too short.
+        """
+        if self.seconds is None:
+            return
+        duration.checked(self.seconds, "--for")
+        if self.starts > 1:
+            raise BadInputError("--for starts a process for each stretch of its time; leave --starts out")
+        if self.runs:
+            raise BadInputError("--for measures as often as its time allows; leave --runs out")
+        if _is_counted(self.target):
+            raise BadInputError(f"--target {self.target} counts instructions, which no heat changes; leave --for out")
 
 
 @dataclass(frozen=True)
@@ -171,7 +190,10 @@ def _measure(
         for artifact in group.artifacts
     ]
     try:
-        measured_starts = each_start(connection, jobs, 1 if _is_counted(options.target) else options.starts)
+        if options.seconds is None:
+            measured_starts = each_start(connection, jobs, 1 if _is_counted(options.target) else options.starts)
+        else:
+            measured_starts = sustained.each_part(connection, jobs, options.seconds)
     except KeyboardInterrupt:
         results.stopped, results.interrupted = "interrupted", True
         results.not_run += (NotRun(artifact.file.path, options.target, results.stopped) for artifact in group.artifacts)
@@ -185,7 +207,7 @@ def _measure(
         results.not_run.append(NotRun(group.artifacts[0].file.path, options.target, str(error)))
         return
     for artifact, job, starts in zip(group.artifacts, jobs, zip(*measured_starts, strict=True), strict=True):
-        measurement, judged = joined(starts), in_arithmetic(artifact, arithmetic(group.runtime))
+        measurement, judged = _joined(starts, options), in_arithmetic(artifact, arithmetic(group.runtime))
         interleaved = (
             f"{_runtime_and_device(group, connection)}, {started}" if len(jobs) > 1 and measurement.samples_ns else ""
         )
@@ -201,6 +223,14 @@ def _measure(
         results.interrupted = results.interrupted or measurement.interrupted
         if record.partial:
             results.stopped = f"the run of {artifact.file.path} stopped"
+
+
+def _joined(starts: Sequence[Measurement], options: Options) -> Measurement:
+    measurement = joined(starts)
+    if options.seconds is None:
+        return measurement
+    stretches = sustained.by_length(measurement.stretches, sustained.length_s(options.seconds))
+    return replace(measurement, stretches=stretches)
 
 
 def _record(bundle: Bundle, artifact: Artifact, options: Options, job: Job, measurement: Measurement) -> Record:

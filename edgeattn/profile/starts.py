@@ -41,6 +41,7 @@ def joined(starts: Sequence[Measurement]) -> Measurement:
         first,
         samples_ns=tuple(ns for each in starts for ns in each.samples_ns),
         starts=tuple(len(each.samples_ns) for each in starts),
+        stretches=tuple(stretch for each in starts for stretch in each.stretches),
         load_ns=_median(each.load_ns for each in starts),
         first_run_ns=_median(each.first_run_ns for each in starts),
         peak_memory_bytes=max((each.peak_memory_bytes for each in starts if each.peak_memory_bytes), default=None),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from edgeattn.bundle.records import Record
 from edgeattn.profile import latency
-from edgeattn.report import studies, table, words
+from edgeattn.report import studies, sustained, table, words
 from edgeattn.report.content import Content
 from edgeattn.report.details import details
 from edgeattn.report.document import Document, Part, Picture, Section, Text
@@ -35,6 +35,7 @@ def compose(content: Content) -> Document:
         *(() if only_studies else (_figures(profiled, figures), *_parity(content))),
         *studies.sections(of_studies),
         *content.sections,
+        *sustained.section(profiled.records),
         *_samples(profiled.records),
         *operators(profiled.records),
         *_depths(content),

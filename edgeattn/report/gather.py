@@ -18,12 +18,18 @@ from edgeattn.report.compose import compose
 from edgeattn.report.content import LOWERED, Accuracy, Content, Depths, Judged
 from edgeattn.report.document import Document
 from edgeattn.report.pictures.depth import Curve
+from edgeattn.report.published import sections as published_by_others
 from edgeattn.system import files
 from edgeattn.system.progress import Progress, silent
 
 
 def gather(
-    paths: Sequence[Path | Content], progress: Progress = silent, *, inside: bool = True, backends: bool = False
+    paths: Sequence[Path | Content],
+    progress: Progress = silent,
+    *,
+    inside: bool = True,
+    backends: bool = False,
+    published: bool = False,
 ) -> Content:
     """Join the content of files of records, of bundles (folders), and content that is gathered already. A record that
     occurs twice counts once.
@@ -32,6 +38,7 @@ def gather(
         inside: compare the values inside a bundle's artifacts, in the runtimes here; this takes a minute for a large
             model.
         backends: ask every backend here which operators of a bundle it takes.
+        published: add what others have published, in sections of its own.
 
     Raises:
         ArtifactError: one of them cannot be read, or there is nothing in them.
@@ -47,6 +54,8 @@ def gather(
     if not content.records and not content.not_run and not content.judged:
         names = ", ".join(str(path) for path in paths if isinstance(path, Path))
         raise ArtifactError(f"nothing to report: no record in {names}; make some with `edgeattn profile --out`")
+    if published:
+        content = _join(content, Content(sections=tuple(published_by_others())))
     return content
 
 

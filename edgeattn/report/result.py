@@ -21,6 +21,7 @@ ORIGINS = {
 class Result:
     """One record in figures; None means unknown. ``parity`` is in units of the noise floor.
 
+    Of a sustained run, ``sustained_s`` is its length, and the times of its first and last stretch stand beside it.
     ``status`` is ``measured``, ``partial`` or ``doubtful``; ``notes`` says why.
     """
 
@@ -44,6 +45,9 @@ class Result:
     p90_ms: float | None
     p99_ms: float | None
     sd_ms: float | None
+    sustained_s: float | None
+    first_p50_ms: float | None
+    last_p50_ms: float | None
     instructions: int | None
     simd_instructions: int | None
     memory_instructions: int | None

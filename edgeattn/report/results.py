@@ -4,7 +4,7 @@ from collections.abc import Callable
 from math import isfinite
 
 from edgeattn.bundle.records import Likeness, Record, middle
-from edgeattn.profile import latency
+from edgeattn.profile import heat, latency
 from edgeattn.report.content import Content, Judged
 from edgeattn.report.result import NS_PER_MS, ORIGINS, Result
 
@@ -25,6 +25,7 @@ def results(content: Content) -> tuple[Result, ...]:
 def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
     """The figures of one record; its parity is its own, or else, on the host, that of the bundle."""
     times = latency.summary(record.samples_ns) if record.samples_ns else None
+    course = heat.course(record)
     counts = middle(record.counts) if record.counts else None
 
     def ms(statistic: Callable[[latency.Summary], float]) -> float | None:
@@ -56,6 +57,9 @@ def result(record: Record, judged: tuple[Judged, ...] = ()) -> Result:
         p90_ms=ms(lambda t: t.p90_ns),
         p99_ms=ms(lambda t: t.p99_ns),
         sd_ms=ms(lambda t: t.sd_ns),
+        sustained_s=None if course is None else course.minutes[-1].end_s,
+        first_p50_ms=None if course is None else _ms(course.minutes[0].p50_ns),
+        last_p50_ms=None if course is None else _ms(course.minutes[-1].p50_ns),
         instructions=None if counts is None else counts.total,
         simd_instructions=None if counts is None else counts.simd,
         memory_instructions=None if counts is None else counts.memory,

@@ -25,7 +25,13 @@ def phone(
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the page; default: any free port.")] = 0,
-    runs: Annotated[int, typer.Option(min=1, max=10_000, help="Timed runs of each artifact.")] = 50,
+    runs: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Timed runs of each artifact; default: 50.")
+    ] = None,
+    duration: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TIME", help="Run each artifact for so long, minute by minute: 90s or 5m."),
+    ] = None,
     wait: Annotated[int | None, typer.Option(min=1, help="Stop after this many phones; default: until Ctrl-C.")] = None,
     out: Annotated[
         Path | None,
@@ -54,11 +60,15 @@ def phone(
     from edgeattn.bundle.records import documents
     from edgeattn.interface import render_records
     from edgeattn.report import forms, gather
+    from edgeattn.system import duration as lengths
     from edgeattn.system import files, plugins
 
     plugins.require("starlette", "uvicorn", "segno", "cryptography", "matplotlib", "jinja2", extra="phone")
     from edgeattn.phone import session
 
+    seconds = None if duration is None else lengths.parse(duration)
+    if seconds and runs:
+        raise typer.BadParameter("--for measures as often as its time allows; leave --runs out")
     if adb and host != "localhost":
         raise typer.BadParameter("--adb serves the page through USB; omit --host")
     out = out or bundle / "records.json"
@@ -70,11 +80,12 @@ def phone(
         host=host,
         https=host != "localhost" if https is None else https,
         port=port,
-        runs=runs,
+        runs=runs or 50,
         wait=wait,
         out=out,
         adb=adb,
         command=console.command_line(),
+        seconds=seconds,
     )
     result = session.run(loaded, options)
     summary = f"Phones: {result.phones}. Records added to {out}: {len(result.records)}."

@@ -41,6 +41,14 @@ def profile(
             min=1, max=100, help="Processes to measure one after another, --runs each: 5 for a gate with `compare`."
         ),
     ] = 1,
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="Measure the artifacts of each runtime for so long, minute by minute: 90s, 30m or 2h.",
+        ),
+    ] = None,
     warmup: Annotated[
         str | None,
         typer.Option(
@@ -61,9 +69,10 @@ def profile(
     from edgeattn.bundle import manifest
     from edgeattn.bundle.records import documents
     from edgeattn.interface.results import ProfileResult
-    from edgeattn.profile import devices
+    from edgeattn.profile import devices, heat
     from edgeattn.profile.latency import summary
     from edgeattn.profile.run import Options
+    from edgeattn.system import duration as lengths
     from edgeattn.system import files
 
     options = Options(
@@ -75,7 +84,9 @@ def profile(
         operators=operators,
         command=console.command_line(),
         starts=starts,
+        seconds=None if duration is None else lengths.parse(duration),
     )
+    options.check()
     files.check(out)
     loaded = manifest.load(bundle)
     settings = console.settings(
@@ -92,8 +103,11 @@ def profile(
     result = ProfileResult(measured)
     statistics = [asdict(summary(record.samples_ns)) if record.samples_ns else None for record in measured.records]
     ratios = [asdict(ratio) for ratio in result.ratios]
+    courses = [asdict(found) if (found := heat.course(record)) else None for record in measured.records]
+    places = [{**asdict(found), "sentence": found.sentence} for found in heat.places(measured.records)]
     document = {"passed": measured.passed, **vars(measured), "records": documents(measured.records)}
-    console.show({**document, "statistics": statistics, "ratios": ratios}, result.shown)
+    derived = {"statistics": statistics, "ratios": ratios, "courses": courses, "places": places}
+    console.show({**document, **derived}, result.shown)
     return console.INTERRUPTED if measured.interrupted else 0 if measured.passed else 1
 
 

@@ -19,6 +19,9 @@ def report(
     backends: Annotated[
         bool, typer.Option("--backends", help="Also ask every backend here which operators of a bundle it takes.")
     ] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Also show what others have published, in sections of its own.")
+    ] = False,
     json: console.Json = False,
 ) -> int:
     """Write a report of records and bundles: the verdict, figures and pictures. The records in a bundle are included.
@@ -29,6 +32,6 @@ def report(
     from edgeattn.interface.bundle import write_report
 
     with console.progress() as progress:
-        written = write_report(sources, out, layers=layers, backends=backends, progress=progress)
+        written = write_report(sources, out, layers=layers, backends=backends, published=published, progress=progress)
     console.show({"report": str(out), "verdict": written.document.verdict}, written.shown)
     return 0

@@ -5,6 +5,7 @@ const MOST_CALLS = 2 ** 19;
 // 300 ms: browsers compile WebAssembly a second time, and better, while it runs.
 const WARMUP = { most: 5_000, window: 5, like: 1.1, atLeastMs: 300, atMostMs: 5_000 };
 const SAMPLES = { atMostMs: 30_000, least: 5 };
+const STRETCH = { longestMs: 60_000, inAll: 10 }; // a minute; of a time of less than ten minutes a tenth
 
 export const nanoseconds = (ms) => Math.max(1, Math.round(ms * 1e6));
 
@@ -47,21 +48,72 @@ async function warmUp(run) {
   }
 }
 
+/** The stretches of a run for a time: how many runs each had, and how many samples of these are kept. */
+class Stretches {
+  ended = [];
+  #runs = 0;
+  #before = 0;
+
+  constructor(ms) {
+    this.length = Math.min(STRETCH.longestMs, ms / STRETCH.inAll);
+    this.end = this.length;
+  }
+
+  /** A run ended at `now`, in ms from the beginning; so many samples are kept in all. `last` ends the stretch too. */
+  add(now, kept, last) {
+    this.#runs += 1;
+    if (now < this.end && !last) return;
+    this.ended.push({ end_s: now / 1000, runs: this.#runs, samples: kept - this.#before });
+    this.end = (Math.floor(now / this.length) + 1) * this.length;
+    [this.#runs, this.#before] = [0, kept];
+  }
+}
+
+/**
+ * Run for so many seconds without a rest. At most `runs` samples are kept, evenly over the time; `calls` are those of a
+ * sample, as many as take twenty steps of the clock.
+ */
+async function sustain(session, runs, report, seconds, calls) {
+  const [total, samples] = [seconds * 1000, []];
+  const stretches = new Stretches(total);
+  const start = performance.now();
+  for (let now = 0, next = 0; now < total; ) {
+    const took = await elapsed(session.run, calls);
+    now = performance.now() - start;
+    if (now >= next && samples.length < runs) {
+      samples.push(nanoseconds(took / calls));
+      next = now + total / runs;
+      report(samples.length);
+    }
+    stretches.add(now, samples.length, now >= total);
+  }
+  return { samples, stretches: stretches.ended };
+}
+
+/** The calls that together take twenty steps of the clock. */
+async function callsOfSample(session, step) {
+  let calls = 1;
+  while (calls < MOST_CALLS && (await elapsed(session.run, calls)) < STEPS_PER_SAMPLE * step) calls *= 2;
+  return calls;
+}
+
 /**
  * Measure `session.run`: the fields of a result, except those that the session and the page add.
  * `report(n)` is called after each sample. If a sample is shorter than twenty steps of the clock, all are taken again,
- * each with twice as many calls. It stops early when its time is up. A second case runs once after all that, and then
+ * each with twice as many calls. It stops early when its time is up. With `seconds` it runs for so long. A second case runs once after all that, and then
  * the first one again: state can leak from run to run on a GPU.
  */
-export async function measure(session, runs, report) {
+export async function measure(session, runs, report, seconds = 0) {
   const first_run_ns = nanoseconds(await elapsed(session.run));
   const first = await session.read();
   const { warmup, warmupMs } = await warmUp(session.run);
   const step = clockStep();
-  const samples = [];
-  let calls = 1;
+  let samples = [];
+  let stretches = [];
+  let calls = seconds ? await callsOfSample(session, step) : 1;
+  if (seconds) ({ samples, stretches } = await sustain(session, runs, report, seconds, calls));
   const start = performance.now();
-  while (samples.length < runs) {
+  while (!seconds && samples.length < runs) {
     const took = await elapsed(session.run, calls);
     if (took < STEPS_PER_SAMPLE * step && calls < MOST_CALLS) {
       calls *= 2;
@@ -85,6 +137,7 @@ export async function measure(session, runs, report) {
     clock_step_ns: nanoseconds(step),
     calls_per_sample: calls,
     samples_ns: samples,
+    stretches,
     first,
     other,
     last: await session.read(),

@@ -38,7 +38,9 @@ function whyNoThreads() {
 }
 
 /** Run a task in a worker of its own: the measurement, and the samples during which the page was hidden. */
-function run(task, artifact, runs, report) {
+function run(task, plan, report) {
+  const { runs, seconds } = plan;
+  const artifact = plan.artifacts[task.artifact];
   const worker = new Worker(new URL("worker.js", import.meta.url));
   const hidden = [];
   let wasHidden = document.hidden;
@@ -67,7 +69,7 @@ function run(task, artifact, runs, report) {
       }
     };
     listen();
-    worker.postMessage({ base, task, artifact, runs, threads: task.threads === "all" ? navigator.hardwareConcurrency : 1 });
+    worker.postMessage({ base, task, artifact, runs, seconds, threads: task.threads === "all" ? navigator.hardwareConcurrency : 1 });
   }).finally(() => {
     document.removeEventListener("visibilitychange", changed);
     worker.terminate();
@@ -92,7 +94,7 @@ async function perform(task, plan, phone, row) {
   const before = await state();
   let seen;
   try {
-    seen = await run(task, plan.artifacts[task.artifact], plan.runs, report);
+    seen = await run(task, plan, report);
   } catch (error) {
     const failure = plain(error.message) || "an error without a message";
     row.fail(failure);
@@ -124,7 +126,7 @@ async function main() {
   for (const [index, task] of plan.tasks.entries()) {
     const row = table.get(task.key);
     const left = plan.tasks.slice(index).filter((later) => !done.includes(later.key) && !obstacle(later, has)).length;
-    const each = measured ? (performance.now() - start) / measured : 6_000;
+    const each = measured ? (performance.now() - start) / measured : 6_000 + plan.seconds * 1000;
     showStatus(`${left} ${left === 1 ? "measurement" : "measurements"} to go`, `${aboutMinutes(left * each)}. Leave this page open and the phone in peace.`);
     advance(index / plan.tasks.length);
     if (done.includes(task.key)) {

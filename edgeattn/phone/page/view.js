@@ -105,8 +105,13 @@ function row(task, plan, bars) {
     value.textContent = text;
     more.replaceChildren(...below);
   };
+  let begun = 0;
+  const progress = (done) => {
+    if (done <= 1) begun = performance.now();
+    return plan.seconds ? `${Math.round((performance.now() - begun) / 1000)} of ${plan.seconds} s` : `${done} of ${plan.runs}`;
+  };
   return {
-    run: (done) => show("running", done ? `${done} of ${plan.runs}` : "loading"),
+    run: (done) => show("running", done ? progress(done) : "loading"),
     fail: (reason) => show("failed", "not run", make("p", "reason", reason)),
     keep: () => show("finished", "done", make("p", "reason", "before this page was opened again")),
     finish({ samples_ns: samples, placement }, passed) {

@@ -23,7 +23,7 @@ self.onmessage = async ({ data: job }) => {
   }
 };
 
-async function work({ base, task, artifact, threads, runs }) {
+async function work({ base, task, artifact, threads, runs, seconds }) {
   const { measure, nanoseconds } = await import("./measure.js");
   const { prepare } = await import(RUNTIMES[task.runtime]);
   const fetched = async (url) => {
@@ -47,7 +47,7 @@ async function work({ base, task, artifact, threads, runs }) {
   const session = await open(model, cases);
   const load_ns = nanoseconds(performance.now() - start);
   const report = (done) => self.postMessage({ kind: "sample", done });
-  const seen = await measure({ ...session, cases: cases.length }, runs, report);
+  const seen = await measure({ ...session, cases: cases.length }, runs, report, seconds);
   // After the clock: a runtime that is asked says much. An answer that does not come costs no measurement.
   const late = new Promise((resolve) => setTimeout(resolve, ANSWER_MS, null));
   const placement = backend === "wasm" ? null : await Promise.race([session.placement().catch(() => null), late]);
