@@ -65,7 +65,9 @@ def document(plan: Plan) -> dict[str, Any]:
 def _picture(manifest: Manifest) -> tuple[tuple[int, int, int, int], Preprocessing]:
     """The shape [1, C, H, W] of the model's input, and how a picture becomes it."""
     if len(manifest.inputs) != 1:
-        raise BadInputError(f"--camera is for a model of one picture, and {manifest.model} takes {len(manifest.inputs)}")
+        raise BadInputError(
+            f"--camera is for a model that takes one picture, and {manifest.model} takes {len(manifest.inputs)} inputs"
+        )
     try:
         shape = pictures.check(manifest.inputs[0].shape)
     except BadInputError as error:

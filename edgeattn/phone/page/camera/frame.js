@@ -1,5 +1,7 @@
 // A frame of the camera as the model's input: the part of it that is seen, and its pixels as the model's numbers.
 
+const GREY = 3; // of red, green, blue, and their mean
+
 /** To the nearest integer; a half to the even one, as in Python. */
 const even = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
 
@@ -17,15 +19,16 @@ export function part(frame, { width, height, edge, stretch, halves_to_even }) {
   return { left: rounded((across - width) / 2) * x, top: rounded((down - height) / 2) * y, width: width * x, height: height * y };
 }
 
-/** Pixels in RGBA into `target`: `table` has the number of each byte, `order` the colours (3 is grey), by channel. */
+/** Pixels in RGBA into `target`: by channel, `order` has the colour, and `table` the model's number of each byte of it. */
 export function fill(target, pixels, { order, table, last }) {
   const count = pixels.length / 4;
   const [ofPixel, ofChannel] = last ? [order.length, 1] : [1, count];
-  for (let pixel = 0; pixel < count; pixel++) {
-    const [r, g, b] = [pixels[4 * pixel], pixels[4 * pixel + 1], pixels[4 * pixel + 2]];
-    const colours = [r, g, b, Math.round((r + g + b) / 3)];
-    for (let channel = 0; channel < order.length; channel++) {
-      target[pixel * ofPixel + channel * ofChannel] = table[channel][colours[order[channel]]];
+  const grey = (at) => Math.round((pixels[at] + pixels[at + 1] + pixels[at + 2]) / 3);
+  for (const [channel, colour] of order.entries()) {
+    const numbers = table[channel];
+    for (let pixel = 0; pixel < count; pixel++) {
+      const byte = colour === GREY ? grey(4 * pixel) : pixels[4 * pixel + colour];
+      target[pixel * ofPixel + channel * ofChannel] = numbers[byte];
     }
   }
 }

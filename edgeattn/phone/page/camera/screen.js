@@ -7,8 +7,8 @@ import { part } from "./frame.js";
 const KEPT = 30; // answers that the speed is taken over
 const at = (id) => document.getElementById(id);
 
-/** Colours that differ between neighbours in number. */
-const hue = (index) => (index * 137.5) % 360;
+/** Red, green and blue of a class; classes that are neighbours in number differ most. */
+const colour = (index) => [0, 1, 2].map((n) => Math.round(128 + 127 * Math.cos(2 * Math.PI * (0.382 * index + n / 3))));
 
 /** Reads the frames of `video` as the model sees them, and shows that part of it. */
 export function eye(video, fit) {
@@ -38,7 +38,7 @@ export function answers(labels) {
     if (seen.length > KEPT) seen.shift();
     const rate = (1000 * (seen.length - 1)) / (seen.at(-1).now - seen[0].now || Infinity);
     const each = milliseconds(1e6 * median(seen.map((answer) => answer.ms)));
-    at("speed").textContent = `${each} a frame in the model · ${rate.toFixed(1)} frames a second`;
+    at("speed").textContent = `${each} in the model · ${rate.toFixed(1)} frames a second`;
     at("best").replaceChildren(...best.map((one) => line(one, labels, Boolean(pixels))));
     if (pixels) paint(pixels);
   };
@@ -51,7 +51,7 @@ function line({ index, share }, labels, coloured) {
   value.textContent = `${(100 * share).toFixed(1)} %`;
   bar.className = "bar";
   bar.style.width = `${100 * share}%`;
-  if (coloured) bar.style.background = `hsl(${hue(index)} 80% 50%)`;
+  if (coloured) bar.style.background = `rgb(${colour(index)})`;
   item.append(name, value, bar);
   return item;
 }
@@ -62,14 +62,12 @@ function paint({ width, height, map }) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
-  map.forEach((index, pixel) => image.data.set([...rgb(hue(index)), 255], 4 * pixel));
+  const colours = new Map();
+  map.forEach((index, pixel) => {
+    if (!colours.has(index)) colours.set(index, [...colour(index), 255]);
+    image.data.set(colours.get(index), 4 * pixel);
+  });
   context.putImageData(image, 0, 0);
-}
-
-/** The colour hsl(hue 80% 50%). */
-function rgb(degrees) {
-  const channel = (n) => 255 * (0.5 - 0.4 * Math.max(-1, Math.min(((n + degrees / 30) % 12) - 3, 9 - ((n + degrees / 30) % 12), 1)));
-  return [channel(0), channel(8), channel(4)];
 }
 
 export function clear() {
