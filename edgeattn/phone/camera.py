@@ -83,11 +83,13 @@ def _picture(manifest: Manifest) -> tuple[tuple[int, int, int, int], Preprocessi
 def _artifact(
     artifact: Artifact, manifest: Manifest, shape: tuple[int, int, int, int], told: Preprocessing
 ) -> dict[str, Any] | None:
+    if [tensor.name for tensor in artifact.inputs] != [manifest.inputs[0].name]:
+        return None
     tensor, channels = artifact.inputs[0], shape[1]
     table = _table(tensor, channels, None if manifest.picture else told)
     if table is None:
         return None
-    names = [output.name for output in manifest.outputs]
+    outputs = {output.name: output for output in artifact.outputs}
     order = [0, 1, 2]
     if told.channels == "grey" or channels == 1:
         order = [_GREY] * channels
@@ -111,7 +113,7 @@ def _artifact(
                 "zero_point": output.zero_point,
                 "shape": [size or 1 for size in output.shape],
             }
-            for output in sorted(artifact.outputs, key=lambda output: names.index(output.name))
+            for output in (outputs[like.name] for like in manifest.outputs if like.name in outputs)
         ],
     }
 
