@@ -179,7 +179,7 @@ def test_the_same_page_measures(made_colours: dict[str, Path], filming: Browser,
     options = ("--camera", "--out", tmp_path / "r.json", "--wait", 1, "--runs", 2)
     with serving(made_colours["bytes"], *options) as running:
         with phone_page(filming, running.url) as page:
-            page.click("text=Measure it")
+            page.click("text=Measure this model")
             done(page)
         code, document, _ = running.wait()
     assert code == 0
