@@ -40,6 +40,7 @@ async function watch(task, plan, camera, signal) {
   await video.play();
   const [artifact, view] = [plan.artifacts[task.artifact], camera.artifacts[task.artifact]];
   const threads = task.threads === "all" ? navigator.hardwareConcurrency : 1;
+  clear("Loading the model …");
   const model = await open({ base, task, artifact, view, kind: camera.kind, threads }).catch((error) => {
     throw new Error(`It does not run so, ${error.message}: choose another way to run it.`);
   });

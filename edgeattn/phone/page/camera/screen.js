@@ -70,8 +70,9 @@ function paint({ width, height, map }) {
   context.putImageData(image, 0, 0);
 }
 
-export function clear() {
+/** No answer is shown, but why there is none. */
+export function clear(why = "No frame yet.") {
   at("map").width = at("map").width; // setting it empties it
   at("best").replaceChildren();
-  at("speed").textContent = "No frame yet.";
+  at("speed").textContent = why;
 }
