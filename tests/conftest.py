@@ -156,6 +156,14 @@ def made_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def made_colours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Models that say what colour a picture has, by what they take and give; tests only read them."""
+    import colours
+
+    return colours.make(tmp_path_factory.mktemp("colours"))
+
+
 @pytest.fixture
 def bundle(made_bundle: Path, tmp_path: Path) -> Path:
     """A copy that a test may break."""

@@ -1,5 +1,7 @@
 """The page of ``edgeattn phone`` in Debian's Chromium: what several tests need."""
 
+import os
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from edgeattn.bundle.records import NotRun, Record
 CHROMIUM = ("--no-sandbox", "--disable-dev-shm-usage")
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}
 LIMIT_MS = 120_000
+LAN = "198.51.100.7"
 # WebGPU without a GPU: for function only, its times mean nothing.
 SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
 ONE = {("onnxruntime-web wasm", False), ("litert.js wasm", False)}
@@ -63,6 +66,33 @@ def chromium(playwright: Playwright) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def gpu_chromium(playwright: Playwright) -> Iterator[Browser]:
     with launched(playwright, *SOFTWARE_GPU) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[str]:
+    """A network of its own, in which this machine has an address that is no loopback to a browser."""
+    name = f"edgeattn-{os.getpid()}"
+    if os.geteuid() or subprocess.run(["ip", "netns", "add", name], check=False, capture_output=True).returncode:
+        pytest.skip("it takes root, and the right to make network namespaces")
+    try:
+        for words in (
+            ["link", "set", "lo", "up"],
+            ["addr", "add", f"{LAN}/24", "dev", "lo"],
+            ["route", "add", "default", "dev", "lo", "src", LAN],
+        ):
+            subprocess.run(["ip", "-n", name, *words], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.fixture(scope="module")
+def lan_chromium(elsewhere: str, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    script = tmp_path_factory.mktemp("lan") / "chromium"
+    script.write_text(f'#!/bin/sh\nexec ip netns exec {elsewhere} chromium "$@"\n')
+    script.chmod(0o755)
+    with launched(playwright, before=str(script)) as browser:
         yield browser
 
 

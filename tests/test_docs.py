@@ -25,7 +25,7 @@ PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", *sorted((R
 # What is not run here: a pattern in the command, and why.
 NOT_RUN = {
     "edgeattn setup": "it downloads; tests/test_emulated_arm.py sets up",
-    "edgeattn phone": "it waits for a phone; tests/test_phone_browser.py opens the page in browsers",
+    "edgeattn phone": "it waits for a phone; tests/test_phone_*.py open the page in browsers",
     "--target emulated-arm": "it needs the set-up; tests/test_emulated_arm.py runs these",
     "--target android": "hardware; tests/test_android.py runs these against a phone on loopback",
     "--target ssh": "hardware; tests/test_ssh.py runs these against a board on loopback",

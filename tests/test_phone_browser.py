@@ -1,51 +1,31 @@
 """The page of ``edgeattn phone`` in Debian's Chromium: in a network, interrupted, hidden, and how it looks."""
 
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from phone_client import serving
-from phone_page import LIMIT_MS, ONE, PHONE, WASM, chromium, done, launched, phone_page, playwright, ways
-from playwright.sync_api import Browser, Playwright
+from phone_page import (
+    LAN,
+    LIMIT_MS,
+    ONE,
+    PHONE,
+    WASM,
+    chromium,
+    done,
+    elsewhere,
+    lan_chromium,
+    phone_page,
+    playwright,
+    ways,
+)
+from playwright.sync_api import Browser
 
 from edgeattn.bundle import records
 
 # Fixtures of another file.
-__all__ = ["chromium", "playwright"]
-
-LAN = "198.51.100.7"
-
+__all__ = ["chromium", "elsewhere", "lan_chromium", "playwright"]
 
 pytestmark = pytest.mark.usefixtures("phone_runtimes")
-
-
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[str]:
-    """A network of its own, in which this machine has an address that is no loopback to a browser."""
-    name = f"edgeattn-{os.getpid()}"
-    if os.geteuid() or subprocess.run(["ip", "netns", "add", name], check=False, capture_output=True).returncode:
-        pytest.skip("it takes root, and the right to make network namespaces")
-    try:
-        for words in (
-            ["link", "set", "lo", "up"],
-            ["addr", "add", f"{LAN}/24", "dev", "lo"],
-            ["route", "add", "default", "dev", "lo", "src", LAN],
-        ):
-            subprocess.run(["ip", "-n", name, *words], check=True)
-        yield name
-    finally:
-        subprocess.run(["ip", "netns", "del", name], check=True)
-
-
-@pytest.fixture(scope="module")
-def lan_chromium(elsewhere: str, playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    script = tmp_path_factory.mktemp("lan") / "chromium"
-    script.write_text(f'#!/bin/sh\nexec ip netns exec {elsewhere} chromium "$@"\n')
-    script.chmod(0o755)
-    with launched(playwright, before=str(script)) as browser:
-        yield browser
 
 
 def test_plain_http_in_the_network(elsewhere: str, lan_chromium: Browser, made_bundle: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Files that take a picture: the same answer from the pixel on, in all formats."""
 
 import csv
+import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from edgeattn.interface import answers
 from edgeattn.lowering import understand
 from edgeattn.parity.check import verify
 from edgeattn.parity.selftest import self_test
+from edgeattn.system.output import quiet
 
 Command = Callable[..., Answer]
 COLOURS = {"blue": (30, 40, 210), "green": (20, 200, 60), "red": (220, 30, 40)}
@@ -319,13 +321,15 @@ def test_core_mls_classifier_is_coremltools_own(made: Path, tmp_path: Path) -> N
     from edgeattn.formats.mil.package import main_function, read_spec
 
     net = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Softmax(1)).eval()
-    program = torch.export.export(net, (torch.rand(1, 3, 16, 16),)).run_decompositions({})
-    model = ct.convert(
-        program,
-        package_dir=str(tmp_path / "theirs.mlpackage"), convert_to="mlprogram", inputs=[ct.ImageType(name="image", shape=(1, 3, 16, 16))],
-        classifier_config=ct.ClassifierConfig(list(COLOURS)), minimum_deployment_target=ct.target.iOS16,
-    )  # fmt: skip
-    theirs, ours = model.get_spec(), read_spec(made / "colours-fp32.mlpackage")
+    with quiet():  # it leaves a folder to the collector, and warns of it
+        program = torch.export.export(net, (torch.rand(1, 3, 16, 16),)).run_decompositions({})
+        model = ct.convert(
+            program, convert_to="mlprogram", inputs=[ct.ImageType(name="image", shape=(1, 3, 16, 16))],
+            classifier_config=ct.ClassifierConfig(list(COLOURS)), minimum_deployment_target=ct.target.iOS16,
+        )  # fmt: skip
+        theirs, ours = model.get_spec(), read_spec(made / "colours-fp32.mlpackage")
+        del model
+        gc.collect()
     for field in ("input", "output", "predictedFeatureName", "predictedProbabilitiesName"):
         assert getattr(ours.description, field) == getattr(theirs.description, field), field
     operators = []

@@ -1,8 +1,8 @@
 """The web application: the page and its files out, joins and results in. Without the token every path is a 404."""
 
 import secrets
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,6 +49,7 @@ class Site:
         local: addresses of this machine, whose browsers are no phones.
         command: the command line, for the records.
         changed: called after each message of a phone, with the task that it finished, or "".
+        headers: of the files, besides :data:`HEADERS`.
     """
 
     plan: Plan
@@ -60,6 +61,7 @@ class Site:
     local: frozenset[str]
     command: str
     changed: Callable[[Phone, str], None]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def application(site: Site) -> Starlette:
@@ -101,7 +103,7 @@ async def _file(site: Site, request: Request) -> Response:
     file = site.files.get(request.path_params["path"])
     if file is None:
         raise HTTPException(404)
-    headers = {**HEADERS, "Cache-Control": "private, max-age=3600"}
+    headers = {**HEADERS, **site.headers, "Cache-Control": "private, max-age=3600"}
     if file.compressed:
         headers["Content-Encoding"] = "gzip"  # without negotiation: every browser accepts it
     if isinstance(file.content, Path):

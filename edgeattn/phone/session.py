@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeattn.bundle.manifest import Bundle
 from edgeattn.bundle.records import NotRun, Record
-from edgeattn.phone import cable, journal, serving, setup, site
+from edgeattn.phone import cable, camera, journal, serving, setup, site
 from edgeattn.phone.display import Display
 from edgeattn.phone.phones import Phone, Phones
 from edgeattn.phone.plan import make_plan
@@ -24,7 +24,7 @@ _PLAIN = (
 @dataclass(frozen=True)
 class Options:
     """The options of the command; ``wait`` is the number of phones after which it ends, None if Ctrl-C ends it. With
-    ``seconds`` each measurement takes so long, and not ``runs`` runs."""
+    ``seconds`` each measurement takes so long, and not ``runs`` runs. ``camera``: the page shows the camera first."""
 
     host: str
     https: bool
@@ -35,6 +35,7 @@ class Options:
     adb: bool
     command: str
     seconds: float | None = None
+    camera: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ def run(bundle: Bundle, options: Options) -> Outcome:
 
     Raises:
         ArtifactError: ``options.out`` is there, and holds no records.
-        BadInputError: the address, or the file, cannot be used.
+        BadInputError: the address, or the file, cannot be used; or the model takes no picture for the camera.
         MissingError: the runtimes were not set up, or no phone is attached.
     """
     runtimes = setup.ready()
     plan = make_plan(bundle, runs=options.runs, runtime_versions=setup.versions(runtimes), seconds=options.seconds)
+    shown = camera.files(plan) if options.camera else {}
     phones = Phones()
     display = Display(plan, phones)
     stop = asyncio.Event()
@@ -80,7 +82,7 @@ def run(bundle: Bundle, options: Options) -> Outcome:
         plain = not options.https and endpoint.host != "localhost"
         served = Site(
             plan=plan,
-            files=site.files(plan, runtimes, {"notice": _PLAIN if plain else ""}),
+            files=site.files(plan, runtimes, {"notice": _PLAIN if plain else ""}) | shown,
             journal=arrivals,
             phones=phones,
             token=endpoint.token,
@@ -88,6 +90,7 @@ def run(bundle: Bundle, options: Options) -> Outcome:
             local=frozenset() if options.adb else endpoint.local,
             command=options.command,
             changed=changed,
+            headers=camera.HEADERS if options.camera else {},
         )
         hints = [] if options.adb else [_ONLY_HERE if endpoint.host == "localhost" else _IN_THE_NETWORK]
         display.open(endpoint, [*hints, *([_PLAIN] if plain else [])])

@@ -39,7 +39,7 @@ def files(plan: Plan, runtimes: Path, page: Mapping[str, object]) -> dict[str, F
         runtimes: the folder that ``edgeattn setup phone`` made.
         page: what the page needs besides the plan.
     """
-    served = {f"page/{path.name}": read(path) for path in setup.data("page").iterdir()}
+    served = {f"page/{path.name}": read(path) for path in setup.data("page").iterdir() if path.is_file()}
     served[""] = served.pop("page/index.html")
     del served["page/landing.html"], served["page/landing.js"]
     for name in setup.FILES:

@@ -41,9 +41,9 @@ async function open(litert, { backend, threads, relaxed, jspi, precision, lines 
     const left = inWords(placement(), backend);
     throw new Error(`this browser has no JSPI, and LiteRT.js runs all of a model on ${backend} there or nothing: ${left}`);
   }
-  const tensors = cases.map((inputs) =>
-    Object.fromEntries(inputs.map(({ name, shape, data }) => [name, new litert.Tensor(data, [...shape])])),
-  );
+  const given = (inputs) =>
+    Object.fromEntries(inputs.map(({ name, shape, data }) => [name, new litert.Tensor(data, [...shape])]));
+  const tensors = cases.map(given);
   let outputs = {};
   return {
     threads,
@@ -56,6 +56,10 @@ async function open(litert, { backend, threads, relaxed, jspi, precision, lines 
       const read = Object.entries(results).map(async ([name, tensor]) => [name, await tensor.data()]);
       outputs = Object.fromEntries(await Promise.all(read));
       for (const tensor of Object.values(results)) tensor.delete();
+    },
+    feed: (inputs) => {
+      for (const tensor of Object.values(tensors[0])) tensor.delete();
+      tensors[0] = given(inputs);
     },
     read: async () =>
       Object.fromEntries(

@@ -26,15 +26,18 @@ function listen() {
 async function open(ort, backend, model, cases) {
   const options = { executionProviders: [backend], graphOptimizationLevel: "all" };
   const session = await ort.InferenceSession.create(model, options);
-  const feeds = cases.map((inputs) =>
-    Object.fromEntries(inputs.map(({ name, dtype, shape, data }) => [name, new ort.Tensor(dtype, data, shape)])),
-  );
+  const given = (inputs) =>
+    Object.fromEntries(inputs.map(({ name, dtype, shape, data }) => [name, new ort.Tensor(dtype, data, shape)]));
+  const feeds = cases.map(given);
   let outputs = {};
   return {
     threads: backend === "wasm" ? ort.env.wasm.numThreads : 1,
     details: { simd: "fixed", ...(backend === "webgpu" && { adapter: await adapterName() }) },
     run: async (number = 0) => {
       outputs = await session.run(feeds[number]);
+    },
+    feed: (inputs) => {
+      feeds[0] = given(inputs);
     },
     read: async () => Object.fromEntries(Object.entries(outputs).map(([name, { data }]) => [name, bytes(data)])),
     placement: async () => {

@@ -1,6 +1,6 @@
 // The flow: join, run one task after the other, send each result, report the end.
 
-import { adapterName } from "./gpu.js";
+import { abilities, obstacle } from "./abilities.js";
 import { asText, describe, plain, state } from "./device.js";
 import { base64, get, post, Refused } from "./server.js";
 import { advance, notice, rows, showStatus, title } from "./view.js";
@@ -17,24 +17,6 @@ async function stayAwake() {
   const request = () => navigator.wakeLock?.request("screen").catch(() => null);
   document.addEventListener("visibilitychange", () => document.hidden || request());
   return Boolean(await request());
-}
-
-/** Why this browser cannot do a task, or "". */
-function obstacle(task, has) {
-  if (task.threads === "all" && has.whyNoThreads) return has.whyNoThreads;
-  if (task.backend === "webgpu" && !has.webgpu) return `this browser has no WebGPU${isSecureContext ? "" : " on a page that came over plain http"}`;
-  if (task.backend === "webnn" && !navigator.ml) return "this browser has no WebNN";
-  return "";
-}
-
-async function abilities() {
-  return { whyNoThreads: whyNoThreads(), webgpu: Boolean(await adapterName()) };
-}
-
-function whyNoThreads() {
-  if (navigator.hardwareConcurrency < 2) return "this device has one processor";
-  if (!isSecureContext) return "threads need https, or localhost; this page came over plain http";
-  return globalThis.crossOriginIsolated && globalThis.SharedArrayBuffer ? "" : "this browser has no threads";
 }
 
 /** Run a task in a worker of its own: the measurement, and the samples during which the page was hidden. */

@@ -4,7 +4,7 @@ import { median } from "./measure.js";
 import { inWords, shared } from "./placement.js";
 
 const at = (id) => document.getElementById(id);
-const NAMES = { "onnxruntime-web": "ONNX Runtime", "litert.js": "LiteRT", wasm: "CPU", webgpu: "WebGPU", webnn: "WebNN" };
+export const NAMES = { "onnxruntime-web": "ONNX Runtime", "litert.js": "LiteRT", wasm: "CPU", webgpu: "WebGPU", webnn: "WebNN" };
 
 function make(name, classes, text) {
   const element = document.createElement(name);
@@ -34,7 +34,7 @@ export function notice(text) {
   at("notice").hidden = !text;
 }
 
-const milliseconds = (ns) => {
+export const milliseconds = (ns) => {
   const ms = ns / 1e6;
   return `${ms >= 100 ? ms.toFixed(0) : ms >= 10 ? ms.toFixed(1) : ms.toFixed(2)} ms`;
 };

@@ -3,17 +3,6 @@
 
 const RUNTIMES = { "onnxruntime-web": "./onnxruntime.js", "litert.js": "./litert.js" };
 const ANSWER_MS = 60_000;
-const ARRAYS = {
-  float32: Float32Array,
-  float64: Float64Array,
-  // As bits: not every browser has Float16Array.
-  float16: Uint16Array,
-  int8: Int8Array,
-  uint8: Uint8Array,
-  bool: Uint8Array,
-  int32: Int32Array,
-  int64: BigInt64Array,
-};
 
 self.onmessage = async ({ data: job }) => {
   try {
@@ -24,6 +13,7 @@ self.onmessage = async ({ data: job }) => {
 };
 
 async function work({ base, task, artifact, threads, runs, seconds }) {
+  const { ARRAYS } = await import("./arrays.js");
   const { measure, nanoseconds } = await import("./measure.js");
   const { prepare } = await import(RUNTIMES[task.runtime]);
   const fetched = async (url) => {
