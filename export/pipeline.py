@@ -44,7 +44,8 @@ class Options:
 
     ``lowering`` is False to export the module as it is. ``keep`` are the outputs of operators that stay in float, as
     the study ``precision`` names them; ``auto_keep`` chooses some for int8, by measurement, where it loses too much.
-    ``picture``: the files take the bytes of a picture; ``labels`` and ``answer`` are as in the manifest.
+    ``picture``: the files take the bytes of a picture, of the size ``resize`` where that is given; ``labels`` and
+    ``answer`` are as in the manifest.
     """
 
     formats: tuple[str, ...] = ()
@@ -59,6 +60,7 @@ class Options:
     edge_type: str = FLOAT32
     lowering: bool = True
     picture: bool = False
+    resize: tuple[int, int] | None = None
     labels: tuple[str, ...] = ()
     answer: Answer = "values"
 
@@ -95,6 +97,8 @@ def check(options: Options, out: Path) -> None:
         raise BadInputError(f"--edge-type must be {' or '.join(EDGE_TYPES)}, not {options.edge_type!r}")
     if options.answer not in ANSWERS:
         raise BadInputError(f"--output must be {', '.join(ANSWERS)}, not {options.answer!r}")
+    if options.resize and not options.picture:
+        raise BadInputError("--resize needs --input-image: only a picture is resized inside")
     if options.picture and options.dynamic_batch:
         raise BadInputError("--input-image takes one picture at a time: leave out --dynamic-batch")
     destination.check(out, force=options.force)
@@ -119,7 +123,9 @@ def export(source: Source, options: Options, out: Path, progress: Progress = sil
         ConversionError: a converter of a format that was named refuses the module, or all of them do.
     """
     with contained():  # the model's own code runs in all that follows
-        source = finished(source, picture=options.picture, labels=options.labels, answer=options.answer)
+        source = finished(
+            source, picture=options.picture, labels=options.labels, answer=options.answer, resize=options.resize
+        )
         return _export(source, options, out.absolute(), out, progress)
 
 

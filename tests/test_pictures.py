@@ -5,6 +5,7 @@ import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,28 @@ def test_what_goes_into_the_first_convolution(padding: int, channels: Any, mean:
     assert torch.allclose(lowered.exact(x), given.module.double()(x), rtol=1e-12, atol=1e-12)
 
 
+def test_resized_inside(tmp_path: Path, pictures: Path, edgeattn: Command) -> None:
+    """A frame of another size and shape: resized and cropped as the preprocessing says, in every format alike."""
+    told = replace(TOLD, resize_shortest_edge=20)
+    bundle = deploy(
+        Colours().eval(), example(), out=tmp_path / "b", name="c", preprocessing=told, input_image=True,
+        resize=(24, 36), labels=list(COLOURS),
+    )  # fmt: skip
+    assert bundle.passed, str(bundle)
+    manifest = bundle.manifest
+    assert manifest.inputs[0].shape == (1, 3, 24, 36)
+    assert manifest.preprocessing["image_size"] == [24, 36]
+    frame = torch.randint(0, 256, (1, 3, 24, 36), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    plain = source.from_module(Colours().eval(), example(), name="c", preprocessing=told)
+    given = finished(plain, picture=True, labels=(), answer="values", resize=(24, 36))
+    resized = nn.functional.interpolate(frame.double(), size=(20, 30), mode="bilinear", align_corners=False)
+    mean, std = (torch.tensor(v, dtype=torch.float64).reshape(3, 1, 1) for v in (TOLD.mean, TOLD.std))
+    expected = Colours().double().eval()((resized[:, [2, 1, 0], 2:18, 7:23] / 255 - mean) / std)
+    assert torch.allclose(given.module.double()(frame), expected, atol=1e-5)
+    found = edgeattn("run", tmp_path / "b", pictures / "green.png", "--compare", "--json").document["answers"]
+    assert [each["best"][0]["label"] for each in found] == ["green"] * 5
+
+
 def test_labels_in_each_formats_own_place(made: Path) -> None:
     for artifact in bundles.load(made).manifest.artifacts:
         found = FORMATS.get(artifact.format).read(made / artifact.file.path).details["metadata"]
@@ -251,6 +274,8 @@ def dense(): return nn.Conv2d(3, 2, 1), x, {"preprocessing": {"mean": [0.5]}}
         ("flat", ["--input-image"], "no picture [1, 3, H, W]"),
         ("whole", ["--input-image"], "is uint8 already"),
         ("told", ["--input-image", "--dynamic-batch"], "one picture at a time"),
+        ("told", ["--resize", "32"], "--resize needs --input-image"),
+        ("told", ["--input-image", "--resize", "0x3"], "--resize takes a side"),
         ("told", ["--output", "best"], "--output must be values, probabilities, top5, not 'best'"),
         ("told", ["--labels", "two.txt"], "names 2 classes, and the model gives 3"),
         ("told", ["--labels", "empty.txt"], "one a line, none of them empty"),

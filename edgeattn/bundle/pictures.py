@@ -49,20 +49,27 @@ def fitted(image: "Image.Image", preprocessing: Preprocessing, size: tuple[int, 
     """A picture resized and cropped to ``size`` (height, width), as the preprocessing says."""
     from PIL.Image import Resampling
 
+    (down, across), (top, left) = resized_to((image.height, image.width), preprocessing, size)
+    resized = image.resize((across, down), Resampling[preprocessing.interpolation.upper()])
+    return resized.crop((left, top, left + size[1], top + size[0]))
+
+
+def resized_to(
+    own: tuple[int, int], preprocessing: Preprocessing, size: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The size to which a picture of its ``own`` size is resized, and top and left of what is then cut out of it, to
+    become ``size``; each is (height, width)."""
     height, width = size
-    resample = Resampling[preprocessing.interpolation.upper()]
     if preprocessing.crop == "none" or not preprocessing.keep_aspect_ratio:
-        return image.resize((width, height), resample)
-    short = min(image.size)
-    least = max(height / image.height, width / image.width)
+        return size, (0, 0)
+    short = min(own)
+    least = max(height / own[0], width / own[1])
     edge = preprocessing.resize_shortest_edge
     if edge is None or edge < least * short:  # a smaller one would have to be padded
         edge = round(least * short)
-    across, down = max(width, int(edge * image.width / short)), max(height, int(edge * image.height / short))
-    resized = image.resize((across, down), resample)
+    down, across = max(height, int(edge * own[0] / short)), max(width, int(edge * own[1] / short))
     rounded = round if preprocessing.crop_rounding == "half to even" else int
-    left, top = rounded((across - width) / 2), rounded((down - height) / 2)
-    return resized.crop((left, top, left + width, top + height))
+    return (down, across), (rounded((down - height) / 2), rounded((across - width) / 2))
 
 
 def as_bytes(image: "Image.Image", preprocessing: Preprocessing, shape: tuple[int, ...]) -> Bytes:

@@ -30,6 +30,7 @@ def deploy(
     evaluation: "tuple[Tensor, Tensor] | None" = None,
     preprocessing: "Preprocessing | Mapping[str, Any] | None" = None,
     input_image: bool = False,
+    resize: tuple[int, int] | None = None,
     labels: Sequence[str] = (),
     output: "Answer" = "values",
     cases: "Mapping[str, Inputs] | None" = None,
@@ -66,6 +67,8 @@ def deploy(
             :class:`edgeattn.Preprocessing`, or a dict of its fields.
         input_image: the files take the bytes of a picture, uint8 in RGB, and the range of values and the order of
             channels that ``preprocessing`` says are inside.
+        resize: with ``input_image``: the height and width of the pictures that the files take; they resize them
+            bilinearly, and crop them, as ``preprocessing`` says.
         labels: the names of the classes of the first output; they go into the files.
         output: what the first output is: values, as the model has them; probabilities, their softmax over the classes;
             or top5, the five largest, with a second output that has their classes.
@@ -106,6 +109,7 @@ def deploy(
         edge_type=edge_type,
         lowering=lowering,
         picture=input_image,
+        resize=resize,
         labels=tuple(labels),
         answer=output,
     )

@@ -4,7 +4,7 @@ It is a module around the user's, so that all that is proved of a model is prove
 folds its factors into the first convolution where that is exact.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,15 +24,36 @@ CLASSES = "classes"
 _LARGEST_FILE = 2**24
 
 
+@dataclass(frozen=True)
+class Resize:
+    """How a picture of one size becomes one of another: resized to ``size``, and cut out of it from ``corner`` on; each
+    is (height, width)."""
+
+    size: tuple[int, int]
+    corner: tuple[int, int]
+    result: tuple[int, int]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[1, C, H, W] resized bilinearly, without smoothing, which no runtime of all formats has."""
+        x = nn.functional.interpolate(x, size=self.size, mode="bilinear", align_corners=False)
+        if self.size == self.result:
+            return x
+        (top, left), (height, width) = self.corner, self.result
+        return x[:, :, top : top + height, left : left + width]
+
+
 class Pictured(InOrder):
-    """``model`` behind the normalisation of a picture [1, C, H, W] of bytes, in RGB or grey."""
+    """``model`` behind the normalisation of a picture [1, C, H, W] of bytes, in RGB or grey, and behind its resize."""
 
     matrix: Tensor | None
     factor: Tensor
     shift: Tensor | None
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing, channels: int) -> None:
+    def __init__(
+        self, model: nn.Module, preprocessing: Preprocessing, channels: int, resize: Resize | None = None
+    ) -> None:
         super().__init__(model)
+        self.resize = resize
         shift, factor = (torch.tensor(v, dtype=torch.float64) for v in preprocessing.affine(channels))
         order = torch.arange(channels)
         if preprocessing.channels == "BGR":
@@ -47,6 +68,8 @@ class Pictured(InOrder):
         """The model's outputs."""
         (picture,) = inputs
         x = picture.to(self.factor.dtype)
+        if self.resize is not None:
+            x = self.resize(x)
         if self.shift is not None:  # before the factor: what is padded with zeros behind it stays zero
             x = x - self.shift
         x = x * self.factor if self.matrix is None else nn.functional.conv2d(x, self.matrix)
@@ -71,15 +94,23 @@ class Answering(InOrder):
         return (answer, *rest) if rest else answer
 
 
-def finished(source: Source, *, picture: bool, labels: tuple[str, ...], answer: Answer) -> Source:
-    """``source`` that takes a picture, has labels, and gives an answer.
+def finished(
+    source: Source,
+    *,
+    picture: bool,
+    labels: tuple[str, ...],
+    answer: Answer,
+    resize: tuple[int, int] | None = None,
+) -> Source:
+    """``source`` that takes a picture, of the size ``resize`` (height, width) where that is given, has labels, and
+    gives an answer.
 
     Raises:
         BadInputError: it takes no picture, or its normalisation is not known; or it gives no logits, or has another
             number of classes.
     """
     if picture:
-        source = _pictured(source)
+        source = _pictured(source, resize)
     first, logits = next(iter(source.outputs.items()))
     if (labels or answer != "values") and (logits.dim() not in (2, 4) or not logits.is_floating_point()):
         raise BadInputError(
@@ -92,7 +123,7 @@ def finished(source: Source, *, picture: bool, labels: tuple[str, ...], answer: 
     return source if answer == "values" else _answering(source, answer)
 
 
-def _pictured(source: Source) -> Source:
+def _pictured(source: Source, resize: tuple[int, int] | None) -> Source:
     if len(source.inputs) != 1:
         raise BadInputError(f"the model takes {len(source.inputs)} inputs, and not one picture [1, 3, H, W]")
     ((name, example),) = source.inputs.items()
@@ -106,10 +137,18 @@ def _pictured(source: Source) -> Source:
     if not example.is_floating_point():
         raise BadInputError(f"the input {name} is {str(example.dtype).removeprefix('torch.')} already")
 
-    def in_bytes(x: Tensor) -> Tensor:
-        return torch.from_numpy(pictures.to_bytes(x.detach().numpy(), told))
+    own, wanted = (example.shape[2], example.shape[3]), told
 
-    module = Pictured(source.module, told, channels).eval()
+    def in_bytes(x: Tensor) -> Tensor:
+        picture = torch.from_numpy(pictures.to_bytes(x.detach().numpy(), wanted))
+        if resize is None:
+            return picture
+        return nn.functional.interpolate(picture.float(), size=resize, mode="nearest").to(torch.uint8)
+
+    inside = None if resize is None else Resize(*pictures.resized_to(resize, told, own), own)
+    module = Pictured(source.module, told, channels, inside).eval()
+    if resize is not None:
+        told = replace(told, image_size=resize, resize_shortest_edge=None)
     inputs = {name: in_bytes(example)}
     evaluation = source.evaluation
     return replace(
@@ -121,6 +160,7 @@ def _pictured(source: Source) -> Source:
         calibration=None if source.calibration is None else in_bytes(source.calibration),
         cases={case: {name: in_bytes(x[name])} for case, x in source.cases.items()},
         picture=name,
+        preprocessing=told,
     )
 
 

@@ -22,11 +22,11 @@ def input_shape(text: str) -> list[int]:
     return numbers
 
 
-def image_size(text: str) -> tuple[int, int]:
-    """(height, width) that ``--image-size`` names."""
+def image_size(text: str, option: str = "--image-size") -> tuple[int, int]:
+    """(height, width) that ``--image-size``, or another option, names."""
     numbers = re.fullmatch(r"([1-9][0-9]{0,4})(?:x([1-9][0-9]{0,4}))?", text)
     if not numbers:
-        raise BadInputError(f"--image-size takes a side such as 256, or height x width such as 192x256, not {text!r}")
+        raise BadInputError(f"{option} takes a side such as 256, or height x width such as 192x256, not {text!r}")
     height, width = numbers[1], numbers[2] or numbers[1]
     return int(height), int(width)
 

@@ -79,6 +79,10 @@ def export(
         bool,
         typer.Option("--input-image", help="The files take the bytes of a picture, RGB; its preprocessing is inside."),
     ] = False,
+    resize: Annotated[
+        str | None,
+        typer.Option(metavar="N or HxW", help="With --input-image: take pictures of this size; the files resize them."),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The names of the classes, one a line; they go into the files.")
     ] = None,
@@ -122,7 +126,7 @@ def export(
     from edgeattn.bundle import manifest
     from edgeattn.bundle import preprocessing as told
     from edgeattn.export import pipeline, source
-    from edgeattn.export.source import factory, picture
+    from edgeattn.export.source import factory, picture, sizes
     from edgeattn.interface.deploy import export_to_bundle
 
     options = pipeline.Options(
@@ -138,6 +142,7 @@ def export(
         edge_type=edge_type,
         lowering=not no_lowering,
         picture=input_image,
+        resize=sizes.image_size(resize, "--resize") if resize else None,
         labels=picture.read_labels(labels) if labels else (),
         answer=cast("manifest.Answer", output),
     )
