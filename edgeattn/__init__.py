@@ -25,6 +25,7 @@ from edgeattn.errors import (
 
 if TYPE_CHECKING:
     from edgeattn.attention import LinearSelfAttention, context_score_map
+    from edgeattn.bundle.preprocessing import Preprocessing
     from edgeattn.interface.bundle import Bundle
     from edgeattn.interface.deploy import deploy
     from edgeattn.lowering import lower
@@ -43,6 +44,7 @@ __all__ = [
     "LinearSelfAttention",
     "LoweringError",
     "MissingError",
+    "Preprocessing",
     "RefusedError",
     "TargetError",
     "__version__",
@@ -55,6 +57,7 @@ __all__ = [
 _MODULES = {
     "Bundle": "edgeattn.interface.bundle",
     "LinearSelfAttention": "edgeattn.attention",
+    "Preprocessing": "edgeattn.bundle.preprocessing",
     "assert_parity": "edgeattn.parity.ci",
     "context_score_map": "edgeattn.attention",
     "deploy": "edgeattn.interface.deploy",

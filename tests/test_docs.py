@@ -35,6 +35,8 @@ NOT_RUN = {
     "--weights apple/": "it asks a hub; tests/test_checkpoints.py puts a stand-in there",
     "--weights model.safetensors": "it needs a checkpoint; tests/test_checkpoints.py makes some and exports one",
     "edgeattn export model.pt2": "it needs a program; tests/test_programs.py saves one and exports it",
+    "edgeattn run ": "it needs a picture; tests/test_pictures.py runs it",
+    "--preprocessing told.json": "as above",
     "edgeattn export digits": "a minute, for its 360 held-out digits; tests/test_digits.py exports it",
     "edgeattn export fashion": "minutes, for its held-out pictures; tests/test_fashion.py exports it",
     "edgeattn export scenes": "minutes, as above; tests/test_scenes.py exports it",

@@ -75,8 +75,9 @@ def _image(builder: Any, about: About) -> dict[int, int]:
     properties = _table(builder, 2, {}, {0: _RGB if about.channels == 3 else _GREY})
     fields = {3: _table(builder, 3, {1: properties}, {0: _IMAGE_PROPERTIES})}
     shift, factor = about.preprocessing.affine(about.channels) if about.preprocessing else ((0.0,), (1.0,))
-    # (pixel - mean) / std of bytes.
-    options = _table(builder, 2, {0: _floats(builder, shift), 1: _floats(builder, [1 / f for f in factor])})
+    # (pixel - mean) / std of bytes. One number for all channels where it is one: MediaPipe reads no other.
+    mean, std = (sorted(set(v)) if len(set(v)) == 1 else v for v in (shift, [1 / f for f in factor]))
+    options = _table(builder, 2, {0: _floats(builder, mean), 1: _floats(builder, std)})
     fields[4] = _vector(builder, [_table(builder, 2, {1: options}, {0: _NORMALISATION})])
     return fields
 
