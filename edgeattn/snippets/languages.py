@@ -7,7 +7,6 @@ from edgeattn.snippets import literals
 from edgeattn.snippets.literals import Literal
 
 RUN = "run by edgeattn's tests"
-COMPILED = "compiled by edgeattn's tests, not run"
 NOT_COMPILED = "not compiled by edgeattn's tests"
 NOT_RUN = "not run by edgeattn's tests"
 _OTHER_DELEGATE = "not run by edgeattn's tests with this delegate"
@@ -23,6 +22,7 @@ class Way:
         delegates: what the program writes for each delegate, by our name of it; the first is the default.
         checked: what the tests do with the program, with its default delegate.
         threads: whether the program chooses the number of threads.
+        edges: the types of inputs and outputs that it has; empty where it has all.
     """
 
     runtime: str
@@ -30,6 +30,7 @@ class Way:
     delegates: Mapping[str, str]
     checked: str
     threads: bool = True
+    edges: frozenset[str] = frozenset()
 
     def checked_with(self, delegate: str) -> str:
         """What the tests do with the program, with this delegate."""
@@ -69,9 +70,9 @@ LANGUAGES: Mapping[str, Language] = {
         {
             "tflite": Way(
                 "LiteRT on Android",
-                'build.gradle.kts: implementation("com.google.ai.edge.litert:litert:1.4.0")',
+                'in build.gradle.kts implementation("com.google.ai.edge.litert:litert:1.4.0"),',
                 {"xnnpack": "", "gpu": "GpuDelegate()"},
-                "compiled by edgeattn's tests and run on stand-ins for Android and LiteRT, never on a phone",
+                "compiled by edgeattn's tests, and run on stand-ins alone",
             )
         },
         # How many bytes each takes.
@@ -83,7 +84,7 @@ LANGUAGES: Mapping[str, Language] = {
         {
             "coreml": Way(
                 "Core ML",
-                "add the .mlpackage to the target of your app in Xcode, which compiles it",
+                "the .mlpackage in the target of your app, where Xcode compiles it",
                 dict(zip(_UNITS, (".all", ".cpuOnly", ".cpuAndGPU", ".cpuAndNeuralEngine"), strict=True)),
                 NOT_COMPILED,
                 threads=False,
@@ -96,7 +97,13 @@ LANGUAGES: Mapping[str, Language] = {
         literals.javascript,
         {
             "onnx": Way("onnxruntime-web", "npm install onnxruntime-web", {"wasm": "wasm", "webgpu": "webgpu"}, RUN),
-            "tflite": Way("LiteRT.js", "npm install @litertjs/core", {"wasm": "wasm", "webgpu": "webgpu"}, RUN),
+            "tflite": Way(
+                "LiteRT.js",
+                "npm install @litertjs/core",
+                {"wasm": "wasm", "webgpu": "webgpu"},
+                RUN,
+                edges=frozenset({"float32", "int32", "uint8"}),
+            ),
         },
         _types(
             "Uint8Array", "Int8Array", "Int16Array", "Int32Array", "BigInt64Array", "Uint8Array", "Uint16Array",

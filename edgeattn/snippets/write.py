@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from edgeattn.bundle.manifest import Artifact, Bundle
@@ -56,6 +57,11 @@ def snippet(
     if chosen.format not in spoken.ways:
         raise BadInputError(f"{language} does not run {chosen.file.path} ({chosen.format}): {_known()}")
     way = spoken.ways[chosen.format]
+    if foreign := _foreign(way, chosen):
+        raise BadInputError(
+            f"{way.runtime} takes no {_and(foreign)} at the edges of {chosen.file.path}: take another artifact, or "
+            "export it without --edge-type own"
+        )
     delegate = delegate or next(iter(way.delegates))
     if delegate not in way.delegates:
         raise BadInputError(
@@ -78,6 +84,12 @@ def _and(words: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def _foreign(way: Way, artifact: Artifact) -> list[str]:
+    """The types of its inputs and outputs that the runtime lacks."""
+    types = dict.fromkeys(edge.dtype for edge in (*artifact.inputs, *artifact.outputs))
+    return [dtype for dtype in types if way.edges and dtype not in way.edges]
+
+
 def _named(bundle: Bundle, name: str) -> Artifact:
     for artifact in bundle.manifest.artifacts:
         if artifact.file.path == name:
@@ -88,8 +100,8 @@ def _named(bundle: Bundle, name: str) -> Artifact:
 
 def _default(bundle: Bundle, language: str) -> Artifact:
     artifacts = bundle.manifest.artifacts
-    for format_ in LANGUAGES[language].ways:
-        of_it = [artifact for artifact in artifacts if artifact.format == format_]
+    for format_, way in LANGUAGES[language].ways.items():
+        of_it = [artifact for artifact in artifacts if artifact.format == format_ and not _foreign(way, artifact)]
         if of_it:
             return next((a for a in of_it if a.file.path in _recommended(bundle)), of_it[0])
     has = ", ".join(dict.fromkeys(artifact.format for artifact in artifacts))
@@ -118,13 +130,14 @@ def _render(bundle: Bundle, language: str, artifact: Artifact, threads: int, del
         autoescape=False,  # noqa: S701  # it is no markup: all texts from outside go through `text`
     )
     environment.filters.update(
-        text=spoken.literal, number=_number, numbers=_numbers, rows=_rows, type=lambda dtype: spoken.types[dtype]
+        text=spoken.literal, number=_number, numbers=_numbers, plus=_plus, rows=_rows, type=spoken.types.get
     )
     way = spoken.ways[artifact.format]
     values: dict[str, Any] = {
         "about": _about(spoken, way, artifact, delegate),
         "format": artifact.format,
         "file": artifact.file.path,
+        "stem": PurePosixPath(artifact.file.path).stem,
         "facts": facts(manifest, artifact),
         "labels": [spoken.literal(label) for label in manifest.labels],
         "threads": threads,
@@ -134,13 +147,17 @@ def _render(bundle: Bundle, language: str, artifact: Artifact, threads: int, del
 
 
 def _about(language: Language, way: Way, artifact: Artifact, delegate: str) -> str:
-    first = f"{sentence(artifact.file.path)} in {way.runtime} ({delegate}). This program is {way.checked_with(delegate)}."
+    first = f"{sentence(artifact.file.path)} in {way.runtime} ({delegate}): {way.checked_with(delegate)}."
     return f"{language.comment} {first}\n{language.comment} It needs: {way.needs}"
 
 
 def _number(value: float) -> str:
     """With as many digits as float32 has."""
     return f"{value:.9g}"
+
+
+def _plus(value: int) -> str:
+    return f"{'-' if value < 0 else '+'} {abs(value)}"
 
 
 def _numbers(values: Iterable[float], after: str = "") -> str:
