@@ -38,12 +38,13 @@ def litert_headers(folder: Path) -> Path:
     return folder
 
 
-def compiled(code: str, runtime: str, folder: Path) -> list[str | Path]:
+def compiled(code: str, folder: Path) -> list[str | Path]:
     """The command that runs a snippet under emulation, by the loader and with the libraries of our native runner; where
     Debian's packages are missing, the skip names them."""
     if absent := toolchain._missing_packages() or native.missing_packages():
         pytest.skip(absent)
     folder.mkdir()
+    runtime = "onnxruntime" if "onnxruntime_cxx_api.h" in code else "litert"
     built, emulator = native.build(), toolchain.build()
     headers = onnxruntime_headers() if runtime == "onnxruntime" else litert_headers(folder)
     source, program, libraries = folder / "app.cc", folder / "app", built.folder / runtime

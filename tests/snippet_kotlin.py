@@ -68,7 +68,7 @@ import android.graphics.Bitmap
 import java.io.File
 fun main(words: Array<String>) {
     val rgb = File(words[1]).readBytes().map { it.toInt() and 255 }
-    val pixels = IntArray(20 * 24) { (255 shl 24) or (rgb[3 * it] shl 16) or (rgb[3 * it + 1] shl 8) or rgb[3 * it + 2] }
+    val pixels = IntArray(20 * 24) { (rgb[3 * it] shl 16) or (rgb[3 * it + 1] shl 8) or rgb[3 * it + 2] }
     val picture = Bitmap(24, 20, pixels)
     val found = when (words[0]) { CASES else -> throw IllegalArgumentException() }
     for ((label, score) in found) println("%.4f  %s".format(score, label))
@@ -83,7 +83,9 @@ def compiled(programs: Mapping[str, str], folder: Path) -> Path:
     sources, classes = folder / "kotlin", folder / "classes"
     sources.mkdir()
     cases = "; ".join(
-        f'"{name}" -> {name}.Model(Context()).classify(picture)' for name, code in programs.items() if "Bitmap" in code
+        f'"{name}" -> {name}.Model(Context()).classify(picture)'
+        for name, code in programs.items()
+        if "picture: Bitmap" in code
     )
     for name, code in STAND_INS.items():
         (sources / f"{name}.kt").write_text(code.replace("CASES", cases))

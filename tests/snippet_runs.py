@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from edgeattn import runtimes
 from edgeattn.bundle import manifest as bundles
 from edgeattn.bundle import pictures, preprocessing
-from edgeattn.bundle.tensors import from_edge, to_edge
+from edgeattn.bundle.tensors import Arrays, from_edge, to_edge
 from edgeattn.snippets.write import Snippet, snippet
 
 # Mean and standard deviation of each channel, BGR, and a height that is not the width: what is confused shows.
@@ -65,22 +66,33 @@ def rgb(file: Path) -> bytes:
     return np.asarray(Image.open(file).convert("RGB")).tobytes()
 
 
-def expected(folder: Path, artifact: str, file: Path) -> Told:
-    """The five best by edgeattn's own session, on the input that `pictures` makes."""
+def session_outputs(folder: Path, artifact: str, file: Path | None) -> tuple[npt.NDArray[np.generic], Arrays]:
+    """What edgeattn's own session is fed for a picture, or zeros, and its outputs, in the file's own types."""
     bundle = bundles.load(folder)
     manifest = bundle.manifest
     chosen = next(a for a in manifest.artifacts if a.file.path == artifact)
-    how = preprocessing.read(manifest.preprocessing, "the test")
-    pixels = pictures.as_bytes(pictures.read(file), how, (1, 3, *SIZE))
     tensor = chosen.inputs[0]
-    value = pixels if manifest.picture else pictures.normalised(pixels, how).astype(np.float32)
+    value: npt.NDArray[np.generic] = np.zeros((1, 3, *SIZE), np.float32)
+    if file:
+        how = preprocessing.read(manifest.preprocessing, "the test")
+        value = pictures.as_bytes(pictures.read(file), how, (1, 3, *SIZE))
+        if not manifest.picture:
+            value = pictures.normalised(value, how).astype(np.float32)
+    fed = to_edge(value, tensor)
     backend = next(b for b in runtimes.backends(chosen.format) if not b.missing)
     with backend.open(bundle.path(chosen.file)) as session:
-        found = session.run({tensor.name: to_edge(value, tensor)})
-    first, *rest = (from_edge(found[y.name], y, np.dtype(np.float32)) for y in chosen.outputs)
-    if rest:
-        return Told(manifest.labels[int(found["classes"][0, 0])], first[0].tolist())
-    scores = np.exp(first[0] - first[0].max()) / np.exp(first[0] - first[0].max()).sum()
+        return fed, session.run({tensor.name: fed})
+
+
+def expected(folder: Path, artifact: str, file: Path) -> Told:
+    """The five best by edgeattn's own session, on the input that `pictures` makes."""
+    manifest = bundles.load(folder).manifest
+    outputs = next(a for a in manifest.artifacts if a.file.path == artifact).outputs
+    _, found = session_outputs(folder, artifact, file)
+    first = from_edge(found["y"], outputs[0], np.dtype(np.float32))[0]
+    if "classes" in found:
+        return Told(manifest.labels[int(found["classes"][0, 0])], first.tolist())
+    scores = np.exp(first - first.max()) / np.exp(first - first.max()).sum()
     return Told(manifest.labels[int(scores.argmax())], sorted(scores.tolist(), reverse=True)[:5])
 
 
@@ -89,9 +101,7 @@ def written(folder: Path, language: str, artifact: str) -> Snippet:
 
 
 def run_python(folder: Path, code: str, *words: str | Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

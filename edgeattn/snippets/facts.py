@@ -1,4 +1,4 @@
-"""What a program must know of an artifact to run it on a picture: read from the manifest, the same for each language."""
+"""What a program must know of an artifact to run it on a picture: from the manifest, the same for each language."""
 
 from dataclasses import dataclass, replace
 from math import prod
@@ -32,11 +32,11 @@ class Edge:
 
     @property
     def lowest(self) -> int:
-        return 0 if self.dtype.startswith("u") else -(2 ** (self._bits - 1))
+        return 0 if self.dtype.startswith("u") else -(1 << (self._bits - 1))
 
     @property
     def highest(self) -> int:
-        return self.lowest + 2**self._bits - 1
+        return self.lowest + (1 << self._bits) - 1
 
     @property
     def _bits(self) -> int:
@@ -88,7 +88,7 @@ def facts(manifest: Manifest, artifact: Artifact) -> Facts:
     """What a program must know of ``artifact``."""
     picture = _picture(manifest, artifact)
     outputs = tuple(map(_edge, artifact.outputs))
-    classes = bool(picture or manifest.labels)
+    classes = bool(picture or manifest.labels or manifest.answer != "values")
     return Facts(tuple(map(_edge, artifact.inputs)), outputs, picture, _best(manifest, outputs) if classes else None)
 
 
@@ -115,7 +115,8 @@ def _picture(manifest: Manifest, artifact: Artifact) -> Picture | None:
     except BadInputError:
         return None
     preprocessing = told.read(manifest.preprocessing, "the manifest")
-    mean, std = (), ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     if manifest.picture is None:
         mean, factor = preprocessing.affine(channels)
         std = tuple(1 / f for f in factor)

@@ -127,7 +127,7 @@ def _render(bundle: Bundle, language: str, artifact: Artifact, threads: int, del
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  # it is no markup: all texts from outside go through `text`
+        autoescape=False,  # it is no markup: all texts from outside go through `text`
     )
     environment.filters.update(
         text=spoken.literal, number=_number, numbers=_numbers, plus=_plus, rows=_rows, type=spoken.types.get
