@@ -78,8 +78,8 @@ fun main(words: Array<String>) {
 
 
 def compiled(programs: Mapping[str, str], folder: Path) -> Path:
-    """All programs, each a package with its name; where Debian's Kotlin is missing, the skip says so."""
-    compiler = program("kotlinc", package="kotlin")
+    """All programs, each a package with its name; where Debian's packages are missing, the skip names them."""
+    compiler, _ = program("kotlinc", package="kotlin"), program("java", package="default-jre-headless")
     sources, classes = folder / "kotlin", folder / "classes"
     sources.mkdir()
     cases = "; ".join(
