@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -118,9 +119,26 @@ def _recommended(bundle: Bundle) -> set[str]:
 
 def _render(bundle: Bundle, language: str, artifact: Artifact, threads: int, delegate: str) -> str:
     require("jinja2", extra="report")
+    spoken, manifest = LANGUAGES[language], bundle.manifest
+    way = spoken.ways[artifact.format]
+    code: str = _template(language).render(
+        about=_about(spoken, way, artifact, delegate),
+        format=artifact.format,
+        file=artifact.file.path,
+        stem=PurePosixPath(artifact.file.path).stem,
+        facts=facts(manifest, artifact),
+        labels=[spoken.literal(label) for label in manifest.labels],
+        threads=threads,
+        delegate=way.delegates[delegate],
+    )
+    return code
+
+
+@cache
+def _template(language: str) -> Any:
     import jinja2
 
-    spoken, manifest = LANGUAGES[language], bundle.manifest
+    spoken = LANGUAGES[language]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("edgeattn.snippets", "templates"),
         undefined=jinja2.StrictUndefined,
@@ -129,21 +147,15 @@ def _render(bundle: Bundle, language: str, artifact: Artifact, threads: int, del
         keep_trailing_newline=True,
         autoescape=False,  # it is no markup: all texts from outside go through `text`
     )
-    environment.filters.update(
-        text=spoken.literal, number=_number, numbers=_numbers, plus=_plus, rows=_rows, type=spoken.types.get
-    )
-    way = spoken.ways[artifact.format]
-    values: dict[str, Any] = {
-        "about": _about(spoken, way, artifact, delegate),
-        "format": artifact.format,
-        "file": artifact.file.path,
-        "stem": PurePosixPath(artifact.file.path).stem,
-        "facts": facts(manifest, artifact),
-        "labels": [spoken.literal(label) for label in manifest.labels],
-        "threads": threads,
-        "delegate": way.delegates[delegate],
+    environment.filters |= {
+        "text": spoken.literal,
+        "type": spoken.types.__getitem__,
+        "number": _number,
+        "numbers": _numbers,
+        "plus": _plus,
+        "rows": _rows,
     }
-    return environment.get_template(f"{language}.jinja").render(values)
+    return environment.get_template(f"{language}.jinja")
 
 
 def _about(language: Language, way: Way, artifact: Artifact, delegate: str) -> str:
