@@ -290,6 +290,22 @@ def test_refusals_are_one_sentence(options: tuple[str, ...], said: str, edgeattn
     assert len(answer.err.splitlines()) == 1
 
 
+def test_a_classifier_of_core_ml_is_read_by_its_labels(tmp_path: Path) -> None:
+    """By the output that the package has; of labels that are alike it is none."""
+    from edgeattn.export import pipeline, source
+    from edgeattn.formats.mil.package import read_spec
+
+    (tmp_path / "model.py").write_text(MODEL)
+    for labels in (LABELS, ("same",) * len(LABELS)):
+        options = pipeline.Options(formats=("coreml",), labels=labels, picture=True, answer="probabilities", force=True)
+        made = pipeline.export(source.load(f"{tmp_path / 'model.py'}:make"), options, tmp_path / "b").bundle
+        outputs = {output.name for output in read_spec(tmp_path / "b/make-fp32.mlpackage").description.output}
+        for code in (snippet(made, "swift").code, snippet(made, "python").code):
+            read = {name for name in ("classLabel_probs", "y") if f'"{name}"' in code}
+            assert len(read) == 1
+            assert read <= outputs
+
+
 def test_a_runtime_that_lacks_a_type_is_not_chosen(made: Made) -> None:
     with pytest.raises(BadInputError, match=r"LiteRT\.js takes no int8 at the edges of make-int8\.tflite"):
         written(made["own"], "javascript", "make-int8.tflite")

@@ -9,6 +9,7 @@ from edgeattn.bundle import preprocessing as told
 from edgeattn.bundle.manifest import Artifact, Manifest, Tensor
 from edgeattn.bundle.preprocessing import Preprocessing
 from edgeattn.errors import BadInputError
+from edgeattn.formats.mil.classifier import PROBABILITIES
 
 # What is done with the first output: the five largest, after a softmax or as they are; or they are two outputs already.
 Best = Literal["softmax", "largest", "top5"]
@@ -76,12 +77,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Facts:
-    """An artifact's inputs and outputs; ``picture`` is None where it takes none, ``best`` where it names no classes."""
+    """An artifact's inputs and outputs; ``picture`` is None where it takes none, ``best`` where it names no classes.
+
+    ``named`` is the output of a classifier of Core ML, a dictionary of the probabilities by their labels, which stands
+    in place of the first one; empty in all other files.
+    """
 
     inputs: tuple[Edge, ...]
     outputs: tuple[Edge, ...]
     picture: Picture | None
     best: Best | None
+    named: str
 
 
 def facts(manifest: Manifest, artifact: Artifact) -> Facts:
@@ -89,7 +95,16 @@ def facts(manifest: Manifest, artifact: Artifact) -> Facts:
     picture = _picture(manifest, artifact)
     outputs = tuple(map(_edge, artifact.outputs))
     classes = bool(picture or manifest.labels or manifest.answer != "values")
-    return Facts(tuple(map(_edge, artifact.inputs)), outputs, picture, _best(manifest, outputs) if classes else None)
+    best = _best(manifest, outputs) if classes else None
+    named = PROBABILITIES if _is_classifier(manifest, artifact) else ""
+    return Facts(tuple(map(_edge, artifact.inputs)), outputs, picture, best, named)
+
+
+def _is_classifier(manifest: Manifest, artifact: Artifact) -> bool:
+    """Whether the converter made a classifier of it (:mod:`edgeattn.formats.coreml`); the manifest does not say."""
+    distinct = 0 < len(set(manifest.labels)) == len(manifest.labels)
+    alone = len(artifact.inputs) == len(artifact.outputs) == 1 and manifest.picture is not None
+    return artifact.format == "coreml" and manifest.answer == "probabilities" and distinct and alone
 
 
 def _edge(tensor: Tensor) -> Edge:
