@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 
-def program(name: str) -> str:
+def program(name: str, package: str = "") -> str:
     """Where it is; where Debian's packages are missing, the skip names them."""
     found = shutil.which(name)
     if not found:
-        pytest.skip(f"install it: apt-get install -y {name}")
+        pytest.skip(f"install it: apt-get install -y {package or name}")
     return found
 
 

@@ -21,8 +21,9 @@ app = typer.Typer(
 )
 # The order of the commands in the help; a command that is not named here comes last.
 _ORDER = (
-    "export", "run", "inspect", "parity", "compare", "profile", "phone", "report", "study", "setup", "models", "doctor",
-)  # fmt: skip
+    *("export", "run", "inspect", "parity", "compare", "profile", "phone", "report", "snippet", "study", "setup"),
+    *("models", "doctor"),
+)
 
 
 def _commands() -> list[str]:

@@ -33,6 +33,7 @@ from edgeattn.profile import devices
 from edgeattn.profile.run import Options
 from edgeattn.report import forms, gather
 from edgeattn.report.content import Content
+from edgeattn.snippets import write
 from edgeattn.system import files, plugins
 from edgeattn.system.progress import Progress, silent
 
@@ -330,6 +331,22 @@ class Bundle(Result):
             published=published,
             progress=progress,
         )
+
+    def snippet(
+        self, language: str, artifact: str | None = None, *, threads: int | None = None, delegate: str | None = None
+    ) -> str:
+        """The program in ``language`` (kotlin, swift, javascript, cpp, python) that loads an artifact and runs it.
+
+        Args:
+            artifact: the name of its file; None is the recommended one of the first format that the language runs.
+            threads: of the runtime; None is 1.
+            delegate: what runs the operators: "gpu", say; None is the CPU, or all units of Core ML.
+
+        Raises:
+            BadInputError: there is no such language, artifact or delegate, or they do not go together.
+            MissingError: jinja2 is not installed.
+        """
+        return write.snippet(self.data, language, artifact, threads=threads, delegate=delegate).code
 
 
 def write_report(
