@@ -14,7 +14,7 @@ from edgeattn.bundle.preprocessing import Preprocessing
 from edgeattn.formats._tflite_metadata import About, buffer, with_labels
 from edgeattn.interface import answers
 
-# In RGB, and mean and deviation of each channel another: one that is not read is seen. MediaPipe itself has one of each.
+# In RGB; another mean and deviation for each channel shows one that is not read. MediaPipe itself has one of each.
 TOLD = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.3, 0.225))
 UNIFORM = Preprocessing(mean=(0.4,), std=(0.3,))
 
