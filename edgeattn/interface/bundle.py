@@ -148,13 +148,16 @@ class Bundle(Result):
     def shown(self, max_accuracy_drop: float = MAX_ACCURACY_DROP) -> list[Any]:
         lines: list[Any] = [render.files(self.data), render.lowering(self.data)]
         try:
-            lines += self.parity_at_export.shown()
+            report = self.parity_at_export.report
+            lines += render.parity(report)
             lines += (escape(f"{what} was not made: {reason}") for what, reason in self.refused.items())
             if len({artifact.precision for artifact in self.artifacts}) > 1:
                 lines.append(escape(sentence(self.recommended(max_accuracy_drop), max_accuracy_drop)))
         except ArtifactError as error:  # another tool may have made the bundle: show the rest
             lines.append(escape(str(error)))
-        return [*lines, *(escape(f"Note: {note}") for note in self.notes)]
+            report = None
+        lines += (escape(f"Note: {note}") for note in self.notes)
+        return [*lines, *(render.verdict(report) if report else ())]
 
     def rows(self) -> list[dict[str, Any]]:
         return [

@@ -17,20 +17,26 @@ from edgeattn.parity.accuracy import Accuracy, wilson
 from edgeattn.parity.layers import LayerRow, Layers
 from edgeattn.parity.selftest import SelfTest
 from edgeattn.parity.verdicts import NotChecked, Report, Row, worst
+from edgeattn.precision import FP32, NoiseLimits
 from edgeattn.runtimes import Share
 
 
 def files(bundle: Bundle) -> Table:
-    table = tables.table(f"Bundle {bundle.folder}", "artifact", "format", "size KiB>r", "stated", "edges")
+    table = tables.table(f"Bundle {bundle.folder}", "artifact", "format", "size KiB>r", "stated>?", "edges>?")
     for artifact in bundle.manifest.artifacts:
-        stated = ", ".join(f"{key} {value}" for key, value in artifact.details.document().items())
+        stated = ", ".join(f"{key} {_short(value)}" for key, value in artifact.details.document().items())
         edges = next((tensor.layout for tensor in artifact.inputs if tensor.layout), "-")
         table.add_row(artifact.file.path, artifact.format, f"{artifact.file.size_bytes / 1024:.0f}", stated, edges)
     return table
 
 
+def _short(value: Any) -> str:
+    """A statement of a file on one line: of a long list the number of its entries."""
+    return f"{len(value)} kinds" if isinstance(value, list | tuple) and len(value) > 3 else str(value)
+
+
 def lowering(bundle: Bundle) -> Table:
-    table = tables.table("Lowering", "layout", "module", "became", "why")
+    table = tables.table("Lowering", "layout", "module", "became>?", "why")
     for layout, changes in bundle.manifest.lowering.items():
         changes_by_kind = Counter((change.before, change.after, change.reason) for change in changes)
         for (before, after, reason), number in changes_by_kind.items():
@@ -43,7 +49,9 @@ def lowering(bundle: Bundle) -> Table:
 
 def parity(report: Report) -> list[Any]:
     """Both hops with the worst case of each candidate; accuracy, what was not run, and warnings."""
-    columns = ("output", "cases>r", "worst case", "max noise>r", "RMS noise>r", "max abs>r", "SQNR dB>r", "verdict")
+    columns = (
+        "output", "cases>r", "worst case>?", "max noise>r", "RMS noise>r?", "max abs>r?", "SQNR dB>r?", "verdict",
+    )  # fmt: skip
     hop_one = tables.table("Hop 1: reference to lowered form, PyTorch", "layout", "fp64 error>r", *columns)
     hop_two = tables.table("Hop 2: lowered form to artifact", "artifact", "runtime", *columns)
     unshown = {entry.candidate for entry in report.not_shown}
@@ -75,6 +83,33 @@ def parity(report: Report) -> list[Any]:
         parts.append(_accuracy(report))
     warnings = (f"[yellow]Warning:[/] {escape(warning)}" for warning in report.warnings)
     return [*parts, *_not_run("Not run", report.not_run), *_not_shown(report), *warnings]
+
+
+def verdict(report: Report) -> list[str]:
+    """What noise units are, and how many files are the same model: the last lines on the screen."""
+    limits = FP32.limits
+    assert isinstance(limits, NoiseLimits)
+    failed = [
+        *(r.candidate for r in report.rows if not r.passed),
+        *(r.candidate for r in report.accuracy if not r.passed),
+    ]
+    wrong = dict.fromkeys(failed)
+    unshown = dict.fromkeys(e.candidate for e in report.not_shown if e.candidate not in wrong)
+    files = report.artifacts_checked | unshown.keys() | {name for name in wrong if name in report.artifacts_checked}
+    good = len(files - wrong.keys() - unshown.keys())
+    number = f"{good} of {len(files)} file{'s' * (len(files) != 1)}"
+    text = (
+        f"[{'green' if report.passed else 'red' if report.wrong else 'yellow'}]{number} shown to be the same model[/]"
+    )
+    if wrong:
+        text += f"; different: {escape(', '.join(wrong))}"
+    if unshown:
+        text += f"; not shown: {escape(', '.join(unshown))}"
+    return [
+        "Noise units are multiples of the reference's own error in float32: up to "
+        f"{limits.max_noise_units:g} (max) and {limits.rms_noise_units:g} (RMS) fp32 is the same.",
+        f"{text}.",
+    ]
 
 
 # Neither proved the same model nor another.
@@ -109,7 +144,7 @@ def self_test(result: SelfTest) -> list[Table]:
     """Every mutant by artifact and runtime, the kill rate by format, and what was not run."""
     mutants = []
     for candidate, runtime in dict.fromkeys((t.candidate, t.runtime) for t in result.trials):
-        columns = ("mutation", "place", "verdict", "noise>r", "killed by", "reason")
+        columns = ("mutation", "place>?", "verdict", "noise>r?", "killed by>?", "reason")
         table = tables.table(f"Damaged copies of {candidate}, in {runtime}", *columns)
         for trial in (t for t in result.trials if (t.candidate, t.runtime) == (candidate, runtime)):
             judgement = trial.judgement
@@ -123,7 +158,7 @@ def self_test(result: SelfTest) -> list[Table]:
             )
         mutants.append(table)
     rates = tables.table(
-        "Kill rate", "format", "killed>r", "refused>r", "survived>r", "rate>r", "equivalent, not counted>r"
+        "Kill rate", "format", "killed>r", "refused>r", "survived>r", "rate>r", "equivalent, not counted>r?"
     )
     for name, rate in result.kill_rates.items():
         number = Counter(t.judgement.verdict for t in result.trials if t.format == name)
@@ -142,13 +177,13 @@ def _not_run(title: str, entries: tuple[NotChecked, ...]) -> list[Table]:
 def _accuracy(report: Report) -> Table:
     is_dense = any(row.miou is not None for row in report.accuracy)
     # The pixels of an image are not independent: no interval.
-    more = "mIoU>r" if is_dense else "95 % interval>r"
+    more = "mIoU>r" if is_dense else "95 % interval>r?"
     columns = (
         "artifact",
         "runtime",
         "pixels>r" if is_dense else "top-1>r",
         more,
-        "reference>r",
+        "reference>r?",
         "agreeing>r",
         "verdict",
     )
@@ -181,7 +216,7 @@ def layers(result: Layers) -> list[Any]:
     for depth in result.depths:
         table = tables.table(
             f"Layers of {depth.candidate} in {depth.runtime}",
-            *("layer", "op", "line", "op in the artifact", "max noise>r", "RMS noise>r", "verdict"),
+            *("layer", "op>?", "line>?", "op in the artifact>?", "max noise>r", "RMS noise>r?", "verdict"),
         )
         for row in depth.rows:
             table.add_row(
@@ -198,7 +233,9 @@ def layers(result: Layers) -> list[Any]:
 
 
 def comparison(rows: list[diff.Row]) -> Table:
-    table = tables.table("B against A", "A", "B", "case", "output", "max abs>r", "relative>r", "SQNR dB>r", "cosine>r")
+    table = tables.table(
+        "B against A", "A", "B", "case>?", "output", "max abs>r", "relative>r?", "SQNR dB>r", "cosine>r?"
+    )
     for row in rows:
         d = row.difference
         numbers = (f"{d.max_abs:.1e}", f"{d.relative:.1e}", f"{d.sqnr_db:.1f}", f"{d.cosine:.6f}")
@@ -230,7 +267,7 @@ def inspection(result: Inspection) -> list[Table]:
 def shares(found: Sequence[Share]) -> list[Table]:
     """Who runs what: a row for each backend, and one for each reason why an operator is left."""
     summary = tables.table("Who runs what", "backend", "takes>r", "leaves>r", "partitions>r", "")
-    rest = tables.table("Left to others", "backend", "operator", "number>r", "in its words", "for example")
+    rest = tables.table("Left to others", "backend", "operator", "number>r", "in its words", "for example>?")
     for share in found:
         if share.taken is None:
             summary.add_row(share.backend, "-", "-", "-", f"not asked: {share.note}")

@@ -50,7 +50,7 @@ def _one(answer: Answer) -> Any:
 
 
 def _beside(picture: str, answers: Sequence[Answer]) -> Any:
-    table = tables.table(picture, "artifact", "backend", "ms>r", "answer", "score>r", "then")
+    table = tables.table(picture, "artifact", "backend", "ms>r", "answer", "score>r", "then>?")
     for a in answers:
         first, *rest = a.best
         then = ", ".join(f"{b.label} {b.score:.1%}" for b in rest[:2])

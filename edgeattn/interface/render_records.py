@@ -67,7 +67,7 @@ def _sustained(records: Sequence[Record]) -> list[Any]:
     return [*shown, *(escape(f"{each.group.rpartition(', ')[0]}: {each.sentence}") for each in heat.places(records))]
 
 
-_ABOUT = ("artifact", "origin", "device", "runtime", "threads>r")
+_ABOUT = ("artifact", "origin>?", "device>?", "runtime", "threads>r?")
 
 
 def _about(record: Record) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ def _parity(record: Record) -> Text:
 
 def _counted(records: Sequence[Record]) -> Table:
     title = "Instructions of one run, median"
-    shown = table(title, *_ABOUT, "all>r", "SIMD>r", "memory>r", "runs>r", "layout ops>r", "parity (noise units)")
+    shown = table(title, *_ABOUT, "all>r", "SIMD>r?", "memory>r?", "runs>r?", "layout ops>r?", "parity (noise units)")
     for record in records:
         run = middle(record.counts)
         sums = (f"{n:,}" for n in (run.total, run.simd, run.memory))
@@ -95,9 +95,9 @@ def _counted(records: Sequence[Record]) -> Table:
 
 def _timed(records: Sequence[Record]) -> list[Table]:
     times = table(
-        "Time of one run, ms", *_ABOUT, "p50>r", "95 % interval>r", "p90>r", "p99>r", "sd>r", "runs>r", "runs/s>r"
+        "Time of one run, ms", *_ABOUT, "p50>r", "95 % interval>r?", "p90>r?", "p99>r?", "sd>r?", "runs>r?", "runs/s>r?"
     )
-    columns = ("load ms>r", "first run ms>r", "warm-up>r", "peak MiB>r", "layout ops>r", "parity (noise units)")
+    columns = ("load ms>r?", "first run ms>r", "warm-up>r?", "peak MiB>r?", "layout ops>r?", "parity (noise units)")
     rest = table("Load, warm-up and memory", "artifact", "runtime", "threads>r", *columns)
     for record in records:
         times.add_row(*_about(record), *_statistics(record))
@@ -132,7 +132,7 @@ def _interval(interval: Interval) -> str:
 
 
 def _ratios(ratios: Sequence[Ratio]) -> Table:
-    shown = table("Interleaved runs, A B A B", "runtime", "artifact", "times as fast>r", "95 % interval>r", "as")
+    shown = table("Interleaved runs, A B A B", "runtime", "artifact", "times as fast>r", "95 % interval>r?", "as")
     for ratio in ratios:
         speed = ratio.times_as_fast
         environment = ratio.group.rpartition(", ")[0]
@@ -143,7 +143,7 @@ def _ratios(ratios: Sequence[Ratio]) -> Table:
 def _operators(record: Record) -> Table:
     """The slowest operators, and the sums of the layout ops and reorders."""
     title = f"{record.subject.artifact} in {record.runtime} by operator: {record.operators_note}"
-    shown = table(title, "operator", "kind", "layer", "us>r", "share>r")
+    shown = table(title, "operator", "kind>?", "layer>?", "us>r", "share>r")
     total = sum(op.median_ns for op in record.operators) or 1
     slowest = sorted(record.operators, key=lambda op: -op.median_ns)
     layout = [op for op in record.operators if op.layout]
@@ -165,8 +165,8 @@ def _operators(record: Record) -> Table:
 
 def compared(result: Comparison) -> list[Any]:
     """New records against old ones."""
-    about = ("artifact", "target", "runtime", "threads>r", "quantity")
-    shown = table("NEW against OLD", *about, "old>r", "new>r", "new / old>r", "95 % interval>r", "verdict")
+    about = ("artifact", "target>?", "runtime", "threads>r?", "quantity")
+    shown = table("NEW against OLD", *about, "old>r", "new>r", "new / old>r", "95 % interval>r?", "verdict")
     # What fails comes first, then what changed: nobody reads thousands of rows, and drawing them takes long.
     ordered = sorted(result.changes, key=lambda c: (c.passed, c.verdict in ("same", "can't tell")))
     changes = ordered if len(ordered) > _MOST_CHANGES else result.changes

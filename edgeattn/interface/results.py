@@ -58,7 +58,7 @@ class ParityResult(Result):
         return self.report.passed
 
     def shown(self) -> list[Any]:
-        return render.parity(self.report)
+        return [*render.parity(self.report), *render.verdict(self.report)]
 
     def rows(self) -> list[dict[str, Any]]:
         return [asdict(row) for row in self.report.rows]

@@ -3,12 +3,15 @@
 Output is a list of tables and of lines of text in rich's markup.
 """
 
+import copy
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from html import escape
 from typing import Any
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as _Table
 from rich.text import Text
 
@@ -29,19 +32,62 @@ def safe(part: Any) -> Any:
     return part
 
 
+# On a narrow terminal a column of names wraps down to this width before less important columns are left out.
+_NARROWEST = 14
+
+
 class Table(_Table):
-    """A table whose cells contain no markup; a cell with style is a :class:`rich.text.Text`."""
+    """A table whose cells contain no markup; a cell with style is a :class:`rich.text.Text`.
+
+    ``optional`` are the columns that a narrow terminal does not get, the last one first; the table then says so.
+    """
+
+    optional: tuple[str, ...] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The lines, without the columns for which there is no room."""
+        left_out: list[str] = []
+        for name in reversed(self.optional):
+            if self._least(left_out) <= options.max_width:
+                break
+            left_out.insert(0, name)
+        if not left_out:
+            # A number that is cut is another number: rather a longer line.
+            options = options.update_width(max(options.max_width, self._least(())))
+            yield from super().__rich_console__(console, options)
+            return
+        shown = copy.copy(self)
+        shown.columns = [column for column in self.columns if column.header not in left_out]
+        shown.columns = [replace(column, _index=i) for i, column in enumerate(shown.columns)]
+        shown.caption = f"no room for {', '.join(left_out)}; --json has all"
+        shown.caption_justify, shown.optional = "left", ()
+        yield from shown.__rich_console__(console, options)
+
+    def _least(self, without: Collection[str]) -> int:
+        """The least width without some columns."""
+        widths = []
+        for column in self.columns:
+            if column.header in without:
+                continue
+            cells = (column.header, *column.cells)  # texts without markup, all of them
+            longest = max(cell_len(cell.plain if isinstance(cell, Text) else str(cell)) for cell in cells)
+            widths.append(longest if column.no_wrap else min(longest, _NARROWEST))
+        return sum(widths) + 2 * len(widths) - 1
 
     def add_row(self, *cells: str | Text) -> None:  # type: ignore[override]  # rich takes more kinds and options
         super().add_row(*(Text(printable(cell)) if isinstance(cell, str) else safe(cell) for cell in cells))
 
 
 def table(title: str, *columns: str) -> Table:
-    """An empty table; a column ``NAME>r`` is right-aligned."""
+    """An empty table. A column ``NAME>r`` holds numbers, which are never cut: names wrap, and columns ``NAME>?`` and
+    ``NAME>r?`` are left out where the terminal is too narrow, the last one first."""
     shown = Table(title=Text(printable(title)), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
-        name, _, right = column.partition(">")
-        shown.add_column(name, justify="right" if right == "r" else "left", no_wrap=True)
+        name, _, kind = column.partition(">")
+        is_number = kind.startswith("r")
+        shown.add_column(name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
+        if kind.endswith("?"):
+            shown.optional = (*shown.optional, name)
     return shown
 
 
