@@ -61,6 +61,23 @@ def test_the_lock_is_that_of_the_project() -> None:
             assert requirement.specifier.contains(locked, prereleases=True), f"{requirement}, and {locked} is locked"
 
 
+@pytest.mark.parametrize("extra", sorted(set(PROJECT["project"]["optional-dependencies"]) - {"dev", "docs"}))
+def test_each_extra_is_resolved(extra: str, tmp_path: Path) -> None:
+    """As uv does it for a user, without downloads: to the newest converter, and not back to an older one."""
+    out = tmp_path / "resolved.txt"
+    options = ["--no-config", "--quiet", "--python-version", "3.11", "--prerelease", "if-necessary-or-explicit"]
+    command = [sys.executable, "-m", "uv", "pip", "compile", *options, "--extra", extra, "--output-file", str(out)]
+    done = subprocess.run([*command, "pyproject.toml"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split("==") for line in out.read_text().splitlines() if re.match(r"[\w.-]+==\S+$", line))
+    asked = [Requirement(each) for each in PROJECT["project"]["optional-dependencies"][extra]]
+    for requirement in asked:
+        if requirement.name != "edgeattn":
+            assert requirement.specifier.contains(found[canonicalize_name(requirement.name)], prereleases=True)
+    if "litert-torch" in found:
+        assert found["litert-torch"] == LOCKED["litert-torch"]
+
+
 def test_the_lock_of_the_demo_is_a_part_of_it() -> None:
     whole = {requirement.name: (str(requirement), hashes) for requirement, hashes in entries("requirements.txt")}
     demo = {requirement.name: (str(requirement), hashes) for requirement, hashes in entries("requirements-demo.txt")}

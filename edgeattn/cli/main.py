@@ -16,6 +16,7 @@ from edgeattn.system import plugins, signals
 
 app = typer.Typer(
     add_completion=True,
+    epilog="Begin with: edgeattn export attention --out b, then edgeattn parity b; or edgeattn doctor.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -56,7 +57,7 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Separable self-attention from PyTorch to ONNX, TFLite and Core ML, checked against its reference."""
+    """Separable self-attention from PyTorch to a phone: exported, checked against its reference, and measured."""
 
 
 def _end_as_by_ctrl_c() -> None:
