@@ -204,7 +204,7 @@ def test_the_best_five(tmp_path: Path, edgeattn: Command) -> None:
     assert all(each == found[0] for each in found)
     assert len(set(found[0])) == 5
     loaded = bundles.load(tmp_path / "b")
-    pixels = next(iter(answers._input(loaded.manifest, tmp_path / "p.png").values()))
+    pixels = next(iter(answers.as_input(loaded.manifest, tmp_path / "p.png").values()))
     with torch.no_grad():
         logits = module(torch.from_numpy((pixels[:, ::-1] / 255 - np.reshape(TOLD.mean, (3, 1, 1)))
                                          / np.reshape(TOLD.std, (3, 1, 1))).float())  # fmt: skip
@@ -392,3 +392,66 @@ def test_labels_that_are_alike_make_no_classifier(tmp_path: Path) -> None:
     )  # fmt: skip
     assert bundle.passed
     assert labels_of(read_spec(tmp_path / "b/c-fp32.mlpackage")) == ()
+
+
+def test_steps_of_weights_may_be_small(tmp_path: Path) -> None:
+    """ExecuTorch's quantiser has steps of 2^-12 at least: a kernel with 1/255 of pixels in it would be mostly zero."""
+    torch.manual_seed(5)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3)).eval()
+    with torch.no_grad():
+        next(iter(net)).weight.mul_(0.1)
+    images = torch.rand(16, 3, 16, 16)
+    worst = {}
+    for input_image in (False, True):
+        bundle = deploy(
+            net, images[:1], out=tmp_path / str(input_image), name="c", formats="executorch", precisions=["int8"],
+            preprocessing=Preprocessing(), input_image=input_image, calibrate=images,
+        )  # fmt: skip
+        rows = bundle.parity_at_export.rows()
+        worst[input_image] = next(r["sqnr_db"] for r in rows if r["hop"] == "conversion" and r["case"] == "example")
+    assert worst[True] > worst[False] - 3, worst
+
+
+def test_where_a_file_looks(made_digits: Path, tmp_path: Path, edgeattn: Command) -> None:
+    """The scores out of the files are those of the model's own attention, for a picture that the export never saw."""
+    from sklearn.datasets import load_digits
+
+    from edgeattn.interface import looking
+    from edgeattn.lowering.attentions import scores
+
+    pixels = (load_digits().images[3] / 16 * 255).astype(np.uint8)
+    Image.fromarray(pixels).resize((64, 64), Image.Resampling.BILINEAR).save(tmp_path / "three.png")
+    loaded, network = bundles.load(made_digits), source.load("digits")
+    inputs = answers.as_input(loaded.manifest, tmp_path / "three.png")
+    understood = understand(network.module, tuple(network.inputs.values()))
+    found = scores(understood, [torch.from_numpy(inputs["image"])])
+    expected = {layer.path: layer.weights.numpy() for layer in found if layer.weights is not None}
+    for artifact in loaded.manifest.artifacts:
+        if artifact.format == "coreai":  # its interpreter shows nothing inside
+            continue
+        seen = looking.attention(loaded, artifact, inputs, "three")
+        assert seen.scores.keys() == expected.keys()
+        for layer, one in expected.items():
+            assert np.allclose(seen.scores[layer], one, atol=0.02 * one.max()), (artifact.file.path, layer)
+    drawn = tmp_path / "look.svg"
+    answer = edgeattn("run", made_digits / "digits-fp32.onnx", tmp_path / "three.png", "--picture", drawn)
+    assert answer.code == 0, answer.err
+    assert "three.png" in drawn.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--picture", "a.png"], "name it something.svg"),
+        (["--picture", "a.svg", "--compare"], "one file's attention over one picture"),
+        (["--picture", "a.svg"], "has no attention maps"),
+    ],
+)
+def test_no_attention_to_draw(
+    edgeattn: Command, made: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    options: list[str], said: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    answer = edgeattn("run", made / "colours-fp32.onnx", pictures / "red.png", *options)
+    assert (answer.code, said in answer.err) == (2, True), answer.err
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from edgeattn.bundle.manifest import Artifact, Bundle
 from edgeattn.errors import BadInputError
 from edgeattn.parity.layers import Layers
 from edgeattn.precision import FP32_LIMITS
@@ -21,6 +22,16 @@ def check(path: Path) -> None:
         raise BadInputError(f"the picture is an SVG: name it something.svg, not {path}")
     files.check(path)
     plugins.require("matplotlib", extra="report")
+
+
+def draw_attention(bundle: Bundle, artifact: Artifact, picture: Path, path: Path) -> None:
+    """Draw where an artifact looks in a picture to ``path``."""
+    from edgeattn.interface import answers, looking
+    from edgeattn.report.pictures import attention
+
+    seen = looking.attention(bundle, artifact, answers.as_input(bundle.manifest, picture), picture.name)
+    title = f"{bundle.manifest.model}: where {artifact.file.path} looks in {picture.name}"
+    files.write(path, attention.draw(seen, title=title).encode("utf-8", "replace"))
 
 
 def draw(layers: Layers, model: str, path: Path) -> None:

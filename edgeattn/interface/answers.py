@@ -106,7 +106,7 @@ def answers(
     images, skipped = [], []
     for file in files:
         try:
-            images.append((file.name, _input(bundle.manifest, file)))
+            images.append((file.name, as_input(bundle.manifest, file)))
         except BadInputError as error:
             if len(files) == 1:
                 raise BadInputError(f"{file}: {error}") from error
@@ -144,8 +144,12 @@ def _answers(
             yield Answer(name, artifact.file.path, backend.label, best(bundle.manifest, values), elapsed / 1e6)
 
 
-def _input(manifest: Manifest, file: Path) -> Arrays:
-    """A picture as the model's input, channels-first."""
+def as_input(manifest: Manifest, file: Path) -> Arrays:
+    """A picture as the model's input, channels-first.
+
+    Raises:
+        BadInputError: it is no picture, or the model takes none.
+    """
     told = told_of(manifest)
     ((name, shape),) = ((tensor.name, tensor.shape) for tensor in manifest.inputs)
     pixels = pictures.as_bytes(pictures.read(file), told, tuple(n or 1 for n in shape))

@@ -40,6 +40,21 @@ def read(bundle: Bundle) -> tuple[Attention, ...]:
     return tuple(maps)
 
 
+def first(bundle: Bundle) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]] | None:
+    """The first image of a bundle's attention maps, [3, H, W] as the model receives it, and the scores of each layer,
+    [h, w]; None, if it has no maps.
+
+    Raises:
+        ArtifactError: the file cannot be read, or holds no maps.
+    """
+    from safetensors.numpy import load_file
+
+    maps = read(bundle)
+    if not maps or bundle.manifest.attention is None:
+        return None
+    return _map(load_file(bundle.path(bundle.manifest.attention))["image/0"], axes=3), maps[0].scores
+
+
 def _map(values: npt.NDArray[Any], *, axes: int) -> npt.NDArray[np.float32]:
     """The values as float32; refused if they are not finite, or not on ``axes`` axes. An image has three channels."""
     if values.dtype.kind != "f" or values.ndim != axes or not values.size or (axes == 3 and len(values) != 3):

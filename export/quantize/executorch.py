@@ -26,6 +26,8 @@ from edgeattn.system.vendor_errors import first_line, innermost
 _PRODUCTS = ("Conv2d", "DepthwiseConv2d", "FullyConnected")
 _CONV, _LINEAR = torch.ops.aten.conv2d.default, torch.ops.aten.linear.default
 _RELU = torch.ops.aten.relu.default
+# Of int8: nothing smaller matters, and it is no zero that all are divided by.
+_SMALLEST_STEP = 2.0**-40
 
 
 class ExecuTorchQuantizer(Quantizer):
@@ -112,6 +114,7 @@ def _eight_bits(job: Job, conversion: Conversion) -> tuple[Any, Details]:
         quantizer.set_operator_type(kind.default, config)
     quantizer.set_filter_function(lambda node: node.op == "get_attr" or node.name in names)
     prepared = quantize_pt2e.prepare_pt2e(graph, quantizer)
+    _let_steps_be_small(prepared)
     allow_exported_model_train_eval(prepared)
     with torch.no_grad():
         if is_dynamic:
@@ -155,6 +158,13 @@ def _calibrate(prepared: Any, job: Job, conversion: Conversion) -> None:
         _settle(prepared, name, low, high)
 
 
+def _let_steps_be_small(prepared: Any) -> None:
+    """The vendor's steps of weights are 2^-12 at least: too much where a factor such as 1/255 of pixels is in them."""
+    for node in prepared.graph.nodes:
+        if node.op == "call_module" and node.args[0].op == "get_attr":
+            prepared.get_submodule(node.target).eps.fill_(_SMALLEST_STEP)
+
+
 def _add(ranges: Ranges, name: str, _module: nn.Module, inputs: tuple[Tensor, ...], _output: Any) -> None:
     ranges.add(name, inputs[0].detach().numpy())
 
@@ -165,7 +175,7 @@ def _settle(prepared: Any, name: str, low: float, high: float) -> None:
 
     old = prepared.get_submodule(name)
     new = MinMaxObserver(
-        dtype=old.dtype, qscheme=old.qscheme, quant_min=old.quant_min, quant_max=old.quant_max, eps=2**-12
+        dtype=old.dtype, qscheme=old.qscheme, quant_min=old.quant_min, quant_max=old.quant_max, eps=_SMALLEST_STEP
     )
     new(torch.tensor([low, high]))
     parent, _, last = name.rpartition(".")
