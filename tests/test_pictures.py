@@ -277,6 +277,7 @@ def dense(): return nn.Conv2d(3, 2, 1), x, {"preprocessing": {"mean": [0.5]}}
         ("told", ["--resize", "32"], "--resize needs --input-image"),
         ("told", ["--input-image", "--resize", "0x3"], "--resize takes a side"),
         ("told", ["--output", "best"], "--output must be values, probabilities, top5, not 'best'"),
+        ("told", ["--name", "../a"], "'../a' cannot name a file"),
         ("told", ["--labels", "two.txt"], "names 2 classes, and the model gives 3"),
         ("told", ["--labels", "empty.txt"], "one a line, none of them empty"),
         ("told", ["--labels", "none.txt"], "cannot be read as labels"),
@@ -307,14 +308,17 @@ def test_preprocessing_alone_and_from_a_file(
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(FACTORY)
     Path("p.json").write_text('{"mean": [0.25], "channels": "BGR"}')
+    names = {}
     told = {}
-    for name, options in {"told": [], "untold": [], "file": ["--preprocessing", "p.json"]}.items():
+    for name, options in {"told": [], "untold": [], "file": ["--preprocessing", "p.json", "--name", "mine"]}.items():
         factory = "told" if name == "file" else name
         answer = edgeattn("export", f"mine.py:{factory}", "--format", "onnx", *options, "--out", name, "--json")
         assert answer.code == 0, answer.err
         told[name] = answer.document["manifest"]["preprocessing"]
+        names[name] = answer.document["manifest"]["artifacts"][0]["file"]["path"]
     assert (told["told"]["mean"], told["file"]["mean"], told["untold"]) == ([0.5], [0.25], {})
     assert told["file"]["channels"] == "BGR"
+    assert names == {"told": "told-fp32.onnx", "untold": "untold-fp32.onnx", "file": "mine-fp32.onnx"}
     assert told["told"]["image_size"] == [8, 8]
 
 

@@ -41,9 +41,11 @@ def load(
     seed: int = 0,
     partial: bool = False,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    name: str | None = None,
 ) -> Source:
     """Build the model that ``model`` names; random weights and inputs come from ``seed``. ``partial`` takes weights
-    that lack a part of the model, or have one of another shape. ``preprocessing`` goes before the model's own.
+    that lack a part of the model, or have one of another shape. ``preprocessing`` goes before the model's own, and so
+    does ``name``, which the files get.
 
     Raises:
         BadInputError: an argument cannot be used; one sentence says why.
@@ -52,7 +54,9 @@ def load(
         raise BadInputError("--image-size and --input-shape both say how large the input is: give one of them")
     size = sizes.image_size(image_size) if image_size else None
     shapes = [sizes.input_shape(text) for text in input_shapes]
-    name, build = factory.name_of(model), factory.find(model)
+    if name is not None:
+        _check_name(name)
+    name, build = name or factory.name_of(model), factory.find(model)
     parsed = factory.parse_arguments(build, arguments, model=name)
     if size and model in MODELS.names:
         parsed = {**sizes.as_argument(build, size), **parsed}
@@ -123,8 +127,7 @@ def from_module(
         raise BadInputError(f"{module!r:.60} is no torch.nn.Module: give a module, and its example inputs")
     name = name_of(module) if name is None else name
     for what in (name, *(cases or ())):
-        if not _NAME.fullmatch(what):
-            raise BadInputError(f"{what!r:.120} cannot name a file: use letters, digits, and then _, . or -")
+        _check_name(what)
     with contained():
         copy, notes = copied(module, name)
         made = ready(copy, _example(module, copy, inputs, name, "give them too"), notes)
@@ -153,6 +156,11 @@ def from_module(
         made.notes,
         made.own_names,
     )
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise BadInputError(f"{name!r:.120} cannot name a file: use letters, digits, and then _, . or -")
 
 
 def name_of(module: nn.Module | ExportedProgram) -> str:

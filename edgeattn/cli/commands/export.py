@@ -35,6 +35,10 @@ def export(
             rich_help_panel=_FILES,
         ),
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="The name of the model and of its files; default: MODEL's own.", rich_help_panel=_MODEL),
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
@@ -220,10 +224,11 @@ def export(
             image_size=image_size,
             partial=partial,
             preprocessing=wanted,
+            name=name,
         )
 
     with console.progress() as progress:
-        bundle = export_to_bundle(build, factory.name_of(model), options, out, progress)
+        bundle = export_to_bundle(build, name or factory.name_of(model), options, out, progress)
     document = {
         "bundle": str(bundle.path),
         "passed": bundle.passed,
