@@ -137,9 +137,13 @@ def _image(file: Path, source: Source) -> dict[str, Tensor]:
     """An image, preprocessed as the model expects it."""
     (name, example), *others = source.inputs.items()
     if others:
-        raise BadInputError("the model's input is no image [1, 3, H, W]; calibrate it on .npz files")
+        raise BadInputError(f"the model takes {1 + len(others)} inputs, not one picture; calibrate it on .npz files")
+    try:
+        shape = pictures.check(tuple(example.shape))
+    except BadInputError as error:
+        raise BadInputError(f"{error}; calibrate it on .npz files") from error
     told = source.preprocessing or Preprocessing(mean=(0.5,), std=(0.5,))
-    pixels = pictures.as_bytes(pictures.read(file), told, tuple(example.shape))
+    pixels = pictures.as_bytes(pictures.read(file), told, shape)
     if source.picture:
         return {name: torch.from_numpy(pixels)}
     return {name: torch.from_numpy(pictures.normalised(pixels, told).copy()).to(example.dtype)}

@@ -307,7 +307,7 @@ def test_a_users_own_labels(edgeattn: Command, tmp_path: Path) -> None:
         ("none", "one int64 label for each"),
         ("real", "one int64 label for each"),
         ("high", "must be from 0 to 2"),
-        ("odd", "must be plain numbers, texts, lists and dicts"),
+        ("odd", "the preprocessing of odd: mean"),
     ],
 )
 def test_labels_that_cannot_be_used(factory: str, said: str, edgeattn: Command, tmp_path: Path) -> None:

@@ -103,7 +103,10 @@ def test_through_factors_terms_and_permutations(second: nn.Module, between: Call
         (nn.Conv2d(4, 8, 1), nn.Linear(8, 6), lambda x: x.amax((2, 3))),
         (nn.Conv2d(4, 8, 1), nn.Linear(8, 6), lambda x: x.mean((2, 3)).relu()),
         (nn.Conv2d(4, 8, 1), nn.Linear(8, 6), lambda x: x.mean((1, 2))),
-        (nn.Conv2d(4, 8, 1), nn.Conv2d(8, 6, 3), lambda x: x),
+        # Zeros around the second one's input are no zeros of the first, which has a bias.
+        (nn.Conv2d(4, 8, 1), nn.Conv2d(8, 6, 3, padding=1), lambda x: x),
+        (nn.Conv2d(4, 2, 1), nn.Conv2d(2, 6, 3), lambda x: x),
+        (nn.Conv2d(4, 8, 1), nn.Conv2d(8, 6, 3, groups=2), lambda x: x),
         (nn.Conv2d(4, 8, 3, groups=4), nn.Conv2d(8, 6, 1), lambda x: x),
         (nn.Conv2d(4, 8, 1), nn.Conv2d(8, 6, 1, groups=2), lambda x: x),
         (nn.Conv2d(4, 8, 1), nn.Conv2d(8, 6, 1, padding=1), lambda x: x),
@@ -115,6 +118,24 @@ def test_what_stays(first: nn.Module, second: nn.Module, between: Callable[[Tens
     lowering = lowered(Net(first, second, between), X)
     assert not lowering.changes
     assert agree(Net(first, second, between), lowering, X)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (nn.Conv2d(4, 8, 1), nn.Conv2d(8, 6, 3)),
+        (nn.Conv2d(4, 8, 1, bias=False), nn.Conv2d(8, 6, 3, padding=1)),
+        (nn.Conv2d(4, 4, 1, bias=False), nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False)),
+        (nn.Conv2d(4, 8, 1), nn.Conv2d(8, 6, 3, dilation=2, bias=False)),
+    ],
+)
+def test_into_a_kernel(first: nn.Module, second: nn.Module) -> None:
+    lowering = lowered(Net(first, second, lambda x: x), X)
+    assert [change.reason for change in lowering.changes] == [
+        "1x1 convolution composed with the kernel that alone reads it: one convolution, fewer multiply-adds"
+    ]
+    assert sum(isinstance(m, nn.Conv2d) for m in lowering.module.modules()) == 1
+    assert agree(Net(first, second, lambda x: x), lowering, X)
 
 
 class Twice(nn.Module):

@@ -275,7 +275,7 @@ def test_arrays(tmp_path: Path) -> None:
     [
         (None, "takes a folder"),
         ({}, "neither images"),
-        ({"a.png": b"x"}, "a.png: it is a broken image"),
+        ({"a.png": b"x"}, "a.png: it is no picture, or a broken one"),
         ({"a.npz": b"x"}, "a.npz: it cannot be read"),
     ],
 )

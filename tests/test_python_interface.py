@@ -189,7 +189,7 @@ def test_an_assertion_says_what_differs(broken: Path) -> None:
             "cannot be evaluated",
         ),
         ({"calibration": torch.randn(2, 7)}, "to calibrate Conv2d, give one tensor"),
-        ({"preprocessing": {"mean": torch.zeros(1)}}, "the preprocessing of"),
+        ({"preprocessing": {"mean": torch.zeros(1, 2)}}, "the preprocessing of"),
     ],
 )
 def test_what_cannot_be_a_source(changed: dict[str, Any], said: str) -> None:
