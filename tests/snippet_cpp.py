@@ -12,12 +12,15 @@ from edgeattn.targets.emulated_arm import toolchain
 
 # LiteRT's wheel has no headers: these names of its own stand before the declarations of our runner.
 LITERT_HEADERS = ("common", "compiled_model", "environment", "model", "opaque_options", "options", "tensor_buffer")
-LITERT_SHIM = """#pragma once
+# One guard for all of them: `#pragma once` takes files that are alike for one only if they are of one second.
+LITERT_SHIM = """#ifndef LITERT_SHIM
+#define LITERT_SHIM
 extern "C" {
 #include "litert.h"
 }
 enum { kLiteRtHwAcceleratorCpu = LITERT_CPU, kLiteRtHwAcceleratorGpu = LITERT_GPU };
 enum { kLiteRtTensorBufferLockModeRead = LITERT_READ, kLiteRtTensorBufferLockModeWrite = LITERT_WRITE };
+#endif
 """
 
 
