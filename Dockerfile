@@ -8,7 +8,7 @@ FROM python:3.11-slim-bookworm
 RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/edgeattn
 COPY . .
-RUN make .venv/.demo && rm -rf /root/.cache
+RUN make .venv/.demo && rm -rf ~/.cache
 ENV PATH="/opt/edgeattn/.venv/bin:$PATH"
 WORKDIR /work
 ENTRYPOINT ["edgeattn"]

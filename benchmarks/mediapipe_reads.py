@@ -45,14 +45,10 @@ def classified(model: Path, picture: Path) -> list[tuple[str, float]]:
 
 def in_its_size(model: Path, picture: Path, out: Path) -> None:
     """Write the picture as the model's preprocessing makes one of it, in its size."""
-    about = manifest.load(model.parent).manifest
-    pixels = pictures.as_bytes(pictures.read(picture), answers.told_of(about), tuple(map(int, _shape(about))))
+    shape, told = pictures.taken(manifest.load(model.parent).manifest)
+    pixels = pictures.as_bytes(pictures.read(picture), told, shape)
     image = pixels[0].transpose(1, 2, 0)
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(out)
-
-
-def _shape(about: manifest.Manifest) -> tuple[int, ...]:
-    return tuple(n or 1 for n in about.inputs[0].shape)
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edgeattn.bundle import preprocessing as reading
+from edgeattn.bundle.manifest import Manifest
 from edgeattn.bundle.preprocessing import Preprocessing
 from edgeattn.errors import BadInputError, MissingError
 from edgeattn.system.vendor_errors import first_line
@@ -84,6 +86,22 @@ def as_bytes(image: "Image.Image", preprocessing: Preprocessing, shape: tuple[in
         grey = np.rint(pixels.mean(axis=0)).astype(np.uint8)
         pixels = np.broadcast_to(grey, (channels, height, width))
     return np.ascontiguousarray(pixels[None])
+
+
+def taken(manifest: Manifest) -> tuple[tuple[int, int, int, int], Preprocessing]:
+    """The shape [1, C, H, W] of the one picture that a bundle's model takes, and how a file becomes it.
+
+    Raises:
+        BadInputError: it takes none, or the bundle does not say how its input is made.
+    """
+    if len(manifest.inputs) != 1:
+        raise BadInputError(f"{manifest.model} takes {len(manifest.inputs)} inputs, and not one picture")
+    shape = check(manifest.inputs[0].shape)
+    if not manifest.preprocessing:
+        raise BadInputError(
+            f"the bundle does not say how {manifest.model} takes a picture; export it with --preprocessing FILE.json"
+        )
+    return shape, reading.read(manifest.preprocessing, manifest.model)
 
 
 def check(shape: tuple[int | None, ...]) -> tuple[int, int, int, int]:

@@ -39,7 +39,7 @@ class Preprocessing:
     torchvision's (timm, CVNets) or down (transformers).
 
     Args:
-        image_size: height and width of the input; the model's own input decides, and this must be it.
+        image_size: height and width of the input; an export puts there what the model's own input has.
         interpolation: of the resize, by Pillow, which smooths where it makes a picture smaller.
         channels: RGB; BGR; grey: the mean of the three, in each channel that the model has.
         mean, std: one for each channel, in the order in which the model takes them.

@@ -181,9 +181,8 @@ def normalise(path: Path, metadata: dict[str, str], outputs: tuple[str, ...] = (
     spec.description.metadata.userDefined.update(metadata)
     if outputs:
         _name_all(spec, outputs)
-    # Of labels that are alike it would keep one.
     labels = json.loads(metadata.get(LABELS, "[]"))
-    if metadata.get(ANSWER) == "probabilities" and len(set(labels)) == len(labels) > 0 and _is_for_vision(spec):
+    if classifier.is_asked(metadata.get(ANSWER), labels) and _is_for_vision(spec):
         classifier.put(spec, labels)
     file.write_bytes(spec.SerializeToString(deterministic=True))
     file.chmod(0o644)

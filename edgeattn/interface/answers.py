@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgeattn.bundle import pictures, preprocessing
+from edgeattn.bundle import pictures
 from edgeattn.bundle.manifest import Artifact, Bundle, Manifest
-from edgeattn.bundle.preprocessing import Preprocessing
 from edgeattn.bundle.tensors import Arrays, from_edge, to_edge, to_first
 from edgeattn.errors import BadInputError, MissingError
 from edgeattn.runtimes import Backend, backends
@@ -150,26 +149,9 @@ def as_input(manifest: Manifest, file: Path) -> Arrays:
     Raises:
         BadInputError: it is no picture, or the model takes none.
     """
-    told = told_of(manifest)
-    ((name, shape),) = ((tensor.name, tensor.shape) for tensor in manifest.inputs)
-    pixels = pictures.as_bytes(pictures.read(file), told, tuple(n or 1 for n in shape))
+    shape, told = pictures.taken(manifest)
+    name, pixels = manifest.inputs[0].name, pictures.as_bytes(pictures.read(file), told, shape)
     return {name: pixels if manifest.picture else pictures.normalised(pixels, told).astype(np.float32)}
-
-
-def told_of(manifest: Manifest) -> Preprocessing:
-    """The preprocessing of a model that takes one picture.
-
-    Raises:
-        BadInputError: it takes none, or the bundle does not say how its input is made.
-    """
-    if len(manifest.inputs) != 1:
-        raise BadInputError(f"{manifest.model} takes {len(manifest.inputs)} inputs, and not one picture")
-    pictures.check(manifest.inputs[0].shape)
-    if not manifest.preprocessing:
-        raise BadInputError(
-            f"the bundle does not say how {manifest.model} takes a picture; export it with --preprocessing FILE.json"
-        )
-    return preprocessing.read(manifest.preprocessing, manifest.model)
 
 
 def best(manifest: Manifest, outputs: Sequence[npt.NDArray[np.generic]]) -> tuple[Best, ...]:

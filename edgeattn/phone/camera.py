@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeattn.bundle import pictures, preprocessing
+from edgeattn.bundle import pictures
 from edgeattn.bundle.manifest import Artifact, Manifest, Tensor
 from edgeattn.bundle.preprocessing import Preprocessing
 from edgeattn.bundle.tensors import to_edge, to_first
@@ -64,20 +64,10 @@ def document(plan: Plan) -> dict[str, Any]:
 
 def _picture(manifest: Manifest) -> tuple[tuple[int, int, int, int], Preprocessing]:
     """The shape [1, C, H, W] of the model's input, and how a picture becomes it."""
-    if len(manifest.inputs) != 1:
-        raise BadInputError(
-            f"--camera is for a model that takes one picture, and {manifest.model} takes {len(manifest.inputs)} inputs"
-        )
     try:
-        shape = pictures.check(manifest.inputs[0].shape)
+        return pictures.taken(manifest)
     except BadInputError as error:
         raise BadInputError(f"--camera is for a model that takes a picture: {error}") from error
-    if not manifest.preprocessing:
-        raise BadInputError(
-            f"nothing says how a picture becomes the input of {manifest.model}: for --camera, export it with "
-            "--preprocessing FILE.json"
-        )
-    return shape, preprocessing.read(manifest.preprocessing, manifest.model)
 
 
 def _artifact(

@@ -9,7 +9,7 @@ from edgeattn.bundle import preprocessing as told
 from edgeattn.bundle.manifest import Artifact, Manifest, Tensor
 from edgeattn.bundle.preprocessing import Preprocessing
 from edgeattn.errors import BadInputError
-from edgeattn.formats.mil.classifier import PROBABILITIES
+from edgeattn.formats.mil import classifier
 
 # What is done with the first output: the five largest, after a softmax or as they are; or they are two outputs already.
 Best = Literal["softmax", "largest", "top5"]
@@ -96,15 +96,15 @@ def facts(manifest: Manifest, artifact: Artifact) -> Facts:
     outputs = tuple(map(_edge, artifact.outputs))
     classes = bool(picture or manifest.labels or manifest.answer != "values")
     best = _best(manifest, outputs) if classes else None
-    named = PROBABILITIES if _is_classifier(manifest, artifact) else ""
+    named = classifier.PROBABILITIES if _is_classifier(manifest, artifact) else ""
     return Facts(tuple(map(_edge, artifact.inputs)), outputs, picture, best, named)
 
 
 def _is_classifier(manifest: Manifest, artifact: Artifact) -> bool:
     """Whether the converter made a classifier of it (:mod:`edgeattn.formats.coreml`); the manifest does not say."""
-    distinct = 0 < len(set(manifest.labels)) == len(manifest.labels)
+    asked = classifier.is_asked(manifest.answer, manifest.labels)
     alone = len(artifact.inputs) == len(artifact.outputs) == 1 and manifest.picture is not None
-    return artifact.format == "coreml" and manifest.answer == "probabilities" and distinct and alone
+    return artifact.format == "coreml" and asked and alone
 
 
 def _edge(tensor: Tensor) -> Edge:

@@ -13,6 +13,12 @@ from edgeattn.formats.mil.values import tensor_type
 _OP, LABEL, PROBABILITIES = "classify", "classLabel", "classLabel_probs"
 
 
+def is_asked(answer: str | None, labels: Sequence[str]) -> bool:
+    """Whether a model with this answer and these labels is to be a classifier: of labels that are alike it would keep
+    one."""
+    return answer == "probabilities" and 0 < len(set(labels)) == len(labels)
+
+
 def put(spec: Any, labels: Sequence[str]) -> None:
     """Make a classifier of a model whose only output is the probabilities [1, classes] of as many ``labels``.
 
